@@ -1,0 +1,39 @@
+"""leasecap: a cross-process concurrency cap for AI agents on one machine.
+
+It is a *cooperative* cap on one kernel, not mutual exclusion with fencing: it keeps well-behaved processes from starting
+more than N pieces of work at once. A holder that its heartbeat alone speaks for (another kernel, a file system without
+locks) can be taken for dead while it runs; it is told (`Lease.lost`), nothing stops it.
+
+::
+
+    with leasecap.slot("anthropic", timeout=30):
+        ...
+"""
+
+from __future__ import annotations
+
+from leasecap._api import acquire, acquire_async, slot, try_acquire
+from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, LeaseLost, StoreError
+from leasecap._lease import Lease
+from leasecap._limited import limited
+from leasecap._request import UNSET, Waiting
+from leasecap._status import Status, status
+
+__all__ = [
+    "UNSET",
+    "AcquireTimeout",
+    "ConfigError",
+    "Lease",
+    "LeaseLost",
+    "LeasecapError",
+    "Status",
+    "StoreError",
+    "Waiting",
+    "acquire",
+    "acquire_async",
+    "limited",
+    "slot",
+    "status",
+    "try_acquire",
+]
+__version__ = "0.1.0"

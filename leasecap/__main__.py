@@ -1,0 +1,5 @@
+"""``python -m leasecap`` is ``leasecap``."""
+
+from leasecap.cli import main
+
+main()

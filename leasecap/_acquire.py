@@ -1,0 +1,327 @@
+"""How a slot is acquired: one procedure for threads, event loops and `leasecap run`.
+
+It is a generator. It yields how long to pause at most (seconds) and is resumed then, or when its waker is called;
+`_drive` has the drivers. Nothing in it blocks: each step between two pauses takes well under a millisecond.
+"""
+
+from __future__ import annotations
+
+from leasecap import _chain, _decide, _entry
+from leasecap._describe import describe_self
+from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
+from leasecap._faults import store_error
+from leasecap._pool import LEASES
+from leasecap._request import Waiting
+from leasecap._summary import holder_lines, parent_notice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from leasecap._local import Local, Root
+    from leasecap._request import Request
+    from leasecap._store import Claim, Store
+
+SECTION_PATIENCE = 10.0
+"""Seconds to wait for the pool's own lock before it is an error. It is held for less than a millisecond, by processes
+that run; a stopped one is what lasts."""
+
+SECTION_GRACE = 1.0
+"""Seconds to wait for the pool's own lock even when the caller gave no time: it says nothing about slots."""
+
+_FULL_LOOK = 0.05
+"""Seconds between looks at the whole queue; those in between only ask whether one's own ticket was granted."""
+
+
+class Acquisition:
+    """One call for a slot."""
+
+    def __init__(self, local: Local, root: Root, store: Store, request: Request, wake: Callable[[], None]) -> None:
+        """
+        :param wake: called from any thread when it is worth looking before the pause is over.
+        """
+        self._local = local
+        self.root = root
+        self.store = store
+        self._request = request
+        self._wake = wake
+        self._claim: Claim | None = None
+        self._order = local.effects.boot_clock()
+        self._started = local.effects.monotonic()
+        self._deadline = None if request.timeout is None else self._started + request.timeout
+        self._notice: str | None = None
+        self.position = 0
+
+    def steps(self) -> Generator[float, None, Claim]:
+        """Acquire; returns the claim, held.
+
+        :raises AcquireTimeout, ConfigError, StoreError: with nothing left behind. So does whatever is thrown in.
+        """
+        try:
+            while True:
+                claim = self._stage()
+                if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
+                    return claim
+                # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
+                # while we were inside: nothing is held, so begin again, in the old place.
+                self._abandon()
+        except OSError as error:
+            self._abandon()
+            if isinstance(error, LeasecapError):
+                raise  # AcquireTimeout is a TimeoutError, and that an OSError
+            raise store_error(error, self.store.directory.path) from error
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _stage(self) -> Claim:
+        store, request = self.store, self._request
+        token = self._local.effects.token()
+        record = describe_self(
+            self._local.effects, store.pool, token=token, label=request.label, argv=request.argv
+        )
+        entry = _entry.make(
+            token=token,
+            process=self._local.process,
+            order=self._order,
+            priority=request.priority,
+            limit=self._declared_limit(),
+            ancestors=self._ancestors(),
+        )
+        with self._local.lock:  # a fork must not copy a descriptor that is open and not yet known
+            try:
+                self._claim = store.stage(entry, record)
+            except FileNotFoundError as error:
+                raise store_error(error, store.directory.path) from error
+            self._local.claims.add(self._claim)
+        return self._claim
+
+    def _declared_limit(self) -> int | None:
+        """What this entry declares. Where only declarations give the pool a limit, it takes on the one it found.
+
+        Else the pool would be left with waiters and no limit when those who declared it are gone.
+        """
+        if self._request.limit is not None or self.store.configured is not None:
+            return self._request.limit
+        found = _decide.effective_limit(self.store.snapshot())
+        if found is None:
+            name = self.store.pool.name.text
+            raise ConfigError(
+                f"pool {name!r} has no limit",
+                file=self.root.config.path,
+                allowed=f"set one: leasecap limit {name} 4     (or give --limit N for this run only)",
+            )
+        return found
+
+    def _ancestors(self) -> tuple[str, ...]:
+        if not self._request.borrow:
+            return ()
+        tokens = _chain.tokens(self.root.path, self.store.pool.name.directory)
+        if not tokens:
+            return ()
+        held = {lease.token for lease in self.store.snapshot().leases}
+        return tuple(token for token in tokens if token in held)  # one that's gone never comes back
+
+    def _enter(self) -> Generator[float, None, None]:
+        """Enter the critical section."""
+        now = self._local.effects.monotonic()
+        until = now + SECTION_PATIENCE
+        if self._deadline is not None:
+            until = min(until, max(self._deadline, now + SECTION_GRACE))
+        pause = 0.0002
+        while not self.store.section.try_enter():
+            if self._local.effects.monotonic() >= until:
+                who = self.store.section.occupant()
+                raise StoreError(
+                    f"the pool's own lock has been held for over {until - now:.0f} s by {who}; it takes milliseconds",
+                    path=self.store.directory.path,
+                    remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
+                )
+            yield pause
+            pause = min(pause * 2, 0.005)
+
+    def _place(self, claim: Claim, *, may_queue: bool) -> Generator[float, None, bool]:
+        yield from self._enter()
+        granted = False
+        try:
+            granted = self.store.place(claim, may_queue=may_queue)
+        finally:
+            again = self.store.leave()
+        if again:
+            self.store.enter_and_settle()
+            # A robbed section may have granted too much, and this is what was taken back.
+            granted = granted and self._still_held(claim)
+        if granted:
+            self.store.note_grant(claim)
+        return granted
+
+    def _still_held(self, claim: Claim) -> bool:
+        try:
+            self.store.directory.stat(f"{LEASES}/{claim.name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _first_try(self, claim: Claim) -> Generator[float, None, bool]:
+        once = self._request.timeout == 0
+        if (yield from self._place(claim, may_queue=not once)):
+            return True
+        self.sweep()  # whoever finds no room sweeps, before it waits or fails
+        if once:
+            if (yield from self._place(claim, may_queue=False)):
+                return True
+            raise self._timeout()
+        return False
+
+    def sweep(self) -> None:
+        try:
+            self.store.sweep()
+        except OSError:
+            pass  # what can't be swept fails nobody's request: it goes on to count
+
+    def _queue(self, claim: Claim) -> Generator[float, None, bool]:
+        """Wait in the queue until granted; False if the ticket is gone."""
+        self._local.waiters[claim.name] = self._wake
+        self._local.heartbeats.add(self.store, claim)
+        watch = self.root.watch()
+        watched = False
+        try:
+            look = _Look(self, claim)
+            while True:
+                if self.store.acknowledge(claim):
+                    return True
+                now = self._local.effects.monotonic()
+                if self._deadline is not None and now >= self._deadline:
+                    if self.store.withdraw(claim):
+                        raise self._timeout()
+                    return True
+                pause = look(now, watched)
+                if pause is None:
+                    return claim.granted != 0
+                if not watched and look.near_looks == _decide.WATCH_AFTER_LOOKS and (watched := watch.start()):
+                    continue  # subscribe, look, then wait: no wake-up is lost
+                yield pause if self._deadline is None else min(pause, self._deadline - now)
+        finally:
+            self._local.waiters.pop(claim.name, None)
+            self._local.heartbeats.remove(claim)
+            if watched:
+                watch.stop()
+
+    def _timeout(self) -> AcquireTimeout:
+        snapshot = self.store.snapshot()
+        return AcquireTimeout(
+            self.store.pool.name.text,
+            _decide.effective_limit(snapshot),
+            holder_lines(self.store, snapshot),
+            self.position,
+            self._local.effects.monotonic() - self._started,
+        )
+
+    def _abandon(self) -> None:
+        """Leave nothing behind, wherever the claim got to; whatever was thrown is what the caller hears of."""
+        claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        try:
+            self._local.claims.discard(claim)
+            if self.store.drop(claim) is not None:
+                self.store.enter_and_settle()
+        except OSError:
+            pass  # unheld and not beating, it is reaped like any other leftover
+
+    def refresh(self) -> None:
+        """Follow an edit of the configuration; a broken one leaves the last good one in force and is told."""
+        try:
+            if self.root.refresh():
+                self._notice = None
+                self.store.enter_and_settle()
+        except (ConfigError, StoreError) as error:
+            self._notice = f"the last good configuration stays in force: {error}"
+
+    def tell(self, snapshot: _decide.Snapshot) -> None:
+        """Call ``on_wait``."""
+        if self._request.on_wait is None:
+            return
+        self._request.on_wait(
+            Waiting(
+                pool=self.store.pool.name.text,
+                limit=_decide.effective_limit(snapshot),
+                in_flight=_decide.Loads((*snapshot.granted, *snapshot.leases)).total,
+                position=self.position,
+                waited=self._local.effects.monotonic() - self._started,
+                holders=holder_lines(self.store, snapshot),
+                notice=self._notice or parent_notice(self.store, snapshot, self._request.borrow),
+            )
+        )
+
+
+class _Look:
+    """A waiter's looks at the queue.
+
+    :ivar near_looks: looks since it came near the head.
+    """
+
+    def __init__(self, acquisition: Acquisition, claim: Claim) -> None:
+        self._acquisition = acquisition
+        self._store = acquisition.store
+        self._claim = claim
+        self._began = self._full_at = self._swept_at = self._tell_at = self._near_since = 0.0
+        self._first_position = self._position = 0
+        self._limit = 1
+        self._stamp: bytes | None = None
+        self._tell_every = 1.0
+        self.near_looks = 0
+
+    def __call__(self, now: float, watched: bool) -> float | None:
+        """Look; returns the seconds until the next look, or None if the ticket left the queue."""
+        if not self._began:
+            self._began, self._tell_at = now, now + self._tell_every
+        if now >= self._full_at and not self._full_look(now):
+            return None
+        if _decide.is_near(self._position, self._limit):
+            self._near_since = self._near_since or now
+            self.near_looks += 1
+        else:
+            self._near_since = 0.0
+        waited = now - self._began
+        return _decide.rest(
+            _decide.Wait(
+                position=self._position,
+                limit=self._limit,
+                waited=waited,
+                near_for=now - self._near_since if self._near_since else 0.0,
+                rate=(self._first_position - self._position) / waited if waited else 0.0,
+                watched=watched,
+            )
+        )
+
+    def _full_look(self, now: float) -> bool:
+        store, claim = self._store, self._claim
+        snapshot = store.snapshot()
+        if claim.entry not in snapshot.queue:
+            # In this order: it moves from granted/ to parked/ and not back.
+            if store.acknowledge(claim):
+                return False
+            if not store.unpark(claim):
+                return False
+            store.enter_and_settle()
+            return True
+        self._position = 1 + sum(ticket < claim.entry for ticket in snapshot.queue)
+        self._acquisition.position = self._position
+        self._first_position = self._first_position or self._position
+        self._limit = _decide.effective_limit(snapshot) or 1
+        self._acquisition.refresh()
+        if self._position <= 2 and now >= self._swept_at:
+            # Unchanged since my own previous look: then nobody has swept for a whole period.
+            self._swept_at = now + _decide.SWEEP_EVERY
+            stamp = store.stamp()
+            if stamp == self._stamp:
+                self._acquisition.sweep()
+                stamp = store.stamp()
+            self._stamp = stamp
+        if now >= self._tell_at:
+            self._tell_every *= 2
+            self._tell_at = now + self._tell_every
+            self._acquisition.tell(snapshot)
+        self._full_at = now + _FULL_LOOK
+        return True

@@ -1,0 +1,143 @@
+"""The library's face: slots for threads, tasks, functions and generators."""
+
+from __future__ import annotations
+
+from leasecap._acquire import Acquisition
+from leasecap._drive import LoopWaiter, ThreadWaiter, drive, drive_async
+from leasecap._errors import AcquireTimeout
+from leasecap._lease import Lease
+from leasecap._local import local
+from leasecap._request import UNSET, Options, checked
+from leasecap._root import root_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import TypedDict, Unpack
+
+    from leasecap._drive import Waiter
+    from leasecap._request import Unset, Waiting
+    from leasecap._store import Store
+
+    class TryOptions(TypedDict, total=False):
+        limit: int | Unset | None
+        priority: int | Unset
+        label: str | None
+        borrow: bool
+        on_lost: Callable[[Lease], object] | None
+
+    class AcquireOptions(TryOptions, total=False):
+        timeout: float | Unset | None
+        on_wait: Callable[[Waiting], object] | None
+
+
+def acquire(
+    pool: str,
+    *,
+    timeout: float | Unset | None = UNSET,
+    limit: int | Unset | None = UNSET,
+    priority: int | Unset = UNSET,
+    label: str | None = None,
+    borrow: bool = True,
+    on_wait: Callable[[Waiting], object] | None = None,
+    on_lost: Callable[[Lease], object] | None = None,
+) -> Lease:
+    """Wait for a slot of ``pool`` and return the lease; the caller releases it.
+
+    :param pool: a pool's name, one of its aliases, or an endpoint such as ``http://localhost:8000/v1``.
+    :param timeout: seconds to wait at most; None waits for ever, 0 tries once. Unset: ``LEASECAP_WAIT``, then
+        ``queue_timeout`` of the configuration, then for ever.
+    :param limit: a limit to hold to while this call waits or holds; it can only tighten the configured one.
+    :param priority: -99 to 99, higher goes first. Unset: that of the configuration, then 0.
+    :param label: what `leasecap status` shows in place of the command.
+    :param borrow: whether it may use the slot of a lease that this code runs under.
+    :param on_wait: told after about a second of waiting, then ever more rarely; what it raises ends the wait.
+    :param on_lost: called once if the lease is lost, in the heartbeat thread or in `Lease.release`.
+    :raises AcquireTimeout: no slot came in time.
+    :raises ConfigError: the configuration can't be used, or nothing gives the pool a limit.
+    :raises StoreError: the state directory can't be used.
+    """
+    return acquire_with(pool, ThreadWaiter(), Options(timeout, limit, priority, label, borrow, on_wait, on_lost))
+
+
+def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:
+    """`acquire` with a waiter of one's own; ``argv`` is the command to show in place of this process's."""
+    acquisition = _prepare(pool, waiter.wake, options, argv)
+    return Lease(local, acquisition.root, acquisition.store, drive(acquisition.steps(), waiter), options.on_lost)
+
+
+async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
+    """`acquire` for a task, with the same arguments: suspends it and needs no thread.
+
+    A cancelled call leaves no ticket behind.
+    """
+    waiter = LoopWaiter()
+    chosen = Options(**options)
+    acquisition = _prepare(pool, waiter.wake, chosen)
+    claim = await drive_async(acquisition.steps(), waiter)
+    return Lease(local, acquisition.root, acquisition.store, claim, chosen.on_lost)
+
+
+def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
+    """Return a lease if a slot is free for this call right now, else None. Never overtakes those who wait."""
+    try:
+        return acquire_with(pool, ThreadWaiter(), Options(timeout=0, **options))
+    except AcquireTimeout:
+        return None
+
+
+def _prepare(pool: str, wake: Callable[[], None], options: Options, argv: Sequence[str] | None = None) -> Acquisition:
+    root = local.root(root_path())
+    settings = root.config.pool(pool)
+    request = checked(options, settings, argv)
+    return Acquisition(local, root, root.store(settings), request, wake)
+
+
+def pool_store(pool: str) -> Store:
+    """The open pool of that name, for what people do to it from the command line."""
+    root = local.root(root_path())
+    return root.store(root.config.pool(pool))
+
+
+class slot:  # noqa: N801  # reads as a function: with slot("anthropic"): ...
+    """A slot for a block: ``with slot("anthropic"):`` or ``async with slot("anthropic"):``.
+
+    Takes the arguments of `acquire`, and acquires when the block is entered. One object serves one block at a time.
+    """
+
+    def __init__(self, pool: str, **options: Unpack[AcquireOptions]) -> None:
+        self._pool = pool
+        self._options = Options(**options)
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Lease:
+        self._check()
+        return self._begin(acquire_with(self._pool, ThreadWaiter(), self._options))
+
+    async def __aenter__(self) -> Lease:
+        self._check()
+        waiter = LoopWaiter()
+        acquisition = _prepare(self._pool, waiter.wake, self._options)
+        claim = await drive_async(acquisition.steps(), waiter)
+        return self._begin(Lease(local, acquisition.root, acquisition.store, claim, self._options.on_lost))
+
+    def _check(self) -> None:
+        if self._lease is not None:
+            raise RuntimeError("this slot() is in use already: make one for each block")
+
+    def _begin(self, lease: Lease) -> Lease:
+        self._lease = lease
+        return lease.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.__exit__(kind, error, traceback)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)

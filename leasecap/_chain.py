@@ -1,0 +1,69 @@
+"""Which leases this code runs under: a context variable inside a process, ``LEASECAP_LEASE`` across processes.
+
+``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``; entries of other roots and pools are
+kept, since A in B in A must find A.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENVIRONMENT = "LEASECAP_LEASE"
+
+_within: ContextVar[tuple[str, ...]] = ContextVar("leasecap_within", default=())
+
+
+def _place(root: str, pool_directory: str) -> str:
+    root = os.path.realpath(root).replace("%", "%25").replace(os.pathsep, "%3A")
+    return f"{root}/{pool_directory}"
+
+
+def reference(root: str, pool_directory: str, token: str) -> str:
+    """The chain's word for a lease."""
+    return f"{_place(root, pool_directory)}/{token}"
+
+
+def current() -> tuple[str, ...]:
+    """All leases that this code runs under, innermost first."""
+    return _within.get() + tuple(filter(None, os.environ.get(ENVIRONMENT, "").split(os.pathsep)))
+
+
+def tokens(root: str, pool_directory: str) -> tuple[str, ...]:
+    """The tokens of those in one pool, innermost first."""
+    chain = current()
+    if not chain:
+        return ()
+    place = _place(root, pool_directory)
+    found = (entry.rpartition("/") for entry in chain)
+    return tuple(dict.fromkeys(token for where, _, token in found if where == place))
+
+
+def enter(entry: str) -> None:
+    """The code that follows, in this context, runs under the lease."""
+    _within.set((entry, *_within.get()))
+
+
+def leave(entry: str) -> None:
+    """No longer. By value and not by a reset token: a generator may be closed in another context than it began in."""
+    _within.set(tuple(other for other in _within.get() if other != entry))
+
+
+@contextmanager
+def running(entry: str) -> Iterator[None]:
+    """The block runs under the lease."""
+    enter(entry)
+    try:
+        yield
+    finally:
+        leave(entry)
+
+
+def environment(entry: str) -> str:
+    """``LEASECAP_LEASE`` for a subprocess that runs under the lease."""
+    return os.pathsep.join(dict.fromkeys((entry, *current())))

@@ -1,0 +1,230 @@
+"""Who gets a slot, what goes back to the queue, when to look again: pure decisions.
+
+No clock, no file, no environment here: a snapshot and the time come in, a plan goes out. The plan is always computed from
+the whole snapshot, never "one came free, so grant one": so it can be carried out by anyone, at any time, again.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from leasecap._entry import Entry
+
+UNLIMITED = sys.maxsize
+"""The limit of a pool for which a person wrote ``unlimited``. An int, so that the lowest limit is plain ``min()``."""
+
+ACKNOWLEDGE_WITHIN = 2.0
+"""Seconds a grant may stay unacknowledged before it goes back to the queue. A waiter that runs looks at least once a
+second (`FAR_LOOK`), so only one that is stopped, or whose event loop is blocked, is this late."""
+
+SWEEP_EVERY = 0.1
+"""Seconds between the looks of the first two in the queue. Either of them sweeps once per period or sees that the other
+did, so a killed holder's slot is granted within two periods: inside the promised 300 ms."""
+
+FIRST_LOOK = 0.0015
+"""Seconds between looks of a waiter that has just come near the head."""
+
+FAR_LOOK = 1.0
+"""Seconds between looks, at most: a hint can be lost, and `ACKNOWLEDGE_WITHIN` must never be reached by one."""
+
+WATCH_AFTER_LOOKS = 1000
+"""Looks near the head after which a waiter starts watching: they have cost about what importing watchdog costs (a
+thousand looks, 31 to 40 ms; `scripts/bench` measures both)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A pool at one moment.
+
+    :ivar configured: the limit from configuration, or None.
+    :ivar queue: tickets that wait.
+    :ivar parked: tickets whose owner did not acknowledge a grant; passed over until it moves.
+    :ivar granted: granted, not yet acknowledged; they count as held.
+    :ivar leases: held.
+    :ivar dead: names of entries whose process is provably gone.
+    :ivar granted_since: for names in ``granted``, when the observer first saw them there (its own monotonic clock).
+    :ivar suspect: names of grants made inside a lock directory after it was stolen from the granter.
+    """
+
+    configured: int | None
+    queue: tuple[Entry, ...] = ()
+    parked: tuple[Entry, ...] = ()
+    granted: tuple[Entry, ...] = ()
+    leases: tuple[Entry, ...] = ()
+    dead: frozenset[str] = frozenset()
+    granted_since: Mapping[str, float] = field(default_factory=dict)
+    suspect: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, in this order. Doing a part of it is safe: each step alone keeps the cap.
+
+    :ivar revoke: suspect leases above the limit; their holders are told that they are lost.
+    :ivar take_back: grants that go back to the queue, parked.
+    :ivar over: whether more is held than the limit allows (it was lowered, or a lock directory was stolen).
+    """
+
+    reap: tuple[Entry, ...]
+    revoke: tuple[Entry, ...]
+    take_back: tuple[Entry, ...]
+    grant: tuple[Entry, ...]
+    over: bool
+
+
+def decide(snapshot: Snapshot, now: float) -> Plan:
+    """Return what the snapshot calls for.
+
+    A ticket is granted in queue order while the load stays within the limit, and out of turn only if its grant leaves
+    the load unchanged: it borrows the slot of a lease that it runs under (`Loads`).
+    """
+    dead = snapshot.dead
+    everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases)
+    reap = tuple(entry for entry in everything if entry.name in dead)
+    acknowledged = {entry.name for entry in snapshot.leases}  # while the listings were read
+    late = {
+        entry.name
+        for entry in snapshot.granted
+        if now - snapshot.granted_since.get(entry.name, now) >= ACKNOWLEDGE_WITHIN and entry.name not in acknowledged
+    }
+    limit = effective_limit(snapshot)
+    held = {entry.name: entry for entry in (*snapshot.granted, *snapshot.leases) if entry.name not in dead | late}
+    loads = Loads(held.values())
+    over = limit is not None and loads.total > limit
+    excess: set[str] = set()
+    for name in sorted(snapshot.suspect & held.keys(), key=lambda name: held[name].order, reverse=True):
+        if limit is None or loads.total <= limit:
+            break
+        excess.add(name)
+        loads = Loads(entry for entry in held.values() if entry.name not in excess)
+    grant: list[Entry] = []
+    blocked = limit is None
+    for ticket in sorted(snapshot.queue):
+        if ticket.name in dead or not ticket.token:
+            continue
+        added = loads.added_by(ticket)
+        # Unchanged is granted even above the limit, where a lowered limit has left more leases than slots: a lender
+        # that waits for its borrower would otherwise never end, and the pool never drain.
+        if added == 0 or (not blocked and limit is not None and loads.total + added <= limit):
+            loads.add(ticket)
+            grant.append(ticket)
+        else:
+            blocked = True  # nobody passes the head
+    return Plan(
+        reap=reap,
+        revoke=tuple(entry for entry in snapshot.leases if entry.name in excess),
+        take_back=tuple(entry for entry in snapshot.granted if entry.name in (late | excess) - dead),
+        grant=tuple(grant),
+        over=over,
+    )
+
+
+def effective_limit(snapshot: Snapshot) -> int | None:
+    """The lowest of the configured limit and those declared by anyone who holds or waits; None if there is none."""
+    declared = (
+        entry.limit
+        for group in (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
+        for entry in group
+        if entry.limit is not None and entry.name not in snapshot.dead
+    )
+    lowest = min(declared, default=None)
+    if lowest is None or snapshot.configured is None:
+        return snapshot.configured if lowest is None else lowest
+    return min(lowest, snapshot.configured)
+
+
+class Loads:
+    """How many slots a set of leases really takes, with borrowing.
+
+    A lease's *lender* is its nearest ancestor among the leases. A lease's load is the greater of its own slot and the
+    sum of its borrowers' loads: the lender waits while its borrowers work. The pool's load is the sum over the leases
+    without a lender. Nothing is stored about who borrowed from whom, and removing any lease never raises the load.
+    """
+
+    __slots__ = ("_borrowed", "_lender", "_load", "total")
+
+    def __init__(self, leases: Iterable[Entry] = ()) -> None:
+        self.total = 0
+        self._load: dict[str, int] = {}
+        self._lender: dict[str, str | None] = {}
+        self._borrowed: dict[str, int] = {}
+        waiting = {lease.token or lease.name: lease for lease in leases}
+        # A lender must be added before its borrowers; a lease is always younger than those it runs under, but orders of
+        # two time namespaces don't compare, so follow the names instead.
+        tokens = frozenset(waiting)
+        pending = sorted(waiting.values(), key=lambda lease: sum(token in tokens for token in lease.ancestors))
+        for lease in pending:
+            self.add(lease)
+
+    def lender_of(self, entry: Entry) -> str | None:
+        """The token of the lease whose slot ``entry`` may use."""
+        return next((token for token in entry.ancestors if token in self._load), None)
+
+    def added_by(self, entry: Entry) -> int:
+        """How much the pool's load would grow: 0 (it borrows) or 1."""
+        lender = self.lender_of(entry)
+        while lender is not None:
+            if self._borrowed[lender] + 1 <= self._load[lender]:
+                return 0  # the lender's own slot, or one that its other borrowers gave up, covers it
+            lender = self._lender[lender]
+        return 1
+
+    def add(self, entry: Entry) -> None:
+        """Count ``entry`` as held."""
+        token = entry.token or entry.name
+        lender = self.lender_of(entry)
+        self._load[token] = 1
+        self._borrowed[token] = 0
+        self._lender[token] = lender
+        while lender is not None:
+            self._borrowed[lender] += 1
+            if self._borrowed[lender] <= self._load[lender]:
+                return
+            self._load[lender] += 1
+            lender = self._lender[lender]
+        self.total += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a waiter knows when it asks how long to rest.
+
+    :ivar position: its place in the queue, 1 for the head; 0 when it has just been parked or can't tell.
+    :ivar limit: the effective limit.
+    :ivar waited: seconds since it queued.
+    :ivar near_for: seconds since it came near the head.
+    :ivar rate: tickets per second that it has seen go before it, or 0.0 when none has.
+    :ivar watched: a wake-up reaches it.
+    """
+
+    position: int
+    limit: int
+    waited: float
+    near_for: float
+    rate: float
+    watched: bool
+
+
+def is_near(position: int, limit: int) -> bool:
+    """Whether a waiter may be granted at any moment; the first two always are, since they sweep."""
+    return position <= max(limit, 2)
+
+
+def rest(wait: Wait) -> float:
+    """Return the seconds until the next look, if no wake-up comes first.
+
+    Near the head every 1.5 ms, growing to 1/128 of the time spent there: a grant is then seen late by 0.4 % of the wait
+    on average, and a wait of a minute costs some 1000 looks. Further back, half the time that the queue seems to need
+    to bring the waiter near the head.
+    """
+    sweeping = SWEEP_EVERY if wait.position <= 2 else FAR_LOOK
+    if is_near(wait.position, wait.limit):
+        return sweeping if wait.watched else min(max(wait.near_for / 128, FIRST_LOOK), SWEEP_EVERY)
+    ahead = wait.position - wait.limit
+    guess = ahead / wait.rate / 2 if wait.rate > 0 else max(wait.waited / 4, FIRST_LOOK * ahead)
+    return min(max(guess, FIRST_LOOK), FAR_LOOK)

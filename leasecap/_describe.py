@@ -1,0 +1,62 @@
+"""What a process says of itself in the records it writes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+
+from leasecap._record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from leasecap._effects import Effects
+    from leasecap._pool import Pool
+
+
+def describe_self(
+    effects: Effects, pool: Pool, *, token: str, label: str | None, argv: Sequence[str] | None = None
+) -> Record:
+    """A record of this process.
+
+    :param argv: the command to show, if it isn't this process's own.
+    """
+    me = effects.me()
+    return Record(
+        token=token,
+        pool=pool.name.text,
+        pid=me.pid,
+        start=me.start,
+        uid=me.uid,
+        boot=me.boot,
+        machine=me.machine,
+        pid_ns=me.pid_ns,
+        time_ns=me.time_ns,
+        host=this_host(),
+        local=pool.local,
+        proof="lock",
+        label=label,
+        command=_shown(tuple(sys.argv if argv is None else argv)),
+        cwd=_cwd(),
+    )
+
+
+@lru_cache(maxsize=16)
+def _shown(argv: tuple[str, ...]) -> str:
+    from leasecap._redact import redact_argv
+
+    return redact_argv(argv)
+
+
+def this_host() -> str:
+    """The machine's name as records give it."""
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # removed under us

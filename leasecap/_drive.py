@@ -1,0 +1,107 @@
+"""Running an acquisition: blocking a thread, or awaiting in an event loop."""
+
+from __future__ import annotations
+
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Protocol, TypeVar
+
+    T = TypeVar("T")
+
+    class Waiter(Protocol):
+        """What a blocking driver waits with."""
+
+        def wake(self) -> None:
+            """End the wait, or the next one if none is under way; from any thread."""
+
+        def wait(self, timeout: float) -> None:
+            """Return after ``timeout`` seconds or when woken."""
+
+
+class ThreadWaiter:
+    """Blocks the calling thread."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    def wait(self, timeout: float) -> None:
+        if self._event.wait(timeout):
+            self._event.clear()
+
+
+def drive(steps: Generator[float, None, T], waiter: Waiter) -> T:
+    """Run ``steps`` to the end in this thread; what `wait` raises is thrown into them, so that they clean up."""
+    try:
+        pause = next(steps)
+        while True:
+            try:
+                waiter.wait(pause)
+            except BaseException as error:
+                pause = steps.throw(error)
+            else:
+                pause = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+class LoopWaiter:
+    """Suspends the calling task. Belongs to one event loop; only `wake` may be called from elsewhere."""
+
+    __slots__ = ("_future", "_loop", "_woken")
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] | None = None
+        self._woken = False
+
+    def wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._end)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile: nobody waits there any more
+
+    def _end(self) -> None:
+        self._woken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout: float) -> None:
+        """Return after ``timeout`` seconds or when woken."""
+        if not self._woken:
+            self._future = self._loop.create_future()
+            timer = self._loop.call_later(timeout, self._end)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+                self._future = None
+        self._woken = False
+
+
+async def drive_async(steps: Generator[float, None, T], waiter: LoopWaiter) -> T:
+    """Run ``steps`` to the end in this task; a cancellation is thrown into them, so that they clean up."""
+    try:
+        pause = next(steps)
+        while True:
+            try:
+                await waiter.wait(pause)
+            except BaseException as error:
+                pause = steps.throw(error)
+            else:
+                pause = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()

@@ -1,0 +1,228 @@
+"""Every effect the protocol has on the world, one thin method each.
+
+The store calls nothing of ``os`` or ``time`` itself. So a test can put another object in place of `Effects` and
+`Directory` and interleave processes, or stop them, between any two effects; and everything that differs by platform is
+in this file and in ``_process``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import time
+
+from leasecap import _process
+
+try:
+    # What filelock's lock_descriptor() calls on POSIX, without the 23 ms of its import; both contend for one lock. It
+    # has no shared lock either, which a probe needs.
+    import fcntl
+except ImportError:  # Windows: no shared probe, and a directory with an open file in it can't be renamed
+    fcntl = None  # type: ignore[assignment]
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a planted FIFO must fail, not hang
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_HAS_DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd and os.listdir in os.supports_fd
+
+NO_OS_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What flock says on a file system that has no locks (EINVAL: some FUSE file systems)."""
+
+_DARWIN_CONTINUOUS = getattr(time, "CLOCK_MONOTONIC_RAW", None) if sys.platform == "darwin" else None
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", _DARWIN_CONTINUOUS)
+
+
+class Directory:
+    """A directory, and what is done to the files below it; names are relative to it and never leave it.
+
+    Where the platform allows, everything is relative to an open descriptor: the directory that was checked is the one
+    that is used, whatever its path means later.
+    """
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str) -> None:
+        """:raises OSError: ELOOP or ENOTDIR when ``path`` is a symlink or no directory."""
+        self.path = path
+        if _HAS_DIR_FD:
+            self._fd: int | None = os.open(path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
+        else:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            self._fd = None
+
+    def close(self) -> None:
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)
+
+    def full(self, name: str) -> str:
+        """The path of ``name``, for a message."""
+        return os.path.join(self.path, name)
+
+    def _at(self, name: str) -> str:
+        return name if self._fd is not None else os.path.join(self.path, name)
+
+    def stat(self, name: str = "") -> os.stat_result:
+        """lstat of ``name``, or of the directory itself."""
+        if not name and self._fd is not None:
+            return os.fstat(self._fd)
+        return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+
+    def list(self, name: str) -> list[str]:
+        """The names in the directory ``name``."""
+        if self._fd is None:
+            return os.listdir(self._at(name))
+        fd = os.open(name, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def make(self, name: str) -> None:
+        os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(self._at(name), dir_fd=self._fd)
+
+    def rmdir(self, name: str) -> None:
+        os.rmdir(self._at(name), dir_fd=self._fd)
+
+    def _open(self, name: str, flags: int) -> int:
+        fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _CLOEXEC, 0o600, dir_fd=self._fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self.full(name))
+        return fd
+
+    def read(self, name: str, limit: int) -> bytes:
+        """At most ``limit`` bytes of the file."""
+        fd = self._open(name, os.O_RDONLY)
+        try:
+            return os.read(fd, limit)
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a new file; one that exists is an error (EEXIST)."""
+        fd = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            _write_all(fd, data)
+        finally:
+            os.close(fd)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put ``data`` in place of the file, whole or not at all.
+
+        No fsync: what stands here describes running processes, and a crash of the machine ends those.
+        """
+        aside = f"{name}.{os.urandom(6).hex()}"
+        try:
+            self.write(aside, data)
+            os.replace(self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except OSError:
+            try:
+                self.unlink(aside)
+            except OSError:
+                pass  # the first error says more
+            raise
+
+    def overwrite(self, name: str, data: bytes) -> None:
+        """Write ``data`` over the start of an existing file.
+
+        A watcher of the directory sees a modified event (which os.utime no longer yields).
+        """
+        fd = self._open(name, os.O_WRONLY)
+        try:
+            _write_all(fd, data)
+        finally:
+            os.close(fd)
+
+    def open(self, name: str, *, create: bool = False) -> int:
+        """A descriptor to lock and to write through."""
+        return self._open(name, os.O_RDWR | (os.O_CREAT if create else 0))
+
+    def probe(self, name: str) -> bool | None:
+        """Whether somebody holds the OS lock on the file; None if that can't be told.
+
+        Shared and read-only: an exclusive probe would make the next prober say "held". Unlocked before it is closed: a
+        fork may have copied the descriptor, and the copy would keep the lock.
+        """
+        if fcntl is None:
+            return None
+        try:
+            fd = self._open(name, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return True if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        else:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            return False
+        finally:
+            os.close(fd)
+
+
+class Effects:
+    """The rest of the world: clocks, chance, locks on descriptors, and the process table."""
+
+    __slots__ = ()
+
+    def directory(self, path: str) -> Directory:
+        return Directory(path)
+
+    def boot_clock(self) -> int:
+        """Nanoseconds since boot, suspended time included; one clock for all processes of a kernel."""
+        return time.monotonic_ns() if _BOOT_CLOCK is None else time.clock_gettime_ns(_BOOT_CLOCK)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def token(self) -> str:
+        """64 random bits as 16 hexadecimal digits."""
+        return os.urandom(8).hex()
+
+    def lock(self, fd: int) -> bool:
+        """Try once to take the exclusive OS lock; False while another holds it.
+
+        :raises OSError: one of `NO_OS_LOCKS` where the file system has none.
+        """
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, "no flock on this platform")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def unlock(self, fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def write_at_start(self, fd: int, data: bytes) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)  # os.pwrite is missing on Windows; nobody else uses this description's offset
+        _write_all(fd, data)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def me(self) -> _process.Identity:
+        return _process.me()
+
+    def presence(self, pid: int, start: int) -> _process.Presence:
+        return _process.presence(pid, start)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    # A regular file takes everything at once or is out of space: a short write is ENOSPC on its way.
+    while data:
+        data = data[os.write(fd, data) :]

@@ -1,0 +1,49 @@
+"""From an errno to an error a person can act on."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+
+from leasecap._errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ELSEWHERE = "or set LEASECAP_HOME to a directory that every agent may write (all must use the same one)"
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "your disk quota is used up: free some space",
+    errno.EROFS: f"mount it writable, {_ELSEWHERE}",
+    errno.EACCES: f"make it writable for this user, {_ELSEWHERE}; `leasecap doctor` tells what a sandbox allows",
+    errno.EPERM: f"make it writable for this user, {_ELSEWHERE}; `leasecap doctor` tells what a sandbox allows",
+    errno.EMFILE: "this process has too many open files: raise `ulimit -n` or close some",
+    errno.ENFILE: "the machine has too many open files: close some",
+    errno.ELOOP: "a symlink stands where a plain file or directory belongs: remove it, or name its target",
+    errno.ENOTDIR: "something else stands where a directory belongs: move it away",
+    errno.EINVAL: "something else stands where a plain file belongs: move it away",
+    errno.ENXIO: "something else stands where a plain file belongs: move it away",
+    errno.EISDIR: "a directory stands where a plain file belongs: move it away",
+    errno.ENOENT: "it was removed while in use: try again, and don't delete the root while agents run",
+    errno.ESTALE: "the file server forgot this directory: mount it again, then try again",
+    errno.EIO: "the file system failed to read or write: check the disk, then try again",
+    errno.ENAMETOOLONG: f"the path is too long for this file system: use a shorter pool name, {_ELSEWHERE}",
+}
+
+
+def store_error(error: OSError, path: str) -> StoreError:
+    """Say ``error`` as a `StoreError` about ``path``."""
+    what = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "run `leasecap doctor` for a check of the whole root")
+    return StoreError(f"{what[:1].lower()}{what[1:]}", path=path, remedy=remedy)
+
+
+@contextmanager
+def faults(path: str) -> Iterator[None]:
+    """Turn an OSError of the block into a `StoreError` about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise store_error(error, path) from error

@@ -1,0 +1,58 @@
+"""Which file system a directory is on, and whether only this machine can write it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+_LOCAL = frozenset(
+    "apfs bcachefs btrfs ext2 ext3 ext4 f2fs hfs jfs ntfs ntfs3 overlay ramfs reiserfs tmpfs ufs vfat xfs zfs".split()
+)
+"""Types whose state can't outlive this machine's knowledge of it. What isn't listed counts as shared with others: then
+a lease is judged by its heartbeat, never too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    type: str
+    local: bool
+
+
+def file_system(path: str) -> FileSystem:
+    """Return what ``path`` is on; type "unknown", not local, where that can't be told."""
+    if sys.platform == "linux":
+        kind = _from_mountinfo(os.path.realpath(path))
+    else:
+        kind = _from_psutil(os.path.realpath(path))
+    return FileSystem(kind or "unknown", kind in _LOCAL)
+
+
+def _from_mountinfo(path: str) -> str | None:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    best = ""
+    kind = None
+    for line in lines:
+        # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw: proc_pid_mountinfo(5)
+        before, _, after = line.partition(" - ")
+        point = before.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        # Later lines lie over earlier ones, hence >=.
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, after.split(" ")[0]
+    return kind
+
+
+def _from_psutil(path: str) -> str | None:
+    import psutil
+
+    best = ""
+    kind = None
+    for mount in psutil.disk_partitions(all=True):
+        point = mount.mountpoint
+        if (path == point or path.startswith(point.rstrip(os.sep) + os.sep)) and len(point) >= len(best):
+            best, kind = point, mount.fstype.lower()
+    return kind

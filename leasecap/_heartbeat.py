@@ -1,0 +1,99 @@
+"""One daemon thread per process keeps the heartbeats of all its leases and tickets, and notices lost ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from leasecap._report import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._store import Claim, Store
+
+
+class Beating:
+    """One entry that is kept alive.
+
+    :ivar ending: it was to be released, which failed: try again instead of a heartbeat.
+    :ivar failures: heartbeats in a row that could not be written.
+    """
+
+    __slots__ = ("claim", "due", "ending", "every", "failures", "on_gone", "store")
+
+    def __init__(self, store: Store, claim: Claim, on_gone: Callable[[], None] | None, ending: bool) -> None:
+        self.store = store
+        self.claim = claim
+        self.on_gone = on_gone
+        self.ending = ending
+        self.every = store.observer.heartbeat
+        self.due = time.monotonic() + self.every
+        self.failures = 0
+
+
+class Heartbeats:
+    """The thread and what it looks after. A heartbeat that fails is counted and reported, never raised."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._beating: dict[str, Beating] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(
+        self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
+    ) -> None:
+        """Keep ``claim`` alive; ``on_gone`` is called, in the thread, once its entry is found to be gone.
+
+        :param ending: release it instead, as soon as that is possible.
+        """
+        with self._changed:
+            self._beating[claim.name] = Beating(store, claim, on_gone, ending)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="leasecap-heartbeat", daemon=True)
+                self._thread.start()
+            else:
+                self._changed.notify()
+
+    def remove(self, claim: Claim) -> None:
+        """Stop. When this returns no heartbeat for ``claim`` is under way or will come."""
+        with self._changed:
+            self._beating.pop(claim.name, None)
+
+    def _run(self) -> None:
+        while True:
+            gone: list[Beating] = []
+            with self._changed:
+                now = time.monotonic()
+                for beating in list(self._beating.values()):
+                    if beating.due <= now:
+                        beating.due = now + beating.every
+                        if not self._beat(beating):
+                            del self._beating[beating.claim.name]
+                            gone.append(beating)
+                if not gone:
+                    due = min((beating.due for beating in self._beating.values()), default=None)
+                    self._changed.wait(None if due is None else max(due - time.monotonic(), 0.01))
+            for beating in gone:
+                # Outside the lock: it is the user's code, and may release other leases.
+                try:
+                    if beating.on_gone is not None:
+                        beating.on_gone()
+                except Exception as error:
+                    tell(f"on_lost of lease {beating.claim.entry.token} raised {error!r}")
+
+    def _beat(self, beating: Beating) -> bool:
+        try:
+            if beating.ending:
+                beating.store.release(beating.claim)
+                return False
+            alive = beating.store.beat(beating.claim)
+        except OSError as error:
+            beating.failures += 1
+            if beating.failures in (1, 10, 100):
+                path = beating.store.directory.full(beating.claim.name)
+                tell(f"heartbeat of lease {beating.claim.entry.token} failed {beating.failures} times ({path}: {error})")
+            return True
+        beating.failures = 0
+        return alive

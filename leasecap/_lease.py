@@ -1,0 +1,212 @@
+"""A lease as its holder sees it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+
+from leasecap import _chain
+from leasecap._errors import LeaseLost
+from leasecap._faults import store_error
+from leasecap._report import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+    from typing import Self
+
+    from leasecap._local import Local, Root
+    from leasecap._record import Child, Record
+    from leasecap._store import Claim, Store
+
+
+class Lost:
+    """Whether a lease was lost: true or false, something to wait for, and something to await."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._waiters: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def __repr__(self) -> str:
+        return f"<lost: {bool(self)}>"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the lease is lost, ``timeout`` seconds at most; returns whether it is."""
+        return self._event.wait(timeout)
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Suspend the task until the lease is lost."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def end() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(end)
+            except RuntimeError:
+                pass  # the loop was closed meanwhile
+
+        with self._lock:
+            if self:
+                return
+            self._waiters.append(wake)
+        try:
+            yield from future
+        finally:
+            with self._lock:
+                if wake in self._waiters:
+                    self._waiters.remove(wake)
+
+    def _set(self) -> bool:
+        """Returns whether this was the first time."""
+        with self._lock:
+            if self:
+                return False
+            self._event.set()
+            waiters, self._waiters = self._waiters, []
+        for wake in waiters:
+            wake()
+        return True
+
+
+class Lease:
+    """A slot held. Release it, or use it in ``with`` or ``async with``.
+
+    Inside the ``with`` block the code, and commands started with `env`, run *under* the lease: what they acquire in the
+    same pool borrows its slot while this code waits for them.
+
+    :ivar pool: the pool's name.
+    :ivar id: what `leasecap status` shows and `leasecap release` takes.
+    :ivar reference: the lease's word in ``LEASECAP_LEASE``.
+    :ivar lost: true once the slot was taken while this process still ran: judged dead by a foreign kernel, or released
+        by a person. Can be waited for (``lease.lost.wait(5)``) and awaited (``await lease.lost``).
+    """
+
+    def __init__(
+        self, local: Local, root: Root, store: Store, claim: Claim, on_lost: Callable[[Lease], object] | None
+    ) -> None:
+        self.pool = store.pool.name.text
+        self.id = claim.entry.token
+        self.lost = Lost()
+        self._local = local
+        self._store = store
+        self._claim = claim
+        self._on_lost = on_lost
+        self.reference = _chain.reference(root.path, store.pool.name.directory, self.id)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._released = False
+        local.heartbeats.add(store, claim, self._gone)
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost else "released" if self._released else "held"
+        return f"<Lease {self.id} of pool {self.pool!r}, {state}>"
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the slot, as far as it knows. After a fork, the child holds nothing."""
+        return not self._released and not self.lost and self._pid == os.getpid()
+
+    def check(self) -> None:
+        """Do nothing while the lease is held.
+
+        :raises LeaseLost: when it was lost.
+        """
+        if self.lost:
+            raise LeaseLost(self.pool, self.id)
+
+    def release(self) -> None:
+        """Give the slot back. Any number of times, from any thread; a lost lease's release does nothing.
+
+        Never raises for trouble with the store, which must not replace the result of the work: that is logged, and
+        tried again in the background.
+        """
+        with self._lock:
+            if self._released or self._pid != os.getpid():
+                return
+            self._released = True
+        self._local.heartbeats.remove(self._claim)
+        try:
+            if not self._store.release(self._claim):
+                self._set_lost()
+        except OSError as error:
+            where = self._store.directory.full(self._claim.name)
+            tell(f"lease {self.id} of pool {self.pool!r} could not be released ({where}: {error}); trying on")
+            self._local.heartbeats.add(self._store, self._claim, ending=True)
+        else:
+            self._local.claims.discard(self._claim)
+
+    def note_child(self, child: Child) -> None:
+        """Write down which command runs under this lease: the slot stays taken until that one is gone as well.
+
+        :raises StoreError: when that can't be written.
+        """
+        self._rewrite(replace(self._claim.record, child=child))
+
+    def hand_to(self, pid: int, start: int) -> None:
+        """Let the process ``pid`` hold it from now on, as long as it runs or until the lease is released by its id.
+
+        :raises StoreError: when that can't be written.
+        """
+        self._rewrite(replace(self._claim.record, pid=pid, start=start, proof="pid"))
+        self._released = True  # by this process
+        self._local.heartbeats.remove(self._claim)
+        self._local.claims.discard(self._claim)
+        self._store.close(self._claim)
+
+    def _rewrite(self, record: Record) -> None:
+        try:
+            self._store.rewrite(self._claim, record)
+        except FileNotFoundError:
+            self._gone()
+        except OSError as error:
+            raise store_error(error, self._store.directory.full(self._claim.name)) from error
+
+    @property
+    def liveness_fd(self) -> int | None:
+        """The descriptor whose OS lock says that the lease lives; None in a pool without OS locks."""
+        return self._claim.fd
+
+    def env(self) -> dict[str, str]:
+        """What to add to a subprocess's environment so that it runs under this lease."""
+        return {_chain.ENVIRONMENT: _chain.environment(self.reference), "LEASECAP_POOL": self.pool}
+
+    def __enter__(self) -> Self:
+        _chain.enter(self.reference)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _chain.leave(self.reference)
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _gone(self) -> None:
+        """The heartbeat found the entry gone."""
+        if not self._released:
+            self._store.close(self._claim)
+            self._local.claims.discard(self._claim)
+            self._set_lost()
+
+    def _set_lost(self) -> None:
+        if self.lost._set() and self._on_lost is not None:
+            self._on_lost(self)

@@ -1,0 +1,188 @@
+"""What this process has open, shared by all its threads, tasks and event loops; a fork's child starts with nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from leasecap import _config
+from leasecap._effects import Effects
+from leasecap._heartbeat import Heartbeats
+from leasecap._pool import open_pool, pool_path
+from leasecap._store import Store
+from leasecap._watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._config import Config, PoolConfig
+    from leasecap._effects import Directory
+    from leasecap._names import PoolName
+    from leasecap._store import Claim
+
+
+class Root:
+    """One root, as this process uses it.
+
+    :ivar config: the last good configuration.
+    """
+
+    def __init__(self, local: Local, path: str) -> None:
+        self.path = path
+        self._local = local
+        self._signature, self.config = self._load()
+        self._stores: dict[str, Store] = {}
+        self._directory: Directory | None = None
+        self._watch: Watch | None = None
+
+    def _load(self) -> tuple[tuple[int, ...], Config]:
+        # The signature first: an edit in between is then seen as a change at the next look.
+        signature = _config.signature(self.path)
+        return signature, _config.load(self.path)
+
+    def refresh(self) -> bool:
+        """Read ``config.toml`` again if it has changed; returns whether it has. The last good one stays on an error.
+
+        :raises ConfigError, StoreError: as `_config.load`.
+        """
+        if _config.signature(self.path) == self._signature:
+            return False
+        self._signature, self.config = self._load()
+        for store in self._stores.values():
+            store.configured = self.config.pool(store.pool.name.text).limit or store.configured
+        return True
+
+    def store(self, pool: PoolConfig) -> Store:
+        """The open pool; a pool whose directory was removed meanwhile is made again."""
+        with self._local.lock:
+            store = self._stores.get(pool.name.directory)
+            if store is None or not _is_there(store):
+                opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
+                store = self._stores[pool.name.directory] = Store(
+                    self._local.effects,
+                    opened,
+                    configured=pool.limit,
+                    stale_after=pool.stale_after,
+                    heartbeat=pool.heartbeat,
+                    waker=self.wake,
+                )
+            store.configured = pool.limit
+            return store
+
+    def settle(self, name: PoolName) -> None:
+        """Do what the pool's state calls for, after its limit was changed; nothing if nobody has used it yet.
+
+        :raises OSError, StoreError: when the pool can't be used; those who wait see the change at their next look.
+        """
+        if os.path.isdir(pool_path(self.path, name)):
+            self.store(self.config.pool(name.text)).enter_and_settle()
+
+    def _opened(self) -> Directory:
+        with self._local.lock:
+            if self._directory is None:
+                self._directory = self._local.effects.directory(self.path)
+            return self._directory
+
+    def wake(self, process: str, name: str) -> None:
+        """Wake the waiter of ``name``, in this process or another one. A hint: failing is no error."""
+        if process == self._local.process:
+            waiter = self._local.waiters.get(name)
+            if waiter is not None:
+                waiter()
+            return
+        try:
+            self._opened().overwrite(f"wake/{process}/.wakeup", b".")
+        except OSError:
+            pass  # it doesn't watch: it looks by itself
+
+    def watch(self) -> Watch:
+        """This process's watch, not started."""
+        directory = self._opened()
+        with self._local.lock:
+            if self._watch is None:
+                self._watch = Watch(self._local.effects, directory, self._local.process, self._local.wake_all)
+            return self._watch
+
+    def forget(self) -> None:
+        for store in self._stores.values():
+            store.section.forget()
+            store.directory.close()
+        if self._directory is not None:
+            self._directory.close()
+        if self._watch is not None:
+            self._watch.forget()
+
+
+class Local:
+    """Everything of this process.
+
+    :ivar process: the id under which others wake this process.
+    :ivar waiters: for each queued ticket, what wakes its waiter.
+    :ivar claims: entries of this process that hold a descriptor.
+    """
+
+    def __init__(self, effects: Effects | None = None) -> None:
+        self.effects = effects or Effects()
+        self.lock = threading.RLock()
+        self._start()
+
+    def _start(self) -> None:
+        self.process = os.urandom(6).hex()
+        self.heartbeats = Heartbeats()
+        self.waiters: dict[str, Callable[[], None]] = {}
+        self.claims: set[Claim] = set()
+        self._roots: dict[str, Root] = {}
+
+    def root(self, path: str) -> Root:
+        """The root at ``path``, its configuration up to date.
+
+        :raises ConfigError, StoreError: when the configuration can't be used.
+        """
+        with self.lock:
+            root = self._roots.get(path)
+            if root is None:
+                root = self._roots[path] = Root(self, path)
+            else:
+                root.refresh()
+            return root
+
+    def wake_all(self) -> None:
+        """Wake every waiter of this process: a hint says only that one of them may have been granted."""
+        for waiter in list(self.waiters.values()):
+            waiter()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of all that is the parent's.
+
+        Close, never unlock: an OS lock belongs to the open description, which the parent shares. And do close: a copy
+        of ``alive`` left open here would keep a dead parent's lease alive.
+        """
+        self.lock = threading.RLock()
+        for claim in self.claims:
+            fd, claim.fd = claim.fd, None
+            if fd is not None:
+                os.close(fd)
+        for root in self._roots.values():
+            root.forget()
+        self._start()
+
+
+def _is_there(store: Store) -> bool:
+    try:
+        here = store.directory.stat()
+        there = os.stat(store.directory.path, follow_symlinks=False)
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+local = Local()
+
+if hasattr(os, "register_at_fork"):
+    # The lock is held across the fork, so that no descriptor is open and not yet known.
+    os.register_at_fork(
+        before=lambda: local.lock.acquire(),
+        after_in_parent=lambda: local.lock.release(),
+        after_in_child=lambda: local.after_fork_in_child(),
+    )

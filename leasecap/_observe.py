@@ -1,0 +1,136 @@
+"""Gathering the evidence about entries: records, locks, processes, heartbeats."""
+
+from __future__ import annotations
+
+import threading
+
+from leasecap import _record
+from leasecap._liveness import Facts, Finding, comparable, judge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._effects import Effects
+    from leasecap._pool import Pool
+    from leasecap._process import Presence
+    from leasecap._record import Child, Record
+
+BEAT_BYTES = 33
+
+
+def beat(now: int, granted: int) -> bytes:
+    """The content of ``alive``: boot clock (ns) of this heartbeat and of the grant (0: not yet), in fixed width."""
+    return b"%016x %016x" % (now, granted)
+
+
+def read_beat(data: bytes) -> tuple[int, int] | None:
+    """The two numbers of `beat`, or None."""
+    try:
+        now, granted = data.split()
+        return int(now, 16), int(granted, 16)
+    except ValueError:
+        return None
+
+
+class Observer:
+    """One process's view of who lives in one pool.
+
+    It remembers heartbeats with the time on its *own* monotonic clock, so no clock of another process, no wall clock
+    and no suspend can make a live lease look stale: a gap between two looks starts the count again.
+    """
+
+    def __init__(self, effects: Effects, pool: Pool, *, stale_after: float, heartbeat: float) -> None:
+        self._effects = effects
+        self._pool = pool
+        self._directory = pool.directory
+        self.stale_after = stale_after
+        self.heartbeat = heartbeat
+        self._lock = threading.Lock()
+        self._beats: dict[str, tuple[bytes, float, float]] = {}  # bytes, first seen, last looked
+        self._records: dict[str, tuple[tuple[int, int], Record | None]] = {}
+
+    def judge(self, where: str, name: str) -> Finding:
+        """Whether the owner of the entry ``where/name`` lives.
+
+        An entry that has just moved is found alive ("vanished"): whoever moved it is responsible for it.
+        """
+        path = f"{where}/{name}"
+        record = self.record(where, name)
+        held = None if self._pool.kind == "directory" else self._directory.probe(f"{path}/alive")
+        try:
+            content = self._directory.read(f"{path}/alive", BEAT_BYTES)
+        except OSError:
+            content = b""
+        try:
+            self._directory.stat(path)
+        except FileNotFoundError:
+            return Finding(True, "vanished")
+        except OSError:
+            pass  # unreadable: counts, and goes on to the heartbeat row
+        return judge(self._facts(name, record, held, content))
+
+    def judge_record(self, path: str) -> Finding:
+        """The same for a bare record without a liveness lock: the holder of a lock directory."""
+        try:
+            data = self._directory.read(path, _record.MAX_BYTES + 1)
+        except FileNotFoundError:
+            return Finding(True, "vanished")
+        except OSError:
+            data = b""
+        return judge(self._facts(path, _record.decode(data), None, data))
+
+    def _facts(self, key: str, record: Record | None, held: bool | None, content: bytes) -> Facts:
+        me = self._effects.me()
+        holder: Presence = "unseen"
+        child: Presence | None = None
+        if record is not None:
+            can = comparable(record, me)
+            holder = self._presence(record.pid, record.start) if can else "unseen"
+            if record.child is not None:
+                child = self._child(record.child) if can else "unseen"
+        return Facts(
+            record=record,
+            observer=me,
+            local=self._pool.local,
+            lock={True: "held", False: "free", None: "unknown"}[held],  # type: ignore[arg-type]
+            holder=holder,
+            child=child,
+            unchanged=self._unchanged(key, content),
+            stale_after=self.stale_after,
+        )
+
+    def _presence(self, pid: int, start: int | None) -> Presence:
+        return "unseen" if start is None else self._effects.presence(pid, start)
+
+    def _child(self, child: Child) -> Presence:
+        return "unseen" if child == _record.PENDING else self._presence(child.pid, child.start)
+
+    def _unchanged(self, key: str, content: bytes) -> float:
+        now = self._effects.monotonic()
+        with self._lock:
+            seen = self._beats.get(key)
+            if seen is None or seen[0] != content or now - seen[2] > self.heartbeat:
+                since = now
+            else:
+                since = seen[1]
+            self._beats[key] = (content, since, now)
+        return now - since
+
+    def record(self, where: str, name: str) -> Record | None:
+        """The entry's record; None if it is missing or corrupt. Parsed again only when the file has changed."""
+        path = f"{where}/{name}/info.json"
+        try:
+            found = self._directory.stat(path)
+            version = (found.st_ino, found.st_mtime_ns)
+            known = self._records.get(name)
+            if known is None or known[0] != version:
+                data = self._directory.read(path, _record.MAX_BYTES + 1)
+                known = self._records[name] = (version, _record.decode(data))
+        except OSError:
+            return None
+        return known[1]
+
+    def forget_all_but(self, names: set[str]) -> None:
+        """Drop what is remembered of entries that are no more."""
+        with self._lock:
+            self._beats = {name: seen for name, seen in self._beats.items() if name in names or "/" in name}
+            self._records = {name: known for name, known in self._records.items() if name in names}

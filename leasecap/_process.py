@@ -1,0 +1,170 @@
+"""Who this process is, and whether another one still runs, as far as that can be seen from here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Presence = Literal["runs", "gone", "unseen"]
+
+_LINUX = sys.platform == "linux"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What must be equal for two processes to mean the same thing by a pid; None is unknown and equals nothing.
+
+    :ivar start: the start time in raw clock ticks since boot (Linux), else in microseconds since the epoch.
+    :ivar boot: the kernel's boot id.
+    :ivar machine: the machine id.
+    :ivar pid_ns: pid namespace; pids of two namespaces are different things.
+    :ivar time_ns: time namespace; it shifts the start ticks.
+    :ivar sees_processes: whether the process table in view is this process's own.
+    """
+
+    pid: int
+    start: int | None
+    uid: int
+    boot: str | None
+    machine: str | None
+    pid_ns: str | None
+    time_ns: str | None
+    sees_processes: bool
+
+
+_me: Identity | None = None
+
+
+def me() -> Identity:
+    """This process; computed once, and again after a fork."""
+    global _me
+    if _me is None or _me.pid != os.getpid():
+        pid = os.getpid()
+        _me = Identity(
+            pid=pid,
+            start=start_of(pid),
+            uid=os.geteuid() if hasattr(os, "geteuid") else 0,
+            boot=_boot_id(),
+            machine=_first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id"),
+            pid_ns=_namespace("pid"),
+            time_ns=_namespace("time"),
+            sees_processes=_sees_processes(pid),
+        )
+    return _me
+
+
+def start_of(pid: int) -> int | None:
+    """When ``pid`` started, in units that only equal themselves; None if it can't be seen or is a zombie.
+
+    On Linux the raw tick count of /proc/PID/stat: psutil's create_time() adds the boot time, which moves with the wall
+    clock.
+    """
+    if _LINUX:
+        fields = _stat_fields(pid)
+        return None if fields is None or fields[0] in (b"Z", b"X") else int(fields[19])
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return int(process.create_time() * 1e6)
+    except psutil.Error:
+        return None
+
+
+def presence(pid: int, start: int) -> Presence:
+    """Whether the process that had this pid and start time runs on; "unseen" if that can't be told. Zombies are gone.
+
+    Ask only when pid namespace, time namespace and boot are known to be the same.
+    """
+    try:
+        os.kill(pid, 0)  # unlike a missing /proc entry, ESRCH can't come from a hidden process (hidepid)
+    except ProcessLookupError:
+        return "gone"
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            return "unseen"
+    if _LINUX:
+        fields = _stat_fields(pid)
+        if fields is None:
+            return "unseen"
+        return "gone" if fields[0] in (b"Z", b"X") or int(fields[19]) != start else "runs"
+    started = start_of(pid)
+    return "gone" if started is None or started != start else "runs"
+
+
+def ancestors_of(pid: int) -> list[int]:
+    """The parents of ``pid``, nearest first, as far as they can be seen (Linux; elsewhere by psutil)."""
+    found: list[int] = []
+    if not _LINUX:
+        import psutil
+
+        try:
+            return [parent.pid for parent in psutil.Process(pid).parents()]
+        except psutil.Error:
+            return found
+    while (fields := _stat_fields(pid)) is not None and (pid := int(fields[1])) > 0 and len(found) < 64:
+        found.append(pid)
+    return found
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    # Field 3 (state) comes first: the command before it may hold blanks and parentheses, so cut at the last ")".
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+
+
+def _sees_processes(pid: int) -> bool:
+    if not _LINUX:
+        return True
+    try:
+        # A /proc of another pid namespace, or none at all, makes every pid look gone.
+        return os.readlink("/proc/self") == str(pid)
+    except OSError:
+        return False
+
+
+def _namespace(kind: str) -> str | None:
+    if not _LINUX:
+        return "none"  # the platform has no such namespaces: all processes share the one
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except FileNotFoundError:
+        # A kernel without time namespaces (before 5.6) has /proc/self/ns, but not this one in it.
+        return "none" if kind == "time" and os.path.isdir("/proc/self/ns") else None
+    except OSError:
+        return None
+
+
+def _boot_id() -> str | None:
+    if _LINUX:
+        return _first_line("/proc/sys/kernel/random/boot_id")
+    if sys.platform == "darwin":
+        import subprocess
+
+        try:
+            said = subprocess.run(
+                ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, timeout=5, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return said.stdout.decode().strip() or None
+    return None
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.readline().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,95 @@
+"""``info.json``: what an entry says of its owner, for people and for proof of life.
+
+Never parsed under the pool lock and never trusted: a record that is truncated, oversized, wrong-typed or from a newer
+version reads as None, and its entry counts as held until there is proof of death.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+VERSION = 1
+MAX_BYTES = 16_384
+"""A record is below 2 kB; what is larger isn't ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The command that `leasecap run` started, or is about to start (``pid`` 0)."""
+
+    pid: int
+    start: int
+
+
+PENDING = Child(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """See `_process.Identity` for the meaning of pid, start, boot, machine, pid_ns and time_ns.
+
+    :ivar proof: "lock" where the holder keeps the OS lock on ``alive`` and heartbeats, "pid" where only the process
+        table speaks for it (`leasecap acquire --for-pid`).
+    :ivar local: whether the writer's root was on a local file system.
+    :ivar command: argv, shortened, with what looks like a key masked.
+    """
+
+    token: str
+    pool: str
+    pid: int
+    start: int | None
+    uid: int
+    boot: str | None
+    machine: str | None
+    pid_ns: str | None
+    time_ns: str | None
+    host: str
+    local: bool
+    proof: str
+    label: str | None
+    command: str
+    cwd: str
+    child: Child | None = None
+    version: int = VERSION
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    field.name: {
+        "str": (str,),
+        "int": (int,),
+        "bool": (bool,),
+        "str | None": (str, type(None)),
+        "int | None": (int, type(None)),
+        "Child | None": (dict, type(None)),
+    }[str(field.type)]
+    for field in fields(Record)
+}
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of ``info.json``."""
+    # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
+    return json.dumps(asdict(record), separators=(",", ":")).encode("ascii")
+
+
+def decode(data: bytes) -> Record | None:
+    """The record, or None for anything that isn't one."""
+    if len(data) > MAX_BYTES:
+        return None
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(raw, dict) or raw.get("version") != VERSION or type(raw["version"]) is not int:
+        return None
+    if not all(name in raw and type(raw[name]) in types for name, types in _TYPES.items()):
+        return None
+    child = raw["child"]
+    if child is not None:
+        if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):
+            return None
+        child = Child(child["pid"], child["start"])
+    if not 0 < raw["pid"] < 2**31 or raw["proof"] not in ("lock", "pid"):
+        return None
+    return Record(**{name: raw[name] for name in _TYPES if name != "child"}, child=child)

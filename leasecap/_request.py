@@ -1,0 +1,129 @@
+"""What a caller asks for, checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from leasecap._durations import parse_duration
+from leasecap._entry import PRIORITY_LIMIT
+from leasecap._errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from leasecap._config import PoolConfig
+    from leasecap._lease import Lease
+
+WAIT_ENVIRONMENT = "LEASECAP_WAIT"
+LABEL_MAX = 200
+
+
+class Unset:
+    """The type of `UNSET`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+"""Not given: the environment decides, then the configuration, then the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What ``on_wait`` is told, after about a second of waiting and then ever more rarely.
+
+    :ivar position: the place in the queue, 1 for the head. It can grow: a higher priority or an older call goes before.
+    :ivar waited: seconds since the call.
+    :ivar holders: who holds the slots, longest first, one short line each.
+    :ivar notice: something the caller should know, such as a configuration that broke meanwhile; or None.
+    """
+
+    pool: str
+    limit: int | None
+    in_flight: int
+    position: int
+    waited: float
+    holders: tuple[str, ...]
+    notice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The arguments of `leasecap.acquire`, which documents them."""
+
+    timeout: float | Unset | None = UNSET
+    limit: int | Unset | None = UNSET
+    priority: int | Unset = UNSET
+    label: str | None = None
+    borrow: bool = True
+    on_wait: Callable[[Waiting], object] | None = None
+    on_lost: Callable[[Lease], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked request; every value decided.
+
+    :ivar timeout: seconds, or None for ever; 0 tries once.
+    :ivar limit: the declared limit, or None.
+    :ivar argv: the command to show in `status` in place of this process's own.
+    """
+
+    timeout: float | None
+    limit: int | None
+    priority: int
+    label: str | None
+    borrow: bool
+    on_wait: Callable[[Waiting], object] | None
+    argv: Sequence[str] | None
+
+
+def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = None) -> Request:
+    """Return the request with its unset values decided.
+
+    :raises TypeError, ValueError: for arguments that can't be meant.
+    :raises ConfigError: for an environment variable that can't be meant.
+    """
+    timeout, limit, priority, label = options.timeout, options.limit, options.priority, options.label
+    if isinstance(timeout, Unset):
+        timeout = _wait_from_environment(pool.queue_timeout)
+    elif timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+        if math.isnan(timeout) or timeout < 0:
+            raise ValueError(f"timeout must be 0 or more seconds, or None to wait for ever, not {timeout!r}")
+        timeout = None if math.isinf(timeout) else float(timeout)
+    if isinstance(limit, Unset):
+        limit = None
+    elif limit is not None:
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"limit must be a whole number, not {limit!r}")
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit!r}")
+    if isinstance(priority, Unset):
+        priority = pool.priority
+    elif isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority must be a whole number, not {priority!r}")
+    elif not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
+        raise ValueError(f"priority must be from {-PRIORITY_LIMIT} to {PRIORITY_LIMIT}, not {priority!r}")
+    if label is not None:
+        if not isinstance(label, str):
+            raise TypeError(f"label must be a string, not {label!r}")
+        label = label[:LABEL_MAX]
+    return Request(timeout, limit, priority, label, options.borrow, options.on_wait, argv)
+
+
+def _wait_from_environment(otherwise: float | None) -> float | None:
+    text = os.environ.get(WAIT_ENVIRONMENT)
+    if not text:
+        return otherwise
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(str(error), file="environment", key=WAIT_ENVIRONMENT, value=repr(text)) from error

@@ -1,0 +1,218 @@
+"""The critical section of a pool: taken for two listings and a rename, never while waiting or running.
+
+Two kinds, written in ``pool.json`` when the pool is made. `OsSection` is an OS lock on the file ``lock``, which is never
+unlinked. `DirectorySection` is for file systems without OS locks and for roots that several kernels share.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._effects import Directory, Effects
+
+    Section = "OsSection | DirectorySection"
+
+
+class OsSection:
+    """An OS lock, with a mutex round it.
+
+    The lock belongs to the open file description: two threads of this process that share one would both "get" it.
+    """
+
+    def __init__(self, effects: Effects, directory: Directory) -> None:
+        self._effects = effects
+        self._directory = directory
+        self._mutex = threading.Lock()
+        # Opened here and not when first entered: a fork must not find it open and not yet known (`_local`).
+        self._fd: int | None = directory.open("lock")
+        self.token = ""  # only a lock directory can be stolen, so grants needn't say which section made them
+
+    def try_enter(self) -> bool:
+        """Try once.
+
+        :raises OSError: when the lock file can't be locked at all.
+        """
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            if self._fd is None:
+                raise OSError(errno.EBADF, "a fork's child used the parent's pool")
+            if self._effects.lock(self._fd):
+                try:
+                    # For the error of whoever waits too long behind us; fixed width, so it needs no truncation.
+                    self._effects.write_at_start(self._fd, b"%-10d\n" % self._effects.me().pid)
+                except OSError:
+                    pass  # a full disk must not keep anybody from releasing
+                return True
+        except BaseException:
+            self._mutex.release()
+            raise
+        self._mutex.release()
+        return False
+
+    def leave(self) -> bool:
+        """Give the section back; True: it was ours to the end."""
+        if self._fd is not None:
+            self._effects.unlock(self._fd)
+        self._mutex.release()
+        return True
+
+    def occupant(self) -> str:
+        """Who seems to be inside, for an error message."""
+        try:
+            return f"pid {int(self._directory.read('lock', 16))}"
+        except (OSError, ValueError):
+            return "an unknown process"
+
+    def forget(self) -> None:
+        """In a fork's child: close without unlocking, which would free the parent's lock."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            self._effects.close(fd)
+
+
+class DirectorySection:
+    """A lock directory, for where there are no OS locks.
+
+    ``lock.d`` is claimed by renaming a prepared directory onto it, which holds one file, named by a fresh token, with
+    the holder's record: that fails while ``lock.d`` holds something, and works when it is absent or empty. Release and
+    steal are one and the same step on that file, so exactly one of them wins and nobody can hit a successor: the
+    holder unlinks it, a thief moves it to ``stolen/``. A holder whose unlink says ENOENT was robbed and learns it.
+    """
+
+    def __init__(
+        self,
+        effects: Effects,
+        directory: Directory,
+        record: Callable[[str], bytes],
+        is_dead: Callable[[str], bool],
+        adopt: Callable[[], None],
+    ) -> None:
+        """
+        :param record: the bytes of a record of this process with the given token.
+        :param is_dead: whether the owner of the record at this path is provably gone.
+        :param adopt: vouches for all that is held now; called inside, by the first to enter after a theft.
+        """
+        self._effects = effects
+        self._directory = directory
+        self._record = record
+        self._is_dead = is_dead
+        self._adopt = adopt
+        self._mutex = threading.Lock()
+        self.token = ""
+
+    def try_enter(self) -> bool:
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            # Staging a claim costs 100 us and is in vain while somebody's inside: look first.
+            if (not self._tokens() or self._steal()) and self._claim():
+                self._vouch()
+                return True
+        except BaseException:
+            self._mutex.release()
+            raise
+        self._mutex.release()
+        return False
+
+    def _claim(self) -> bool:
+        directory = self._directory
+        token = self._effects.token()
+        staged = f"staging/lock-{token}"
+        directory.make(staged)
+        try:
+            directory.write(f"{staged}/{token}", self._record(token))
+            for again in (True, False):
+                try:
+                    directory.rename(staged, "lock.d")
+                except OSError as error:
+                    # ENOTEMPTY or EEXIST: held. Windows and some network file systems say EEXIST or EACCES for an
+                    # empty one too, so remove it if it is empty and try once more.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM):
+                        raise
+                    if not (again and self._remove_if_empty()):
+                        return False
+                else:
+                    self.token = token
+                    return True
+            return False
+        finally:
+            if self.token != token:
+                self._discard(staged, token)
+
+    def _vouch(self) -> None:
+        # What the robbed section grants from now on, not knowing of the theft, stays signed with its token.
+        try:
+            for token in self._directory.list("stolen"):
+                if not token.endswith(".known"):
+                    self._adopt()
+                    self._directory.rename(f"stolen/{token}", f"stolen/{token}.known")
+        except BaseException:
+            self._directory.unlink(f"lock.d/{self.token}")
+            self.token = ""
+            raise
+
+    def _remove_if_empty(self) -> bool:
+        try:
+            self._directory.rmdir("lock.d")
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _discard(self, staged: str, token: str) -> None:
+        try:
+            self._directory.unlink(f"{staged}/{token}")
+            self._directory.rmdir(staged)
+        except OSError:
+            pass  # in staging/ it blocks nobody; swept with the other leftovers
+
+    def _steal(self) -> bool:
+        """Take the section from a holder that is provably gone; False if nobody's there to be robbed."""
+        for token in self._tokens():
+            if self._is_dead(f"lock.d/{token}"):
+                try:
+                    self._directory.rename(f"lock.d/{token}", f"stolen/{token}")
+                except FileNotFoundError:
+                    continue  # released or stolen meanwhile: one winner
+                return True
+        return False
+
+    def _tokens(self) -> list[str]:
+        try:
+            return self._directory.list("lock.d")
+        except FileNotFoundError:
+            return []
+
+    def leave(self) -> bool:
+        token, self.token = self.token, ""
+        try:
+            try:
+                self._directory.unlink(f"lock.d/{token}")
+            except FileNotFoundError:
+                return False
+            self._remove_if_empty()
+            return True
+        finally:
+            self._mutex.release()
+
+    def occupant(self) -> str:
+        from leasecap._record import MAX_BYTES, decode
+
+        for token in self._tokens():
+            try:
+                record = decode(self._directory.read(f"lock.d/{token}", MAX_BYTES + 1))
+            except OSError:
+                continue
+            if record is not None:
+                return f"pid {record.pid} on {record.host}"
+        return "an unknown process"
+
+    def forget(self) -> None:
+        """In a fork's child: nothing is open."""

@@ -1,0 +1,110 @@
+"""What each key of config.toml may hold. A new key is one line in the tables at the end of this module."""
+
+from __future__ import annotations
+
+import sys
+
+from leasecap._durations import LONGEST, parse_duration
+from leasecap._names import PoolName, pool_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Final, TypeAlias, TypeGuard
+
+    # What makes the value as leasecap uses it, or raises ValueError; and what may stand there, in words for people.
+    Key: TypeAlias = tuple[Callable[[object], object], str]
+
+#: What ``limit = "unlimited"`` means: a number, so that the lowest of several limits is still their ``min()``.
+UNLIMITED: Final[int] = sys.maxsize
+
+# Far above any use, and far below UNLIMITED: no number that a person writes means "no limit" by accident.
+_HIGHEST_LIMIT = 1_000_000
+_LOWEST_PRIORITY, _HIGHEST_PRIORITY = -99, 99
+_SHORTEST_BEAT = 0.01
+
+STALE_AFTER = 30.0
+HEARTBEAT = 10.0
+BEATS = 3  # heartbeats that must fit into stale_after: one may be late, one may be lost
+
+
+def parse_limit(value: object) -> int:
+    """A limit as it stands in the file: a number, or the word.
+
+    :raises ValueError: if it is neither; `LIMIT_ALLOWED` says what is.
+    """
+    if value == "unlimited":
+        return UNLIMITED
+    if _is_whole(value) and 1 <= value <= _HIGHEST_LIMIT:
+        return value
+    raise ValueError
+
+
+def _priority(value: object) -> int:
+    if _is_whole(value) and _LOWEST_PRIORITY <= value <= _HIGHEST_PRIORITY:
+        return value
+    raise ValueError
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if (_is_whole(value) or isinstance(value, float)) and 0 <= value <= LONGEST:  # nan is in no range
+        return float(value)
+    raise ValueError
+
+
+def _beat(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds < _SHORTEST_BEAT:
+        raise ValueError
+    return seconds
+
+
+def _lock(value: object) -> str:
+    if isinstance(value, str) and value in ("auto", "os", "directory"):
+        return value
+    raise ValueError
+
+
+def parse_name(value: object) -> PoolName:
+    """A pool's name as it stands in the file.
+
+    :raises ValueError: if it is no text.
+    :raises ConfigError: if the text can't name a pool.
+    """
+    if isinstance(value, str):
+        return pool_name(value)
+    raise ValueError
+
+
+def _names(value: object) -> tuple[PoolName, ...]:
+    if isinstance(value, list):
+        return tuple(parse_name(item) for item in value)
+    raise ValueError
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+NAME_ALLOWED = "the name of a pool, as text"
+LIMIT_ALLOWED = f'a whole number from 1 to {_HIGHEST_LIMIT}, or "unlimited"'
+_DURATION = 'seconds (30, 1.5) or a text with a unit ("500ms", "30s", "5m", "1h"), a year at most'
+
+# Allowed in [pools.NAME], and in [defaults] for the pools that don't say.
+_POOL_KEYS: Mapping[str, Key] = {
+    "limit": (parse_limit, LIMIT_ALLOWED),
+    "queue_timeout": (_seconds, _DURATION),
+    "priority": (_priority, f"a whole number from {_LOWEST_PRIORITY} to {_HIGHEST_PRIORITY}"),
+    "stale_after": (_beat, _DURATION + f", at least {BEATS} heartbeats"),
+    "heartbeat": (_beat, _DURATION + f", {_SHORTEST_BEAT} at least"),
+    "lock": (_lock, '"auto", "os" or "directory"'),
+}
+
+# Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool.
+TABLES: Mapping[str, Mapping[str, Key]] = {
+    "defaults": {**_POOL_KEYS, "pool": (parse_name, NAME_ALLOWED)},
+    "pools": {**_POOL_KEYS, "aliases": (_names, 'a list of names or endpoints, as ["claude", "localhost:8000"]')},
+    "commands": {},
+}

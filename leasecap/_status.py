@@ -1,0 +1,334 @@
+"""What `leasecap status` shows: read without any lock, written nowhere, and able to cope with whatever it finds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+
+from leasecap import _config, _decide, _entry
+from leasecap._describe import this_host
+from leasecap._errors import ConfigError, LeasecapError
+from leasecap._faults import store_error
+from leasecap._local import local
+from leasecap._names import pool_name
+from leasecap._observe import BEAT_BYTES, Observer, read_beat
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, open_existing
+from leasecap._root import root_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._config import Config, PoolConfig
+    from leasecap._entry import Entry
+    from leasecap._names import PoolName
+    from leasecap._pool import Pool
+
+SCHEMA_VERSION = 1
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A slot that is held.
+
+    :ivar state: "held", or "granted" while the waiter has not yet acknowledged.
+    :ivar host: where it runs; None for this machine.
+    :ivar child: the pid of the command that `leasecap run` started.
+    :ivar held_for: seconds; None if this boot's clock can't tell.
+    :ivar heartbeat_age: seconds; None likewise.
+    :ivar alive: False when it is provably gone, and reaped as soon as somebody wants the slot.
+    :ivar evidence: what that rests on.
+    :ivar borrows_from: the id of the lease whose slot it may use.
+    :ivar limit: the limit it declared.
+    """
+
+    id: str
+    state: str
+    pid: int | None
+    child: int | None
+    host: str | None
+    label: str | None
+    command: str | None
+    cwd: str | None
+    granted_at: str | None
+    held_for: float | None
+    heartbeat_age: float | None
+    alive: bool
+    evidence: str
+    borrows_from: str | None
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A ticket in the queue.
+
+    :ivar state: "waiting", or "parked" when it did not acknowledge a grant and is passed over until it moves.
+    :ivar position: 1 for the head; 0 while parked.
+    """
+
+    id: str
+    state: str
+    pid: int | None
+    host: str | None
+    label: str | None
+    command: str | None
+    position: int
+    priority: int
+    asked_at: str | None
+    waited: float | None
+    alive: bool
+    evidence: str
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool.
+
+    :ivar limit: the effective limit; "unlimited" where a person wrote so, None where nothing gives one.
+    :ivar limit_source: where that comes from.
+    :ivar in_flight: slots in use; a borrower and its lender count once.
+    :ivar stable: False if the pool changed so fast that no consistent view was to be had.
+    :ivar lock: "os" or "directory"; None for a pool that nobody used yet.
+    :ivar error: why the pool can't be used, or None.
+    """
+
+    pool: str
+    path: str
+    limit: int | str | None
+    limit_source: str
+    in_flight: int
+    waiting: int
+    holders: tuple[Holder, ...]
+    waiters: tuple[Waiter, ...]
+    stable: bool
+    lock: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything under one root, at one time.
+
+    :ivar time: RFC 3339, UTC.
+    :ivar config_error: why ``config.toml`` can't be used, or None.
+    """
+
+    schema_version: int
+    time: str
+    root: str
+    pools: tuple[PoolStatus, ...]
+    config_error: str | None
+
+    def as_dict(self) -> dict[str, object]:
+        """What `leasecap status --json` prints."""
+        return asdict(self)
+
+
+def status(pool: str | None = None) -> Status:
+    """Who holds and who waits, in ``pool`` or in all pools. Takes no lock, writes nothing, needs no write access.
+
+    :raises ConfigError: for a pool name that can't be one.
+    """
+    root = root_path()
+    config_error = None
+    config = None
+    try:
+        config = _config.load(root)
+    except LeasecapError as error:
+        config_error = str(error)
+    if pool is not None:
+        names = [config.pool(pool).name if config else pool_name(pool)]
+    else:
+        names = _known(root, config)
+    pools = tuple(_pool_status(root, name, config) for name in names)
+    return Status(SCHEMA_VERSION, _utc(0.0), root, pools, config_error)
+
+
+def _known(root: str, config: Config | None) -> list[PoolName]:
+    found: dict[str, PoolName] = {}
+    if config is not None:
+        found.update((name.directory, name) for name in config.pools)
+    try:
+        directories = os.listdir(os.path.join(root, "pools"))
+    except OSError:
+        directories = []
+    for directory in directories:
+        if not directory.startswith(".") and directory not in found:
+            found[directory] = _name_on_disk(root, directory)
+    return sorted(found.values(), key=lambda name: name.text)
+
+
+def _name_on_disk(root: str, directory: str) -> PoolName:
+    import json
+
+    from leasecap._names import PoolName
+
+    try:
+        with open(os.path.join(root, "pools", directory, "pool.json"), "rb") as file:
+            name = pool_name(json.loads(file.read(4096))["name"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return PoolName(directory, directory, directory)  # opening it will say what is wrong
+    return name if name.directory == directory else PoolName(directory, directory, directory)
+
+
+def _pool_status(root: str, name: PoolName, config: Config | None) -> PoolStatus:
+    path = os.path.join(root, "pools", name.directory)
+    settings = config.pool(name.text) if config is not None else None
+    try:
+        pool = open_existing(local.effects, root, name)
+    except FileNotFoundError:
+        return _without_entries(name, path, settings, None)
+    except LeasecapError as error:
+        return _without_entries(name, path, settings, str(error))
+    try:
+        return _View(pool, settings).pool_status()
+    except OSError as error:
+        return _without_entries(name, path, settings, str(store_error(error, path)))
+    finally:
+        pool.directory.close()
+
+
+def _without_entries(name: PoolName, path: str, settings: PoolConfig | None, error: str | None) -> PoolStatus:
+    limit = settings.limit if settings else None
+    source = settings.limit_source if settings else ""
+    return PoolStatus(name.text, path, _word(limit), source, 0, 0, (), (), True, None, error)
+
+
+def _word(limit: int | None) -> int | str | None:
+    return "unlimited" if limit == _decide.UNLIMITED else limit
+
+
+def _utc(ago: float) -> str:
+    moment = datetime.now(timezone.utc) - timedelta(seconds=ago)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _View:
+    """One look at one pool."""
+
+    def __init__(self, pool: Pool, settings: PoolConfig | None) -> None:
+        self._pool = pool
+        self._settings = settings
+        stale_after, heartbeat = (settings.stale_after, settings.heartbeat) if settings else (30.0, 10.0)
+        self._observer = Observer(local.effects, pool, stale_after=stale_after, heartbeat=heartbeat)
+        self._now = local.effects.boot_clock()
+
+    def pool_status(self) -> PoolStatus:
+        places, stable = self._places()
+        by_place = {place: sorted(entry for entry, where in places.items() if where == place) for place in set(places.values())}
+        queue, parked = by_place.get(QUEUE, []), by_place.get(PARKED, [])
+        held = sorted((*by_place.get(GRANTED, []), *by_place.get(LEASES, [])), key=lambda entry: entry.order)
+        configured = self._settings.limit if self._settings else None
+        snapshot = _decide.Snapshot(configured, tuple(queue), tuple(parked), (), tuple(held))
+        limit = _decide.effective_limit(snapshot)
+        loads = _decide.Loads(held)
+        return PoolStatus(
+            pool=self._pool.name.text,
+            path=self._pool.directory.path,
+            limit=_word(limit),
+            limit_source=self._source(limit, configured, snapshot),
+            in_flight=loads.total,
+            waiting=len(queue) + len(parked),
+            holders=tuple(self._holder(entry, places[entry], loads.lender_of(entry)) for entry in held),
+            waiters=tuple(
+                self._waiter(entry, place, position if place == QUEUE else 0)
+                for place, tickets in ((QUEUE, queue), (PARKED, parked))
+                for position, entry in enumerate(tickets, 1)
+            ),
+            stable=stable,
+            lock=self._pool.kind,
+            error=None,
+        )
+
+    def _places(self) -> tuple[dict[Entry, str], bool]:
+        """Where each entry is, and whether two looks in a row agreed.
+
+        Read in the order in which entries move on, later places winning: one that moves in between is seen at least
+        once, and counted once.
+        """
+        before: dict[Entry, str] | None = None
+        for _ in range(_TRIES):
+            places: dict[Entry, str] = {}
+            for where in (QUEUE, PARKED, GRANTED, LEASES):
+                for name in self._pool.directory.list(where):
+                    if not name.startswith("."):
+                        places[_entry.parse(name)] = where
+            if places == before:
+                return places, True
+            before = places
+        return places, False
+
+    def _source(self, limit: int | None, configured: int | None, snapshot: _decide.Snapshot) -> str:
+        source = self._settings.limit_source if self._settings else ""
+        if limit is None or limit == configured:
+            return source
+        ids = [entry.token for entry in (*snapshot.leases, *snapshot.queue) if entry.limit == limit]
+        declared = f"declared by {ids[0]}" if ids else "declared"
+        return declared if configured is None else f"{declared}, below {_word(configured)} from {source}"
+
+    def _holder(self, entry: Entry, where: str, lender: str | None) -> Holder:
+        record = self._observer.record(where, entry.name)
+        finding = self._observer.judge(where, entry.name)
+        beat, granted = self._ages(where, entry)
+        return Holder(
+            id=entry.token or entry.name,
+            state="held" if where == LEASES else "granted",
+            pid=record.pid if record else None,
+            child=record.child.pid or None if record and record.child else None,
+            host=self._host(record.host) if record else None,
+            label=record.label if record else None,
+            command=record.command if record else None,
+            cwd=record.cwd if record else None,
+            granted_at=None if granted is None else _utc(granted),
+            held_for=granted,
+            heartbeat_age=beat,
+            alive=finding.alive,
+            evidence=finding.evidence,
+            borrows_from=lender,
+            limit=entry.limit,
+        )
+
+    def _waiter(self, entry: Entry, where: str, position: int) -> Waiter:
+        record = self._observer.record(where, entry.name)
+        finding = self._observer.judge(where, entry.name)
+        waited = self._age(entry.order) if self._comparable(where, entry) else None
+        return Waiter(
+            id=entry.token or entry.name,
+            state="waiting" if where == QUEUE else "parked",
+            pid=record.pid if record else None,
+            host=self._host(record.host) if record else None,
+            label=record.label if record else None,
+            command=record.command if record else None,
+            position=position,
+            priority=entry.priority,
+            asked_at=None if waited is None else _utc(waited),
+            waited=waited,
+            alive=finding.alive,
+            evidence=finding.evidence,
+            limit=entry.limit,
+        )
+
+    def _host(self, host: str) -> str | None:
+        return None if host == this_host() else host
+
+    def _age(self, moment: int) -> float:
+        return max((self._now - moment) / 1e9, 0.0)
+
+    def _comparable(self, where: str, entry: Entry) -> bool:
+        """Whether the writer's boot clock is this one."""
+        record, me = self._observer.record(where, entry.name), local.effects.me()
+        return record is not None and (record.boot, record.time_ns) == (me.boot, me.time_ns) and me.boot is not None
+
+    def _ages(self, where: str, entry: Entry) -> tuple[float | None, float | None]:
+        """Seconds since the last heartbeat and since the grant."""
+        if not self._comparable(where, entry):
+            return None, None
+        try:
+            stamp = read_beat(self._pool.directory.read(f"{where}/{entry.name}/alive", BEAT_BYTES))
+        except OSError:
+            stamp = None
+        if stamp is None:
+            return None, None
+        return self._age(stamp[0]), self._age(stamp[1]) if stamp[1] else None

@@ -1,0 +1,456 @@
+"""A pool on disk: the snapshot is read here and the plan carried out, every effect through `Effects`.
+
+An entry is a directory, and where it stands is its state::
+
+    staging/ ──publish──▶ queue/ ──grant──▶ granted/ ──acknowledge──▶ leases/
+       │                    ▲                  │                        ▲
+       │                 unpark ── parked/ ◀─ take back                 │
+       └──────────── granted at once ───────────────────────────────────┘
+
+and from anywhere to ``trash/``: release, withdraw, reap and revoke are all that one rename. It succeeds for exactly one
+process, and can't hit a successor since the name holds a token. Grants, publications and take-backs are done inside the
+critical section; a release, an acknowledgement and a reap need none, since they never raise what is held.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+
+from leasecap import _decide, _entry, _record
+from leasecap._describe import describe_self
+from leasecap._observe import Observer, beat
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
+from leasecap._section import DirectorySection, OsSection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from leasecap._effects import Effects
+    from leasecap._entry import Entry
+    from leasecap._pool import Pool
+    from leasecap._record import Record
+
+_HELD = (GRANTED, LEASES)
+_PROBED_TICKETS = 16
+"""Tickets that a sweep looks at, from the head: a waiter is looked at again before it is granted anything, so one that
+died further back harms nobody yet."""
+
+
+class Claim:
+    """An entry of this process, from before it is published until after it is gone."""
+
+    __slots__ = ("entry", "fd", "granted", "record")
+
+    def __init__(self, entry: Entry, record: Record) -> None:
+        self.entry = entry
+        self.record = record
+        self.fd: int | None = None
+        self.granted = 0
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+
+class Store:
+    """One open pool, as one process uses it; its threads share it.
+
+    :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
+    :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
+    """
+
+    def __init__(
+        self,
+        effects: Effects,
+        pool: Pool,
+        *,
+        configured: int | None,
+        stale_after: float,
+        heartbeat: float,
+        waker: Callable[[str, str], None],
+    ) -> None:
+        self.effects = effects
+        self.pool = pool
+        self.directory = pool.directory
+        self.configured = configured
+        self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
+        self.waker = waker
+        if pool.kind == "os":
+            self.section: OsSection | DirectorySection = OsSection(effects, pool.directory)
+        else:
+            self.section = DirectorySection(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
+        self._granted_since: dict[str, float] = {}
+        self._last_look = 0.0
+        self._relied_on: set[str] = set()
+        self._settle_again = False
+        self._to_wake: list[Entry] = []
+
+    # -- building and removing an entry, outside the section --------------------------------------------------------
+
+    def stage(self, entry: Entry, record: Record) -> Claim:
+        """Build the entry in ``staging/``, its record inside and its liveness lock held.
+
+        :raises OSError: with nothing left behind that counts.
+        """
+        claim = Claim(entry, record)
+        path = f"{STAGING}/{entry.name}"
+        self.directory.make(path)
+        try:
+            fd = self.directory.open(f"{path}/alive", create=True)
+            try:
+                if self.pool.kind == "os" and not self.effects.lock(fd):
+                    raise OSError(errno.EAGAIN, "somebody holds the lock of a lease just made", path)
+                self.effects.write_at_start(fd, beat(self.effects.boot_clock(), 0))
+            except BaseException:
+                self.effects.close(fd)
+                raise
+            if self.pool.kind == "os":
+                claim.fd = fd
+            else:
+                # Without an OS lock in it nothing is gained by keeping it open, and Windows couldn't rename around it.
+                self.effects.close(fd)
+            self.directory.write(f"{path}/info.json", _record.encode(record))
+        except BaseException:
+            self.drop(claim, [STAGING])
+            raise
+        return claim
+
+    def rewrite(self, claim: Claim, record: Record) -> None:
+        """Put another record in place of the one of a held lease."""
+        self.directory.replace(f"{LEASES}/{claim.name}/info.json", _record.encode(record))
+        claim.record = record
+
+    def remove(self, where: str, name: str) -> bool:
+        """The one step that ends an entry; False: it isn't (or no longer) there. Follow it with `delete`."""
+        try:
+            self.directory.rename(f"{where}/{name}", f"{TRASH}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete from ``trash/``. What can't be deleted stays there, in nobody's way."""
+        path = f"{TRASH}/{name}"
+        try:
+            for file in self.directory.list(path):
+                self.directory.unlink(f"{path}/{file}")
+            self.directory.rmdir(path)
+        except NotADirectoryError:
+            self._unlink(path)
+        except OSError:
+            pass
+
+    def _unlink(self, path: str) -> None:
+        try:
+            self.directory.unlink(path)
+        except OSError:
+            pass
+
+    def drop(self, claim: Claim, places: Sequence[str] = (STAGING, QUEUE, GRANTED, PARKED, LEASES)) -> str | None:
+        """Remove the claim from wherever it is; return where that was, or None if it was nowhere.
+
+        Others move an entry only from left to right in ``places``, so looking once in that order finds it.
+        """
+        where = next((where for where in places if self.remove(where, claim.name)), None)
+        self.close(claim)
+        if where is not None:
+            self.delete(claim.name)
+        return where
+
+    def close(self, claim: Claim) -> None:
+        """Close the liveness lock's descriptor, after the entry is gone.
+
+        No unlock: it would drop the lock of the command as well, which inherited the open file description.
+        """
+        fd, claim.fd = claim.fd, None
+        if fd is not None:
+            self.effects.close(fd)
+
+    def beat(self, claim: Claim) -> bool:
+        """Write a heartbeat; False: the entry is gone.
+
+        :raises OSError: when it can't be written.
+        """
+        for where in (LEASES, QUEUE, GRANTED, PARKED, LEASES):  # LEASES again: it may have moved there meanwhile
+            try:
+                self.directory.stat(f"{where}/{claim.name}")
+                self._write_beat(claim, where)
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+    # -- moves of one's own entry, outside the section --------------------------------------------------------------
+
+    def acknowledge(self, claim: Claim) -> bool:
+        """Turn a grant into a lease; False if there is none to turn."""
+        try:
+            self.directory.rename(f"{GRANTED}/{claim.name}", f"{LEASES}/{claim.name}")
+        except FileNotFoundError:
+            return False
+        self.note_grant(claim)
+        return True
+
+    def note_grant(self, claim: Claim) -> None:
+        """Write down since when the lease is held."""
+        claim.granted = self.effects.boot_clock()
+        try:
+            self._write_beat(claim, LEASES)
+        except OSError:
+            pass  # only `status` reads it; the next heartbeat tries again and reports
+
+    def _write_beat(self, claim: Claim, where: str) -> None:
+        content = beat(self.effects.boot_clock(), claim.granted)
+        if claim.fd is not None:
+            self.effects.write_at_start(claim.fd, content)
+        else:
+            self.directory.overwrite(f"{where}/{claim.name}/alive", content)
+
+    def withdraw(self, claim: Claim) -> bool:
+        """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
+        if not self.remove(QUEUE, claim.name):
+            if self.acknowledge(claim):
+                return False
+            self.remove(PARKED, claim.name)  # not there either: somebody took us for dead, and we're out all the same
+        self.close(claim)
+        self.delete(claim.name)
+        if claim.entry.limit is not None:
+            self.enter_and_settle()  # the limit that it declared no longer holds
+        return True
+
+    def unpark(self, claim: Claim) -> bool:
+        """Go back into the queue after a grant that was taken back; False if not parked."""
+        try:
+            self.directory.rename(f"{PARKED}/{claim.name}", f"{QUEUE}/{claim.name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    # -- inside the section -----------------------------------------------------------------------------------------
+
+    def place(self, claim: Claim, *, may_queue: bool) -> bool:
+        """Inside the section: grant the staged claim at once if the whole queue allows, else queue it if it may.
+
+        Returns whether it was granted.
+        """
+        plan, snapshot = self._plan(claim.entry)
+        granted = claim.entry in plan.grant
+        self._carry_out(plan, snapshot, claim)
+        if not granted and may_queue:
+            self.directory.rename(f"{STAGING}/{claim.name}", f"{QUEUE}/{claim.name}")
+        return granted
+
+    def settle(self) -> None:
+        """Inside the section: do what the pool's state calls for."""
+        plan, snapshot = self._plan(None)
+        self._carry_out(plan, snapshot, None)
+
+    def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
+        snapshot = self.snapshot()
+        if newcomer is not None:
+            snapshot = replace(snapshot, queue=(*snapshot.queue, newcomer))
+        now = self.effects.monotonic()
+        while True:
+            plan = _decide.decide(snapshot, now)
+            dead = {
+                ticket.name
+                for ticket in plan.grant
+                if ticket is not newcomer and not self.observer.judge(QUEUE, ticket.name).alive
+            }
+            if dead:
+                snapshot = replace(snapshot, dead=snapshot.dead | dead)
+            elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot)):
+                snapshot = replace(snapshot, suspect=suspect)
+            else:
+                return plan, snapshot
+
+    def snapshot(self) -> _decide.Snapshot:
+        """The pool as it stands: four listings, in the order in which entries move on, so that none is missed."""
+        queue, parked, granted, leases = (
+            tuple(_entry.parse(name) for name in self.directory.list(where) if not name.startswith("."))
+            for where in (QUEUE, PARKED, GRANTED, LEASES)
+        )
+        now = self.effects.monotonic()
+        if now - self._last_look > _decide.ACKNOWLEDGE_WITHIN / 2:
+            self._granted_since.clear()  # it may have been taken back and granted again while nobody looked
+        self._last_look = now
+        since = self._granted_since
+        self._granted_since = {entry.name: since.get(entry.name, now) for entry in granted}
+        return _decide.Snapshot(
+            configured=self.configured,
+            queue=queue,
+            parked=parked,
+            granted=granted,
+            leases=leases,
+            granted_since=self._granted_since,
+        )
+
+    def _carry_out(self, plan: _decide.Plan, snapshot: _decide.Snapshot, claim: Claim | None) -> None:
+        for entry in plan.reap:
+            self._attempt(QUEUE, entry, TRASH)
+        for entry in plan.revoke:
+            self._attempt(LEASES, entry, TRASH)
+        for entry in plan.take_back:
+            self._attempt(GRANTED, entry, PARKED)
+        gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
+        held = {entry.name for entry in (*snapshot.granted, *snapshot.leases)}
+        declaring = {entry.name for entry in (*snapshot.queue, *snapshot.parked) if entry.limit is not None}
+        missed = False
+        for entry in plan.grant:
+            if claim is not None and entry == claim.entry:
+                self._sign(f"{STAGING}/{entry.name}")
+                self.directory.rename(f"{STAGING}/{entry.name}", f"{LEASES}/{entry.name}")
+            elif not self._grant(entry):
+                missed = True
+                continue
+            held.add(entry.name)
+        # Those who wait are kept out by what is held and by the limits that tickets declare.
+        others_wait = len(snapshot.queue) > len(plan.grant)
+        self._relied_on = (held | declaring) - gone if others_wait else set()
+        self._settle_again = missed and others_wait
+        for entry in (*plan.reap, *plan.revoke):
+            self.delete(entry.name)
+
+    def _grant(self, entry: Entry) -> bool:
+        try:
+            self._sign(f"{QUEUE}/{entry.name}")
+            self.directory.rename(f"{QUEUE}/{entry.name}", f"{GRANTED}/{entry.name}")
+        except FileNotFoundError:
+            return False  # withdrawn meanwhile: the slot is for the next one
+        except OSError:
+            return True  # it can't be moved: it keeps its place, and fails nobody's request
+        self._to_wake.append(entry)
+        return True
+
+    def _attempt(self, where: str, entry: Entry, to: str) -> None:
+        try:
+            self.directory.rename(f"{where}/{entry.name}", f"{to}/{entry.name}")
+        except OSError:
+            pass  # gone already, or it can't be moved: then it goes on to count, and fails nobody's request
+
+    def leave(self) -> bool:
+        """Leave the section and wake whom it granted; True if `settle` is called for once more.
+
+        Somebody may have released while we were inside: its attempt to enter failed, so it relies on whoever is inside
+        to look once more on the way out. And a robbed section must look at what it granted.
+        """
+        relied_on, settle_again = self._relied_on, self._settle_again
+        to_wake, self._to_wake = self._to_wake, []
+        ours = self.section.leave()
+        for entry in to_wake:
+            self.waker(entry.process, entry.name)
+        if settle_again or not ours:
+            return True
+        return bool(relied_on) and not relied_on <= self._names()
+
+    def _names(self) -> set[str]:
+        return {name for where in (QUEUE, PARKED, GRANTED, LEASES) for name in self.directory.list(where)}
+
+    # -- lock directory: what a stolen section granted --------------------------------------------------------------
+
+    def _sign(self, path: str) -> None:
+        """Write into the entry which section granted it; only a section that can be stolen has a token."""
+        if self.section.token:
+            self.directory.replace(f"{path}/by", self.section.token.encode())
+
+    def _suspects(self, snapshot: _decide.Snapshot) -> frozenset[str]:
+        stolen = {name.partition(".")[0] for name in self.directory.list(STOLEN)}
+        if not stolen:
+            return frozenset()
+        held = [(GRANTED, entry) for entry in snapshot.granted] + [(LEASES, entry) for entry in snapshot.leases]
+        return frozenset(entry.name for where, entry in held if self._signed_by(where, entry.name) in stolen)
+
+    def _signed_by(self, where: str, name: str) -> str:
+        try:
+            return self.directory.read(f"{where}/{name}/by", 64).decode("ascii", "replace")
+        except OSError:
+            return ""
+
+    def _adopt(self) -> None:
+        """Inside a section entered after a theft: vouch for what the robbed section has granted until now."""
+        for where in _HELD:
+            for name in self.directory.list(where):
+                if self._signed_by(where, name):
+                    try:
+                        self._sign(f"{where}/{name}")
+                    except FileNotFoundError:
+                        continue  # acknowledged or released meanwhile
+
+    def _section_record(self, token: str) -> bytes:
+        return _record.encode(describe_self(self.effects, self.pool, token=token, label="pool lock"))
+
+    def _is_dead(self, path: str) -> bool:
+        return not self.observer.judge_record(path).alive
+
+    # -- sweeping ---------------------------------------------------------------------------------------------------
+
+    def enter_and_settle(self) -> None:
+        """Try to enter, and settle until nothing more is called for. Never waits: whoever is inside looks again."""
+        again = True
+        while again and self.section.try_enter():
+            try:
+                self.settle()
+            finally:
+                again = self.leave()
+
+    def release(self, claim: Claim) -> bool:
+        """End a lease and hand its slot on; False if it had been taken already.
+
+        :raises OSError: when the lease can't be removed; it is still held then.
+        """
+        was_there = self.end(claim.name)
+        self.close(claim)
+        return was_there
+
+    def end(self, name: str) -> bool:
+        """End the lease of that name, whoever holds it, and hand its slot on; False if it is no more.
+
+        :raises OSError: when it can't be removed.
+        """
+        if not self.remove(LEASES, name):
+            return False
+        try:
+            # Before the clean-up: somebody waits. Who queues after this look was inside the section after our rename,
+            # or looks once more on its way out of it.
+            if self.directory.list(QUEUE):
+                self.enter_and_settle()
+        except OSError:
+            pass  # the slot is free all the same; the first in the queue sweeps and grants it
+        self.delete(name)
+        return True
+
+    def sweep(self) -> None:
+        """Reap what dead processes left, take back what isn't acknowledged, and grant.
+
+        One entry that can't be removed is left where it is and goes on to count; it fails nobody's request.
+        """
+        self._stamp()
+        snapshot = self.snapshot()
+        head = sorted(snapshot.queue)[:_PROBED_TICKETS]
+        staged = tuple(_entry.parse(name) for name in self.directory.list(STAGING) if not name.startswith("lock-"))
+        groups = (LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked)
+        for where, entries in (*groups, (QUEUE, head), (STAGING, staged)):
+            for entry in entries:
+                if not self.observer.judge(where, entry.name).alive:
+                    self._attempt(where, entry, TRASH)
+        for name in self.directory.list(TRASH):
+            self.delete(name)
+        everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
+        self.observer.forget_all_but({entry.name for entry in everything})
+        self.enter_and_settle()
+
+    def stamp(self) -> bytes:
+        """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
+        try:
+            return self.directory.read("sweep", 16)
+        except OSError:
+            return b""
+
+    def _stamp(self) -> None:
+        try:
+            self.directory.overwrite("sweep", os.urandom(8).hex().encode())
+        except OSError:
+            pass  # then others sweep as well

@@ -1,0 +1,65 @@
+"""What verbs have in common: words to stderr, ends, options."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+
+from leasecap._durations import parse_duration
+from leasecap._redact import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def say(message: str) -> None:
+    """A message of ours: to stderr, each line marked, control characters made harmless."""
+    for line in message.splitlines():
+        try:
+            click.echo(f"leasecap: {printable(line, 2000)}", err=True)
+        except OSError:
+            return  # stderr is closed: nobody to tell
+
+
+def die_of_interrupt() -> NoReturn:
+    """End as Ctrl-C ends a program that doesn't catch it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(130)  # where that isn't deadly
+
+
+def drop_output() -> None:
+    """Let what is still buffered go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Duration(click.ParamType):
+    """``1.5``, ``500ms``, ``30s``, ``5m``, ``1h``."""
+
+    name = "DUR"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class PositiveInt(click.ParamType):
+    """A whole number, 1 or more."""
+
+    name = "N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+            self.fail(f"{printable(text, 40)!r} is not a whole number of 1 or more", param, ctx)
+        return int(text)

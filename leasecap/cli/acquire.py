@@ -1,0 +1,55 @@
+"""`leasecap acquire`: a slot for a process that is not a child of ours, such as an interactive agent with hooks."""
+
+from __future__ import annotations
+
+import click
+
+from leasecap._errors import AcquireTimeout, LeasecapError
+from leasecap.cli._pools import chosen_pool, complete_pool
+from leasecap.cli._say import Duration, say
+
+NO_SLOT = 75
+
+
+@click.command("acquire")
+@click.option("-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap; else LEASECAP_POOL, [defaults] pool.")
+@click.option("--for-pid", "pid", metavar="PID", type=click.IntRange(1, 2**31 - 1), required=True, help="Who holds it.")
+@click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 5m, 1h.")
+@click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once.")
+def command(pool: str | None, pid: int, wait: float | None, no_wait: bool) -> int:
+    """Take a slot for the process PID and print the lease's id.
+
+    It is held until `leasecap release ID`, or until PID ends. Meant for an agent's hooks: a slot from prompt to answer,
+    not for a whole session at an idle prompt. Exit status 75 when no slot came in time.
+    """
+    if no_wait and wait is not None:
+        raise click.UsageError("give -w or -n, not both")
+    from leasecap._api import acquire_with
+    from leasecap._drive import ThreadWaiter
+    from leasecap._local import local
+    from leasecap._process import start_of
+    from leasecap._request import UNSET, Options
+    from leasecap._root import root_path
+
+    start = _started(pid, start_of(pid))
+    chosen = chosen_pool(pool, None, local.root(root_path()).config)
+    options = Options(timeout=0.0 if no_wait else UNSET if wait is None else wait, label=f"for pid {pid}")
+    try:
+        lease = acquire_with(chosen, ThreadWaiter(), options)
+    except AcquireTimeout as error:
+        say(str(error))
+        return NO_SLOT
+    try:
+        _started(pid, start_of(pid), start)  # it may have ended, and its pid be another's, while we waited
+        lease.hand_to(pid, start)
+    except BaseException:
+        lease.release()
+        raise
+    click.echo(lease.id)
+    return 0
+
+
+def _started(pid: int, start: int | None, before: int | None = None) -> int:
+    if start is None or before not in (None, start):
+        raise LeasecapError(f"pid {pid} does not run, as far as can be seen from here: no slot was taken for it")
+    return start

@@ -1,0 +1,114 @@
+"""`leasecap limit`: what the limits are, why, and setting one."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from leasecap._config import Config, PoolConfig, load
+from leasecap._presets import ON_ACCOUNT, PRESETS
+from leasecap._redact import printable
+from leasecap._root import root_path
+from leasecap._settings import LIMIT_ALLOWED, UNLIMITED, parse_limit
+
+
+def _as_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.startswith("-") and not text[1:2].isdigit():
+        raise click.NoSuchOption(printable(text, 40))
+    try:
+        # int() would take " 2", "1_0", "+2" and digits of other scripts.
+        return parse_limit(int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text)
+    except ValueError:
+        allowed = LIMIT_ALLOWED.replace('"', "")  # quotes belong to the file
+        raise click.BadParameter(f"{printable(text, 40)!r} is no limit; allowed: {allowed}") from None
+
+
+# "-1" has to reach _as_limit, which says what is wrong with it, and not be taken for an option.
+@click.command("limit", context_settings={"ignore_unknown_options": True})
+@click.argument("pool", required=False)
+@click.argument("limit", metavar="[N|unlimited]", required=False, callback=_as_limit)
+@click.option("--unset", is_flag=True, help="Take the pool's limit out of config.toml.")
+def command(pool: str | None, limit: int | None, unset: bool) -> None:
+    """Show the limits, or set the one of POOL.
+
+    Without arguments: the configured pools, the shipped presets with their reasons, and the defaults. With POOL: its
+    limit and where it comes from. With N (1 or more) or the word unlimited: writes it into config.toml, whose comments
+    stay; it holds at once, also for those who wait. Lowering never stops what runs.
+    """
+    if pool is not None and pool.startswith("-"):
+        raise click.NoSuchOption(printable(pool, 40))
+    if pool is None and unset:
+        raise click.UsageError("--unset needs a POOL")
+    if limit is not None and unset:
+        raise click.UsageError("give a limit or --unset, not both")
+    root = root_path()
+    if pool is None:
+        _show_all(load(root))
+    elif limit is None and not unset:
+        _show_one(load(root).pool(pool))
+    else:
+        _change(root, pool, limit)
+
+
+def _change(root: str, pool: str, limit: int | None) -> None:
+    from leasecap._edit import set_limit
+
+    change = set_limit(root, pool, limit)
+    click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
+    if change.after.limit is None:
+        click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
+    # Without it a raised limit would be granted only at the waiters' next look.
+    from leasecap._store import nudge
+
+    nudge(root, change.after.name)
+
+
+def _show_one(pool: PoolConfig) -> None:
+    click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
+    preset = PRESETS.get(pool.name.identity)
+    if preset is not None:
+        click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
+    click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
+
+
+def _show_all(config: Config) -> None:
+    click.echo(f"file: {printable(config.path, 1000)}")
+    configured = [config.pool(name.text) for name in config.pools]
+    if configured:
+        click.echo("\nconfigured pools:")
+        _table([(_name(pool), _limit(pool.limit), pool.limit_source) for pool in configured])
+    click.echo("\npresets, which hold unless the file sets the pool's limit:")
+    _table([(preset.pool, _limit(preset.limit), preset.reason) for preset in PRESETS.values() if preset.limit])
+    click.echo(f"\nwithout a preset, for {ON_ACCOUNT}:")
+    click.echo("  " + ", ".join(preset.pool for preset in PRESETS.values() if not preset.limit))
+    click.echo("\ndefaults for what a pool doesn't set:")
+    if "limit" not in config.defaults:
+        _table([("limit", "none", "a pool without any limit gives out no slots")])
+    for key, value in config.defaults.items():
+        click.echo(f"  {key} = {_limit(value) if isinstance(value, int) else value}")
+    click.echo("\nChange one: leasecap limit POOL N")
+
+
+def _table(rows: list[tuple[str, str, str]]) -> None:
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, limit, why in rows:
+        click.echo(f"  {name:<{first}}  {limit:>{second}}  {why}".rstrip())
+
+
+def _name(pool: PoolConfig) -> str:
+    return printable(pool.name.text, 200)
+
+
+def _limit(limit: int | None) -> str:
+    return "none" if limit is None else "unlimited" if limit == UNLIMITED else str(limit)
+
+
+def _limit_and_source(pool: PoolConfig) -> str:
+    return _limit(pool.limit) + (f" ({pool.limit_source})" if pool.limit_source else "")
+
+
+def _command(pool: PoolConfig) -> str:
+    return f"leasecap limit {shlex.quote(_name(pool))} N"

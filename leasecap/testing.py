@@ -1,0 +1,30 @@
+"""A pytest fixture for those who test code that uses leasecap.
+
+Installed as a pytest plugin: name the fixture in a test, and whatever the test acquires is in a root of its own::
+
+    def test_my_agent(leasecap_root):
+        with leasecap.slot("anthropic", limit=2):
+            ...
+"""
+
+from __future__ import annotations
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root of the test's own, for this process and those it starts: no configuration, nobody else's leases.
+
+    Write ``config.toml`` into it to set limits. The variables that leasecap reads are unset.
+    """
+    root = tmp_path / "leasecap-root"
+    root.mkdir(mode=0o700)
+    for name in ("LEASECAP_LEASE", "LEASECAP_POOL", "LEASECAP_WAIT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LEASECAP_HOME", str(root))
+    return root

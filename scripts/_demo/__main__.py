@@ -1,0 +1,34 @@
+"""Play the acts. Exits with 1 when one of them did not show what leasecap promises."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from . import cap
+from .stage import DemoError, Screen, Stage
+
+ACTS = [cap.play]
+
+
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda caught, _: sys.exit(128 + caught))  # an exception, so that the stage is cleared
+    screen = Screen(sys.stdout)
+    broken = []
+    try:
+        for act in ACTS:
+            with Stage(screen) as stage:
+                broken += act(stage)
+    except DemoError as error:
+        broken.append(str(error))
+    except KeyboardInterrupt:
+        screen.progress("")
+        return 128 + signal.SIGINT
+    for line in broken:
+        print(f"demo: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

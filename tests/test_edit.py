@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leasecap import _edit
+from leasecap._config import UNLIMITED, load
+from leasecap._edit import set_limit
+from leasecap._errors import ConfigError, StoreError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def write(root: Path, text: str) -> Path:
+    path = root / "config.toml"
+    path.write_bytes(text.encode())
+    return path
+
+
+def only_the_lock_remains(root: Path) -> bool:
+    return sorted(entry.name for entry in root.iterdir()) == ["config.lock", "config.toml"]
+
+
+def test_root_and_file_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    root = tmp_path / "a" / "b"
+    change = set_limit(str(root), "anthropic", 4)
+    assert (change.before.limit, change.after.limit) == (None, 4)
+    assert root.stat().st_mode & 0o777 == 0o700
+    assert (root / "config.toml").stat().st_mode & 0o777 == 0o600
+    assert (root / "config.toml").read_text() == "[pools.anthropic]\nlimit = 4\n"
+    assert only_the_lock_remains(root)
+
+
+COMMENTED = """\
+# my limits, do not touch the order
+[pools.b]
+limit = 2   # two, since Tuesday
+# more to come
+
+[commands]  # who is who
+x = 'b'
+
+[pools."team/a"] # odd name
+lock = 'os'
+"""
+
+
+def test_an_edit_changes_its_line_and_nothing_else(root: Path) -> None:
+    path = write(root, COMMENTED)
+    set_limit(str(root), "B", 7)
+    assert path.read_text() == COMMENTED.replace("limit = 2 ", "limit = 7 ")
+    set_limit(str(root), "b", UNLIMITED)
+    assert path.read_text() == COMMENTED.replace("limit = 2 ", 'limit = "unlimited" ')
+    assert load(str(root)).pool("b").limit == UNLIMITED
+    set_limit(str(root), "b", None)
+    assert path.read_text() == COMMENTED.replace("limit = 2   # two, since Tuesday\n", "")
+
+
+def test_a_pool_without_a_limit_gets_one_in_its_table(root: Path) -> None:
+    path = write(root, COMMENTED)
+    set_limit(str(root), "TEAM/a", 3)
+    assert path.read_text() == COMMENTED + "limit = 3\n"
+
+
+@pytest.mark.parametrize(("end", "gap"), [("\n", "\n"), ("", "\n\n"), ("\r\n", "\r\n")])
+def test_a_new_pool_goes_to_the_end_with_a_blank_line_before_it(root: Path, end: str, gap: str) -> None:
+    path = write(root, f"[commands]{end}")
+    set_limit(str(root), "new one", 3)
+    line = "\r\n" if "\r" in end else "\n"
+    assert path.read_bytes().decode() == f'[commands]{end}{gap}[pools."new one"]{line}limit = 3{line}'
+
+
+def test_an_alias_and_an_endpoint_edit_the_pool_they_mean(root: Path) -> None:
+    path = write(root, '[pools.a]\nlimit = 1\naliases = ["b", "http://localhost:8000"]\n')
+    set_limit(str(root), "b", 2)
+    assert set_limit(str(root), "http://user:hidden@127.0.0.1:8000/v1", 3).before.limit == 2
+    assert path.read_text() == '[pools.a]\nlimit = 3\naliases = ["b", "http://localhost:8000"]\n'
+    set_limit(str(root), "https://user:hidden@example.com:8443/v1", 4)
+    assert '[pools."example.com:8443"]\nlimit = 4\n' in path.read_text()
+    assert "hidden" not in path.read_text()
+
+
+def test_taking_out_what_is_not_there_writes_nothing(root: Path) -> None:
+    change = set_limit(str(root), "zai", None)
+    assert (change.before.limit, change.after.limit, change.after.limit_source) == (3, 3, "preset")
+    assert not (root / "config.toml").exists()
+    path = write(root, COMMENTED)
+    before = path.stat()
+    set_limit(str(root), "team/a", None)
+    set_limit(str(root), "b", 2)
+    assert path.stat() == before
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1_000_001, True, 2.5])
+def test_a_limit_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, limit: int) -> None:
+    with pytest.raises(ConfigError, match="from 1 to 1000000"):
+        set_limit(str(tmp_path / "root"), "a", limit)
+    with pytest.raises(ConfigError, match="name a pool"):
+        set_limit(str(tmp_path / "root"), "..", 1)
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["[pools.a]\nlimt = 1\n", "[pools.a\n", '[pools.a]\nlimit = "1"\n', "[pools.a]\nstale_after = 1\n", "x = 1"]
+)
+def test_a_broken_file_is_never_edited(root: Path, text: str) -> None:
+    path = write(root, text)
+    with pytest.raises(ConfigError) as caught:
+        set_limit(str(root), "a", 3)
+    assert caught.value.file == str(path)
+    assert path.read_text() == text
+    assert only_the_lock_remains(root)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pools.a.limit = 1 # one\n",
+        "pools = { a = { limit = 1 } }\n",
+        "[pools]\na.limit = 1\n",
+        "[pools]\na = {limit = 1}\n",
+    ],
+)
+def test_a_limit_is_changed_in_every_way_that_toml_can_write_it(root: Path, text: str) -> None:
+    path = write(root, text)
+    set_limit(str(root), "a", 7)
+    assert path.read_text() == text.replace("limit = 1", "limit = 7")
+    assert set_limit(str(root), "a", None).after.limit is None
+
+
+def test_what_cannot_be_edited_safely_is_left_alone(root: Path) -> None:
+    text = "pools = { a = { limit = 1 } }\n"
+    path = write(root, text)
+    with pytest.raises(ConfigError, match=r"pools\.b\.limit.*left as it is\nWrite the limit by hand"):
+        set_limit(str(root), "b", 3)
+    assert path.read_text() == text
+
+
+def test_an_editor_that_changes_something_else_is_found_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(root, COMMENTED)
+    monkeypatch.setattr(_edit, "_edited", lambda _path, text, _name, _value: text.replace("lock = 'os'", "limit = 7"))
+    with pytest.raises(ConfigError, match="by hand"):
+        set_limit(str(root), "b", 7)
+    assert path.read_text() == COMMENTED
+
+
+def test_the_mode_of_the_file_stays(root: Path) -> None:
+    path = write(root, COMMENTED)
+    path.chmod(0o640)
+    set_limit(str(root), "b", 7)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_owner_of_the_file_stays_when_root_edits_it(root: Path) -> None:
+    path = write(root, COMMENTED)
+    os.chown(path, 12345, 12345)
+    set_limit(str(root), "b", 7)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12345)
+
+
+@pytest.mark.parametrize("step", ["open", "write", "fsync", "rename"])
+def test_a_full_disk_at_any_step_leaves_the_file_as_it_was(
+    root: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = write(root, COMMENTED)
+    set_limit(str(root), "b", 2)  # makes the lock
+    real = getattr(os, step)
+
+    def full(*args: object, **options: object) -> object:
+        if step != "open" or str(args[0]).endswith(".new"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(StoreError, match=r"(?i)no space left.*\n.*free some space") as caught:
+        set_limit(str(root), "b", 7)
+    monkeypatch.undo()
+    assert caught.value.path == str(path)
+    assert path.read_text() == COMMENTED
+    assert only_the_lock_remains(root)
+
+
+def test_a_short_write_is_carried_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(root, COMMENTED)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:5]))
+    set_limit(str(root), "b", 7)
+    assert path.read_text() == COMMENTED.replace("limit = 2 ", "limit = 7 ")
+
+
+def test_a_change_by_a_text_editor_in_the_same_moment_is_not_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(root, COMMENTED)
+    real = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        real(descriptor)
+        path.write_text("[pools.b]\nlimit = 99\n")
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    with pytest.raises(StoreError, match="Try again"):
+        set_limit(str(root), "b", 7)
+    assert path.read_text() == "[pools.b]\nlimit = 99\n"
+    assert only_the_lock_remains(root)
+
+
+def test_an_editor_that_never_ends_is_an_error_that_names_its_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(root, COMMENTED)
+    monkeypatch.setattr(_edit, "_PATIENCE", 0.05)
+    with (root / "config.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="another `leasecap limit`") as caught:
+            set_limit(str(root), "b", 7)
+    assert caught.value.path == str(root / "config.lock")
+    assert path.read_text() == COMMENTED
+    assert set_limit(str(root), "b", 7).after.limit == 7
+
+
+@pytest.mark.parametrize("plant", ["symlink", "directory"])
+def test_what_is_planted_in_place_of_the_lock_is_refused(root: Path, tmp_path: Path, plant: str) -> None:
+    path = write(root, COMMENTED)
+    if plant == "symlink":
+        (root / "config.lock").symlink_to(tmp_path / "elsewhere")
+    else:
+        (root / "config.lock").mkdir()
+    with pytest.raises(StoreError) as caught:
+        set_limit(str(root), "b", 7)
+    assert caught.value.path == str(root / "config.lock")
+    assert path.read_text() == COMMENTED
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_symlink_in_place_of_the_file_is_neither_followed_nor_replaced(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.toml").write_text(COMMENTED)
+    (root / "config.toml").symlink_to(tmp_path / "real.toml")
+    with pytest.raises(StoreError, match="symbolic link"):
+        set_limit(str(root), "b", 7)
+    assert (root / "config.toml").is_symlink()
+    assert (tmp_path / "real.toml").read_text() == COMMENTED
+
+
+EDITOR = """
+import sys
+import filelock, tomlkit
+from leasecap._edit import set_limit
+root, who = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.read()
+for number in range(20):
+    set_limit(root, f"{who}-{number}", number + 1)
+    set_limit(root, "shared", number + 1)
+"""
+
+
+def test_editors_at_once_lose_nothing_of_each_other(root: Path) -> None:
+    write(root, COMMENTED)
+    names = ("one", "two", "three")
+    pipe = subprocess.PIPE
+    editors = [
+        subprocess.Popen([sys.executable, "-c", EDITOR, str(root), who], stdin=pipe, stdout=pipe) for who in names
+    ]
+    for editor in editors:
+        assert editor.stdout is not None
+        assert editor.stdout.readline() == b"ready\n"
+    for editor in editors:
+        assert editor.stdin is not None
+        editor.stdin.close()
+    for editor in editors:
+        assert editor.wait() == 0
+        assert editor.stdout is not None
+        editor.stdout.close()
+    config = load(str(root))
+    assert config.pool("shared").limit == 20
+    for who in names:
+        assert [config.pool(f"{who}-{number}").limit for number in range(20)] == list(range(1, 21))
+    assert (root / "config.toml").read_text().startswith(COMMENTED)
+    assert only_the_lock_remains(root)
+
+
+LINES = ["# comment", "", "limit = 3", "priority = 2  # why", "aliases = ['x']", "heartbeat = '1s'", "lock = 'os'"]
+
+
+@given(
+    st.lists(st.sampled_from(LINES), unique=True),
+    st.lists(st.sampled_from([line for line in LINES if "aliases" not in line]), unique=True),
+    st.sampled_from(["b", "A", "x", "new", "team/ü"]),
+    st.sampled_from([1, 50, UNLIMITED, None]),
+)
+def test_an_edit_keeps_every_other_line_and_can_be_read_back(
+    first: list[str], second: list[str], pool: str, limit: int | None
+) -> None:
+    text = "\n".join(["# top", "[pools.b]", *first, "[commands]", "q = 'b' # q", "[pools.a]", *second, "# end", ""])
+    kept = [line for line in text.split("\n") if "limit" not in line and line]
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = write(Path(directory), text)
+        after = set_limit(directory, pool, limit).after
+        lines = path.read_text().split("\n")
+        assert [line for line in lines if line in kept] == kept
+        assert after == load(directory).pool(pool)
+        assert after.limit == limit
