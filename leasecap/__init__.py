@@ -1,8 +1,8 @@
 """leasecap: a cross-process concurrency cap for AI agents on one machine.
 
-It is a *cooperative* cap on one kernel, not mutual exclusion with fencing: it keeps well-behaved processes from starting
-more than N pieces of work at once. A holder that its heartbeat alone speaks for (another kernel, a file system without
-locks) can be taken for dead while it runs; it is told (`Lease.lost`), nothing stops it.
+It is a *cooperative* cap on one kernel, not mutual exclusion with fencing: it keeps well-behaved processes from
+starting more than N pieces of work at once. A holder that its heartbeat alone speaks for (another kernel, a file system
+without locks) can be taken for dead while it runs; it is told (`Lease.lost`), nothing stops it.
 
 ::
 

@@ -18,9 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from leasecap._entries import Claim
     from leasecap._local import Local, Root
     from leasecap._request import Request
-    from leasecap._store import Claim, Store
+    from leasecap._store import Store
 
 SECTION_PATIENCE = 10.0
 """Seconds to wait for the pool's own lock before it is an error. It is held for less than a millisecond, by processes
@@ -77,9 +78,7 @@ class Acquisition:
     def _stage(self) -> Claim:
         store, request = self.store, self._request
         token = self._local.effects.token()
-        record = describe_self(
-            self._local.effects, store.pool, token=token, label=request.label, argv=request.argv
-        )
+        record = describe_self(self._local.effects, store.pool, token=token, label=request.label, argv=request.argv)
         entry = _entry.make(
             token=token,
             process=self._local.process,

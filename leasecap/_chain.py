@@ -1,7 +1,7 @@
 """Which leases this code runs under: a context variable inside a process, ``LEASECAP_LEASE`` across processes.
 
-``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``; entries of other roots and pools are
-kept, since A in B in A must find A.
+``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``; entries of other roots and pools
+are kept, since A in B in A must find A.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who gets a slot, what goes back to the queue, when to look again: pure decisions.
 
-No clock, no file, no environment here: a snapshot and the time come in, a plan goes out. The plan is always computed from
-the whole snapshot, never "one came free, so grant one": so it can be carried out by anyone, at any time, again.
+No clock, no file, no environment here: a snapshot and the time come in, a plan goes out. The plan is always computed
+from the whole snapshot, never "one came free, so grant one": so it can be carried out by anyone, at any time, again.
 """
 
 from __future__ import annotations

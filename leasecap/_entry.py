@@ -1,8 +1,8 @@
 """Entry names: all that the decisions need to know of a ticket or a lease stands in its directory's name.
 
 So a look at a pool is a listing; no record is parsed under the pool lock, and a corrupt record can't move the cap. The
-name never changes: *where* an entry stands (``queue/``, ``granted/``, ``leases/``, ``parked/``) is its state. Names sort
-in queue order, and hold only ``[0-9a-f-]``, which no file system folds or refuses.
+name never changes: *where* an entry stands (``queue/``, ``granted/``, ``leases/``, ``parked/``) is its state. Names
+sort in queue order, and hold only ``[0-9a-f-]``, which no file system folds or refuses.
 """
 
 from __future__ import annotations

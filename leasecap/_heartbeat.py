@@ -11,7 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._store import Claim, Store
+    from leasecap._entries import Claim
+    from leasecap._store import Store
 
 
 class Beating:
@@ -93,7 +94,9 @@ class Heartbeats:
             beating.failures += 1
             if beating.failures in (1, 10, 100):
                 path = beating.store.directory.full(beating.claim.name)
-                tell(f"heartbeat of lease {beating.claim.entry.token} failed {beating.failures} times ({path}: {error})")
+                tell(
+                    f"heartbeat of lease {beating.claim.entry.token} failed {beating.failures} times ({path}: {error})"
+                )
             return True
         beating.failures = 0
         return alive

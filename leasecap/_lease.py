@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from leasecap._entries import Claim
     from leasecap._local import Local, Root
     from leasecap._record import Child, Record
-    from leasecap._store import Claim, Store
+    from leasecap._store import Store
 
 
 class Lost:

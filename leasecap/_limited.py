@@ -71,7 +71,7 @@ def _generator(
                     inner.close()
                     raise
                 except BaseException as error:
-                    advance, value = inner.throw, error  # type: ignore[assignment]
+                    advance, value = inner.throw, error
         finally:
             lease.release()
 
@@ -98,7 +98,7 @@ def _async_generator(
                     await inner.aclose()
                     raise
                 except BaseException as error:
-                    advance, value = inner.athrow, error  # type: ignore[assignment]
+                    advance, value = inner.athrow, error
         finally:
             lease.release()
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from leasecap._config import Config, PoolConfig
     from leasecap._effects import Directory
+    from leasecap._entries import Claim
     from leasecap._names import PoolName
-    from leasecap._store import Claim
 
 
 class Root:

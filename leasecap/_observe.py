@@ -107,11 +107,9 @@ class Observer:
     def _unchanged(self, key: str, content: bytes) -> float:
         now = self._effects.monotonic()
         with self._lock:
-            seen = self._beats.get(key)
-            if seen is None or seen[0] != content or now - seen[2] > self.heartbeat:
+            known, since, looked = self._beats.get(key, (None, now, now))
+            if known != content or now - looked > self.heartbeat:
                 since = now
-            else:
-                since = seen[1]
             self._beats[key] = (content, since, now)
         return now - since
 

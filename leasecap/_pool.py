@@ -159,9 +159,9 @@ def _kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) 
             raise
         if lock == "os":
             raise StoreError(
-                f"the file system has no OS locks ({error.strerror}), and the configuration says lock = \"os\"",
+                f'the file system has no OS locks ({error.strerror}), and the configuration says lock = "os"',
                 path=path,
-                remedy="put the root on a local file system, or set lock = \"directory\" for this pool",
+                remedy='put the root on a local file system, or set lock = "directory" for this pool',
             ) from error
         return "directory"
     finally:

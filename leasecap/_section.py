@@ -1,7 +1,7 @@
 """The critical section of a pool: taken for two listings and a rename, never while waiting or running.
 
-Two kinds, written in ``pool.json`` when the pool is made. `OsSection` is an OS lock on the file ``lock``, which is never
-unlinked. `DirectorySection` is for file systems without OS locks and for roots that several kernels share.
+Two kinds, written in ``pool.json`` when the pool is made. `OsSection` is an OS lock on the file ``lock``, which is
+never unlinked. `DirectorySection` is for file systems without OS locks and for roots that several kernels share.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from leasecap import _config, _decide, _entry
 from leasecap._describe import this_host
@@ -138,10 +138,8 @@ def status(pool: str | None = None) -> Status:
         config = _config.load(root)
     except LeasecapError as error:
         config_error = str(error)
-    if pool is not None:
-        names = [config.pool(pool).name if config else pool_name(pool)]
-    else:
-        names = _known(root, config)
+    named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
+    names = [named] if named else _known(root, config)
     pools = tuple(_pool_status(root, name, config) for name in names)
     return Status(SCHEMA_VERSION, _utc(0.0), root, pools, config_error)
 
@@ -201,7 +199,7 @@ def _word(limit: int | None) -> int | str | None:
 
 
 def _utc(ago: float) -> str:
-    moment = datetime.now(timezone.utc) - timedelta(seconds=ago)
+    moment = datetime.now(UTC) - timedelta(seconds=ago)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -217,7 +215,9 @@ class _View:
 
     def pool_status(self) -> PoolStatus:
         places, stable = self._places()
-        by_place = {place: sorted(entry for entry, where in places.items() if where == place) for place in set(places.values())}
+        by_place = {
+            place: sorted(entry for entry, where in places.items() if where == place) for place in set(places.values())
+        }
         queue, parked = by_place.get(QUEUE, []), by_place.get(PARKED, [])
         held = sorted((*by_place.get(GRANTED, []), *by_place.get(LEASES, [])), key=lambda entry: entry.order)
         configured = self._settings.limit if self._settings else None

@@ -50,6 +50,6 @@ def parent_notice(store: Store, snapshot: Snapshot, borrow: bool) -> str | None:
         if record is not None and record.pid_ns == store.effects.me().pid_ns and record.pid in parents:
             return (
                 f"pid {record.pid} ({_called(record)}) holds a slot of this pool and is a parent of this process, but "
-                "LEASECAP_LEASE did not reach it (env -i? sudo?): pass that variable on, so that its slot can be borrowed"
+                "LEASECAP_LEASE did not reach it (env -i? sudo?): pass it on, so that its slot can be borrowed"
             )
     return None

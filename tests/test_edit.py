@@ -270,7 +270,7 @@ def test_editors_at_once_lose_nothing_of_each_other(root: Path) -> None:
     names = ("one", "two", "three")
     pipe = subprocess.PIPE
     editors = [
-        subprocess.Popen([sys.executable, "-c", EDITOR, str(root), who], stdin=pipe, stdout=pipe) for who in names
+        subprocess.Popen([sys.executable, "-P", "-c", EDITOR, str(root), who], stdin=pipe, stdout=pipe) for who in names
     ]
     for editor in editors:
         assert editor.stdout is not None

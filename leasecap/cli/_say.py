@@ -37,7 +37,7 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """``1.5``, ``500ms``, ``30s``, ``5m``, ``1h``."""
 
     name = "DUR"
@@ -51,7 +51,7 @@ class Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class PositiveInt(click.ParamType):
+class PositiveInt(click.ParamType[int]):
     """A whole number, 1 or more."""
 
     name = "N"

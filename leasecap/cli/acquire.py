@@ -12,7 +12,9 @@ NO_SLOT = 75
 
 
 @click.command("acquire")
-@click.option("-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap; else LEASECAP_POOL, [defaults] pool.")
+@click.option(
+    "-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap; else LEASECAP_POOL, [defaults] pool."
+)
 @click.option("--for-pid", "pid", metavar="PID", type=click.IntRange(1, 2**31 - 1), required=True, help="Who holds it.")
 @click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 5m, 1h.")
 @click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once.")

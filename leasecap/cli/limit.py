@@ -11,6 +11,7 @@ from leasecap._presets import ON_ACCOUNT, PRESETS
 from leasecap._redact import printable
 from leasecap._root import root_path
 from leasecap._settings import LIMIT_ALLOWED, UNLIMITED, parse_limit
+from leasecap.cli._pools import complete_pool
 
 
 def _as_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
@@ -28,7 +29,7 @@ def _as_limit(_context: click.Context, _parameter: click.Parameter, text: str | 
 
 # "-1" has to reach _as_limit, which says what is wrong with it, and not be taken for an option.
 @click.command("limit", context_settings={"ignore_unknown_options": True})
-@click.argument("pool", required=False)
+@click.argument("pool", required=False, shell_complete=complete_pool)
 @click.argument("limit", metavar="[N|unlimited]", required=False, callback=_as_limit)
 @click.option("--unset", is_flag=True, help="Take the pool's limit out of config.toml.")
 def command(pool: str | None, limit: int | None, unset: bool) -> None:
@@ -61,9 +62,9 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     if change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
-    from leasecap._store import nudge
+    from leasecap._local import local
 
-    nudge(root, change.after.name)
+    local.root(root).settle(change.after.name)
 
 
 def _show_one(pool: PoolConfig) -> None:

@@ -16,12 +16,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._lease import Lease
     from leasecap._request import Unset, Waiting
+    from leasecap._signals import SignalGate
+    from leasecap._supervise import Outcome
 
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
-@click.option("-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap; else by [commands], LEASECAP_POOL, [defaults] pool.")
+@click.option(
+    "-p",
+    "--pool",
+    metavar="POOL",
+    shell_complete=complete_pool,
+    help="Which cap; else by [commands], LEASECAP_POOL, [defaults] pool.",
+)
 @click.option("--limit", type=PositiveInt(), help="Hold to at most N while this runs; it can only tighten.")
 @click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 5m, 1h.")
 @click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once.")
@@ -104,7 +112,7 @@ def command(
     return die_like(outcome)
 
 
-def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:  # noqa: F821
+def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
     from leasecap._process import start_of
     from leasecap._record import PENDING, Child
     from leasecap._supervise import spawn, supervise
@@ -128,6 +136,6 @@ def _say_waiting(waiting: Waiting) -> None:
 
 def _say_lost(lease: Lease) -> None:
     say(
-        f"lease {lease.id} of pool {lease.pool} was lost (released by a person, or taken for dead): the command runs on "
-        "beside the cap"
+        f"lease {lease.id} of pool {lease.pool} was lost (released by a person, or taken for dead): "
+        "the command runs on beside the cap"
     )

@@ -37,7 +37,9 @@ def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
     while watch:
         # Home, then clear to the end after drawing: no flicker, and nothing scrolls away.
         picture = "\n".join(_lines(_look(pools)))
-        sys.stdout.write("\x1b[H" + picture.replace("\n", "\x1b[K\n") + "\x1b[K\n\x1b[J" if _tty() else picture + "\n\n")
+        sys.stdout.write(
+            "\x1b[H" + picture.replace("\n", "\x1b[K\n") + "\x1b[K\n\x1b[J" if _tty() else picture + "\n\n"
+        )
         sys.stdout.flush()
         time.sleep(_EVERY)
     found = _look(pools)
