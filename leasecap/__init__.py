@@ -17,17 +17,23 @@ from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, LeaseLo
 from leasecap._lease import Lease
 from leasecap._limited import limited
 from leasecap._request import UNSET, Waiting
-from leasecap._status import Status, status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._status import Holder, PoolStatus, Status, Waiter, status
 
 __all__ = [
     "UNSET",
     "AcquireTimeout",
     "ConfigError",
+    "Holder",
     "Lease",
     "LeaseLost",
     "LeasecapError",
+    "PoolStatus",
     "Status",
     "StoreError",
+    "Waiter",
     "Waiting",
     "acquire",
     "acquire_async",
@@ -37,3 +43,12 @@ __all__ = [
     "try_acquire",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    # What only a look at the pools needs costs a fifth of the import: it loads when it is first asked for.
+    if name in ("Holder", "PoolStatus", "Status", "Waiter", "status"):
+        from leasecap import _status
+
+        return getattr(_status, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

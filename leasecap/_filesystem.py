@@ -7,8 +7,10 @@ import sys
 from dataclasses import dataclass
 
 _LOCAL = frozenset(
-    ("apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "ntfs", "ntfs3", "overlay", "ramfs")
-    + ("reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs")
+    {
+        *("apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "ntfs", "ntfs3", "overlay"),
+        *("ramfs", "reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs"),
+    }
 )
 """Types whose state can't outlive this machine's knowledge of it. What isn't listed counts as shared with others: then
 a lease is judged by its heartbeat, never too early."""

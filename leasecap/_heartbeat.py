@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -41,6 +42,7 @@ class Heartbeats:
         self._changed = threading.Condition()
         self._beating: dict[str, Beating] = {}
         self._thread: threading.Thread | None = None
+        self._wakes_at = math.inf
 
     def add(
         self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
@@ -50,11 +52,12 @@ class Heartbeats:
         :param ending: release it instead, as soon as that is possible.
         """
         with self._changed:
-            self._beating[claim.name] = Beating(store, claim, on_gone, ending)
+            beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="leasecap-heartbeat", daemon=True)
                 self._thread.start()
-            else:
+            elif beating.due < self._wakes_at:
+                # Only if it would sleep too long: waking it at every acquire cost more than the acquire itself.
                 self._changed.notify()
 
     def remove(self, claim: Claim) -> None:
@@ -74,8 +77,9 @@ class Heartbeats:
                             del self._beating[beating.claim.name]
                             gone.append(beating)
                 if not gone:
-                    due = min((beating.due for beating in self._beating.values()), default=None)
-                    self._changed.wait(None if due is None else max(due - time.monotonic(), 0.01))
+                    self._wakes_at = min((beating.due for beating in self._beating.values()), default=math.inf)
+                    sleep = max(self._wakes_at - time.monotonic(), 0.01)
+                    self._changed.wait(None if self._wakes_at == math.inf else sleep)
             for beating in gone:
                 # Outside the lock: it is the user's code, and may release other leases.
                 try:

@@ -1,41 +1,26 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
 from leasecap._errors import ConfigError
+from leasecap._local import Root
 from leasecap._presets import PRESETS
 from leasecap.cli.limit import command
 
-if TYPE_CHECKING:
-    from leasecap._names import PoolName
 
-
-class Nudges(ModuleType):
-    """Stands for the store, which the command only tells that a limit has changed."""
-
-    def __init__(self) -> None:
-        super().__init__("leasecap._store")
-        self.seen: list[tuple[str, str]] = []
-
-    def nudge(self, root: str, name: PoolName) -> None:
-        self.seen.append((root, name.text))
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Root and pool of every request to grant what a new limit allows."""
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(Root, "settle", lambda root, name: seen.append((root.path, name.text)))
+    return seen
 
 
 @pytest.fixture
-def nudges(monkeypatch: pytest.MonkeyPatch) -> Nudges:
-    nudges = Nudges()
-    monkeypatch.setitem(sys.modules, "leasecap._store", nudges)
-    return nudges
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nudges: Nudges) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "root"
     monkeypatch.setenv("LEASECAP_HOME", str(root))
     return root
@@ -82,13 +67,13 @@ def test_with_a_pool_it_shows_limit_source_and_the_command_that_changes_it(root:
     assert "leasecap limit 'my pool' N" in shown("my pool")
 
 
-def test_setting_prints_old_and_new_and_tells_the_store(root: Path, nudges: Nudges) -> None:
+def test_setting_prints_old_and_new_and_has_it_granted_at_once(root: Path, settled: list[tuple[str, str]]) -> None:
     assert shown("anthropic", "4") == "anthropic: none -> 4 (config.toml [pools.anthropic])\n"
     assert shown("Anthropic", "6").startswith("anthropic: 4 (config.toml [pools.anthropic]) -> 6 (")
     assert shown("zai", "unlimited").startswith("zai: 3 (preset) -> unlimited (config.toml")
     assert shown("zai", "--unset").endswith("-> 3 (preset)\n")
     assert "--limit N" in shown("anthropic", "--unset")
-    assert nudges.seen == [(str(root), name) for name in ("anthropic", "anthropic", "zai", "zai", "anthropic")]
+    assert settled == [(str(root), name) for name in ("anthropic", "anthropic", "zai", "zai", "anthropic")]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +95,7 @@ def test_wrong_usage_changes_nothing(root: Path, arguments: tuple[str, ...]) -> 
     assert not root.exists()
 
 
-def test_errors_of_the_configuration_reach_the_group(root: Path, nudges: Nudges) -> None:
+def test_errors_of_the_configuration_reach_the_group(root: Path, settled: list[tuple[str, str]]) -> None:
     for words in ("..", ".. 3", "https://u:SECRET@h:0"):
         error = limit(*words.split()).exception
         assert isinstance(error, ConfigError)
@@ -119,4 +104,4 @@ def test_errors_of_the_configuration_reach_the_group(root: Path, nudges: Nudges)
     (root / "config.toml").write_text("[pools.a]\nlimt = 3\n")
     for words in ("", "a", "a 3"):
         assert isinstance(limit(*words.split()).exception, ConfigError)
-    assert nudges.seen == []
+    assert settled == []

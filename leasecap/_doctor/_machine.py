@@ -1,0 +1,154 @@
+"""The kernel's part: clocks, the process table, notifications."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from leasecap import _process
+from leasecap._doctor._check import Check
+from leasecap._doctor._place import scratch
+from leasecap._effects import Directory, Effects
+from leasecap._watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._doctor._check import Site
+
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # a fixed number: PROC_PID_INIT_INO of the kernel's nsfs.h
+_POKES = 20
+_PATIENCE = 1.0  # seconds for one notification
+_FEW_LEFT = 8  # inotify instances
+_LOOKING = "Those who wait then look by themselves: a little slower, just as correct."
+
+
+def clock() -> Check:
+    """Whether all processes can order their calls by one clock that counts suspended time."""
+    if not hasattr(time, "CLOCK_BOOTTIME") and sys.platform != "darwin":
+        return Check("clock", "note", "no clock that counts suspended time: ages are too short after a suspend")
+    offset = _boot_offset()
+    if offset:
+        return Check(
+            "clock",
+            "note",
+            f"in a time namespace whose boot clock is {offset:+d} s off",
+            "agents outside of it are queued by another clock: it may overtake them, or they it. The cap holds.",
+        )
+    suspended = (Effects().boot_clock() - time.monotonic_ns()) / 1e9
+    return Check("clock", "ok", f"boot clock, shared by all processes ({suspended:.0f} s suspended since boot)")
+
+
+def _boot_offset() -> int:
+    try:
+        with open("/proc/self/timens_offsets", encoding="ascii") as file:
+            for line in file:
+                name, seconds, _ = line.split()
+                if name == "boottime":
+                    return int(seconds)
+    except (OSError, ValueError):
+        pass  # no time namespaces
+    return 0
+
+
+def processes() -> Check:
+    """Whether a holder's end can be seen in the process table."""
+    me = _process.me()
+    if me.boot is None:
+        return Check(
+            "processes",
+            "note",
+            "the kernel's boot id can't be read: only heartbeats tell that a holder is dead",
+            "a slot of a killed holder comes free after stale_after (30 s). Mount /proc to make that milliseconds.",
+        )
+    if not me.sees_processes:
+        return Check(
+            "processes",
+            "note",
+            "/proc is missing or of another pid namespace: locks tell who lives, pids don't",
+            "what a command leaves running in the background may keep its slot. Mount a /proc of this namespace.",
+        )
+    if sys.platform == "linux":
+        if me.pid_ns != INITIAL_PID_NAMESPACE:
+            found = "in a pid namespace of its own (container or sandbox): agents outside are judged by their locks"
+            return Check("processes", "ok", found)
+        if not os.path.exists("/proc/1/stat"):
+            return Check("processes", "ok", "only your own are visible (hidepid), which is enough")
+    return Check("processes", "ok", "visible: a killed holder is noticed at once")
+
+
+def inotify() -> Check:
+    """How many more processes can be notified at the same time."""
+    if sys.platform != "linux":
+        return Check("inotify", "ok", "not used on this platform, which has notifications without such a limit")
+    instances = min(_numbers("/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances"))
+    watches = min(_numbers("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches"))
+    used = _instances_in_use()
+    found = f"about {used} of {instances} instances in use, one watch of {watches} needed"
+    if instances - used < _FEW_LEFT or watches < 1:
+        remedy = f"{_LOOKING} More for all:\n  sudo sysctl fs.inotify.max_user_instances={max(instances * 4, 512)}"
+        return Check("inotify", "note", found, remedy)
+    return Check("inotify", "ok", found)
+
+
+def _numbers(*paths: str) -> list[int]:
+    """What stands in the files that can be read: the system's limit and that of the user namespace, both count."""
+    found = []
+    for path in paths:
+        try:
+            with open(path, encoding="ascii") as file:
+                found.append(int(file.read()))
+        except (OSError, ValueError):
+            continue
+    return found or [0]
+
+
+def _instances_in_use() -> int:
+    """Descriptors of inotify in this user's processes, as far as they can be seen; inherited ones count twice."""
+    count = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid != os.getuid():
+                continue
+            descriptors = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        for fd in descriptors:
+            try:
+                count += os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:inotify"
+            except OSError:
+                continue
+    return count
+
+
+def notifications(site: Site) -> Check:
+    """Whether a waiter is woken, the way it is done when a slot comes free, and how fast."""
+    effects = Effects()
+    woken = threading.Event()
+    with scratch(site.ground) as path:
+        directory = Directory(path)
+        watch = Watch(effects, directory, "doctor", woken.set)
+        try:
+            if not watch.start():
+                remedy = f"no inotify instance left, or none on this file system. {_LOOKING}"
+                return Check("notifications", "note", "none: watching can't be started", remedy)
+            try:
+                times = [took for _ in range(_POKES) if (took := _poke(directory, woken)) is not None]
+            finally:
+                watch.stop()
+        finally:
+            directory.close()
+    if len(times) < _POKES:
+        remedy = f"{_POKES - len(times)} of {_POKES} did not arrive within {_PATIENCE:g} s. {_LOOKING}"
+        return Check("notifications", "note", "unreliable here" if times else "none arrive here", remedy)
+    times.sort()
+    return Check("notifications", "ok", f"arrive: {times[_POKES // 2]:.2f} ms p50, {times[-1]:.2f} ms at most")
+
+
+def _poke(directory: Directory, woken: threading.Event) -> float | None:
+    """Milliseconds until the notification; None if it didn't come."""
+    woken.clear()
+    before = time.perf_counter()
+    directory.overwrite("wake/doctor/.wakeup", b".")
+    return (time.perf_counter() - before) * 1e3 if woken.wait(_PATIENCE) else None
