@@ -11,7 +11,6 @@ from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._pool import LEASES
-from leasecap._request import Waiting
 from leasecap._summary import holder_lines, parent_notice
 
 TYPE_CHECKING = False
@@ -241,6 +240,8 @@ class Acquisition:
         """Call ``on_wait``."""
         if self._request.on_wait is None:
             return
+        from leasecap._waiting import Waiting  # with it comes dataclasses, 20 ms; it waits anyway
+
         self._request.on_wait(
             Waiting(
                 pool=self.store.pool.name.text,

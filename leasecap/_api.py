@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from typing import TypedDict, Unpack
 
     from leasecap._drive import Waiter
-    from leasecap._request import Unset, Waiting
+    from leasecap._request import Unset
     from leasecap._store import Store
+    from leasecap._waiting import Waiting
 
     class TryOptions(TypedDict, total=False):
         limit: int | Unset | None

@@ -7,9 +7,9 @@ ignored. What a key may hold stands in `_settings`.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from leasecap._errors import ConfigError
+from leasecap._named_tuple import NamedTuple
 from leasecap._names import PoolName, pool_name
 from leasecap._presets import PRESETS
 from leasecap._settings import BEATS, HEARTBEAT, NAME_ALLOWED, STALE_AFTER, TABLES, parse_name
@@ -29,8 +29,7 @@ FILE_NAME = "config.toml"
 _NO_VALUE = object()
 
 
-@dataclass(frozen=True, slots=True)
-class PoolConfig:
+class PoolConfig(NamedTuple):
     """What holds for one pool after presets and defaults. Durations are seconds.
 
     :ivar limit: the configured limit, `UNLIMITED` if a person wrote that word, None if nothing sets one.
@@ -51,8 +50,7 @@ class PoolConfig:
     lock: Literal["auto", "os", "directory"] = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """One reading of config.toml.
 
     :ivar path: the file, whether it exists or not.
@@ -67,8 +65,8 @@ class Config:
     default_pool: str | None
     pools: tuple[PoolName, ...]
     defaults: Settings
-    _tables: Mapping[str, tuple[PoolName, Settings]]  # by identity
-    _aliases: Mapping[str, str]  # from an alias's identity to that of its pool
+    tables: Mapping[str, tuple[PoolName, Settings]]  # by identity
+    aliases: Mapping[str, str]  # from an alias's identity to that of its pool
 
     def pool(self, text: str) -> PoolConfig:
         """What holds for the pool that ``text`` names, be it by name, alias or endpoint.
@@ -76,7 +74,7 @@ class Config:
         :raises ConfigError: if ``text`` can't name a pool.
         """
         name = pool_name(text)
-        name, table = self._tables.get(self._aliases.get(name.identity, name.identity), (name, {}))
+        name, table = self.tables.get(self.aliases.get(name.identity, name.identity), (name, {}))
         settings = {**self.defaults, **table}
         limit, source = settings.pop("limit", None), f"{FILE_NAME} [defaults]"
         # A provider that a person has given another name keeps its preset.

@@ -7,7 +7,8 @@ from the whole snapshot, never "one came free, so grant one": so it can be carri
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ WATCH_AFTER_LOOKS = 1000
 thousand looks, 31 to 40 ms; `scripts/bench` measures both)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A pool at one moment.
 
     :ivar configured: the limit from configuration, or None.
@@ -57,12 +57,11 @@ class Snapshot:
     granted: tuple[Entry, ...] = ()
     leases: tuple[Entry, ...] = ()
     dead: frozenset[str] = frozenset()
-    granted_since: Mapping[str, float] = field(default_factory=dict)
+    granted_since: Mapping[str, float] = {}
     suspect: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to be done, in this order. Doing a part of it is safe: each step alone keeps the cap.
 
     :ivar revoke: suspect leases above the limit; their holders are told that they are lost.
@@ -153,13 +152,16 @@ class Loads:
         self._load: dict[str, int] = {}
         self._lender: dict[str, str | None] = {}
         self._borrowed: dict[str, int] = {}
-        waiting = {lease.token or lease.name: lease for lease in leases}
-        # A lender must be added before its borrowers; a lease is always younger than those it runs under, but orders of
-        # two time namespaces don't compare, so follow the names instead.
-        tokens = frozenset(waiting)
-        pending = sorted(waiting.values(), key=lambda lease: sum(token in tokens for token in lease.ancestors))
-        for lease in pending:
-            self.add(lease)
+        held = {lease.token or lease.name: lease for lease in leases}
+        # A lender has to be added before its borrowers. Its order is no help: orders of two time namespaces don't compare.
+        for lease in held.values():
+            line: list[Entry] = []
+            upward: Entry | None = lease
+            while upward is not None and upward not in line and (upward.token or upward.name) not in self._load:
+                line.append(upward)
+                upward = next((held[token] for token in upward.ancestors if token in held), None)
+            while line:
+                self.add(line.pop())
 
     def lender_of(self, entry: Entry) -> str | None:
         """The token of the lease whose slot ``entry`` may use."""
@@ -190,8 +192,7 @@ class Loads:
         self.total += 1
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """What a waiter knows when it asks how long to rest.
 
     :ivar position: its place in the queue, 1 for the head; 0 when it has just been parked or can't tell.

@@ -7,10 +7,10 @@ sort in queue order, and hold only ``[0-9a-f-]``, which no file system folds or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from leasecap._errors import LeasecapError
+from leasecap._named_tuple import NamedTuple
 
 TOKEN_BYTES = 8
 PRIORITY_LIMIT = 99
@@ -19,8 +19,7 @@ PRIORITY_LIMIT = 99
 _NAME_MAX = 255  # bytes: ext4, xfs, btrfs, APFS, NTFS
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
+class Entry(NamedTuple):
     """A ticket or a lease, as its name tells it; entries sort in queue order.
 
     :ivar name: the directory's name, the same all its life.
@@ -32,12 +31,12 @@ class Entry:
     """
 
     name: str
-    token: str = field(compare=False)
-    process: str = field(compare=False)
-    order: int = field(compare=False)
-    priority: int = field(compare=False)
-    limit: int | None = field(compare=False)
-    ancestors: tuple[str, ...] = field(compare=False)
+    token: str
+    process: str
+    order: int
+    priority: int
+    limit: int | None
+    ancestors: tuple[str, ...]
 
 
 def make(

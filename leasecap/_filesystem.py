@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+
+from leasecap._named_tuple import NamedTuple
 
 _LOCAL = frozenset(
     {
@@ -16,8 +17,7 @@ _LOCAL = frozenset(
 a lease is judged by its heartbeat, never too early."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileSystem:
+class FileSystem(NamedTuple):
     type: str
     local: bool
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 
 from leasecap import _chain
 from leasecap._errors import LeaseLost
@@ -153,14 +152,14 @@ class Lease:
 
         :raises StoreError: when that can't be written.
         """
-        self._rewrite(replace(self._claim.record, child=child))
+        self._rewrite(self._claim.record._replace(child=child))
 
     def hand_to(self, pid: int, start: int) -> None:
         """Let the process ``pid`` hold it from now on, as long as it runs or until the lease is released by its id.
 
         :raises StoreError: when that can't be written.
         """
-        self._rewrite(replace(self._claim.record, pid=pid, start=start, proof="pid"))
+        self._rewrite(self._claim.record._replace(pid=pid, start=start, proof="pid"))
         self._released = True  # by this process
         self._local.heartbeats.remove(self._claim)
         self._local.claims.discard(self._claim)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 
 from leasecap import _chain
 from leasecap._api import acquire, acquire_async, slot
@@ -28,6 +27,8 @@ def limited(pool: str, **options: Unpack[AcquireOptions]) -> Callable[[Callable[
     the code that consumes it: a stream that is half read is still in flight, so its slot is not one to be borrowed.
     """
     Options(**options)  # a wrong keyword is an error of the decoration, not of the first call
+
+    import inspect  # 13 ms
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         wrapped: Any

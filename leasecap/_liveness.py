@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     Lock = Literal["held", "free", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What an observer could find out about one entry.
 
     :ivar record: the entry's record, or None if it is missing or corrupt.
@@ -41,8 +40,7 @@ class Facts:
     stale_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The verdict and the evidence for it, in the words `status` shows."""
 
     alive: bool

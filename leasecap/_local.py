@@ -7,6 +7,7 @@ import threading
 
 from leasecap import _config
 from leasecap._effects import Effects
+from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
@@ -73,10 +74,12 @@ class Root:
     def settle(self, name: PoolName) -> None:
         """Do what the pool's state calls for, after its limit was changed; nothing if nobody has used it yet.
 
-        :raises OSError, StoreError: when the pool can't be used; those who wait see the change at their next look.
+        :raises StoreError: when the pool can't be used; those who wait see the change at their next look.
         """
-        if os.path.isdir(pool_path(self.path, name)):
-            self.store(self.config.pool(name.text)).enter_and_settle()
+        path = pool_path(self.path, name)
+        if os.path.isdir(path):
+            with faults(path):
+                self.store(self.config.pool(name.text)).enter_and_settle()
 
     def _opened(self) -> Directory:
         with self._local.lock:

@@ -7,10 +7,10 @@ Nothing of an endpoint but host and port is kept, and no error about one repeats
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from leasecap._errors import ConfigError
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ _SLUG = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._")
 _HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_")
 
 
-@dataclass(frozen=True, slots=True)
-class PoolName:
+class PoolName(NamedTuple):
     """One pool's name.
 
     :ivar text: what people are shown: as it was written, or host:port, or the known pool of an endpoint.

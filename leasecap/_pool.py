@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import stat
-from dataclasses import dataclass
 
 from leasecap._effects import NO_OS_LOCKS
 from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
 from leasecap._filesystem import file_system
+from leasecap._named_tuple import NamedTuple
 from leasecap._root import make_root
 
 TYPE_CHECKING = False
@@ -30,8 +30,7 @@ STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
 _DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN)
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(NamedTuple):
     """An open pool.
 
     :ivar root: the root's path.

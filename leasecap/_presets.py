@@ -6,16 +6,16 @@ the account, the plan or the model, any number would be wrong for most, so there
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(NamedTuple):
     """What ships for one pool.
 
     :ivar pool: the pool's name; lower-case ASCII, so that it is its own identity.

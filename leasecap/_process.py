@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from dataclasses import dataclass
+
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 _LINUX = sys.platform == "linux"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What must be equal for two processes to mean the same thing by a pid; None is unknown and equals nothing.
 
     :ivar start: the start time in raw clock ticks since boot (Linux), else in microseconds since the epoch.

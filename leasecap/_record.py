@@ -7,15 +7,15 @@ version reads as None, and its entry counts as held until there is proof of deat
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+
+from leasecap._named_tuple import NamedTuple
 
 VERSION = 1
 MAX_BYTES = 16_384
 """A record is below 2 kB; what is larger isn't ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """The command that `leasecap run` started, or is about to start (``pid`` 0)."""
 
     pid: int
@@ -25,8 +25,7 @@ class Child:
 PENDING = Child(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """See `_process.Identity` for the meaning of pid, start, boot, machine, pid_ns and time_ns.
 
     :ivar proof: "lock" where the holder keeps the OS lock on ``alive`` and heartbeats, "pid" where only the process
@@ -55,22 +54,23 @@ class Record:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    field.name: {
+    name: {
         "str": (str,),
         "int": (int,),
         "bool": (bool,),
         "str | None": (str, type(None)),
         "int | None": (int, type(None)),
         "Child | None": (dict, type(None)),
-    }[str(field.type)]
-    for field in fields(Record)
+    }[annotation]
+    for name, annotation in Record.__annotations__.items()
 }
 
 
 def encode(record: Record) -> bytes:
     """The bytes of ``info.json``."""
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
-    return json.dumps(asdict(record), separators=(",", ":")).encode("ascii")
+    child = None if record.child is None else record.child._asdict()
+    return json.dumps({**record._asdict(), "child": child}, separators=(",", ":")).encode("ascii")
 
 
 def decode(data: bytes) -> Record | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
 
 from leasecap._durations import parse_duration
 from leasecap._entry import PRIORITY_LIMIT
 from leasecap._errors import ConfigError
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from leasecap._config import PoolConfig
     from leasecap._lease import Lease
+    from leasecap._waiting import Waiting
 
 WAIT_ENVIRONMENT = "LEASECAP_WAIT"
 LABEL_MAX = 200
@@ -34,27 +35,7 @@ UNSET = Unset()
 """Not given: the environment decides, then the configuration, then the default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What ``on_wait`` is told, after about a second of waiting and then ever more rarely.
-
-    :ivar position: the place in the queue, 1 for the head. It can grow: a higher priority or an older call goes before.
-    :ivar waited: seconds since the call.
-    :ivar holders: who holds the slots, longest first, one short line each.
-    :ivar notice: something the caller should know, such as a configuration that broke meanwhile; or None.
-    """
-
-    pool: str
-    limit: int | None
-    in_flight: int
-    position: int
-    waited: float
-    holders: tuple[str, ...]
-    notice: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The arguments of `leasecap.acquire`, which documents them."""
 
     timeout: float | Unset | None = UNSET
@@ -66,8 +47,7 @@ class Options:
     on_lost: Callable[[Lease], object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A checked request; every value decided.
 
     :ivar timeout: seconds, or None for ever; 0 tries once.

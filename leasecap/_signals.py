@@ -126,6 +126,8 @@ class SignalGate:
     def stop(self, signum: int, still: Callable[[], bool]) -> None:
         """Stop this process by the default action of ``signum`` (one of `STOPPING`) if ``still()``; until continued.
 
+        For the time while the command runs: what was to be done at ``signum`` is not restored.
+
         Does nothing if a SIGCONT waits to be taken: a stop signal would cancel it, and nobody would send another.
         (SIGCHLD, 17, is taken before SIGCONT, 18: after a stop and a continue the report of the stop is seen first.)
 
@@ -137,13 +139,12 @@ class SignalGate:
         """
         if signal.SIGCONT in signal.sigpending() or (self._pipe is not None and self._pipe.holds(signal.SIGCONT)):
             return
-        before = signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signum, signal.SIG_DFL)
         signal.pthread_kill(self._thread, signum)  # to this thread, so that no other one can get it
         if not still():
             signal.signal(signum, signal.SIG_IGN)  # discards what is pending, blocked or not (POSIX)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})  # here we are stopped, and here we go on
         signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
-        signal.signal(signum, before)
 
     def _next(self, signals: frozenset[signal.Signals], timeout: float | None) -> Taken | None:
         if timeout is not None:
@@ -152,7 +153,10 @@ class SignalGate:
             return self._pipe.take(signals - self._ignored, timeout)
         wanted = signals | {_WAKE}
         info = signal.sigwaitinfo(wanted) if timeout is None else signal.sigtimedwait(wanted, timeout)
-        if info is None or info.si_signo == _WAKE:
+        while info is not None and info.si_signo == _WAKE:
+            # Linux hands out a thread's own signals before those of the process: a TERM may have come long before.
+            info = signal.sigtimedwait(wanted, 0)
+        if info is None:
             return None
         # An alarm comes from the kernel, too, but to us alone.
         from_terminal = info.si_code == _SI_KERNEL and info.si_signo in FROM_TERMINAL

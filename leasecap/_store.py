@@ -15,7 +15,6 @@ critical section; a release, an acknowledgement and a reap need none, since they
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from leasecap import _decide, _entry, _record
 from leasecap._describe import describe_self
@@ -92,7 +91,7 @@ class Store(Entries):
     def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
         snapshot = self.snapshot()
         if newcomer is not None:
-            snapshot = replace(snapshot, queue=(*snapshot.queue, newcomer))
+            snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer))
         now = self.effects.monotonic()
         while True:
             plan = _decide.decide(snapshot, now)
@@ -102,9 +101,9 @@ class Store(Entries):
                 if ticket is not newcomer and not self.observer.judge(QUEUE, ticket.name).alive
             }
             if dead:
-                snapshot = replace(snapshot, dead=snapshot.dead | dead)
+                snapshot = snapshot._replace(dead=snapshot.dead | dead)
             elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot)):
-                snapshot = replace(snapshot, suspect=suspect)
+                snapshot = snapshot._replace(suspect=suspect)
             else:
                 return plan, snapshot
 

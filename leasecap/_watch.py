@@ -66,13 +66,15 @@ class Watch:
         except OSError:
             self._close()
             return False
-        observer = Observer()
+        observer = None
         try:
+            observer = Observer()  # takes the inotify instance
             observer.schedule(Handler(), self._root.full(self._place), event_filter=[FileModifiedEvent])
             observer.start()
         except (OSError, RuntimeError):
             # No inotify instance left, or a file system without notifications: looking alone serves, only slower.
-            observer.stop()
+            if observer is not None:
+                observer.stop()
             self._close()
             return False
         self._observer = observer

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from leasecap._doctor._check import Check
 from leasecap._effects import NO_OS_LOCKS, Directory, Effects
 from leasecap._errors import StoreError
+from leasecap._faults import faults
 from leasecap._filesystem import file_system as file_system_of
 from leasecap._root import check_root
 
@@ -38,19 +39,17 @@ def scratch(ground: str) -> Iterator[str]:
 
 def root(site: Site) -> Check:
     """Which directory it is, and why that one."""
-    import tempfile
-
     found = f"{site.root} ({site.source})"
     if not os.path.lexists(site.root):
         found += ", not there yet: made on first use"
-    for temporary in (*_TEMPORARY, tempfile.gettempdir()):
+    for temporary in filter(None, (*_TEMPORARY, os.environ.get("TMPDIR"))):
         if _is_below(site.root, temporary):
             return Check(
                 "root",
                 "note",
                 found,
-                f"it is in {temporary}, and sandboxes and services often get a {temporary} of their own: then they have "
-                "a cap of their own as well. Better: a directory in your home.",
+                f"it is in {temporary}, and sandboxes and services often get a {temporary} of their own, and with it a "
+                "cap of their own. Better: a directory in your home.",
             )
     return Check("root", "ok", found)
 
@@ -108,7 +107,7 @@ def _amount(size: float) -> str:
 
 def writing(site: Site) -> Check:
     """What every lease does there: make, write, rename from one directory into another, remove."""
-    with scratch(site.ground) as path:
+    with faults(site.ground), scratch(site.ground) as path:
         directory = Directory(path)
         try:
             for name in ("one", "two", "one/entry"):
@@ -117,9 +116,6 @@ def writing(site: Site) -> Check:
             _rename(directory)
             directory.unlink("two/entry/record")
             directory.rmdir("two/entry")
-        except OSError as error:
-            error.filename = error.filename if os.path.isabs(error.filename or "") else site.ground
-            raise
         finally:
             directory.close()
     return Check("writing", "ok", f"this process makes, renames and removes entries in {site.ground}")

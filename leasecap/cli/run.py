@@ -15,9 +15,10 @@ from leasecap.cli._say import Duration, PositiveInt, say
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._lease import Lease
-    from leasecap._request import Unset, Waiting
+    from leasecap._request import Unset
     from leasecap._signals import SignalGate
     from leasecap._supervise import Outcome
+    from leasecap._waiting import Waiting
 
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 

@@ -1,0 +1,71 @@
+"""`leasecap doctor`: can agents share a cap here, and if not, what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+
+import click
+
+from leasecap._redact import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from leasecap._doctor import Check
+
+_COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
+_NAMES = 15  # columns
+_FOUND = 6 + _NAMES  # where the findings begin
+_REMEDY = _FOUND + 2
+_NARROWEST = 30
+
+
+@click.command("doctor")
+@click.argument("directory", metavar="[DIR]", required=False)
+def command(directory: str | None) -> int:
+    """Try out whether agents can share a cap here, and say what to do if not.
+
+    Looks at the root and at the machine, and lets two processes fight for one slot. With DIR: tries writing, locks,
+    notifications and the fight in that directory, to see whether a root would do there. Leaves nothing behind. Exit
+    status 1 when something is wrong.
+    """
+    from leasecap._doctor import examine, summary
+
+    checks = []
+    for check in examine(directory):
+        checks.append(check)
+        for line in _lines(check):
+            click.echo(line)
+    click.echo()
+    click.echo("\n".join(_wrapped(printable(summary(checks), 500), 0)))
+    return 1 if any(check.verdict == "bad" for check in checks) else 0
+
+
+def _lines(check: Check) -> Iterator[str]:
+    verdict, name = check.verdict.ljust(6), check.name.ljust(_NAMES)
+    if _coloured():
+        verdict = click.style(verdict, fg=_COLOURS[check.verdict])
+    first, *others = _wrapped(printable(check.found, 1000), _FOUND)
+    yield verdict + name + first
+    for line in others:
+        yield " " * _FOUND + line
+    for line in check.remedy.splitlines():
+        # To be copied as it is: never wrapped.
+        verbatim = line.startswith("  ")
+        for part in [printable(line, 4000)] if verbatim else _wrapped(printable(line, 1000), _REMEDY):
+            yield " " * _REMEDY + part
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    if not sys.stdout.isatty():
+        return [text]
+    width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

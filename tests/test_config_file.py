@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from leasecap._config import load, signature
+from leasecap._errors import ConfigError, LeasecapError, StoreError
+
+
+def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b"[pools.a]\nlimit = 1\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match="UTF-8") as caught:
+        load(str(tmp_path))
+    assert caught.value.line == 3
+
+
+def cannot_load(root: Path) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        load(str(root))
+    assert caught.value.path == str(root / "config.toml")
+    assert caught.value.remedy
+    return caught.value
+
+
+def test_a_symlink_in_place_of_the_file_is_refused_even_when_its_target_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "real.toml").write_text("[pools.a]\nlimit = 1\n")
+    (tmp_path / "config.toml").symlink_to("real.toml")
+    assert "symbolic link" in cannot_load(tmp_path).message
+    (tmp_path / "real.toml").unlink()
+    assert "symbolic link" in cannot_load(tmp_path).message
+
+
+def test_a_fifo_in_place_of_the_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    assert "FIFO" in cannot_load(tmp_path).message
+
+
+def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").mkdir()
+    assert "directory" in cannot_load(tmp_path).message
+
+
+def test_a_socket_in_place_of_the_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("config.toml")
+        assert "socket" in cannot_load(tmp_path).message
+
+
+def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("")
+    assert "directory" in cannot_load(tmp_path / "root").message
+
+
+def test_a_file_of_more_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "config.toml").open("wb") as file:
+        file.truncate(1 << 33)
+    assert "1 MiB" in cannot_load(tmp_path).message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_that_may_not_be_read_is_refused_and_means_no_default(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[pools.a]\nlimit = 1\n")
+    (tmp_path / "config.toml").chmod(0)
+    assert "Permission denied" in cannot_load(tmp_path).message
+
+
+def test_an_error_while_reading_names_the_file_and_means_no_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("[pools.a]\nlimit = 1\n")
+
+    def broken(_descriptor: int, _size: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "read", broken)
+    assert "Input/output error" in cannot_load(tmp_path).message
+
+
+def test_no_descriptor_is_left_open_whatever_happens(tmp_path: Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+    for contents in (b"", b"\xff", b"x" * (2 << 20), b"limit = 1"):
+        (tmp_path / "config.toml").write_bytes(contents)
+        try:
+            load(str(tmp_path))
+        except LeasecapError:
+            pass
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_the_signature_changes_with_the_file_and_only_then(tmp_path: Path) -> None:
+    root, path = str(tmp_path), tmp_path / "config.toml"
+    assert signature(root) == signature(str(tmp_path / "none")) == ()
+    path.write_text("[pools.a]\nlimit = 1\n")
+    first = signature(root)
+    assert first == signature(root) != ()
+    other = tmp_path / "other"
+    other.write_text("[pools.a]\nlimit = 2\n")
+    os.utime(other, ns=(first[0], first[0]))
+    other.rename(path)
+    assert signature(root) != first
+    path.unlink()
+    assert signature(root) == ()
