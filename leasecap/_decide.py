@@ -153,7 +153,7 @@ class Loads:
         self._lender: dict[str, str | None] = {}
         self._borrowed: dict[str, int] = {}
         held = {lease.token or lease.name: lease for lease in leases}
-        # A lender has to be added before its borrowers. Its order is no help: orders of two time namespaces don't compare.
+        # A lender has to be added before its borrowers. Orders are no help: those of two time namespaces don't compare.
         for lease in held.values():
             line: list[Entry] = []
             upward: Entry | None = lease

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from terminal import Terminal
 
 TYPE_CHECKING = False
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 SH = "/bin/sh"
 
-# `leasecap run` without a lease. QUEUE names a FIFO: wait in the queue until somebody opens it for writing.
-# BUSY names one, too: until then do something else than wait. HOOK is code to run before the command is supervised.
+# `leasecap run` without a lease. QUEUE names a FIFO: wait in the queue until somebody opens it for writing. BUSY names
+# one, too: until then do something else than wait, and be woken. HOOK is code to run before the command is supervised.
 DRIVER = """
 import os, sys, threading
 from leasecap import _signals
@@ -46,10 +45,12 @@ try:
     if "BUSY" in env:
         say("BUSY")
         open(env["BUSY"]).close()
+        gate.wake()
         say("DONE")
     child = spawn(gate, sys.argv[1:], env, inherit)
     if inherit is not None:
         os.fstat(inherit)
+        assert not os.path.exists("/dev/fd/10"), "a second descriptor keeps the lock after the first is closed"
     exec(env.get("HOOK", ""))
     outcome = supervise(gate, child)
 except _signals.Interrupted as e:
@@ -400,7 +401,7 @@ def test_ctrl_z_outside_a_wait_stops_at_the_next_one(
 
 
 def test_a_wake_up_before_the_wait_is_not_lost_and_a_time_out_ends_it(env: dict[str, str]) -> None:
-    waits = "gate.wake()\ngate.wait()\ngate.wait(0)\ngate.wait(0.01)\ngate.wait(-1)\ngate.wake()\ngate.wait(1e300)\n"
+    waits = "gate.wake()\nassert gate.take() is None\ngate.wake()\ngate.wait()\ngate.wait(0)\ngate.wait(0.01)\ngate.wait(-1)\ngate.wake()\ngate.wait(1e300)\n"
     script = DRIVER.partition("inherit =")[0] + waits
     assert subprocess.run([sys.executable, "-c", script], env=env, timeout=60).returncode == 0
 
@@ -441,7 +442,7 @@ def test_leasecap_stops_when_the_command_does_and_a_continue_for_it_alone_contin
 ) -> None:
     wrapped = wrap(SH, "-c", f"kill -{own} $$; echo on; kill -{own} $$; echo and on; exit 4")
     for word in ("on", "and on"):
-        assert wrapped.stops_or_ends() == signal.Signals[f"SIG{shown}"]
+        assert wrapped.stops_or_ends() == signal.Signals[f"SIG{shown}"], wrapped.end()
         os.waitpid(wrapped.pid, os.WUNTRACED)  # takes the report of the stop
         wrapped.send(signal.SIGCONT)
         assert wrapped.line() == word
@@ -482,6 +483,25 @@ def test_a_continue_that_is_waiting_wins_over_the_report_of_an_earlier_stop(
         assert wrapped.line() == "GOT SIGCONT"
     wrapped.send(signal.SIGTERM)
     assert wrapped.end() == (5, "GOT SIGTERM\n")
+
+
+@pytest.mark.parametrize("mechanism", ["pipe"])
+def test_a_continue_noted_behind_the_report_of_a_stop_is_waiting_too(
+    wrap: Callable[..., Wrapped], env: dict[str, str]
+) -> None:
+    # Both can come while the signals are unblocked, and then no longer count as pending for the kernel.
+    env["HOOK"] = """
+import signal
+take = gate.take
+def take_once(*arguments):
+    gate.take = take
+    taken = take(*arguments)
+    assert taken.signum == signal.SIGCHLD
+    gate._pipe._noted.append(signal.SIGCONT)
+    return taken
+gate.take = take_once
+"""
+    assert wrap(SH, "-c", "kill -STOP $$; exit 4").end()[0] == 4
 
 
 @pytest.mark.parametrize("how", ["child", "everybody", "ended"])

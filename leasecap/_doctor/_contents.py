@@ -79,8 +79,8 @@ def leftovers(site: Site) -> Check:
     dead = [one for pool in seen for one in pool.holders if not one.alive]
     gone = [one for pool in seen for one in pool.waiters if not one.alive]
     counts = {
-        "dead holders": len(dead),
-        "dead waiters": len(gone),
+        "of dead holders": len(dead),
+        "of dead waiters": len(gone),
         "in staging/": sum(_stale(pool, STAGING) for pool in seen),
         "in trash/": sum(_stale(pool, TRASH) for pool in seen),
         "in wake/": _deaf(site.root),
