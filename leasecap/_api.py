@@ -5,6 +5,7 @@ from __future__ import annotations
 from leasecap._acquire import Acquisition
 from leasecap._drive import LoopWaiter, ThreadWaiter, drive, drive_async
 from leasecap._errors import AcquireTimeout
+from leasecap._interrupts import HeldBack
 from leasecap._lease import Lease
 from leasecap._local import local
 from leasecap._request import UNSET, Options, checked
@@ -64,8 +65,16 @@ def acquire(
 
 def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:
     """`acquire` with a waiter of one's own; ``argv`` is the command to show in place of this process's."""
-    acquisition = _prepare(pool, waiter.wake, options, argv)
-    return Lease(local, acquisition.root, acquisition.store, drive(acquisition.steps(), waiter), options.on_lost)
+    with HeldBack() as interrupts:
+        acquisition = _prepare(pool, waiter.wake, options, argv)
+        claim = drive(acquisition.steps(), waiter, interrupts)
+        lease = Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
+        try:
+            interrupts.deliver()
+        except BaseException:
+            lease.release()
+            raise
+        return lease
 
 
 async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Protocol, TypeVar
 
+    from leasecap._interrupts import HeldBack
+
     T = TypeVar("T")
 
     class Waiter(Protocol):
@@ -37,13 +39,17 @@ class ThreadWaiter:
             self._event.clear()
 
 
-def drive(steps: Generator[float, None, T], waiter: Waiter) -> T:
-    """Run ``steps`` to the end in this thread; what `wait` raises is thrown into them, so that they clean up."""
+def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:
+    """Run ``steps`` to the end in this thread; what `wait` raises is thrown into them, so that they clean up.
+
+    :param interrupts: held back; let in while it waits.
+    """
     try:
         pause = next(steps)
         while True:
             try:
-                waiter.wait(pause)
+                with interrupts.lifted():
+                    waiter.wait(pause)
             except BaseException as error:
                 pause = steps.throw(error)
             else:

@@ -8,6 +8,7 @@ import threading
 from leasecap import _chain
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
+from leasecap._interrupts import HeldBack
 from leasecap._report import tell
 
 TYPE_CHECKING = False
@@ -132,6 +133,10 @@ class Lease:
         Never raises for trouble with the store, which must not replace the result of the work: that is logged, and
         tried again in the background.
         """
+        with HeldBack():
+            self._give_back()
+
+    def _give_back(self) -> None:
         with self._lock:
             if self._released or self._pid != os.getpid():
                 return

@@ -60,14 +60,15 @@ class Root:
             store = self._stores.get(pool.name.directory)
             if store is None or not _is_there(store):
                 opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
-                store = self._stores[pool.name.directory] = Store(
-                    self._local.effects,
-                    opened,
-                    configured=pool.limit,
-                    stale_after=pool.stale_after,
-                    heartbeat=pool.heartbeat,
-                    waker=self.wake,
-                )
+                with faults(opened.directory.path):  # the first to write: the root may be read-only
+                    store = self._stores[pool.name.directory] = Store(
+                        self._local.effects,
+                        opened,
+                        configured=pool.limit,
+                        stale_after=pool.stale_after,
+                        heartbeat=pool.heartbeat,
+                        waker=self.wake,
+                    )
             store.configured = pool.limit
             return store
 

@@ -123,10 +123,11 @@ class SignalGate:
         """Take one signal while the command runs; None after ``timeout`` seconds or a `wake`."""
         return self._next(_RUNNING, timeout)
 
-    def stop(self, signum: int, still: Callable[[], bool]) -> None:
+    def stop(self, signum: int, still: Callable[[], bool]) -> bool:
         """Stop this process by the default action of ``signum`` (one of `STOPPING`) if ``still()``; until continued.
 
-        For the time while the command runs: what was to be done at ``signum`` is not restored.
+        For the time while the command runs: what was to be done at ``signum`` is not restored. Returns whether a
+        SIGCONT came; it is used up.
 
         Does nothing if a SIGCONT waits to be taken: a stop signal would cancel it, and nobody would send another.
         (SIGCHLD, 17, is taken before SIGCONT, 18: after a stop and a continue the report of the stop is seen first.)
@@ -138,13 +139,16 @@ class SignalGate:
         left who would continue us, but obeys SIGSTOP.
         """
         if signal.SIGCONT in signal.sigpending() or (self._pipe is not None and self._pipe.holds(signal.SIGCONT)):
-            return
+            return False
         signal.signal(signum, signal.SIG_DFL)
         signal.pthread_kill(self._thread, signum)  # to this thread, so that no other one can get it
         if not still():
             signal.signal(signum, signal.SIG_IGN)  # discards what is pending, blocked or not (POSIX)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})  # here we are stopped, and here we go on
         signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
+        continued = signal.SIGCONT in signal.sigpending()
+        signal.signal(signal.SIGCONT, signal.signal(signal.SIGCONT, signal.SIG_IGN))  # discards it
+        return continued
 
     def _next(self, signals: frozenset[signal.Signals], timeout: float | None) -> Taken | None:
         if timeout is not None:

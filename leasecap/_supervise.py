@@ -70,32 +70,23 @@ class Child:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.outcome: Outcome | None = None
-        self._stopped_by = 0
 
-    def look(self) -> int:
-        """Take the kernel's reports. Return the signal by which the command has newly stopped, and still is, or 0."""
-        self._stopped_by = 0
-        self._poll()
-        return self._stopped_by
+    def look(self) -> int | None:
+        """What has become of it since the last look: the signal by which it has stopped; 0: it goes on, or has ended.
 
-    def still_stopped(self) -> bool:
-        """Whether no report came since `look` saw it stop. Changes no stop into a new one."""
-        self._poll()
-        return self._stopped_by != 0
-
-    def _poll(self) -> None:
+        None: nothing new. A report is given once, so a stop that was dealt with is not seen again.
+        """
+        news = None
         while self.outcome is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             if pid == 0:
-                return
-            if os.WIFSTOPPED(status):
-                self._stopped_by = os.WSTOPSIG(status)
-                continue
-            self._stopped_by = 0
+                break
+            news = os.WSTOPSIG(status) if os.WIFSTOPPED(status) else 0
             if os.WIFSIGNALED(status):
                 self.outcome = Outcome(signal=os.WTERMSIG(status), core=os.WCOREDUMP(status))
             elif os.WIFEXITED(status):
                 self.outcome = Outcome(exit_status=os.WEXITSTATUS(status))
+        return news
 
 
 def spawn(gate: SignalGate, argv: Sequence[str], env: Mapping[str, str], inherit_fd: int | None = None) -> Child:
@@ -204,11 +195,16 @@ def supervise(gate: SignalGate, child: Child) -> Outcome:
         if taken.signum != signal.SIGCHLD:
             _pass_on(child, taken)
             continue
-        stopped_by = child.look()
-        if stopped_by:
+        news = child.look()
+        while news:
             # By the same signal, so that the shell says "Stopped (tty input)" where it would without us.
-            gate.stop(stopped_by if stopped_by in STOPPING else signal.SIGTSTP, child.still_stopped)
-            # What let us go on was a SIGCONT. It waits to be taken, and is then passed on.
+            signum = news if news in STOPPING else signal.SIGTSTP
+            continued = gate.stop(signum, lambda: child.look() != 0)
+            news = child.look()
+            # `fg` continues the whole group. If the command still stands where it stood, the continue was for us alone.
+            # Otherwise none may follow: it would undo the Ctrl-Z that stopped the command again in the meantime.
+            if continued and news is None:
+                _send(child, signal.SIGCONT)
         if child.outcome is not None:
             return child.outcome
 
@@ -216,14 +212,24 @@ def supervise(gate: SignalGate, child: Child) -> Outcome:
 def _pass_on(child: Child, taken: Taken) -> None:
     if taken.sender == child.pid:
         return  # the command signalled its whole group, itself included, as vim does for Ctrl-Z
+    # The terminal's signal reached the command as well, unless that has moved to a group of its own (timeout(1) does):
+    # then we are the only one in the foreground who can tell it.
+    if not (taken.from_terminal and _in_our_group(child)):
+        _send(child, taken.signum)
+
+
+def _in_our_group(child: Child) -> bool:
     try:
-        # The terminal's signal reached the command as well, unless that has moved to a group of its own (timeout(1)
-        # does): then we are the only one in the foreground who can tell it.
-        if taken.from_terminal and os.getpgid(child.pid) == os.getpgrp():
-            return
-        os.kill(child.pid, taken.signum)
+        return os.getpgid(child.pid) == os.getpgrp()
     except (PermissionError, ProcessLookupError):
-        pass  # sudo runs as somebody else, and then only its own terminal can tell it; or it has just ended
+        return True  # it has just ended (macOS has no group for a zombie); nobody is left to be told
+
+
+def _send(child: Child, signum: int) -> None:
+    try:
+        os.kill(child.pid, signum)
+    except (PermissionError, ProcessLookupError):
+        pass  # sudo runs as somebody else, and only its own terminal can tell it; or it has just ended
 
 
 def die_like(outcome: Outcome) -> int:

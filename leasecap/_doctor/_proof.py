@@ -107,12 +107,10 @@ def _fight(root: str) -> tuple[Holds | str, Holds | str]:
 
     # Wherever this package was found is where the children must find it.
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEASECAP_")}
-    paths = os.pathsep.join(filter(None, (package, kept.get("PYTHONPATH"))))
-    environment = {**kept, "LEASECAP_HOME": root, "PYTHONPATH": paths}
+    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "LEASECAP_HOME": root, "PYTHONPATH": paths}
     provers: list[subprocess.Popen[str]] = []
     timer = threading.Timer(_TOO_LONG, _kill, (provers,))
-    timer.start()
     try:
         for _ in range(2):
             provers.append(  # noqa: PERF401  # the first must be known if the second can't be started
@@ -126,6 +124,7 @@ def _fight(root: str) -> tuple[Holds | str, Holds | str]:
                     text=True,
                 )
             )
+        timer.start()
         for prover in provers:
             assert prover.stdout is not None
             prover.stdout.readline()  # it has started, so that neither is done before the other begins

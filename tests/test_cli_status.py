@@ -1,0 +1,187 @@
+"""`leasecap status`: true at any time, whatever state the root is in, and writing nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import PROGRAM, environment, run, start, status, status_json, until
+
+import leasecap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def lease() -> Iterator[leasecap.Lease]:
+    with leasecap.acquire("p", limit=1, label="the holder") as held:
+        yield held
+
+
+def tree(root: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.lstat().st_mtime_ns) for path in root.rglob("*"))
+
+
+def pool_directory(root: Path) -> Path:
+    [found] = (root / "pools").iterdir()
+    return found
+
+
+def test_a_machine_that_never_used_leasecap_is_told_how_to_begin(root: Path) -> None:
+    done = run("status")
+    assert done.returncode == 0
+    assert "leasecap run" in done.stdout
+    assert str(root) in done.stdout
+    assert not root.exists()
+
+
+def test_holders_and_waiters_are_shown_with_what_a_person_wants_to_know(lease: leasecap.Lease) -> None:
+    waiter = start("run", "-p", "p", "--limit", "1", "--priority", "7", "--", "echo", "the waiter")
+    until(lambda: status().waiting == 1)
+    shown = run("status").stdout
+    assert "p  1/1 in flight, 1 waiting   limit: declared by" in shown
+    rows = [line.split() for line in shown.splitlines()]
+    holder = next(row for row in rows if row and row[0] == lease.id)
+    assert holder[1] == str(os.getpid())
+    assert "the holder" in shown
+    assert "lock held" in shown
+    assert "the waiter" in shown
+    found = status_json()["pools"][0]
+    assert (found["in_flight"], found["limit"], found["waiting"], found["stable"]) == (1, 1, 1, True)
+    assert found["waiters"][0]["priority"] == 7
+    assert found["holders"][0]["granted_at"].endswith("Z")
+    assert 0 <= found["holders"][0]["held_for"] < 600
+    waiter.terminate()
+    waiter.communicate(timeout=60)
+
+
+def test_it_writes_nothing_and_takes_no_lock(root: Path, lease: leasecap.Lease) -> None:
+    before = tree(root)
+    # A process that is stopped inside the pool's lock jams everything else.
+    jam = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'rb+'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "print('locked', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", jam, str(pool_directory(root) / "lock")], stdout=subprocess.PIPE, text=True
+    ) as jammer:
+        assert jammer.stdout is not None
+        assert jammer.stdout.readline() == "locked\n"
+        assert status_json()["pools"][0]["in_flight"] == 1
+        jammer.kill()
+    assert tree(root) == before
+
+
+def test_json_has_a_version_and_all_of_what_the_library_returns(lease: leasecap.Lease) -> None:
+    found = status_json()
+    assert found["schema_version"] == 1
+    assert found.keys() == leasecap.status().as_dict().keys()
+    assert found["pools"][0]["holders"][0]["id"] == lease.id
+
+
+def test_a_pool_that_is_only_configured_is_shown_with_its_limit_and_where_it_comes_from(root: Path) -> None:
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text("[pools.anthropic]\nlimit = 4\n")
+    assert "anthropic  0/4 in flight, 0 waiting   limit: config.toml [pools.anthropic]" in run("status").stdout
+    assert "zai  0/3 in flight" in run("status", "zai").stdout
+
+
+def test_a_broken_configuration_is_said_and_the_pools_are_shown_all_the_same(root: Path, lease: leasecap.Lease) -> None:
+    (root / "config.toml").write_text("[pools.p]\nlimit = 'two'\n")
+    done = run("status")
+    assert done.returncode == 1
+    assert "config.toml:2" in done.stdout
+    assert lease.id in done.stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 99}', b"\xff" * 20_000])
+def test_a_corrupt_record_is_shown_as_such_and_counts_as_held(
+    root: Path, lease: leasecap.Lease, content: bytes
+) -> None:
+    [entry] = (pool_directory(root) / "leases").iterdir()
+    (entry / "info.json").write_bytes(content)
+    assert "(corrupt record)" in run("status").stdout
+    assert status().in_flight == 1
+    assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 75
+
+
+def test_a_lease_that_is_half_removed_does_not_disturb(root: Path, lease: leasecap.Lease) -> None:
+    [entry] = (pool_directory(root) / "leases").iterdir()
+    (entry / "info.json").unlink()
+    assert run("status").returncode == 0
+    (entry / "alive").unlink()
+    assert run("status").returncode == 0
+
+
+def test_what_was_put_there_by_somebody_else_is_shown_and_counts(root: Path, lease: leasecap.Lease) -> None:
+    leases = pool_directory(root) / "leases"
+    (leases / "strange").mkdir()
+    (leases / "file").touch()
+    (leases / ".hidden").mkdir()
+    assert status().in_flight == 3
+    assert "strange" in run("status").stdout
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 2, "name": "p", "identity": "p", "lock": "os"}'])
+def test_a_pool_that_cannot_be_read_says_why_and_the_others_are_shown(
+    root: Path, lease: leasecap.Lease, content: str
+) -> None:
+    leasecap.acquire("other", limit=1).release()
+    (root / "pools" / _directory_of("p") / "pool.json").write_text(content)
+    done = run("status")
+    assert done.returncode == 1
+    assert "pool.json" in done.stdout
+    assert "other  0/" in done.stdout
+
+
+def _directory_of(pool: str) -> str:
+    return Path(leasecap.status(pool).pools[0].path).name
+
+
+def test_a_dead_holder_is_shown_as_such_until_somebody_wants_its_slot() -> None:
+    holder = start("run", "-p", "p", "--limit", "1", "--", "sh", "-c", "kill -9 $PPID; kill -9 $$")
+    holder.communicate(timeout=60)
+    until(lambda: not status().holders[0].alive)
+    assert "process gone: to be reaped" in run("status").stdout
+    assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 0
+
+
+def test_a_loan_is_shown() -> None:
+    inner = [*PROGRAM, "run", "-p", "p", "--limit", "1", "--", *PROGRAM, "status", "--json"]
+    done = run("run", "-p", "p", "--limit", "1", "--", *inner)
+    pool = json.loads(done.stdout)["pools"][0]
+    assert pool["in_flight"] == 1
+    assert [holder["borrows_from"] for holder in pool["holders"]] == [None, pool["holders"][0]["id"]]
+
+
+def test_control_characters_in_a_label_do_not_reach_the_terminal() -> None:
+    with leasecap.acquire("p", limit=1, label="a\x1b]0;title\x07\nb"):
+        assert "\x1b" not in run("status").stdout
+
+
+def test_a_reader_that_goes_away_is_no_traceback(lease: leasecap.Lease) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" status | true', "sh", *PROGRAM], env=environment(), capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
+def test_watch_shows_it_again_until_it_is_interrupted(lease: leasecap.Lease) -> None:
+    watching = start("status", "--watch")
+    assert watching.stdout is not None
+    seen = [line for line in watching.stdout if lease.id in line and not watching.send_signal(2)]  # type: ignore[func-returns-value]
+    assert len(seen) >= 1
+    assert watching.wait(timeout=60) == -2
+    watching.communicate()
+
+
+def test_a_name_that_cannot_be_one_is_refused() -> None:
+    done = run("status", "..")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
