@@ -19,6 +19,7 @@ _REMEDIES = {
     errno.EROFS: f"mount it writable, {_ELSEWHERE}",
     errno.EACCES: f"make it writable for this user, {_ELSEWHERE}; `leasecap doctor` tells what a sandbox allows",
     errno.EPERM: f"make it writable for this user, {_ELSEWHERE}; `leasecap doctor` tells what a sandbox allows",
+    errno.EXDEV: f"a sandbox (Landlock) forbids to rename between directories here: allow it to, {_ELSEWHERE}",
     errno.EMFILE: "this process has too many open files: raise `ulimit -n` or close some",
     errno.ENFILE: "the machine has too many open files: close some",
     errno.ELOOP: "a symlink stands where a plain file or directory belongs: remove it, or name its target",

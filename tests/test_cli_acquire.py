@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_the_first_characters_of_an_id_will_do_unless_they_fit_two(root: Path, a
     (root / "config.toml").write_text("[pools.p]\nlimit = 40\n")
     leases = [leasecap.acquire("p") for _ in range(17)]  # with 16 digits, two of 17 begin alike
     first = sorted(lease.id for lease in leases)
-    twice = next(one[0] for one, other in zip(first, first[1:], strict=False) if one[0] == other[0])
+    twice = next(one[0] for one, other in pairwise(first) if one[0] == other[0])
     done = run("release", twice, "--yes")
     assert done.returncode == 1
     assert "could be any of" in done.stderr

@@ -401,8 +401,8 @@ def test_ctrl_z_outside_a_wait_stops_at_the_next_one(
 
 
 def test_a_wake_up_before_the_wait_is_not_lost_and_a_time_out_ends_it(env: dict[str, str]) -> None:
-    waits = "gate.wake()\nassert gate.take() is None\ngate.wake()\ngate.wait()\ngate.wait(0)\ngate.wait(0.01)\ngate.wait(-1)\ngate.wake()\ngate.wait(1e300)\n"
-    script = DRIVER.partition("inherit =")[0] + waits
+    waits = "assert gate.take() is None; gate.wait(0); gate.wake(); gate.wait(); gate.wait(0.01); gate.wait(-1)"
+    script = DRIVER.partition("inherit =")[0] + f"gate.wake(); {waits}; gate.wake(); gate.wait(1e300)"
     assert subprocess.run([sys.executable, "-c", script], env=env, timeout=60).returncode == 0
 
 
@@ -429,7 +429,7 @@ def test_a_signal_that_the_command_sent_to_its_group_does_not_come_back_to_it(
         pytest.skip("who sent a signal is known on Linux alone")
     wrapped = wrap(*tell("group"))
     wrapped.ready()
-    for _ in range(5):
+    for _ in range(20):
         wrapped.send(signal.SIGUSR1)
         assert [wrapped.line(), wrapped.line()] == ["GOT SIGUSR1", "GOT SIGINT"]
     wrapped.send(signal.SIGTERM)
@@ -455,8 +455,9 @@ def test_a_stop_of_the_command_does_not_stop_an_orphaned_group_that_nobody_could
     env["HOOK"] = """
 stop = gate.stop
 def stop_and_say(*arguments):
-    stop(*arguments)
+    continued = stop(*arguments)
     say("HERE")
+    return continued
 gate.stop = stop_and_say
 """
     wrapped = wrap(*tell(), session=True)
@@ -511,21 +512,46 @@ def test_a_command_that_goes_on_in_the_moment_of_mirroring_its_stop_stops_nobody
     # The last look at the command, taken when our own stop is pending already, is where the world changes.
     env["HOOK"] = """
 from signal import SIGCONT, SIGKILL
-look = child.still_stopped
-def still_stopped():
-    if env["HOW"] == "everybody":
-        answer = look()
-        os.killpg(0, SIGCONT)  # after the look: what is pending for us must be gone
-        return answer
-    os.kill(child.pid, SIGCONT if env["HOW"] == "child" else SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WCONTINUED | os.WEXITED | os.WNOWAIT)
-    return look()
-child.still_stopped = still_stopped
+stop = gate.stop
+def stop_at_a_bad_moment(signum, still):
+    def changed():
+        if env["HOW"] == "everybody":
+            answer = still()
+            os.killpg(0, SIGCONT)  # after the look: what is pending for us must be gone
+            return answer
+        os.kill(child.pid, SIGCONT if env["HOW"] == "child" else SIGKILL)
+        os.waitid(os.P_PID, child.pid, os.WCONTINUED | os.WEXITED | os.WNOWAIT)
+        return still()
+    return stop(signum, changed)
+gate.stop = stop_at_a_bad_moment
 """
     env["HOW"] = how
     wrapped = wrap(SH, "-c", "kill -STOP $$; exit 4")
     assert wrapped.stops_or_ends() == 0
     assert wrapped.end()[0] == (-signal.SIGKILL if how == "ended" else 4)
+
+
+def test_a_second_ctrl_z_close_behind_fg_is_not_undone(wrap: Callable[..., Wrapped], env: dict[str, str]) -> None:
+    # The command has been continued and stopped again before leasecap gets to look.
+    env["HOOK"] = """
+import signal
+stop = gate.stop
+def stop_and_be_slow(*arguments):
+    gate.stop = stop
+    continued = stop(*arguments)
+    os.kill(child.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    return continued
+gate.stop = stop_and_be_slow
+"""
+    wrapped = wrap(*tell())
+    os.kill(wrapped.ready(), signal.SIGSTOP)
+    for _ in range(2):
+        assert wrapped.stops_or_ends() == signal.SIGTSTP
+        os.waitpid(wrapped.pid, os.WUNTRACED)  # takes the report of the stop
+        os.killpg(wrapped.pid, signal.SIGCONT)
+    wrapped.send(signal.SIGTERM)
+    assert wrapped.end()[0] == 5
 
 
 def wait_for_state(pid: int, *states: str) -> None:

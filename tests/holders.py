@@ -1,0 +1,72 @@
+"""Workers that take and give back a slot of the pool "p" at a word of the test."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from referee import Team, Worker
+
+# Takes a slot when told, says so, and gives it back when told.
+HOLD = """
+name, timeout = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else None
+log = Log()
+say("READY")
+hear()
+try:
+    lease = leasecap.acquire("p", timeout=timeout, on_lost=lambda lease: say("LOST", lease.held))
+except leasecap.AcquireTimeout:
+    say("TIMEOUT")
+    sys.exit()
+log.start(name)
+say("HELD")
+hear()
+log.end(name)
+lease.release()
+say("RELEASED", bool(lease.lost))
+hear()
+"""
+
+TRY = """
+say("READY")
+hear()
+lease = leasecap.try_acquire("p")
+say("GOT", lease is not None)
+if lease is not None:
+    lease.release()
+"""
+
+
+def configure(team: Team, lock: str = "os", limit: int = 1, more: str = "") -> None:
+    team.configure(f'[pools.p]\nlimit = {limit}\nlock = "{lock}"\n{more}')
+
+
+def ready(*workers: Worker) -> None:
+    for worker in workers:
+        worker.expect("READY")
+
+
+def hold(worker: Worker) -> None:
+    worker.tell()
+    worker.expect("HELD")
+
+
+def queue(team: Team, *workers: Worker, behind: int = 0) -> None:
+    """Let them queue in this order."""
+    for number, worker in enumerate(workers, behind + 1):
+        worker.tell()
+        team.until_waiting(number)
+
+
+def give_back(worker: Worker) -> None:
+    worker.tell()
+    assert worker.expect("RELEASED") == "False"
+
+
+def can_be_had(team: Team) -> bool:
+    """Whether a slot is free for a process that has just come."""
+    trier = team.start(TRY)
+    ready(trier)
+    trier.tell()
+    answer = trier.expect("GOT") == "True"
+    trier.done()
+    return answer

@@ -1,0 +1,240 @@
+"""The replaceable layer put to use: a world whose clock stands still and whose every effect on a file can be hooked.
+
+A schedule of several processes is played in one: each actor has a `Store` of its own on the same directory (an OS lock
+belongs to the open file, so two stores exclude each other as two processes do), and what one actor does between two
+steps of another is done in the other's hook.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from leasecap import _entry
+from leasecap._describe import describe_self
+from leasecap._effects import Directory, Effects
+from leasecap._entry import Entry
+from leasecap._names import pool_name
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH, open_pool
+from leasecap._process import Identity
+from leasecap._record import Record
+from leasecap._entries import Claim
+from leasecap._store import Store
+
+PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES, TRASH)
+
+Hook = Callable[..., object]
+
+
+class HookedDirectory(Directory):
+    """Calls ``world.before(operation, *names)`` ahead of everything it does; raising there is failing."""
+
+    def __init__(self, path: str, world: World) -> None:
+        self.world = world
+        super().__init__(path)
+
+    def stat(self, name: str = "") -> os.stat_result:
+        self.world.before("stat", name)
+        return super().stat(name)
+
+    def list(self, name: str) -> list[str]:
+        self.world.before("list", name)
+        return super().list(name)
+
+    def make(self, name: str) -> None:
+        self.world.before("make", name)
+        super().make(name)
+
+    def rename(self, old: str, new: str) -> None:
+        self.world.before("rename", old, new)
+        super().rename(old, new)
+
+    def unlink(self, name: str) -> None:
+        self.world.before("unlink", name)
+        super().unlink(name)
+
+    def rmdir(self, name: str) -> None:
+        self.world.before("rmdir", name)
+        super().rmdir(name)
+
+    def read(self, name: str, limit: int) -> bytes:
+        self.world.before("read", name)
+        return super().read(name, limit)
+
+    def write(self, name: str, data: bytes) -> None:
+        self.world.before("write", name)
+        super().write(name, data)
+
+    def replace(self, name: str, data: bytes) -> None:
+        self.world.before("replace", name)
+        super().replace(name, data)
+
+    def overwrite(self, name: str, data: bytes) -> None:
+        self.world.before("overwrite", name)
+        super().overwrite(name, data)
+
+    def open(self, name: str, *, create: bool = False) -> int:
+        self.world.before("open", name)
+        return super().open(name, create=create)
+
+    def probe(self, name: str) -> bool | None:
+        self.world.before("probe", name)
+        return super().probe(name)
+
+
+class World(Effects):
+    """The real world but for what a test sets.
+
+    :ivar clock: what the monotonic clock says.
+    :ivar before: called ahead of each effect with its name and arguments.
+    :ivar identity: who this process claims to be; None for the truth.
+    """
+
+    def __init__(self) -> None:
+        self.clock = 1000.0
+        self.before: Hook = nothing
+        self.identity: Identity | None = None
+
+    def directory(self, path: str) -> Directory:
+        return HookedDirectory(path, self)
+
+    def monotonic(self) -> float:
+        return self.clock
+
+    def lock(self, fd: int) -> bool:
+        self.before("lock")
+        return super().lock(fd)
+
+    def write_at_start(self, fd: int, data: bytes) -> None:
+        self.before("write_at_start")
+        super().write_at_start(fd, data)
+
+    def me(self) -> Identity:
+        return self.identity or super().me()
+
+    def once(self, operation: str, then: Callable[[], object], *, name: str = "") -> None:
+        """Do ``then`` ahead of the next ``operation`` on a path with ``name`` in it, and nothing ever after."""
+
+        def hook(done: str, *names: str) -> None:
+            if done == operation and any(name in path for path in (*names, "")):
+                self.before = nothing
+                then()
+
+        self.before = hook
+
+    def failing(self, operation: str, error: int, *, name: str = "") -> None:
+        """Fail every ``operation`` on a path with ``name`` in it from now on."""
+
+        def hook(done: str, *names: str) -> None:
+            if done == operation and any(name in path for path in (*names, "")):
+                raise OSError(error, os.strerror(error))
+
+        self.before = hook
+
+
+def nothing(*_: object) -> None:
+    """The hook that does nothing."""
+
+
+class Actor:
+    """What one process does to a pool, step by step.
+
+    :ivar woken: names of the tickets that it woke, in order.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        kind: str = "os",
+        limit: int | None = 1,
+        name: str = "p",
+        stale_after: float = 30.0,
+        heartbeat: float = 10.0,
+    ) -> None:
+        self.world = World()
+        self.woken: list[str] = []
+        pool = open_pool(self.world, str(root), pool_name(name), kind)
+        self.store = Store(
+            self.world,
+            pool,
+            configured=limit,
+            stale_after=stale_after,
+            heartbeat=heartbeat,
+            waker=lambda process, name: self.woken.append(name),
+        )
+
+    def stage(
+        self,
+        *,
+        order: int | None = None,
+        priority: int = 0,
+        limit: int | None = None,
+        ancestors: tuple[str, ...] = (),
+        change: Callable[[Record], Record] = lambda record: record,
+    ) -> Claim:
+        """A claim in ``staging/``; ``change`` forges its record."""
+        token = self.world.token()
+        entry = _entry.make(
+            token=token,
+            process="0" * 12,
+            order=self.world.boot_clock() if order is None else order,
+            priority=priority,
+            limit=limit,
+            ancestors=ancestors,
+        )
+        record = describe_self(self.world, self.store.pool, token=token, label=None, argv=("a command",))
+        return self.store.stage(entry, change(record))
+
+    def place(self, claim: Claim, *, may_queue: bool = True) -> bool:
+        """Place it as an acquisition does; the section must be free."""
+        assert self.store.section.try_enter()
+        try:
+            granted = self.store.place(claim, may_queue=may_queue)
+        finally:
+            again = self.store.leave()
+        if again:
+            self.store.enter_and_settle()
+        return granted
+
+    def ask(self, **facts: object) -> Claim:
+        """A new claim, placed: a lease if there was room, else a ticket."""
+        claim = self.stage(**facts)  # type: ignore[arg-type]
+        self.place(claim)
+        return claim
+
+    def where(self, claim: Claim) -> str | None:
+        """The place in which the claim stands."""
+        return where(self.store, claim.name)
+
+    def held(self) -> set[str]:
+        """Names of all entries that hold a slot."""
+        return {name for place in (GRANTED, LEASES) for name in Directory(self.store.directory.path).list(place)}
+
+
+def where(store: Store, name: str) -> str | None:
+    """The one place in which the entry stands, or None."""
+    found = [place for place in PLACES if os.path.lexists(os.path.join(store.directory.path, place, name))]
+    assert len(found) <= 1, found
+    return found[0] if found else None
+
+
+def as_a_dead_process(actor: Actor, pid: int) -> None:
+    """Let what ``actor`` writes of itself from now on name ``pid``, which has ended: others take it for dead.
+
+    It goes on to act: so does a process that another kernel took for dead by its heartbeat.
+    """
+    actor.world.identity = Effects().me()._replace(pid=pid, start=1)
+
+
+def entry(number: int, *ancestors: int, priority: int = 0, limit: int | None = None, order: int | None = None) -> Entry:
+    """The entry with this number for a token, asked for in the order of numbers."""
+    return _entry.make(
+        token=f"{number:016x}",
+        process="0" * 12,
+        order=number if order is None else order,
+        priority=priority,
+        limit=limit,
+        ancestors=tuple(f"{ancestor:016x}" for ancestor in ancestors),
+    )

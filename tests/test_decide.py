@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leasecap import _decide, _entry
+from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Loads, Plan, Snapshot, decide
+from leasecap._entry import Entry
+from staged_world import entry
+
+NOW = 1000.0
+
+
+# -- the oracle: what a load is, in the words of the definition ------------------------------------------------------
+
+
+def load_of_pool(held: Iterable[Entry]) -> int:
+    living = {one.token or one.name: one for one in held}
+
+    def lender(one: Entry) -> str | None:
+        return next((token for token in one.ancestors if token in living), None)
+
+    def load(token: str) -> int:
+        return max(1, sum(load(other) for other, one in living.items() if lender(one) == token))
+
+    return sum(load(token) for token, one in living.items() if lender(one) is None)
+
+
+@st.composite
+def entries(draw: st.DrawFn, *, most: int = 10, odd: bool = True) -> list[Entry]:
+    """Entries that run under each other; some opted out of borrowing.
+
+    :param odd: some know their chain in parts or out of order, or name a lease that ended long ago.
+    """
+    found: list[Entry] = []
+    chains: list[list[int]] = []
+    for number in range(draw(st.integers(0, most))):
+        chain: list[int] = []
+        if found and draw(st.integers(0, 3)):
+            parent = draw(st.integers(0, number - 1))
+            chain = [parent, *chains[parent]][:9]
+        chains.append(chain)
+        how = draw(st.integers(0, 7))
+        if how == 0:
+            chain = []
+        elif odd and how == 1:
+            chain = draw(st.permutations(chain))
+        elif odd and how == 2:
+            chain = [one for one in chain if draw(st.booleans())]
+        elif odd and how == 3:
+            chain = [*chain[:1], 900, *chain[1:8]]
+        limit = draw(st.sampled_from((None, None, None, None, None, 1, 2, 3, 5)))
+        order = draw(st.integers(0, 4))  # few, so that some are equal
+        found.append(entry(number, *chain, priority=draw(st.integers(-2, 2)), limit=limit, order=order))
+    return draw(st.permutations(found))
+
+
+GARBAGE = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff"]).map(_entry.parse)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    places: dict[str, list[Entry]] = {"queue": [], "parked": [], "granted": [], "leases": []}
+    everything = draw(entries())
+    for one in everything:
+        is_parent = any(one.token in other.ancestors for other in everything)
+        waits = ["queue", "queue", "parked", "granted"]  # nothing runs under what was never held
+        places[draw(st.sampled_from(["leases"] if is_parent else [*waits, "leases", "leases"]))].append(one)
+    if draw(st.integers(0, 3)) == 0:
+        places[draw(st.sampled_from(["queue", "leases"]))].append(draw(GARBAGE))
+    ages = st.sampled_from([0.0, 0.5, ACKNOWLEDGE_WITHIN - 0.01, ACKNOWLEDGE_WITHIN, 60.0])
+    return Snapshot(
+        configured=draw(st.sampled_from([None, 1, 2, 3, 4, 6, UNLIMITED])),
+        **{place: tuple(found) for place, found in places.items()},
+        dead=frozenset(one.name for one in everything if draw(st.integers(0, 7)) == 0),
+        granted_since={one.name: NOW - draw(ages) for one in places["granted"] if draw(st.booleans())},
+        suspect=frozenset(one.name for one in everything if draw(st.integers(0, 5)) == 0),
+    )
+
+
+def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The pool after the plan."""
+
+    def without(group: Sequence[Entry], *gone: Iterable[Entry]) -> tuple[Entry, ...]:
+        names = {one.name for some in gone for one in some}
+        return tuple(one for one in group if one.name not in names)
+
+    return snapshot._replace(
+        queue=without(snapshot.queue, plan.reap, plan.grant),
+        parked=without(snapshot.parked, plan.reap) + plan.take_back,
+        granted=without(snapshot.granted, plan.reap, plan.take_back) + plan.grant,
+        leases=without(snapshot.leases, plan.reap, plan.revoke),
+        dead=frozenset(),
+    )
+
+
+def held(snapshot: Snapshot) -> list[Entry]:
+    return [one for one in (*snapshot.granted, *snapshot.leases) if one.name not in snapshot.dead]
+
+
+def names(found: Iterable[Entry]) -> list[str]:
+    return [one.name for one in found]
+
+
+# -- loads -----------------------------------------------------------------------------------------------------------
+
+
+@given(entries())
+def test_the_load_counted_step_by_step_is_the_load_as_it_is_defined(held: list[Entry]) -> None:
+    assert Loads(held).total == load_of_pool(held)
+
+
+@given(entries(odd=False), st.data())
+def test_removing_a_lease_never_raises_the_load(held: list[Entry], data: st.DataObject) -> None:
+    while held:
+        before = Loads(held).total
+        held.remove(data.draw(st.sampled_from(held)))
+        assert Loads(held).total <= before
+
+
+@given(entries())
+def test_what_a_grant_would_add_is_what_it_adds(everything: list[Entry]) -> None:
+    everything.sort(key=lambda one: one.token)  # parents first, as it is in life
+    loads = Loads()
+    for number, one in enumerate(everything):
+        added = loads.added_by(one)
+        loads.add(one)
+        assert loads.total == load_of_pool(everything[: number + 1])
+        assert added == loads.total - load_of_pool(everything[:number])
+
+
+def test_leases_that_name_each_other_as_ancestors_are_counted_and_end_nothing() -> None:
+    assert Loads([entry(1, 2), entry(2, 1)]).total >= 1
+    assert Loads([entry(1, 1)]).total == 1
+
+
+# -- the plan --------------------------------------------------------------------------------------------------------
+
+
+@given(snapshots())
+def test_no_grant_takes_the_load_above_the_limit(snapshot: Snapshot) -> None:
+    plan = decide(snapshot, NOW)
+    kept = held(carried_out(snapshot, plan._replace(grant=())))
+    before, after = load_of_pool(kept), load_of_pool([*kept, *plan.grant])
+    limit = _decide.effective_limit(snapshot)
+    assert after <= max(before, limit or 0)
+
+
+@given(snapshots())
+def test_who_is_granted_is_who_the_rule_names(snapshot: Snapshot) -> None:
+    # By the book: in the order of priority and arrival, while the load allows; who can't be has those behind him wait,
+    # but for those who add nothing.
+    plan = decide(snapshot, NOW)
+    limit = _decide.effective_limit(snapshot)
+    now_held = held(carried_out(snapshot, plan._replace(grant=())))
+    expected: list[Entry] = []
+    somebody_waits = limit is None
+    for ticket in sorted(snapshot.queue, key=lambda one: (-one.priority, one.order, one.token)):
+        if ticket.name in snapshot.dead or not ticket.token:
+            continue
+        load, with_it = load_of_pool(now_held), load_of_pool([*now_held, ticket])
+        if with_it == load or (not somebody_waits and limit is not None and with_it <= limit):
+            now_held.append(ticket)
+            expected.append(ticket)
+        else:
+            somebody_waits = True
+    assert names(plan.grant) == names(expected)
+
+
+@given(snapshots())
+def test_no_slot_stays_free_while_somebody_waits(snapshot: Snapshot) -> None:
+    plan = decide(snapshot, NOW)
+    after = carried_out(snapshot, plan)
+    limit = _decide.effective_limit(snapshot)
+    if any(ticket.token for ticket in after.queue):
+        assert limit is None or load_of_pool(held(after)) >= limit
+
+
+@given(snapshots())
+def test_a_plan_carried_out_leaves_nothing_to_do(snapshot: Snapshot) -> None:
+    for _ in range(20):
+        plan = decide(snapshot, NOW)
+        snapshot = carried_out(snapshot, plan)
+        if not plan.revoke and not plan.reap:  # a revoked lease's declared limit is gone: there may be room for more
+            break
+    again = decide(snapshot, NOW)
+    assert not (again.reap or again.revoke or again.take_back or again.grant)
+
+
+@given(snapshots())
+def test_the_dead_are_reaped_from_everywhere_and_never_granted(snapshot: Snapshot) -> None:
+    plan = decide(snapshot, NOW)
+    everything = {*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases}
+    assert set(names(plan.reap)) == {one.name for one in everything} & snapshot.dead
+    for others in (plan.grant, plan.take_back):
+        assert not set(names(others)) & snapshot.dead
+
+
+@given(snapshots())
+def test_only_suspects_are_revoked_and_only_while_the_pool_is_over_its_limit(snapshot: Snapshot) -> None:
+    plan = decide(snapshot._replace(granted_since={}), NOW)  # so that what is taken back is suspect as well
+    limit = _decide.effective_limit(snapshot)
+    excess = {*names(plan.revoke), *names(plan.take_back)}
+    assert excess <= snapshot.suspect
+    kept = held(snapshot)
+    for one in sorted((one for one in kept if one.name in snapshot.suspect), key=lambda one: one.order, reverse=True):
+        over = limit is not None and load_of_pool(kept) > limit
+        if not over:
+            assert not excess & set(names(kept))
+            break
+        if one.name in excess:
+            kept.remove(one)
+
+
+@given(snapshots())
+def test_a_declared_limit_can_only_tighten(snapshot: Snapshot) -> None:
+    everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases)
+    said = [one.limit for one in everything if one.limit is not None and one.name not in snapshot.dead]
+    if snapshot.configured is not None:
+        said.append(snapshot.configured)
+    assert _decide.effective_limit(snapshot) == (min(said) if said else None)
+
+
+@pytest.mark.parametrize("where", ["queue", "parked", "granted", "leases"])
+def test_a_limit_holds_as_long_as_who_declared_it_waits_or_holds(where: str) -> None:
+    strict = entry(1, limit=1)
+    snapshot = Snapshot(configured=4, queue=(entry(2), entry(3)))
+    snapshot = snapshot._replace(**{where: (strict, *getattr(snapshot, where))})
+    assert _decide.effective_limit(snapshot) == 1
+    assert len(held(carried_out(snapshot, decide(snapshot, NOW)))) == 1
+    ended = snapshot._replace(dead=frozenset({strict.name}))
+    assert _decide.effective_limit(ended) == 4
+    assert names(decide(ended, NOW).grant) == names([entry(2), entry(3)])
+
+
+# -- examples of what the rule means ---------------------------------------------------------------------------------
+
+
+def test_two_free_slots_go_to_the_first_two_of_four_at_once() -> None:
+    queue = (entry(14), entry(11), entry(13, priority=1), entry(12))
+    plan = decide(Snapshot(configured=4, queue=queue, leases=(entry(1), entry(2))), NOW)
+    assert names(plan.grant) == names([entry(13, priority=1), entry(11)])
+
+
+def test_without_any_limit_nobody_is_granted() -> None:
+    assert decide(Snapshot(configured=None, queue=(entry(1),)), NOW).grant == ()
+
+
+def test_unlimited_grants_everybody() -> None:
+    waiting = tuple(entry(number) for number in range(50))
+    assert decide(Snapshot(configured=UNLIMITED, queue=waiting), NOW).grant == waiting
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+def test_a_chain_of_borrowers_never_locks_itself_out_at_a_cap_of_one(depth: int) -> None:
+    leases: tuple[Entry, ...] = (entry(1),)
+    for number in range(2, depth + 1):
+        stranger, child = entry(90), entry(number, *range(number - 1, 0, -1), order=99)
+        plan = decide(Snapshot(configured=1, queue=(stranger, child), leases=leases), NOW)
+        assert names(plan.grant) == [child.name]
+        leases = (*leases, child)
+    assert Loads(leases).total == 1
+    for gone in leases:  # whoever of them ends, a stranger has to wait for the last
+        rest = tuple(lease for lease in leases if lease is not gone)
+        assert decide(Snapshot(configured=1, queue=(entry(90),), leases=rest), NOW).grant == ()
+
+
+def test_only_one_of_two_siblings_borrows_at_a_time() -> None:
+    parent, first, second = entry(1), entry(2, 1), entry(3, 1)
+    assert names(decide(Snapshot(configured=1, queue=(second, first), leases=(parent,)), NOW).grant) == [first.name]
+    assert decide(Snapshot(configured=1, queue=(second,), leases=(parent, first)), NOW).grant == ()
+    assert names(decide(Snapshot(configured=2, queue=(second,), leases=(parent, first)), NOW).grant) == [second.name]
+
+
+def test_the_second_borrower_waits_in_the_queue_like_everybody_else() -> None:
+    parent, first, second, stranger = entry(1), entry(2, 1), entry(4, 1), entry(3)
+    snapshot = Snapshot(configured=2, queue=(second, stranger), leases=(parent, first))
+    assert names(decide(snapshot, NOW).grant) == [stranger.name]
+
+
+def test_a_pool_over_a_lowered_limit_grants_to_borrowers_alone_and_so_drains() -> None:
+    lenders = (entry(1), entry(2), entry(3))
+    borrowers = (entry(14, 1), entry(15, 2), entry(16, 3))
+    plan = decide(Snapshot(configured=1, queue=(entry(10), *borrowers), leases=lenders), NOW)
+    assert plan.over
+    assert names(plan.grant) == names(borrowers)
+    assert not plan.revoke  # lowering a limit never takes what runs
+
+
+def test_a_grant_is_taken_back_when_it_was_not_acknowledged_in_time() -> None:
+    granted, waiting = entry(1), entry(2)
+    snapshot = Snapshot(configured=1, queue=(waiting,), granted=(granted,), granted_since={granted.name: NOW})
+    early = decide(snapshot, NOW + ACKNOWLEDGE_WITHIN - 0.001)
+    assert (early.take_back, early.grant) == ((), ())
+    late = decide(snapshot, NOW + ACKNOWLEDGE_WITHIN)
+    assert (late.take_back, late.grant) == ((granted,), (waiting,))
+
+
+def test_a_grant_seen_for_the_first_time_is_not_taken_back() -> None:
+    assert decide(Snapshot(configured=1, granted=(entry(1),)), NOW).take_back == ()
+
+
+def test_a_grant_acknowledged_while_the_pool_was_read_is_not_taken_back() -> None:
+    one, waiting = entry(1), entry(2)
+    snapshot = Snapshot(
+        configured=1, queue=(waiting,), granted=(one,), leases=(one,), granted_since={one.name: NOW - 60}
+    )
+    plan = decide(snapshot, NOW)
+    assert (plan.take_back, plan.grant) == ((), ())
+
+
+def test_suspects_are_revoked_newest_first_until_the_pool_is_within_its_limit() -> None:
+    leases = tuple(entry(number) for number in (3, 1, 4, 2, 5))
+    snapshot = Snapshot(configured=3, leases=leases, suspect=frozenset(names([entry(1), entry(2), entry(4)])))
+    plan = decide(snapshot, NOW)
+    assert plan.over
+    assert set(names(plan.revoke)) == set(names([entry(4), entry(2)]))
+    assert decide(snapshot._replace(configured=5), NOW).revoke == ()
+
+
+def test_a_suspect_grant_above_the_limit_goes_back_to_the_queue() -> None:
+    grant = entry(2)
+    plan = decide(Snapshot(configured=1, leases=(entry(1),), granted=(grant,), suspect=frozenset({grant.name})), NOW)
+    assert (plan.take_back, plan.revoke) == ((grant,), ())
+
+
+def test_an_unknown_name_counts_as_held_and_is_never_granted() -> None:
+    unknown, another = _entry.parse("lost+found"), _entry.parse("x")
+    assert decide(Snapshot(configured=1, queue=(entry(1),), leases=(unknown,)), NOW).grant == ()
+    assert Loads([unknown, another]).total == 2
+    assert names(decide(Snapshot(configured=2, queue=(unknown, entry(1)), leases=(another,)), NOW).grant) == [
+        entry(1).name
+    ]
+    assert decide(Snapshot(configured=9, queue=(unknown,)), NOW).grant == ()
+
+
+def test_who_was_parked_is_passed_over_until_it_moves() -> None:
+    parked, waiting = entry(1, priority=9), entry(2)
+    assert names(decide(Snapshot(configured=2, queue=(waiting,), parked=(parked,)), NOW).grant) == [waiting.name]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leasecap import _entry
+from leasecap._entry import Entry
+from leasecap._errors import LeasecapError
+
+TOKENS = st.integers(0, 2**64 - 1).map("{:016x}".format)
+ENTRIES = st.builds(
+    _entry.make,
+    token=TOKENS,
+    process=st.integers(0, 2**48 - 1).map("{:012x}".format),
+    order=st.integers(0, 2**63),
+    priority=st.integers(-_entry.PRIORITY_LIMIT, _entry.PRIORITY_LIMIT),
+    limit=st.none() | st.integers(1, 2**63 - 1),
+    ancestors=st.lists(TOKENS, max_size=9).map(tuple),
+)
+
+
+@given(ENTRIES)
+def test_a_name_says_all_that_went_into_it(entry: Entry) -> None:
+    _entry.parse.cache_clear()
+    assert _entry.parse(entry.name) == entry
+    for field in ("token", "process", "order", "priority", "limit", "ancestors"):
+        assert getattr(_entry.parse(entry.name), field) == getattr(entry, field)
+
+
+@given(token=TOKENS, limit=st.none() | st.integers(1, 9), priority=st.integers(-99, 99), ancestor=TOKENS)
+def test_every_fact_comes_back_as_it_was_given(token: str, limit: int | None, priority: int, ancestor: str) -> None:
+    entry = _entry.make(token=token, process="ab", order=7, priority=priority, limit=limit, ancestors=(ancestor,))
+    facts = (entry.token, entry.process, entry.order, entry.priority, entry.limit, entry.ancestors)
+    assert facts == (token, "ab", 7, priority, limit, (ancestor,))
+
+
+@given(st.lists(ENTRIES, max_size=20))
+def test_names_sort_by_priority_and_then_by_arrival(entries: list[Entry]) -> None:
+    queue = sorted(entries)
+    assert [entry.name for entry in queue] == sorted(entry.name for entry in entries)
+    keys = [(-entry.priority, entry.order) for entry in queue]
+    assert keys == sorted(keys)
+
+
+@given(ENTRIES)
+def test_no_file_system_folds_refuses_or_cuts_a_name(entry: Entry) -> None:
+    assert set(entry.name) <= set("0123456789abcdef-")
+    assert len(entry.name) <= 255
+
+
+def test_nesting_too_deep_for_a_name_is_refused_and_told_what_to_do() -> None:
+    tokens = tuple(f"{number:016x}" for number in range(20))
+    deepest = 0
+    with pytest.raises(LeasecapError, match="nested in each other.*borrow=False") as caught:
+        for depth in range(20):
+            _entry.make(token="a" * 16, process="b" * 12, order=1, priority=0, limit=3, ancestors=tokens[:depth])
+            deepest = depth
+    assert deepest >= 10
+    assert str(deepest + 1) in str(caught.value)
+
+
+NOT_OURS = [
+    "x",
+    "lost+found",
+    ".nfs0000000000000001",
+    "500-1-2-3-4",
+    "500-0000000000000001-0000000000000002--0",
+    "500-0000000000000001-00000000000002-ab-0",
+    "50x-0000000000000001-0000000000000002-ab-0",
+    "500-000000000000000g-0000000000000002-ab-0",
+    "500-0000000000000001-0000000000000002-ab-none",
+    "500-0000000000000001-0000000000000002-ab",
+    "\udcff\udcfe",
+]
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_a_name_that_we_did_not_write_is_an_entry_that_owns_and_declares_nothing(name: str) -> None:
+    entry = _entry.parse(name)
+    assert entry.name == name
+    assert (entry.token, entry.limit, entry.ancestors) == ("", None, ())
+
+
+@given(st.text(max_size=80) | st.from_regex(r"[0-9a-f+_-]{3}(-[0-9a-fx]{1,16}){0,9}", fullmatch=True))
+def test_no_name_is_an_error(name: str) -> None:
+    assert _entry.parse(name).name == name

@@ -1,0 +1,290 @@
+"""Killed or stopped, seen from elsewhere, its pid used twice: the cap holds, and no slot leaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
+from referee import Team, Worker, until
+
+from leasecap._process import start_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    with Team(tmp_path) as team:
+        yield team
+
+
+@pytest.fixture(params=["os", "directory"])
+def lock(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# -- killed and stopped ---------------------------------------------------------------------------------------------
+
+
+def test_the_slot_of_a_killed_holder_is_granted_again(
+    team: Team, lock: str, record_property: Callable[[str, object], None]
+) -> None:
+    configure(team, lock)
+    holder, waiter = (team.start(HOLD, name) for name in ("holder", "waiter"))
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    killed = holder.kill()
+    waiter.expect("HELD")
+    give_back(waiter)
+    second = team.referee.intervals({"holder": killed})[1]
+    recovery = (second.start - killed) / 1e6
+    record_property("recovery_ms", recovery)
+    assert recovery < 5000
+    team.assert_idle()
+
+
+def test_a_waiter_killed_in_the_queue_is_passed_over(team: Team, lock: str) -> None:
+    configure(team, lock)
+    holder, dead, next_one = (team.start(HOLD, name) for name in ("holder", "dead", "next"))
+    ready(holder, dead, next_one)
+    hold(holder)
+    queue(team, dead, next_one)
+    dead.kill()
+    give_back(holder)
+    next_one.expect("HELD")
+    give_back(next_one)
+    assert team.referee.order() == ["holder", "next"]
+    assert team.referee.peak() == 1
+    team.assert_idle()
+
+
+def test_a_waiter_killed_between_its_grant_and_taking_it_up_leaks_no_slot(team: Team, lock: str) -> None:
+    configure(team, lock)
+    holder, dead, next_one = (team.start(HOLD, name) for name in ("holder", "dead", "next"))
+    ready(holder, dead, next_one)
+    hold(holder)
+    queue(team, dead, next_one)
+    dead.stop()
+    give_back(holder)
+    assert [found.state for found in team.pool().holders] == ["granted"]
+    dead.kill()
+    next_one.expect("HELD")
+    give_back(next_one)
+    team.assert_idle()
+
+
+def test_a_stopped_holder_keeps_its_slot_for_longer_than_stale_after(team: Team, lock: str) -> None:
+    configure(team, lock, more="stale_after = 0.6\nheartbeat = 0.2\n")
+    holder, waiter, last = team.start(HOLD, "holder"), team.start(HOLD, "waiter", 1.5), team.start(HOLD, "last")
+    ready(holder, waiter, last)
+    hold(holder)
+    holder.stop()
+    waiter.tell()
+    waiter.expect("TIMEOUT")
+    (found,) = team.pool().holders
+    assert (found.pid, found.alive) == (holder.pid, True)
+    holder.go_on()
+    queue(team, last)
+    give_back(holder)
+    last.expect("HELD")
+    give_back(last)
+    assert team.referee.peak() == 1
+
+
+def test_a_waiter_stopped_at_the_head_is_passed_over_and_gets_its_turn_when_it_goes_on(team: Team, lock: str) -> None:
+    configure(team, lock)
+    names = ("holder", "stopped", "second", "third")
+    holder, stopped, second, third = (team.start(HOLD, name) for name in names)
+    ready(holder, stopped, second, third)
+    hold(holder)
+    queue(team, stopped, second, third)
+    stopped.stop()
+    before = time.monotonic()
+    give_back(holder)
+    second.expect("HELD")
+    assert time.monotonic() - before < 20  # two seconds to take up the grant, and a look
+    assert [waiter.state for waiter in team.pool().waiters] == ["waiting", "parked"]
+    stopped.go_on()
+    # It came before the third, so it goes before it.
+    until(lambda: team.pool().waiters[0].pid == stopped.pid, "the stopped one is at the head again")
+    give_back(second)
+    stopped.expect("HELD")
+    give_back(stopped)
+    third.expect("HELD")
+    give_back(third)
+    assert team.referee.order() == ["holder", "second", "stopped", "third"]
+    assert team.referee.peak() == 1
+    team.assert_idle()
+
+
+def test_a_waiter_that_runs_again_takes_up_a_grant_that_nobody_took_back(team: Team, lock: str) -> None:
+    configure(team, lock)
+    holder, stopped = (team.start(HOLD, name) for name in ("holder", "stopped"))
+    ready(holder, stopped)
+    hold(holder)
+    queue(team, stopped)
+    stopped.stop()
+    give_back(holder)
+    stopped.go_on()
+    stopped.expect("HELD")
+    give_back(stopped)
+    team.assert_idle()
+
+
+# -- inside the pool's own lock -------------------------------------------------------------------------------------
+
+# Says INSIDE in the middle of the critical section of its first acquire, and waits there.
+INSIDE = """
+from leasecap import _store
+settle = _store.Store.snapshot
+def snapshot(self):
+    say("INSIDE")
+    hear()
+    return settle(self)
+_store.Store.snapshot = snapshot
+leasecap.acquire("p")
+say("HELD")
+"""
+
+
+def test_a_process_stopped_inside_the_pools_lock_is_named_in_the_error(team: Team, lock: str) -> None:
+    configure(team, lock)
+    stopped = team.start(INSIDE)
+    stopped.expect("INSIDE")
+    trier = team.start(
+        """
+try:
+    leasecap.acquire("p", timeout=0)
+except leasecap.StoreError as error:
+    say("ERROR", error.path, str(error).replace("\\n", " "))
+"""
+    )
+    error = trier.expect("ERROR")
+    assert team.pool().path in error
+    assert f"pid {stopped.pid}" in error
+    assert f"kill -CONT {stopped.pid}" in error or "kill -CONT PID" in error
+    trier.done()
+    stopped.tell()
+    stopped.expect("HELD")
+    stopped.done()
+    assert can_be_had(team)
+
+
+def test_a_process_killed_inside_the_pools_lock_keeps_nobody_out(team: Team, lock: str) -> None:
+    configure(team, lock)
+    dead = team.start(INSIDE)
+    dead.expect("INSIDE")
+    dead.kill()
+    assert can_be_had(team)
+
+
+# -- other namespaces, and pids used twice --------------------------------------------------------------------------
+
+UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@pytest.fixture
+def unshare() -> tuple[str, ...]:
+    """A command that runs another one in a pid namespace of its own."""
+    try:
+        tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("needs unshare(1)")
+    if tried.returncode:
+        pytest.skip(f"no pid namespace is to be had here: {tried.stderr.strip()}")
+    return UNSHARE
+
+
+def inside(worker: Worker) -> psutil.Process:
+    """The process that `unshare` started, as it is seen from here."""
+    (child,) = psutil.Process(worker.pid).children()
+    return child
+
+
+def test_a_live_holder_in_another_pid_namespace_keeps_its_slot(team: Team, unshare: tuple[str, ...]) -> None:
+    configure(team, more="stale_after = 0.6\nheartbeat = 0.2\n")
+    holder = team.start(HOLD, "holder", under=unshare)
+    waiter, last = team.start(HOLD, "waiter", 1.5), team.start(HOLD, "last")
+    ready(holder, waiter, last)
+    hold(holder)
+    # Not even a heartbeat then: the lock alone speaks for it.
+    inside(holder).suspend()
+    waiter.tell()
+    waiter.expect("TIMEOUT")
+    assert [(found.alive, found.evidence) for found in team.pool().holders] == [(True, "lock held")]
+    inside(holder).resume()
+    queue(team, last)
+    killed = holder.kill()
+    last.expect("HELD")
+    give_back(last)
+    assert team.referee.peak({"holder": killed}) == 1
+
+
+def test_where_only_heartbeats_are_seen_a_stopped_holder_is_taken_for_dead_and_told_so(
+    team: Team, unshare: tuple[str, ...]
+) -> None:
+    configure(team, "directory", more="stale_after = 1\nheartbeat = 0.3\n")
+    holder, waiter = team.start(HOLD, "holder", under=unshare), team.start(HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    assert [found.alive for found in team.pool().holders] == [True]
+    inside(holder).suspend()
+    waiter.tell()
+    waiter.expect("HELD")
+    inside(holder).resume()
+    assert holder.expect("LOST") == "False"
+    holder.tell()
+    assert holder.expect("RELEASED") == "True"
+    assert [found.pid for found in team.pool().holders] == [waiter.pid]
+    give_back(waiter)
+    team.assert_idle()
+
+
+def test_a_holder_in_another_pid_namespace_that_goes_on_beating_is_not_taken_for_dead(
+    team: Team, unshare: tuple[str, ...]
+) -> None:
+    # 20 heartbeats have to fail to come before it is: no load makes it as late as that.
+    configure(team, "directory", more="stale_after = 2\nheartbeat = 0.1\n")
+    holder, waiter = team.start(HOLD, "holder", under=unshare), team.start(HOLD, "waiter", 3.5)
+    ready(holder, waiter)
+    hold(holder)
+    waiter.tell()
+    waiter.expect("TIMEOUT")
+    give_back(holder)
+    team.assert_idle()
+
+
+def rewrite_record(team: Team, **changes: object) -> None:
+    (entry,) = Path(team.pool().path, "leases").iterdir()
+    record = json.loads((entry / "info.json").read_bytes())
+    (entry / "info.json").write_text(json.dumps({**record, **changes}))
+
+
+def test_a_live_process_with_the_pid_of_a_dead_holder_keeps_no_slot(team: Team, lock: str) -> None:
+    configure(team, lock)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    holder.kill()
+    # As if this process had got its pid: the start time is still that of the dead one.
+    rewrite_record(team, pid=os.getpid())
+    assert can_be_had(team)
+
+
+def test_a_record_whose_pid_and_start_time_are_those_of_a_live_process_keeps_its_slot(team: Team, lock: str) -> None:
+    configure(team, lock)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    holder.kill()
+    rewrite_record(team, pid=os.getpid(), start=start_of(os.getpid()))
+    assert not can_be_had(team)

@@ -1,0 +1,185 @@
+"""Fork while holding: the child holds nothing, gives nothing back, and keeps nothing alive."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from holders import can_be_had, configure
+from referee import Team
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A holder that forks. The child says what it has of the lease, and then does what the argument says.
+FORK = """
+mode = sys.argv[1]
+lease = leasecap.acquire("p")
+heard, said = os.pipe()
+pid = os.fork()
+if pid == 0:
+    open_files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    root = os.environ["LEASECAP_HOME"]
+    say("CHILD", lease.held, [path for path in open_files if path.startswith(root)])
+    os.close(said)
+    if mode == "release":
+        lease.release()
+    if mode == "leave":
+        with lease:
+            pass
+    if mode == "live on":
+        os.close(heard)
+        hear()
+    os._exit(0)
+os.close(said)
+os.read(heard, 1)
+if mode == "live on":
+    say("BESIDE")
+    signal = __import__("signal")
+    signal.sigwait({signal.SIGUSR1})
+    lease.release()
+    say("RELEASED")
+    os.waitpid(pid, 0)
+else:
+    os.waitpid(pid, 0)
+    say("ALONE", lease.held)
+    hear()
+    lease.release()
+    say("RELEASED")
+    hear()
+"""
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    with Team(tmp_path) as team:
+        yield team
+
+
+@pytest.fixture(params=["os", "directory"])
+def lock(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("how", ["exit", "release", "leave"])
+def test_a_forked_child_gives_nothing_back_however_it_ends(team: Team, lock: str, how: str) -> None:
+    configure(team, lock)
+    parent = team.start(FORK, how)
+    assert parent.expect("CHILD") == "False []"
+    assert parent.expect("ALONE") == "True"
+    assert not can_be_had(team)
+    parent.tell()
+    parent.expect("RELEASED")
+    assert can_be_had(team)
+
+
+@pytest.fixture
+def signals_blocked() -> Iterator[None]:
+    """For the children: the parent worker takes SIGUSR1 when it waits for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.usefixtures("signals_blocked")
+def test_a_forked_child_that_lives_on_keeps_no_slot_after_the_release(team: Team, lock: str) -> None:
+    configure(team, lock)
+    parent = team.start(FORK, "live on")
+    assert parent.expect("CHILD") == "False []"
+    parent.expect("BESIDE")
+    assert not can_be_had(team)
+    parent.send(signal.SIGUSR1)
+    parent.expect("RELEASED")
+    assert can_be_had(team)
+    parent.tell()
+    parent.done()
+
+
+@pytest.mark.usefixtures("signals_blocked")
+def test_a_forked_child_that_lives_on_keeps_no_slot_of_a_killed_parent(team: Team, lock: str) -> None:
+    configure(team, lock)
+    parent = team.start(FORK, "live on")
+    parent.expect("CHILD")
+    parent.expect("BESIDE")
+    parent.kill()
+    parent.wait()
+    assert can_be_had(team)
+    parent.tell()  # to the child, which lives on
+
+
+def test_a_forked_child_can_take_a_slot_of_its_own(team: Team, lock: str) -> None:
+    configure(team, lock, limit=2)
+    parent = team.start(
+        """
+lease = leasecap.acquire("p")
+pid = os.fork()
+if pid == 0:
+    own = leasecap.acquire("p", timeout=10)
+    say("CHILD", own.held)
+    hear()
+    own.release()
+    os._exit(0)
+os.waitpid(pid, 0)
+say("ALONE", lease.held)
+hear()
+"""
+    )
+    assert parent.expect("CHILD") == "True"
+    assert team.pool().in_flight == 2
+    assert {found.pid for found in team.pool().holders} > {parent.pid}
+    assert not can_be_had(team)
+    parent.tell()
+    assert parent.expect("ALONE") == "True"
+    assert team.pool().in_flight == 1
+    assert can_be_had(team)
+
+
+def test_a_fork_in_the_middle_of_other_threads_acquiring_leaves_nothing_locked(team: Team, lock: str) -> None:
+    configure(team, lock, limit=3)
+    parent = team.start(
+        """
+import threading
+log = Log()
+stop = threading.Event()
+def work(name):
+    for number in range(1000):
+        if stop.is_set():
+            return
+        with leasecap.slot("p"):
+            log.start(f"{name}.{number}")
+            log.end(f"{name}.{number}")
+threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+for thread in threads:
+    thread.start()
+for number in range(15):
+    pid = os.fork()
+    if pid == 0:
+        with leasecap.slot("p", timeout=30):
+            log.start(f"child.{number}")
+            log.end(f"child.{number}")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+say("DONE")
+hear()
+"""
+    )
+    parent.expect("DONE")
+    assert team.referee.peak() <= 3
+    team.assert_idle()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing_workers_share_the_cap_with_their_parent(team: Team, method: str) -> None:
+    configure(team, limit=3)
+    code = "import multi\nif __name__ == '__main__':\n    multi.main(sys.argv[1])\n"
+    parent = team.start(code, method)
+    parent.done()
+    intervals = team.referee.intervals()
+    assert sum(interval.holder.startswith("child") for interval in intervals) == 12
+    assert team.referee.peak() == 3
+    team.assert_idle()
