@@ -117,8 +117,11 @@ class Acquisition:
         tokens = _chain.tokens(self.root.path, self.store.pool.name.directory)
         if not tokens:
             return ()
-        held = {lease.token for lease in self.store.snapshot().leases}
-        return tuple(token for token in tokens if token in held)  # one that's gone never comes back
+        held = {lease.token: lease for lease in self.store.snapshot().leases}
+        # With each one's own ancestors: who was handed a part of the chain alone would, once its lender ends, move to
+        # a lender further out and raise the pool's load.
+        line = (one for token in tokens if token in held for one in (token, *held[token].ancestors))
+        return tuple(dict.fromkeys(token for token in line if token in held))  # one that's gone never comes back
 
     def _enter(self) -> Generator[float, None, None]:
         """Enter the critical section."""

@@ -96,7 +96,7 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
     loads = Loads(held.values())
     over = limit is not None and loads.total > limit
     excess: set[str] = set()
-    for name in sorted(snapshot.suspect & held.keys(), key=lambda name: held[name].order, reverse=True):
+    for name in sorted(snapshot.suspect & held.keys(), key=lambda name: (held[name].order, name), reverse=True):
         if limit is None or loads.total <= limit:
             break
         excess.add(name)

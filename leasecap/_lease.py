@@ -137,8 +137,10 @@ class Lease:
             self._give_back()
 
     def _give_back(self) -> None:
+        if self._pid != os.getpid():
+            return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
-            if self._released or self._pid != os.getpid():
+            if self._released:
                 return
             self._released = True
         self._local.heartbeats.remove(self._claim)

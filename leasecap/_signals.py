@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 #: Ask us to end. While queued, they withdraw the ticket. SIGALRM is among them because an alarm survives exec:
 #: ``perl -e 'alarm 60; exec @ARGV' leasecap run ...`` is the ``timeout`` of systems that have none.
 ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGALRM, signal.SIGTERM})
-#: What a terminal sends to every process of its foreground group (SIGHUP when it goes away).
+#: What a terminal sends to every process of its foreground group. SIGHUP is one of them when the leader of the session
+#: has died; when the terminal itself goes away, the leader alone gets it.
 FROM_TERMINAL = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
 #: Stop a process by default, and are left to do that, but never at an arbitrary moment.
 STOPPING = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
@@ -95,7 +96,7 @@ class SignalGate:
     def wait(self, timeout: float | None = None) -> None:
         """Wait in the queue: until `wake`, any signal, or ``timeout`` seconds (None: for ever). May return early.
 
-        HUP, INT, QUIT, TERM and ALRM raise `Interrupted`, here and nowhere else. TSTP, TTIN and TTOU stop the process,
+        HUP, INT, QUIT, TERM and ALRM raise `Interrupted`, nowhere but here. TSTP, TTIN and TTOU stop the process,
         as they would without us, and SIGCONT returns from here: somebody may have passed us meanwhile. USR1 and USR2
         are dropped: they are meant for the command, which isn't there yet, and kept for later they would kill it before
         it could install its handlers. ``wait(0)`` looks at what has arrived.
@@ -163,7 +164,7 @@ class SignalGate:
         if info is None:
             return None
         # An alarm comes from the kernel, too, but to us alone.
-        from_terminal = info.si_code == _SI_KERNEL and info.si_signo in FROM_TERMINAL
+        from_terminal = info.si_code == _SI_KERNEL and info.si_signo in FROM_TERMINAL and not _led_by_us(info.si_signo)
         return Taken(info.si_signo, from_terminal, info.si_pid)
 
 
@@ -205,11 +206,17 @@ class _Pipe:
         if not self._noted:
             return None
         signum = self._noted.pop(0)
-        return Taken(signum, signum in FROM_TERMINAL and _in_foreground(), 0)
+        from_terminal = signum in FROM_TERMINAL and not _led_by_us(signum) and _in_foreground()
+        return Taken(signum, from_terminal, 0)
 
 
 def _noted_in_the_pipe(_signum: int, _frame: FrameType | None) -> None:
     """Do nothing; a handler must be there for the number to be written."""
+
+
+def _led_by_us(signum: int) -> bool:
+    """Whether this is a SIGHUP sent to the leader of the session alone, which is us (``xterm -e leasecap run ...``)."""
+    return signum == signal.SIGHUP and os.getsid(0) == os.getpid()
 
 
 def _in_foreground() -> bool:

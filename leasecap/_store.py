@@ -89,6 +89,17 @@ class Store(Entries):
         self._carry_out(plan, snapshot, None)
 
     def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
+        """Decide, and take back the grants that are to be: the rest of the plan counts on their slots."""
+        while True:
+            plan, snapshot = self._decide(newcomer)
+            kept = [entry for entry in plan.take_back if not self._attempt(GRANTED, entry, PARKED)]
+            if not kept:
+                return plan, snapshot
+            # Acknowledged in this very moment, or not to be moved: it goes on to count, and isn't late any more.
+            now = self.effects.monotonic()
+            self._granted_since.update({entry.name: now for entry in kept})
+
+    def _decide(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
         snapshot = self.snapshot()
         if newcomer is not None:
             snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer))
@@ -133,8 +144,6 @@ class Store(Entries):
             self._attempt(QUEUE, entry, TRASH)
         for entry in plan.revoke:
             self._attempt(LEASES, entry, TRASH)
-        for entry in plan.take_back:
-            self._attempt(GRANTED, entry, PARKED)
         gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
         held = {entry.name for entry in (*snapshot.granted, *snapshot.leases)}
         declaring = {entry.name for entry in (*snapshot.queue, *snapshot.parked) if entry.limit is not None}
@@ -165,11 +174,12 @@ class Store(Entries):
         self._to_wake.append(entry)
         return True
 
-    def _attempt(self, where: str, entry: Entry, to: str) -> None:
+    def _attempt(self, where: str, entry: Entry, to: str) -> bool:
         try:
             self.directory.rename(f"{where}/{entry.name}", f"{to}/{entry.name}")
         except OSError:
-            pass  # gone already, or it can't be moved: then it goes on to count, and fails nobody's request
+            return False  # gone already, or it can't be moved: then it goes on to count, and fails nobody's request
+        return True
 
     def leave(self) -> bool:
         """Leave the section and wake whom it granted; True if `settle` is called for once more.

@@ -453,17 +453,21 @@ def test_a_stop_of_the_command_does_not_stop_an_orphaned_group_that_nobody_could
     wrap: Callable[..., Wrapped], env: dict[str, str]
 ) -> None:
     env["HOOK"] = """
-stop = gate.stop
-def stop_and_say(*arguments):
-    continued = stop(*arguments)
-    say("HERE")
-    return continued
-gate.stop = stop_and_say
+stop, take = gate.stop, gate.take
+def stop_and_tell(*arguments):
+    gate.take = take_and_say
+    return stop(*arguments)
+def take_and_say(*arguments):
+    gate.take = take
+    say("BACK")
+    return take(*arguments)
+gate.stop = stop_and_tell
 """
     wrapped = wrap(*tell(), session=True)
     child = wrapped.ready()
     os.kill(child, signal.SIGSTOP)
-    assert wrapped.line() == "HERE"
+    assert wrapped.line() == "BACK"
+    assert state(child) == "T"  # and it was not continued, which nobody asked for
     os.kill(child, signal.SIGCONT)
     assert wrapped.line() == "GOT SIGCONT"
     wrapped.send(signal.SIGTERM)
@@ -554,10 +558,13 @@ gate.stop = stop_and_be_slow
     assert wrapped.end()[0] == 5
 
 
+def state(pid: int) -> str:
+    """The state of a process as ``ps`` shows it, one letter; nothing if it is gone."""
+    return subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True).stdout[:1].strip()
+
+
 def wait_for_state(pid: int, *states: str) -> None:
-    """Wait until ``ps`` shows one of ``states`` ("" for a process that is gone)."""
-    command = ["ps", "-o", "state=", "-p", str(pid)]
-    while subprocess.run(command, capture_output=True, text=True).stdout[:1].strip() not in states:
+    while state(pid) not in states:
         pass  # pytest's own time-out ends this
 
 
@@ -687,8 +694,9 @@ def test_ctrl_z_and_ctrl_c_in_the_queue_work_as_for_any_job(terminal: Terminal, 
     terminal.expect("status 130")
 
 
-def test_nothing_stays_behind_when_the_terminal_goes_away(terminal: Terminal) -> None:
-    terminal.type("run sh -c 'echo READY $$ $PPID; exec sleep 1000'\n")
+@pytest.mark.parametrize("as_leader_of_the_session", ["", "exec "])
+def test_nothing_stays_behind_when_the_terminal_goes_away(terminal: Terminal, as_leader_of_the_session: str) -> None:
+    terminal.type(f"{as_leader_of_the_session}run sh -c 'echo READY $$ $PPID; exec sleep 1000'\n")
     both = terminal.expect(r"READY (\d+) (\d+)\s").groups()
     terminal.hang_up()
     for pid in both:
