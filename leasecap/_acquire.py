@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from leasecap._store import Store
 
 SECTION_PATIENCE = 10.0
-"""Seconds to wait for the pool's own lock before it is an error. It is held for less than a millisecond, by processes
-that run; a stopped one is what lasts."""
+"""Seconds for which one and the same process may be inside the pool's own lock before it is an error. It takes less
+than a millisecond, for a process that runs; a stopped one is what lasts."""
 
 SECTION_GRACE = 1.0
 """Seconds to wait for the pool's own lock even when the caller gave no time: it says nothing about slots."""
+
+_OCCUPANT_LOOK = 0.25
+"""Seconds between looks at who is inside, for whoever can't get in."""
 
 _FULL_LOOK = 0.05
 """Seconds between looks at the whole queue; those in between only ask whether one's own ticket was granted."""
@@ -125,19 +128,29 @@ class Acquisition:
 
     def _enter(self) -> Generator[float, None, None]:
         """Enter the critical section."""
-        now = self._local.effects.monotonic()
-        until = now + SECTION_PATIENCE
-        if self._deadline is not None:
-            until = min(until, max(self._deadline, now + SECTION_GRACE))
+        section, clock = self.store.section, self._local.effects.monotonic
+        began = since = look_at = clock()
+        end = None if self._deadline is None else max(self._deadline, began + SECTION_GRACE)
+        who: str | None = None
         pause = 0.0002
-        while not self.store.section.try_enter():
-            if self._local.effects.monotonic() >= until:
-                who = self.store.section.occupant()
-                raise StoreError(
-                    f"the pool's own lock has been held for over {until - now:.0f} s by {who}; it takes milliseconds",
-                    path=self.store.directory.path,
-                    remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
-                )
+        while not section.try_enter():
+            now = clock()
+            if now >= look_at:
+                look_at = now + _OCCUPANT_LOOK
+                over = end is not None and now >= end
+                occupant = section.occupant()
+                if who not in (None, occupant):
+                    since = now  # it is busy, and not in the hands of one that doesn't run
+                who = occupant
+                if now - since >= (SECTION_GRACE if over else SECTION_PATIENCE):
+                    raise StoreError(
+                        f"the pool's own lock has been held for over {now - since:.0f} s by {who}; "
+                        "it takes milliseconds",
+                        path=self.store.directory.path,
+                        remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
+                    )
+                if over:
+                    raise self._timeout()
             yield pause
             pause = min(pause * 2, 0.005)
 

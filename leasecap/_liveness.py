@@ -41,10 +41,14 @@ class Facts(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The verdict and the evidence for it, in the words `status` shows."""
+    """The verdict and the evidence for it, in the words `status` shows.
+
+    :ivar certain: False for "dead" by heartbeats alone: such a process may come back.
+    """
 
     alive: bool
     evidence: str
+    certain: bool = True
 
 
 def comparable(record: Record, observer: Identity) -> bool:
@@ -85,7 +89,7 @@ def judge(facts: Facts) -> Finding:
     if record is not None and record.proof == "pid":
         return Finding(True, "process not visible from here")  # its holder never heartbeats
     if facts.unchanged >= facts.stale_after:
-        return Finding(False, f"no heartbeat for {facts.unchanged:.0f} s")
+        return Finding(False, f"no heartbeat for {facts.unchanged:.0f} s", certain=False)
     return Finding(True, "heartbeat" if record is not None else "corrupt record")
 
 

@@ -7,6 +7,7 @@ import threading
 
 from leasecap import _config
 from leasecap._effects import Effects
+from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._pool import open_pool, pool_path
@@ -50,9 +51,15 @@ class Root:
         if _config.signature(self.path) == self._signature:
             return False
         self._signature, self.config = self._load()
-        for store in self._stores.values():
+        for store in list(self._stores.values()):  # another thread may be opening one
             store.configured = self.config.pool(store.pool.name.text).limit or store.configured
         return True
+
+    def _keep_up(self) -> None:
+        try:
+            self.refresh()
+        except (ConfigError, StoreError):
+            pass  # the last good one stays in force; those who wait say so, and newcomers fail
 
     def store(self, pool: PoolConfig) -> Store:
         """The open pool; a pool whose directory was removed meanwhile is made again."""
@@ -68,6 +75,7 @@ class Root:
                         stale_after=pool.stale_after,
                         heartbeat=pool.heartbeat,
                         waker=self.wake,
+                        refresh=self._keep_up,
                     )
             store.configured = pool.limit
             return store

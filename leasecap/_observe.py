@@ -121,14 +121,23 @@ class Observer:
             version = (found.st_ino, found.st_mtime_ns)
             known = self._records.get(name)
             if known is None or known[0] != version:
-                data = self._directory.read(path, _record.MAX_BYTES + 1)
-                known = self._records[name] = (version, _record.decode(data))
+                known = (version, _record.decode(self._directory.read(path, _record.MAX_BYTES + 1)))
+                with self._lock:
+                    self._records[name] = known
         except OSError:
             return None
         return known[1]
 
     def forget_all_but(self, names: set[str]) -> None:
-        """Drop what is remembered of entries that are no more."""
+        """Drop what is remembered of entries that are no more.
+
+        And of holders of the lock directory, which it doesn't name, once a gap would start their count again anyway.
+        """
+        recently = self._effects.monotonic() - self.heartbeat
         with self._lock:
-            self._beats = {name: seen for name, seen in self._beats.items() if name in names or "/" in name}
+            self._beats = {
+                name: seen
+                for name, seen in self._beats.items()
+                if name in names or ("/" in name and seen[2] >= recently)
+            }
             self._records = {name: known for name, known in self._records.items() if name in names}

@@ -43,6 +43,7 @@ class Store(Entries):
 
     :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
     :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
+    :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Store(Entries):
         stale_after: float,
         heartbeat: float,
         waker: Callable[[str, str], None],
+        refresh: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(effects, pool)
         self.configured = configured
+        self.refresh = refresh
         self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.waker = waker
         if pool.kind == "os":
@@ -91,7 +94,7 @@ class Store(Entries):
     def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
         """Decide, and take back the grants that are to be: the rest of the plan counts on their slots."""
         while True:
-            plan, snapshot = self._decide(newcomer)
+            plan, snapshot = self._work_out(newcomer)
             kept = [entry for entry in plan.take_back if not self._attempt(GRANTED, entry, PARKED)]
             if not kept:
                 return plan, snapshot
@@ -99,7 +102,7 @@ class Store(Entries):
             now = self.effects.monotonic()
             self._granted_since.update({entry.name: now for entry in kept})
 
-    def _decide(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
+    def _work_out(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
         snapshot = self.snapshot()
         if newcomer is not None:
             snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer))
@@ -239,6 +242,8 @@ class Store(Entries):
 
     def enter_and_settle(self) -> None:
         """Try to enter, and settle until nothing more is called for. Never waits: whoever is inside looks again."""
+        # A holder read the limit when it acquired; its hand-off, hours later, must not exceed one lowered since.
+        self.refresh()
         again = True
         while again and self.section.try_enter():
             try:
@@ -303,6 +308,20 @@ class Store(Entries):
         everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
         self.observer.forget_all_but({entry.name for entry in everything})
         self.enter_and_settle()
+        self._forget_thefts()
+
+    def _forget_thefts(self) -> None:
+        """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
+
+        Until then what it granted, or grants, has to be known by its token.
+        """
+        stolen = self.directory.list(STOLEN)
+        if not stolen or _decide.decide(self.snapshot(), self.effects.monotonic()).over:
+            return
+        for name in stolen:
+            robbed = self.observer.judge_record(f"{STOLEN}/{name}")
+            if not robbed.alive and robbed.certain:
+                self._unlink(f"{STOLEN}/{name}")
 
     def stamp(self) -> bytes:
         """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
