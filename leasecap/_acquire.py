@@ -29,6 +29,9 @@ than a millisecond, for a process that runs; a stopped one is what lasts."""
 SECTION_GRACE = 1.0
 """Seconds to wait for the pool's own lock even when the caller gave no time: it says nothing about slots."""
 
+_STAGINGS = 3
+"""Attempts at building an entry in ``staging/``."""
+
 _OCCUPANT_LOOK = 0.25
 """Seconds between looks at who is inside, for whoever can't get in."""
 
@@ -53,12 +56,13 @@ class Acquisition:
         self._started = local.effects.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._notice: str | None = None
+        self._callers_own: Exception | None = None
         self.position = 0
 
     def steps(self) -> Generator[float, None, Claim]:
         """Acquire; returns the claim, held.
 
-        :raises AcquireTimeout, ConfigError, StoreError: with nothing left behind. So does whatever is thrown in.
+        :raises AcquireTimeout, ConfigError, StoreError: with nothing left behind. Nor is there when it is closed.
         """
         try:
             while True:
@@ -70,7 +74,7 @@ class Acquisition:
                 self._abandon()
         except OSError as error:
             self._abandon()
-            if isinstance(error, LeasecapError):
+            if isinstance(error, LeasecapError) or error is self._callers_own:
                 raise  # AcquireTimeout is a TimeoutError, and that an OSError
             raise store_error(error, self.store.directory.path) from error
         except BaseException:
@@ -78,6 +82,19 @@ class Acquisition:
             raise
 
     def _stage(self) -> Claim:
+        # A sweeper's probe may hold the liveness lock for the moment between making its file and taking it, and what is
+        # half-made for as long as stale_after is swept away. So once more, under another name.
+        for _ in range(_STAGINGS - 1):
+            try:
+                return self._stage_once()
+            except (BlockingIOError, FileNotFoundError):
+                pass
+        try:
+            return self._stage_once()
+        except FileNotFoundError as error:
+            raise store_error(error, self.store.directory.path) from error
+
+    def _stage_once(self) -> Claim:
         store, request = self.store, self._request
         token = self._local.effects.token()
         record = describe_self(self._local.effects, store.pool, token=token, label=request.label, argv=request.argv)
@@ -90,10 +107,7 @@ class Acquisition:
             ancestors=self._ancestors(),
         )
         with self._local.lock:  # a fork must not copy a descriptor that is open and not yet known
-            try:
-                self._claim = store.stage(entry, record)
-            except FileNotFoundError as error:
-                raise store_error(error, store.directory.path) from error
+            self._claim = store.stage(entry, record)
             self._local.claims.add(self._claim)
         return self._claim
 
@@ -180,12 +194,12 @@ class Acquisition:
         once = self._request.timeout == 0
         if (yield from self._place(claim, may_queue=not once)):
             return True
-        self.sweep()  # whoever finds no room sweeps, before it waits or fails
         if once:
+            self.sweep()  # beside a dead holder there is room
             if (yield from self._place(claim, may_queue=False)):
                 return True
             raise self._timeout()
-        return False
+        return False  # and in the queue the first two sweep, at once if nobody did
 
     def sweep(self) -> None:
         try:
@@ -197,8 +211,10 @@ class Acquisition:
         """Wait in the queue until granted; False if the ticket is gone."""
         self._local.waiters[claim.name] = self._wake
         self._local.heartbeats.add(self.store, claim)
-        watch = self.root.watch()
-        watched = False
+        # Between the kernels that share a pool no pipe wakes anybody.
+        of_one_kernel = self.store.pool.kind == "os" and self.store.pool.local
+        watch = self.root.watch() if of_one_kernel else None
+        watched = watch is not None and watch.start()  # subscribe, look, then wait: no wake-up is lost
         try:
             look = _Look(self, claim)
             while True:
@@ -212,20 +228,19 @@ class Acquisition:
                 pause = look(now, watched)
                 if pause is None:
                     return claim.granted != 0
-                if not watched and look.near_looks == _decide.WATCH_AFTER_LOOKS and (watched := watch.start()):
-                    continue  # subscribe, look, then wait: no wake-up is lost
                 yield pause if self._deadline is None else min(pause, self._deadline - now)
         finally:
             self._local.waiters.pop(claim.name, None)
             self._local.heartbeats.remove(claim)
-            if watched:
+            if watch is not None and watched:
                 watch.stop()
 
     def _timeout(self) -> AcquireTimeout:
         snapshot = self.store.snapshot()
+        limits = (_decide.effective_limit(snapshot), self._request.limit)  # its own ticket is withdrawn already
         return AcquireTimeout(
             self.store.pool.name.text,
-            _decide.effective_limit(snapshot),
+            min((limit for limit in limits if limit is not None), default=None),
             holder_lines(self.store, snapshot),
             self.position,
             self._local.effects.monotonic() - self._started,
@@ -258,24 +273,24 @@ class Acquisition:
             return
         from leasecap._waiting import Waiting  # with it comes dataclasses, 20 ms; it waits anyway
 
-        self._request.on_wait(
-            Waiting(
-                pool=self.store.pool.name.text,
-                limit=_decide.effective_limit(snapshot),
-                in_flight=_decide.Loads((*snapshot.granted, *snapshot.leases)).total,
-                position=self.position,
-                waited=self._local.effects.monotonic() - self._started,
-                holders=holder_lines(self.store, snapshot),
-                notice=self._notice or parent_notice(self.store, snapshot, self._request.borrow),
-            )
+        waiting = Waiting(
+            pool=self.store.pool.name.text,
+            limit=_decide.effective_limit(snapshot),
+            in_flight=_decide.Loads((*snapshot.granted, *snapshot.leases)).total,
+            position=self.position,
+            waited=self._local.effects.monotonic() - self._started,
+            holders=holder_lines(self.store, snapshot),
+            notice=self._notice or parent_notice(self.store, snapshot, self._request.borrow),
         )
+        try:
+            self._request.on_wait(waiting)
+        except Exception as error:
+            self._callers_own = error
+            raise
 
 
 class _Look:
-    """A waiter's looks at the queue.
-
-    :ivar near_looks: looks since it came near the head.
-    """
+    """A waiter's looks at the queue."""
 
     def __init__(self, acquisition: Acquisition, claim: Claim) -> None:
         self._acquisition = acquisition
@@ -286,7 +301,6 @@ class _Look:
         self._limit = 1
         self._stamp: bytes | None = None
         self._tell_every = 1.0
-        self.near_looks = 0
 
     def __call__(self, now: float, watched: bool) -> float | None:
         """Look; returns the seconds until the next look, or None if the ticket left the queue."""
@@ -296,7 +310,6 @@ class _Look:
             return None
         if _decide.is_near(self._position, self._limit):
             self._near_since = self._near_since or now
-            self.near_looks += 1
         else:
             self._near_since = 0.0
         waited = now - self._began
@@ -327,11 +340,12 @@ class _Look:
         self._first_position = self._first_position or self._position
         self._limit = _decide.effective_limit(snapshot) or 1
         self._acquisition.refresh()
-        if self._position <= 2 and now >= self._swept_at:
+        if now >= self._swept_at:
             # Unchanged since my own previous look: then nobody has swept for a whole period.
-            self._swept_at = now + _decide.SWEEP_EVERY
+            first = self._position <= 2
+            self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
             stamp = store.stamp()
-            if stamp == self._stamp:
+            if stamp == self._stamp or (first and self._stamp is None):
                 self._acquisition.sweep()
                 stamp = store.stamp()
             self._stamp = stamp

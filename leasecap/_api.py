@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
+
 from leasecap._acquire import Acquisition
 from leasecap._drive import LoopWaiter, ThreadWaiter, drive, drive_async
 from leasecap._errors import AcquireTimeout
@@ -13,7 +16,7 @@ from leasecap._root import root_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import TypedDict, Unpack
 
@@ -82,11 +85,15 @@ async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
 
     A cancelled call leaves no ticket behind.
     """
+    return await acquire_async_with(pool, Options(**options))
+
+
+async def acquire_async_with(pool: str, options: Options) -> Lease:
+    """`acquire_async` with its arguments in one piece."""
     waiter = LoopWaiter()
-    chosen = Options(**options)
-    acquisition = _prepare(pool, waiter.wake, chosen)
+    acquisition = _prepare(pool, waiter.wake, options)
     claim = await drive_async(acquisition.steps(), waiter)
-    return Lease(local, acquisition.root, acquisition.store, claim, chosen.on_lost)
+    return Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
 
 
 def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
@@ -120,31 +127,34 @@ class slot:  # noqa: N801  # reads as a function: with slot("anthropic"): ...
         self._pool = pool
         self._options = Options(**options)
         self._lease: Lease | None = None
+        self._in_use = threading.Lock()  # also while it waits: a second lease would be lost sight of
 
     def __enter__(self) -> Lease:
-        self._check()
-        return self._begin(acquire_with(self._pool, ThreadWaiter(), self._options))
+        with self._beginning():
+            self._lease = acquire_with(self._pool, ThreadWaiter(), self._options)
+        return self._lease.__enter__()
 
     async def __aenter__(self) -> Lease:
-        self._check()
-        waiter = LoopWaiter()
-        acquisition = _prepare(self._pool, waiter.wake, self._options)
-        claim = await drive_async(acquisition.steps(), waiter)
-        return self._begin(Lease(local, acquisition.root, acquisition.store, claim, self._options.on_lost))
+        with self._beginning():
+            self._lease = await acquire_async_with(self._pool, self._options)
+        return self._lease.__enter__()
 
-    def _check(self) -> None:
-        if self._lease is not None:
+    @contextmanager
+    def _beginning(self) -> Iterator[None]:
+        if not self._in_use.acquire(blocking=False):
             raise RuntimeError("this slot() is in use already: make one for each block")
-
-    def _begin(self, lease: Lease) -> Lease:
-        self._lease = lease
-        return lease.__enter__()
+        try:
+            yield
+        except BaseException:
+            self._in_use.release()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
+            self._in_use.release()
             lease.__exit__(kind, error, traceback)
 
     async def __aexit__(

@@ -27,15 +27,15 @@ SWEEP_EVERY = 0.1
 """Seconds between the looks of the first two in the queue. Either of them sweeps once per period or sees that the other
 did, so a killed holder's slot is granted within two periods: inside the promised 300 ms."""
 
+FAR_SWEEP = 1.0
+"""The same for those further back, who sweep when the first two don't: dead or stopped, they would keep a killed
+holder's slot from everybody."""
+
 FIRST_LOOK = 0.0015
 """Seconds between looks of a waiter that has just come near the head."""
 
 FAR_LOOK = 1.0
 """Seconds between looks, at most: a hint can be lost, and `ACKNOWLEDGE_WITHIN` must never be reached by one."""
-
-WATCH_AFTER_LOOKS = 1000
-"""Looks near the head after which a waiter starts watching: they have cost about what importing watchdog costs (a
-thousand looks, 31 to 40 ms; `scripts/bench` measures both)."""
 
 
 class Snapshot(NamedTuple):
@@ -66,6 +66,7 @@ class Plan(NamedTuple):
 
     :ivar revoke: suspect leases above the limit; their holders are told that they are lost.
     :ivar take_back: grants that go back to the queue, parked.
+    :ivar first: tickets that this makes one of the first two in the queue, who sweep; they are told.
     :ivar over: whether more is held than the limit allows (it was lowered, or a lock directory was stolen).
     """
 
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     revoke: tuple[Entry, ...]
     take_back: tuple[Entry, ...]
     grant: tuple[Entry, ...]
+    first: tuple[Entry, ...]
     over: bool
 
 
@@ -92,7 +94,8 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         if now - snapshot.granted_since.get(entry.name, now) >= ACKNOWLEDGE_WITHIN and entry.name not in acknowledged
     }
     limit = effective_limit(snapshot)
-    held = {entry.name: entry for entry in (*snapshot.granted, *snapshot.leases) if entry.name not in dead | late}
+    out = dead | late
+    held = {entry.name: entry for entry in (*snapshot.granted, *snapshot.leases) if entry.name not in out}
     loads = Loads(held.values())
     over = limit is not None and loads.total > limit
     excess: set[str] = set()
@@ -102,10 +105,14 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         excess.add(name)
         loads = Loads(entry for entry in held.values() if entry.name not in excess)
     grant: list[Entry] = []
+    left: list[Entry] = []
     blocked = limit is None
-    for ticket in sorted(snapshot.queue):
+    queue = sorted(snapshot.queue)
+    for ticket in queue:
         if ticket.name in dead or not ticket.token:
             continue
+        if blocked and not ticket.ancestors and len(left) > 1:
+            continue  # it has nobody to borrow from; at 1000 tickets this saves most of the loop
         added = loads.added_by(ticket)
         # Unchanged is granted even above the limit, where a lowered limit has left more leases than slots: a lender
         # that waits for its borrower would otherwise never end, and the pool never drain.
@@ -114,11 +121,13 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
             grant.append(ticket)
         else:
             blocked = True  # nobody passes the head
+            left.append(ticket)
     return Plan(
         reap=reap,
         revoke=tuple(entry for entry in snapshot.leases if entry.name in excess),
         take_back=tuple(entry for entry in snapshot.granted if entry.name in (late | excess) - dead),
         grant=tuple(grant),
+        first=tuple(ticket for ticket in left[:2] if ticket not in queue[:2]),
         over=over,
     )
 
@@ -219,13 +228,15 @@ def is_near(position: int, limit: int) -> bool:
 def rest(wait: Wait) -> float:
     """Return the seconds until the next look, if no wake-up comes first.
 
-    Near the head every 1.5 ms, growing to 1/128 of the time spent there: a grant is then seen late by 0.4 % of the wait
-    on average, and a wait of a minute costs some 1000 looks. Further back, half the time that the queue seems to need
-    to bring the waiter near the head.
+    Who is woken (also on becoming one of the first two) looks only to sweep, or in case a hint was lost. Else near the
+    head every 1.5 ms, growing to 1/128 of the time spent there: a grant is then seen late by 0.4 % of the wait on
+    average, and a wait of a minute costs some 1000 looks. Further back, half the time that the queue seems to need to
+    bring the waiter near the head.
     """
-    sweeping = SWEEP_EVERY if wait.position <= 2 else FAR_LOOK
+    if wait.watched:
+        return SWEEP_EVERY if wait.position <= 2 else FAR_LOOK
     if is_near(wait.position, wait.limit):
-        return sweeping if wait.watched else min(max(wait.near_for / 128, FIRST_LOOK), SWEEP_EVERY)
+        return min(max(wait.near_for / 128, FIRST_LOOK), SWEEP_EVERY)
     ahead = wait.position - wait.limit
     guess = ahead / wait.rate / 2 if wait.rate > 0 else max(wait.waited / 4, FIRST_LOOK * ahead)
     return min(max(guess, FIRST_LOOK), FAR_LOOK)

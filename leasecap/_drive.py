@@ -40,20 +40,16 @@ class ThreadWaiter:
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:
-    """Run ``steps`` to the end in this thread; what `wait` raises is thrown into them, so that they clean up.
+    """Run ``steps`` to the end in this thread; what `wait` raises closes them, so that they clean up.
 
     :param interrupts: held back; let in while it waits.
     """
     try:
         pause = next(steps)
         while True:
-            try:
-                with interrupts.lifted():
-                    waiter.wait(pause)
-            except BaseException as error:
-                pause = steps.throw(error)
-            else:
-                pause = next(steps)
+            with interrupts.lifted():
+                waiter.wait(pause)
+            pause = next(steps)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:
@@ -97,16 +93,12 @@ class LoopWaiter:
 
 
 async def drive_async(steps: Generator[float, None, T], waiter: LoopWaiter) -> T:
-    """Run ``steps`` to the end in this task; a cancellation is thrown into them, so that they clean up."""
+    """Run ``steps`` to the end in this task; a cancellation closes them, so that they clean up."""
     try:
         pause = next(steps)
         while True:
-            try:
-                await waiter.wait(pause)
-            except BaseException as error:
-                pause = steps.throw(error)
-            else:
-                pause = next(steps)
+            await waiter.wait(pause)
+            pause = next(steps)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:

@@ -148,6 +148,46 @@ class Directory:
         """A descriptor to lock and to write through."""
         return self._open(name, os.O_RDWR | (os.O_CREAT if create else 0))
 
+    def listen(self, name: str) -> int:
+        """Make a named pipe that can be read from at once; returns the descriptor.
+
+        :raises OSError: where none can be made.
+        """
+        if not hasattr(os, "mkfifo"):
+            raise OSError(errno.ENOSYS, "no named pipes on this platform")
+        # Aside: a pipe that isn't open yet looks like one whose process is gone (`is_deaf`).
+        aside = os.path.join(os.path.dirname(name), f".{os.path.basename(name)}")
+        os.mkfifo(self._at(aside), 0o600, dir_fd=self._fd)
+        # For writing too: else it would read as ended whenever no granter has it open.
+        fd = os.open(self._at(aside), os.O_RDWR | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
+        try:
+            self.rename(aside, name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def ring(self, name: str, said: bytes) -> None:
+        """Write to a named pipe, whole or not at all; never blocks.
+
+        :raises OSError: ENXIO when nobody listens, EAGAIN when it is full.
+        """
+        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd)
+        try:
+            if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "not a pipe", self.full(name))
+            os.write(fd, said)
+        finally:
+            os.close(fd)
+
+    def is_deaf(self, name: str) -> bool:
+        """Whether it is a named pipe that nobody listens to."""
+        try:
+            os.close(os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd))
+        except OSError as error:
+            return error.errno == errno.ENXIO and not os.path.basename(name).startswith(".")
+        return False
+
     def probe(self, name: str) -> bool | None:
         """Whether somebody holds the OS lock on the file; None if that can't be told.
 

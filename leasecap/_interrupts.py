@@ -1,8 +1,9 @@
-"""Ctrl-C, held back while the protocol is in the middle of something.
+"""Signal handlers, held back while the protocol is in the middle of something.
 
-Python raises KeyboardInterrupt between any two bytecodes of the main thread: also between taking the pool's lock and
-the ``try`` that gives it back, and between a lease's grant and the first line that knows of it. In a process that lives
-on (a notebook, a prompt) that would keep everybody out of the pool, or leak the slot.
+A handler that raises (KeyboardInterrupt by default, a TimeoutError for an alarm, ``sys.exit`` for TERM) does so between
+any two bytecodes of the main thread: also between taking the pool's lock and the ``try`` that gives it back, between a
+grant and the first line that knows of it, or inside an ``except OSError`` that isn't meant for it. In a process that
+lives on (a notebook, a prompt) that would keep everybody out of the pool, or leak the slot.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Self
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
 
 class HeldBack:
-    """Until the block's end, in the main thread; elsewhere no signal handler runs. Then the handler is called."""
+    """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called."""
 
-    __slots__ = ("_came", "_handler")
+    __slots__ = ("_came", "_handlers", "_taken")
 
     def __init__(self) -> None:
-        self._came = False
-        self._handler: Any = None
+        self._came: list[int] = []
+        self._handlers: dict[int, Any] = {}
+        self._taken: list[int] = []
 
     def __enter__(self) -> Self:
         self._take()
@@ -35,7 +40,7 @@ class HeldBack:
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Let it in again for a block, first of all what has come meanwhile."""
+        """Let them in again for a block, first of all those for what has come meanwhile."""
         try:
             self._give_back()
             yield
@@ -43,26 +48,41 @@ class HeldBack:
             self._take()
 
     def deliver(self) -> None:
-        """Call the handler now if a Ctrl-C has come; it raises KeyboardInterrupt, unless it is the user's own."""
+        """Call the handlers now for what has come; they may raise."""
         if self._came:
-            self._came = False
-            self._handler(signal.SIGINT, None)
+            signum = self._came.pop(0)
+            try:
+                self._handlers[signum](signum, None)
+            finally:
+                self.deliver()
 
     def _take(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        handler = signal.getsignal(signal.SIGINT)
-        if callable(handler):
-            try:
-                signal.signal(signal.SIGINT, self._note)
-            except ValueError:
-                return  # the main thread of another interpreter: it has no signal handlers either
-            self._handler = handler
+        try:
+            for signum in _SIGNALS:
+                handler = signal.getsignal(signum)
+                if callable(handler):
+                    self._handlers[signum] = handler
+                    self._taken.append(signum)
+                    signal.signal(signum, self._note)
+        except ValueError:
+            self._taken.clear()  # the main thread of another interpreter: it has no signal handlers either
+        except BaseException:  # of a handler not taken yet
+            self._give_back()
+            raise
 
-    def _note(self, _signum: int, _frame: object) -> None:
-        self._came = True
+    def _note(self, signum: int, _frame: object) -> None:
+        if signum not in self._came:
+            self._came.append(signum)
 
     def _give_back(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        try:
+            while self._taken:
+                signum = self._taken[-1]
+                signal.signal(signum, self._handlers[signum])
+                self._taken.pop()
             self.deliver()
+        except BaseException:  # of a handler given back already
+            self._give_back()
+            raise

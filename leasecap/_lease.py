@@ -182,7 +182,8 @@ class Lease:
 
     @property
     def liveness_fd(self) -> int | None:
-        """The descriptor whose OS lock says that the lease lives; None in a pool without OS locks."""
+        """The descriptor whose OS lock says that the lease lives, to be inherited; None in a pool without OS locks."""
+        self._claim.lent = True
         return self._claim.fd
 
     def env(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 
@@ -104,21 +105,28 @@ class Root:
                 waiter()
             return
         try:
-            self._opened().overwrite(f"wake/{process}/.wakeup", b".")
+            self._opened().ring(f"wake/{process}", f"{name}\n".encode("ascii", "replace"))
         except OSError:
-            pass  # it doesn't watch: it looks by itself
+            pass  # it doesn't listen: it looks by itself
 
     def watch(self) -> Watch:
         """This process's watch, not started."""
         directory = self._opened()
         with self._local.lock:
             if self._watch is None:
-                self._watch = Watch(self._local.effects, directory, self._local.process, self._local.wake_all)
+                self._watch = Watch(directory, self._local.process, self._local.wake)
             return self._watch
+
+    def at_exit(self) -> None:
+        for store in self._stores.values():
+            store.drop_spares()
+        if self._watch is not None:
+            self._watch.close()
 
     def forget(self) -> None:
         for store in self._stores.values():
             store.section.forget()
+            store.forget_spares()
             store.directory.close()
         if self._directory is not None:
             self._directory.close()
@@ -159,10 +167,17 @@ class Local:
                 root.refresh()
             return root
 
-    def wake_all(self) -> None:
-        """Wake every waiter of this process: a hint says only that one of them may have been granted."""
-        for waiter in list(self.waiters.values()):
-            waiter()
+    def wake(self, names: bytes) -> None:
+        """Wake the waiters of these tickets, one a line."""
+        for name in names.decode("ascii", "replace").splitlines():
+            waiter = self.waiters.get(name)
+            if waiter is not None:
+                waiter()
+
+    def at_exit(self) -> None:
+        """Leave nothing behind that somebody would have to sweep."""
+        for root in self._roots.values():
+            root.at_exit()
 
     def after_fork_in_child(self) -> None:
         """Let go of all that is the parent's.
@@ -190,6 +205,7 @@ def _is_there(store: Store) -> bool:
 
 
 local = Local()
+atexit.register(local.at_exit)
 
 if hasattr(os, "register_at_fork"):
     # The lock is held across the fork, so that no descriptor is open and not yet known.

@@ -68,6 +68,17 @@ class Observer:
             pass  # unreadable: counts, and goes on to the heartbeat row
         return judge(self._facts(name, record, held, content))
 
+    def lives(self, where: str, name: str) -> bool:
+        """`judge`'s verdict alone, at a sixth of the time where the process is seen to run: that is enough for "alive".
+
+        25 us for 150; a sweep asks for every holder, and a granter, inside the section, for whom it grants to.
+        """
+        record = self.record(where, name)
+        seen = record is not None and comparable(record, self._effects.me())
+        if seen and record is not None and self._presence(record.pid, record.start) == "runs":
+            return True
+        return self.judge(where, name).alive
+
     def judge_record(self, path: str) -> Finding:
         """The same for a bare record without a liveness lock: the holder of a lock directory."""
         try:
@@ -122,6 +133,8 @@ class Observer:
             known = self._records.get(name)
             if known is None or known[0] != version:
                 known = (version, _record.decode(self._directory.read(path, _record.MAX_BYTES + 1)))
+                if known[1] is None:
+                    return None  # not remembered: it may be half written, with the mark of time it will have when whole
                 with self._lock:
                     self._records[name] = known
         except OSError:

@@ -71,7 +71,11 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
     :raises FileNotFoundError: when there is no such pool.
     """
     path = pool_path(root, name)
+    pools = os.path.dirname(path)
     try:
+        if not stat.S_ISDIR(os.lstat(pools).st_mode):  # opening the pool would follow a symlink here
+            path = pools
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         directory = effects.directory(path)
     except FileNotFoundError:
         raise
@@ -92,13 +96,13 @@ def _check(directory: Directory, name: PoolName) -> str:
     try:
         found = json.loads(data)
         version, identity, kind = found["format"], found["identity"], found["lock"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             "is not a pool's description (truncated, or not written by leasecap)",
             path=path,
             remedy=f"when no agent uses the pool any more (`leasecap status`), remove {directory.path}",
         ) from error
-    if version != FORMAT:
+    if version != FORMAT or type(version) is not int:
         raise StoreError(
             f"has format {version!r}, and this leasecap knows format {FORMAT}",
             path=path,

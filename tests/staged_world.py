@@ -8,19 +8,24 @@ steps of another is done in the other's hook.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from leasecap import _entry
+from leasecap._decide import ACKNOWLEDGE_WITHIN
 from leasecap._describe import describe_self
 from leasecap._effects import Directory, Effects
-from leasecap._entry import Entry
 from leasecap._names import pool_name
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH, open_pool
-from leasecap._process import Identity
-from leasecap._record import Record
-from leasecap._entries import Claim
 from leasecap._store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entries import Claim
+    from leasecap._entry import Entry
+    from leasecap._process import Identity, Presence
+    from leasecap._record import Record
 
 PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES, TRASH)
 
@@ -113,6 +118,10 @@ class World(Effects):
     def me(self) -> Identity:
         return self.identity or super().me()
 
+    def presence(self, pid: int, start: int) -> Presence:
+        self.before("presence", str(pid))
+        return super().presence(pid, start)
+
     def once(self, operation: str, then: Callable[[], object], *, name: str = "") -> None:
         """Do ``then`` ahead of the next ``operation`` on a path with ``name`` in it, and nothing ever after."""
 
@@ -152,8 +161,9 @@ class Actor:
         name: str = "p",
         stale_after: float = 30.0,
         heartbeat: float = 10.0,
+        world: World | None = None,
     ) -> None:
-        self.world = World()
+        self.world = world or World()
         self.woken: list[str] = []
         pool = open_pool(self.world, str(root), pool_name(name), kind)
         self.store = Store(
@@ -188,8 +198,11 @@ class Actor:
         return self.store.stage(entry, change(record))
 
     def place(self, claim: Claim, *, may_queue: bool = True) -> bool:
-        """Place it as an acquisition does; the section must be free."""
-        assert self.store.section.try_enter()
+        """Place it as an acquisition does."""
+        end = time.monotonic() + 20
+        while not self.store.section.try_enter():
+            assert time.monotonic() < end, "another actor is inside, in this very process"
+            time.sleep(0.001)
         try:
             granted = self.store.place(claim, may_queue=may_queue)
         finally:
@@ -218,6 +231,14 @@ def where(store: Store, name: str) -> str | None:
     found = [place for place in PLACES if os.path.lexists(os.path.join(store.directory.path, place, name))]
     assert len(found) <= 1, found
     return found[0] if found else None
+
+
+def wait_unacknowledged(actor: Actor) -> None:
+    """Let ``actor`` look on as a waiter near the head does, until a grant that stands now is late."""
+    actor.store.snapshot()
+    for _ in range(5):
+        actor.world.clock += ACKNOWLEDGE_WITHIN / 4
+        actor.store.snapshot()
 
 
 def as_a_dead_process(actor: Actor, pid: int) -> None:

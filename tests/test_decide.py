@@ -1,108 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from leasecap import _decide, _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Loads, Plan, Snapshot, decide
-from leasecap._entry import Entry
+from pool_snapshots import NOW, carried_out, entries, held, load_of_pool, names, snapshots
 from staged_world import entry
 
-NOW = 1000.0
+from leasecap import _decide, _entry
+from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Loads, Snapshot, decide
 
-
-# -- the oracle: what a load is, in the words of the definition ------------------------------------------------------
-
-
-def load_of_pool(held: Iterable[Entry]) -> int:
-    living = {one.token or one.name: one for one in held}
-
-    def lender(one: Entry) -> str | None:
-        return next((token for token in one.ancestors if token in living), None)
-
-    def load(token: str) -> int:
-        return max(1, sum(load(other) for other, one in living.items() if lender(one) == token))
-
-    return sum(load(token) for token, one in living.items() if lender(one) is None)
-
-
-@st.composite
-def entries(draw: st.DrawFn, *, most: int = 10, odd: bool = True) -> list[Entry]:
-    """Entries that run under each other; some opted out of borrowing.
-
-    :param odd: some know their chain in parts or out of order, or name a lease that ended long ago.
-    """
-    found: list[Entry] = []
-    chains: list[list[int]] = []
-    for number in range(draw(st.integers(0, most))):
-        chain: list[int] = []
-        if found and draw(st.integers(0, 3)):
-            parent = draw(st.integers(0, number - 1))
-            chain = [parent, *chains[parent]][:9]
-        chains.append(chain)
-        how = draw(st.integers(0, 7))
-        if how == 0:
-            chain = []
-        elif odd and how == 1:
-            chain = draw(st.permutations(chain))
-        elif odd and how == 2:
-            chain = [one for one in chain if draw(st.booleans())]
-        elif odd and how == 3:
-            chain = [*chain[:1], 900, *chain[1:8]]
-        limit = draw(st.sampled_from((None, None, None, None, None, 1, 2, 3, 5)))
-        order = draw(st.integers(0, 4))  # few, so that some are equal
-        found.append(entry(number, *chain, priority=draw(st.integers(-2, 2)), limit=limit, order=order))
-    return draw(st.permutations(found))
-
-
-GARBAGE = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff"]).map(_entry.parse)
-
-
-@st.composite
-def snapshots(draw: st.DrawFn) -> Snapshot:
-    places: dict[str, list[Entry]] = {"queue": [], "parked": [], "granted": [], "leases": []}
-    everything = draw(entries())
-    for one in everything:
-        is_parent = any(one.token in other.ancestors for other in everything)
-        waits = ["queue", "queue", "parked", "granted"]  # nothing runs under what was never held
-        places[draw(st.sampled_from(["leases"] if is_parent else [*waits, "leases", "leases"]))].append(one)
-    if draw(st.integers(0, 3)) == 0:
-        places[draw(st.sampled_from(["queue", "leases"]))].append(draw(GARBAGE))
-    ages = st.sampled_from([0.0, 0.5, ACKNOWLEDGE_WITHIN - 0.01, ACKNOWLEDGE_WITHIN, 60.0])
-    return Snapshot(
-        configured=draw(st.sampled_from([None, 1, 2, 3, 4, 6, UNLIMITED])),
-        **{place: tuple(found) for place, found in places.items()},
-        dead=frozenset(one.name for one in everything if draw(st.integers(0, 7)) == 0),
-        granted_since={one.name: NOW - draw(ages) for one in places["granted"] if draw(st.booleans())},
-        suspect=frozenset(one.name for one in everything if draw(st.integers(0, 5)) == 0),
-    )
-
-
-def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """The pool after the plan."""
-
-    def without(group: Sequence[Entry], *gone: Iterable[Entry]) -> tuple[Entry, ...]:
-        names = {one.name for some in gone for one in some}
-        return tuple(one for one in group if one.name not in names)
-
-    return snapshot._replace(
-        queue=without(snapshot.queue, plan.reap, plan.grant),
-        parked=without(snapshot.parked, plan.reap) + plan.take_back,
-        granted=without(snapshot.granted, plan.reap, plan.take_back) + plan.grant,
-        leases=without(snapshot.leases, plan.reap, plan.revoke),
-        dead=frozenset(),
-    )
-
-
-def held(snapshot: Snapshot) -> list[Entry]:
-    return [one for one in (*snapshot.granted, *snapshot.leases) if one.name not in snapshot.dead]
-
-
-def names(found: Iterable[Entry]) -> list[str]:
-    return [one.name for one in found]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entry import Entry
 
 
 # -- loads -----------------------------------------------------------------------------------------------------------
@@ -206,7 +115,8 @@ def test_only_suspects_are_revoked_and_only_while_the_pool_is_over_its_limit(sna
     excess = {*names(plan.revoke), *names(plan.take_back)}
     assert excess <= snapshot.suspect
     kept = held(snapshot)
-    for one in sorted((one for one in kept if one.name in snapshot.suspect), key=lambda one: one.order, reverse=True):
+    suspects = [one for one in kept if one.name in snapshot.suspect]
+    for one in sorted(suspects, key=lambda one: (one.order, one.name), reverse=True):
         over = limit is not None and load_of_pool(kept) > limit
         if not over:
             assert not excess & set(names(kept))
@@ -228,7 +138,7 @@ def test_a_declared_limit_can_only_tighten(snapshot: Snapshot) -> None:
 def test_a_limit_holds_as_long_as_who_declared_it_waits_or_holds(where: str) -> None:
     strict = entry(1, limit=1)
     snapshot = Snapshot(configured=4, queue=(entry(2), entry(3)))
-    snapshot = snapshot._replace(**{where: (strict, *getattr(snapshot, where))})
+    snapshot = snapshot._replace(**{where: (strict, *getattr(snapshot, where))})  # type: ignore[arg-type]
     assert _decide.effective_limit(snapshot) == 1
     assert len(held(carried_out(snapshot, decide(snapshot, NOW)))) == 1
     ended = snapshot._replace(dead=frozenset({strict.name}))
@@ -310,6 +220,14 @@ def test_a_grant_acknowledged_while_the_pool_was_read_is_not_taken_back() -> Non
     )
     plan = decide(snapshot, NOW)
     assert (plan.take_back, plan.grant) == ((), ())
+
+
+def test_a_late_grant_of_a_dead_process_is_reaped_and_not_taken_back() -> None:
+    late, waiting = entry(1), entry(2)
+    since = {late.name: NOW - 60}
+    dead = frozenset({late.name})
+    plan = decide(Snapshot(configured=1, queue=(waiting,), granted=(late,), granted_since=since, dead=dead), NOW)
+    assert (plan.reap, plan.take_back, plan.grant) == ((late,), (), (waiting,))
 
 
 def test_suspects_are_revoked_newest_first_until_the_pool_is_within_its_limit() -> None:

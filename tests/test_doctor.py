@@ -21,7 +21,7 @@ from leasecap._doctor import Check, _agents, _contents, _machine, _place, _proof
 from leasecap._doctor._check import Site
 from leasecap._effects import Directory, Effects
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and inotify are Linux's")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 superuser_only = pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser gives files away")
 
 # A user who owns nothing here. It may read everything, for this Python can stand in somebody's home.
@@ -105,9 +105,7 @@ def line(result: subprocess.CompletedProcess[str], name: str) -> str:
 def test_a_sound_root_passes_every_check_and_nothing_stays_in_it(made: Path) -> None:
     checks = findings()
     assert bad(checks) == []
-    expected = (
-        "root permissions config pools leftovers writing sandbox locks notifications proof inotify clock processes"
-    )
+    expected = "root permissions config pools leftovers writing sandbox locks notifications proof clock processes"
     assert set(expected.split()) | {"file system"} == set(checks)
     assert list(made.iterdir()) == []
 
@@ -190,7 +188,7 @@ def test_a_relative_root_is_bad_and_the_machine_is_still_examined(monkeypatch: p
     assert bad(checks) == ["root"]
     assert "absolute" in checks["root"].found
     assert "LEASECAP_HOME=/" in checks["root"].remedy
-    assert {"inotify", "clock", "processes"} < set(checks)
+    assert {"clock", "processes"} < set(checks)
 
 
 @linux_only
@@ -273,8 +271,8 @@ def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
     assert findings()["leftovers"].found == "1 of dead holders"
     entry.rename(pool / "staging" / entry.name)
     (pool / "trash" / "old").mkdir()
-    (made / "wake" / "gone").mkdir(parents=True)
-    (made / "wake" / "gone" / ".wakeup").touch()
+    (made / "wake").mkdir()
+    os.mkfifo(made / "wake" / "gone")
     for young_or_old in ("young", "old"):
         (made / "pools" / f".new-{young_or_old}").mkdir()
         (made / f".leasecap-doctor-{young_or_old}").mkdir()
@@ -416,32 +414,16 @@ def test_a_process_that_never_gets_the_slot_is_bad() -> None:
 # -- the machine ------------------------------------------------------------------------------------------------------
 
 
-@linux_only
-def test_without_inotify_instances_all_is_slower_and_nothing_is_wrong(made: Path) -> None:
-    result = doctor_in(["-Ur"], "echo 0 > /proc/sys/user/max_inotify_instances")
-    assert result.returncode == 0, result.stdout
-    assert line(result, "notifications").startswith("note")
-    assert "look by themselves" in line(result, "notifications")
-    assert "of 0 instances" in line(result, "inotify")
-    assert "sudo sysctl fs.inotify.max_user_instances=" in line(result, "inotify")
-    assert line(result, "proof").startswith("ok")
-
-
-@linux_only
-def test_inotify_instances_in_use_are_counted(made: Path) -> None:
-    before = _machine._instances_in_use()
-    inotify = ctypes.CDLL(None).inotify_init1(os.O_CLOEXEC)
-    assert inotify >= 0
-    try:
-        # Other processes of this user may begin and end meanwhile, but not all of them.
-        assert any(_machine._instances_in_use() > before for _ in range(5))
-    finally:
-        os.close(inotify)
+def test_without_named_pipes_all_is_slower_and_nothing_is_wrong(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "mkfifo")
+    check = _machine.notifications(site(made))
+    assert check.verdict == "note"
+    assert "look by themselves" in check.remedy
 
 
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_machine, "_PATIENCE", 0.01)
-    monkeypatch.setattr(Directory, "overwrite", lambda self, name, data: None)
+    monkeypatch.setattr(Directory, "ring", lambda self, name, said: None)
     check = _machine.notifications(site(made))
     assert (check.verdict, check.found) == ("note", "none arrive here")
 

@@ -5,8 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leasecap import _entry
-from leasecap._entry import Entry
 from leasecap._errors import LeasecapError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entry import Entry
 
 TOKENS = st.integers(0, 2**64 - 1).map("{:016x}".format)
 ENTRIES = st.builds(
@@ -52,7 +55,7 @@ def test_no_file_system_folds_refuses_or_cuts_a_name(entry: Entry) -> None:
 def test_nesting_too_deep_for_a_name_is_refused_and_told_what_to_do() -> None:
     tokens = tuple(f"{number:016x}" for number in range(20))
     deepest = 0
-    with pytest.raises(LeasecapError, match="nested in each other.*borrow=False") as caught:
+    with pytest.raises(LeasecapError, match=r"nested in each other.*borrow=False") as caught:
         for depth in range(20):
             _entry.make(token="a" * 16, process="b" * 12, order=1, priority=0, limit=3, ancestors=tokens[:depth])
             deepest = depth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -13,6 +12,7 @@ import pytest
 from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
 from referee import Team, Worker, until
 
+from leasecap import _record
 from leasecap._process import start_of
 
 TYPE_CHECKING = False
@@ -140,51 +140,39 @@ def test_a_waiter_that_runs_again_takes_up_a_grant_that_nobody_took_back(team: T
     team.assert_idle()
 
 
-# -- inside the pool's own lock -------------------------------------------------------------------------------------
-
-# Says INSIDE in the middle of the critical section of its first acquire, and waits there.
-INSIDE = """
+# A waiter that stops for a word with the test whenever it is about to take back somebody's grant.
+TAKER = """
 from leasecap import _store
-settle = _store.Store.snapshot
-def snapshot(self):
-    say("INSIDE")
-    hear()
-    return settle(self)
-_store.Store.snapshot = snapshot
-leasecap.acquire("p")
-say("HELD")
+attempt = _store.Store._attempt
+def slow_attempt(self, where, entry, to):
+    if (where, to) == ("granted", "parked"):
+        say("TAKING")
+        hear()
+    return attempt(self, where, entry, to)
+_store.Store._attempt = slow_attempt
 """
 
 
-def test_a_process_stopped_inside_the_pools_lock_is_named_in_the_error(team: Team, lock: str) -> None:
+def test_a_grant_taken_up_in_the_moment_in_which_it_is_taken_back_is_not_given_twice(team: Team, lock: str) -> None:
     configure(team, lock)
-    stopped = team.start(INSIDE)
-    stopped.expect("INSIDE")
-    trier = team.start(
-        """
-try:
-    leasecap.acquire("p", timeout=0)
-except leasecap.StoreError as error:
-    say("ERROR", error.path, str(error).replace("\\n", " "))
-"""
-    )
-    error = trier.expect("ERROR")
-    assert team.pool().path in error
-    assert f"pid {stopped.pid}" in error
-    assert f"kill -CONT {stopped.pid}" in error or "kill -CONT PID" in error
-    trier.done()
-    stopped.tell()
+    holder, stopped, taker = team.start(HOLD, "holder"), team.start(HOLD, "stopped"), team.start(TAKER + HOLD, "taker")
+    ready(holder, stopped, taker)
+    hold(holder)
+    queue(team, stopped, taker)
+    stopped.stop()
+    give_back(holder)
+    taker.expect("TAKING")
+    stopped.go_on()
     stopped.expect("HELD")
-    stopped.done()
-    assert can_be_had(team)
-
-
-def test_a_process_killed_inside_the_pools_lock_keeps_nobody_out(team: Team, lock: str) -> None:
-    configure(team, lock)
-    dead = team.start(INSIDE)
-    dead.expect("INSIDE")
-    dead.kill()
-    assert can_be_had(team)
+    taker.tell()
+    # Enters the section after the taker and finds the slot in use, by one.
+    assert not can_be_had(team)
+    assert team.pool().in_flight == 1
+    give_back(stopped)
+    taker.expect("HELD")
+    give_back(taker)
+    assert team.referee.peak() == 1
+    team.assert_idle()
 
 
 # -- other namespaces, and pids used twice --------------------------------------------------------------------------
@@ -265,8 +253,9 @@ def test_a_holder_in_another_pid_namespace_that_goes_on_beating_is_not_taken_for
 
 def rewrite_record(team: Team, **changes: object) -> None:
     (entry,) = Path(team.pool().path, "leases").iterdir()
-    record = json.loads((entry / "info.json").read_bytes())
-    (entry / "info.json").write_text(json.dumps({**record, **changes}))
+    record = _record.decode((entry / "info.json").read_bytes())
+    assert record is not None
+    (entry / "info.json").write_bytes(_record.encode(record._replace(**changes)))  # type: ignore[arg-type]
 
 
 def test_a_live_process_with_the_pid_of_a_dead_holder_keeps_no_slot(team: Team, lock: str) -> None:

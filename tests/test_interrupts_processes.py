@@ -166,3 +166,30 @@ def test_ctrl_c_at_a_bad_moment_keeps_nobody_out(team: Team, lock: str, moment: 
     notebook.expect("INTERRUPTED")
     assert can_be_had(team)
     team.assert_idle()
+
+
+@pytest.mark.parametrize("error", ["TimeoutError", "PermissionError", "StopAsyncIteration", "SystemExit"])
+def test_what_a_signal_handler_raises_in_the_queue_comes_out_as_it_is(team: Team, error: str) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    waiter = team.start(
+        f"""
+import signal
+def handler(signum, frame):
+    raise {error}("mine")
+signal.signal(signal.SIGALRM, handler)
+try:
+    leasecap.acquire("p")
+except BaseException as error:
+    say("RAISED", type(error).__name__, error)
+hear()
+"""
+    )
+    team.until_waiting(1)
+    waiter.send(signal.SIGALRM)
+    assert waiter.expect("RAISED") == f"{error} mine"
+    assert team.pool().waiting == 0
+    give_back(holder)
+    assert can_be_had(team)

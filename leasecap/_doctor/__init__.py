@@ -34,7 +34,6 @@ def examine(directory: str | None = None) -> Iterator[Check]:
         source = ENVIRONMENT if os.environ.get(ENVIRONMENT) else "default"
         given = os.path.abspath(directory) if directory is not None and os.path.isdir(directory) else directory
         yield from _about(Site(path, source, given))
-    yield guarded("inotify", _machine.inotify)
     yield guarded("clock", _machine.clock)
     yield guarded("processes", _machine.processes)
 

@@ -116,14 +116,14 @@ def _stale(pool: PoolStatus, where: str) -> int:
 
 
 def _deaf(root: str) -> int:
-    """How many watches have no process any more; where there are no OS locks that can't be told."""
+    """How many pipes have no process any more."""
     path = os.path.join(root, "wake")
     names = _names(path)
     if not names:
         return 0
     wake = Directory(path)
     try:
-        return sum(wake.probe(f"{name}/.wakeup") is False for name in names)
+        return sum(wake.is_deaf(name) for name in names)
     finally:
         wake.close()
 

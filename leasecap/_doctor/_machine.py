@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # a fixed number: PROC_PID_INIT_INO of the kernel's nsfs.h
 _POKES = 20
 _PATIENCE = 1.0  # seconds for one notification
-_FEW_LEFT = 8  # inotify instances
 _LOOKING = "Those who wait then look by themselves: a little slower, just as correct."
 
 
@@ -80,61 +79,15 @@ def processes() -> Check:
     return Check("processes", "ok", "visible: a killed holder is noticed at once")
 
 
-def inotify() -> Check:
-    """How many more processes can be notified at the same time."""
-    if sys.platform != "linux":
-        return Check("inotify", "ok", "not used on this platform, which has notifications without such a limit")
-    instances = min(_numbers("/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances"))
-    watches = min(_numbers("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches"))
-    used = _instances_in_use()
-    found = f"about {used} of {instances} instances in use (a waiting process takes one), {watches} watches"
-    if instances - used < _FEW_LEFT or watches < 1:
-        remedy = f"{_LOOKING} More for all:\n  sudo sysctl fs.inotify.max_user_instances={max(instances * 4, 512)}"
-        return Check("inotify", "note", found, remedy)
-    return Check("inotify", "ok", found)
-
-
-def _numbers(*paths: str) -> list[int]:
-    """What stands in the files that can be read: the system's limit and that of the user namespace, both count."""
-    found = []
-    for path in paths:
-        try:
-            with open(path, encoding="ascii") as file:
-                found.append(int(file.read()))
-        except (OSError, ValueError):
-            continue
-    return found or [0]
-
-
-def _instances_in_use() -> int:
-    """Descriptors of inotify in this user's processes, as far as they can be seen; inherited ones count twice."""
-    count = 0
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.stat(f"/proc/{pid}").st_uid != os.getuid():
-                continue
-            descriptors = os.listdir(f"/proc/{pid}/fd")
-        except OSError:
-            continue
-        for fd in descriptors:
-            try:
-                count += os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:inotify"
-            except OSError:
-                continue
-    return count
-
-
 def notifications(site: Site) -> Check:
     """Whether a waiter is woken, the way it is done when a slot comes free, and how fast."""
-    effects = Effects()
     woken = threading.Event()
     with scratch(site.ground) as path:
         directory = Directory(path)
-        watch = Watch(effects, directory, "doctor", woken.set)
+        watch = Watch(directory, "doctor", lambda _: woken.set())
         try:
             if not watch.start():
-                remedy = f"no inotify instance left, or none on this file system. {_LOOKING}"
-                return Check("notifications", "note", "none: watching can't be started", remedy)
+                return Check("notifications", "note", "none: no named pipes on this file system", _LOOKING)
             try:
                 times = _poked(directory, woken)
             finally:
@@ -154,7 +107,7 @@ def _poked(directory: Directory, woken: threading.Event) -> list[float]:
     while len(times) < _POKES:
         woken.clear()
         before = time.perf_counter()
-        directory.overwrite("wake/doctor/.wakeup", b".")
+        directory.ring("wake/doctor", b"poke\n")
         if not woken.wait(_PATIENCE):
             break
         times.append((time.perf_counter() - before) * 1e3)

@@ -1,0 +1,107 @@
+"""Pools as an observer might see them, to draw examples from, and what a load is, in the words of its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hypothesis import strategies as st
+from staged_world import entry
+
+from leasecap import _entry
+from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Plan, Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entry import Entry
+
+NOW = 1000.0
+
+
+def load_of_pool(held: Iterable[Entry]) -> int:
+    living = {one.token or one.name: one for one in held}
+
+    def lender(one: Entry) -> str | None:
+        return next((token for token in one.ancestors if token in living), None)
+
+    def load(token: str) -> int:
+        return max(1, sum(load(other) for other, one in living.items() if lender(one) == token))
+
+    return sum(load(token) for token, one in living.items() if lender(one) is None)
+
+
+@st.composite
+def entries(draw: st.DrawFn, *, most: int = 10, odd: bool = True) -> list[Entry]:
+    """Entries that run under each other; some opted out of borrowing.
+
+    :param odd: some know their chain in parts or out of order, or name a lease that ended long ago.
+    """
+    found: list[Entry] = []
+    chains: list[list[int]] = []
+    for number in range(draw(st.integers(0, most))):
+        chain: list[int] = []
+        if draw(st.integers(0, 3)) and found:
+            parent = draw(st.integers(0, number - 1))
+            chain = [parent, *chains[parent]][:9]
+        chains.append(chain)
+        how = draw(st.integers(0, 7))
+        if how == 0:
+            chain = []
+        elif odd and how == 1:
+            chain = list(draw(st.permutations(chain)))
+        elif odd and how == 2:
+            chain = chain[draw(st.integers(0, 1)) :: draw(st.integers(1, 3))]
+        elif odd and how == 3:
+            chain = [*chain[:1], 900, *chain[1:8]]
+        limit = draw(st.sampled_from((None, None, None, None, None, 1, 2, 3, 5)))
+        order = draw(st.integers(0, 4))  # few, so that some are equal
+        found.append(entry(number, *chain, priority=draw(st.integers(-2, 2)), limit=limit, order=order))
+    return draw(st.permutations(found))
+
+
+GARBAGE = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff"]).map(_entry.parse)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    places: dict[str, list[Entry]] = {"queue": [], "parked": [], "granted": [], "leases": []}
+    everything = draw(entries())
+    for one in everything:
+        is_parent = any(one.token in other.ancestors for other in everything)
+        waits = ["queue", "queue", "parked", "granted"]  # nothing runs under what was never held
+        places[draw(st.sampled_from(["leases"] if is_parent else [*waits, "leases", "leases"]))].append(one)
+    if draw(st.integers(0, 3)) == 0:
+        places[draw(st.sampled_from(["queue", "leases"]))].append(draw(GARBAGE))
+    ages = st.sampled_from([0.0, 0.5, ACKNOWLEDGE_WITHIN - 0.01, ACKNOWLEDGE_WITHIN, 60.0])
+    return Snapshot(
+        configured=draw(st.sampled_from([None, 1, 2, 3, 4, 6, UNLIMITED])),
+        **{place: tuple(found) for place, found in places.items()},
+        dead=frozenset(one.name for one in everything if draw(st.integers(0, 7)) == 0),
+        granted_since={one.name: NOW - draw(ages) for one in places["granted"] if draw(st.booleans())},
+        suspect=frozenset(
+            one.name for one in (*places["granted"], *places["leases"]) if one.token and draw(st.integers(0, 3)) == 0
+        ),
+    )
+
+
+def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The pool after the plan."""
+
+    def without(group: Sequence[Entry], *gone: Iterable[Entry]) -> tuple[Entry, ...]:
+        names = {one.name for some in gone for one in some}
+        return tuple(one for one in group if one.name not in names)
+
+    return snapshot._replace(
+        queue=without(snapshot.queue, plan.reap, plan.grant),
+        parked=without(snapshot.parked, plan.reap) + plan.take_back,
+        granted=without(snapshot.granted, plan.reap, plan.take_back) + plan.grant,
+        leases=without(snapshot.leases, plan.reap, plan.revoke),
+        dead=frozenset(),
+    )
+
+
+def held(snapshot: Snapshot) -> list[Entry]:
+    return [one for one in (*snapshot.granted, *snapshot.leases) if one.name not in snapshot.dead]
+
+
+def names(found: Iterable[Entry]) -> list[str]:
+    return [one.name for one in found]

@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from helper_process import Helper, ended_pid, helper
+from staged_world import Actor
+
+from leasecap import _record
+from leasecap._observe import beat, read_beat
+from leasecap._pool import LEASES, QUEUE
+from leasecap._process import start_of
+from leasecap._record import PENDING, Child
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entries import Claim
+
+HOLDER = """
+import os, subprocess, sys
+from pathlib import Path
+from staged_world import Actor
+actor = Actor(Path(sys.argv[1]), kind=sys.argv[2])
+claim = actor.ask()
+print(claim.name)
+"""
+DAEMON = [
+    # Ends when its stdin, which is the helper's, comes to its end; has the lock, as a command of `leasecap run` has.
+    "daemon = subprocess.Popen([sys.executable, '-S', '-c', 'import sys; sys.stdin.read()'], pass_fds=[claim.fd])",
+    "print(daemon.pid)",
+]
+
+
+@pytest.fixture
+def observer(root: Path) -> Actor:
+    return Actor(root, limit=9)
+
+
+def hold(root: Path, *more: str, kind: str = "os") -> Helper:
+    return Helper("\n".join((HOLDER, *more, "input()")), root, kind)
+
+
+def evidence(actor: Actor, claim: Claim | str, where: str = LEASES) -> tuple[bool, str]:
+    found = actor.store.observer.judge(where, claim if isinstance(claim, str) else claim.name)
+    return found.alive, found.evidence
+
+
+# -- real holders ----------------------------------------------------------------------------------------------------
+
+
+def test_a_holder_lives_by_its_lock_however_long_it_is_stopped(observer: Actor, root: Path) -> None:
+    with helper(HOLDER + "input()", root, "os") as holder:
+        name = holder.hear()
+        holder.process.send_signal(signal.SIGSTOP)
+        for _ in range(60):  # looked at often enough to count its heartbeats
+            assert evidence(observer, name) == (True, "lock held")
+            observer.world.clock += 5
+        assert observer.world.clock > 1000 + observer.store.observer.stale_after
+
+
+def test_a_killed_holder_is_dead_at_once_and_before_it_is_waited_for(observer: Actor, root: Path) -> None:
+    with helper(HOLDER + "input()", root, "os") as holder:
+        name = holder.hear()
+        holder.become_a_zombie()
+        assert evidence(observer, name) == (False, "process gone")
+
+
+def test_a_daemon_left_behind_does_not_keep_the_slot_though_it_has_the_lock(observer: Actor, root: Path) -> None:
+    code = "\n".join(
+        (
+            HOLDER,
+            *DAEMON,
+            """
+from leasecap._record import Child
+with subprocess.Popen(["/bin/true"]) as command:
+    pass
+actor.store.rewrite(claim, claim.record._replace(child=Child(command.pid, 1)))
+print("rewritten")
+os._exit(0)
+""",
+        )
+    )
+    with helper(code, root, "os") as holder:
+        name, _, _ = holder.hear(), holder.hear(), holder.hear()
+        holder.process.wait()
+        assert observer.store.directory.probe(f"{LEASES}/{name}/alive") is True
+        assert evidence(observer, name) == (False, "process gone")
+
+
+def test_the_slot_stays_with_the_command_when_its_wrapper_alone_is_killed(observer: Actor, root: Path) -> None:
+    # In the moment between the start of the command and the note of its pid: all that speaks for it is the lock.
+    code = "\n".join(
+        (
+            HOLDER,
+            *DAEMON,
+            """
+from leasecap._process import start_of
+from leasecap._record import PENDING
+actor.store.rewrite(claim, claim.record._replace(child=PENDING))
+print("rewritten")
+os.kill(os.getpid(), 9)
+""",
+        )
+    )
+    with helper(code, root, "os") as holder:
+        name, _, _ = holder.hear(), holder.hear(), holder.hear()
+        holder.process.wait()
+        assert evidence(observer, name) == (True, "lock held")
+        assert holder.process.stdin is not None
+        holder.process.stdin.close()
+        with open(observer.store.directory.full(f"{LEASES}/{name}/alive")) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # waits for the command to end
+            fcntl.flock(file, fcntl.LOCK_UN)
+        assert evidence(observer, name) == (False, "lock free")
+
+
+def test_a_command_that_closed_what_it_inherited_speaks_for_itself(observer: Actor, root: Path) -> None:
+    with helper("input()") as command:
+        claim = observer.ask(
+            change=lambda record: record._replace(pid=ended_pid(), start=1, child=Child(command.pid, 0))
+        )
+        seen = start_of(command.pid)
+        assert seen is not None
+        observer.store.rewrite(claim, claim.record._replace(child=Child(command.pid, seen)))
+        observer.store.close(claim)
+        assert evidence(observer, claim) == (True, "process runs")
+        command.end()
+        assert evidence(observer, claim) == (False, "process gone")
+
+
+def test_a_pid_that_was_given_to_another_process_does_not_keep_the_slot(observer: Actor) -> None:
+    with helper("input()") as stranger:
+        claim = observer.ask(change=lambda record: record._replace(pid=stranger.pid, start=1))
+        assert evidence(observer, claim) == (False, "process gone")
+
+
+def test_a_slot_for_another_process_is_held_while_that_runs(observer: Actor) -> None:
+    with helper("input()") as agent:
+        start = start_of(agent.pid)
+        claim = observer.ask(change=lambda record: record._replace(pid=agent.pid, start=start, proof="pid"))
+        observer.store.close(claim)
+        for _ in range(10):
+            assert evidence(observer, claim) == (True, "process runs")
+            observer.world.clock += 9
+        agent.become_a_zombie()
+        assert evidence(observer, claim) == (False, "process gone")
+
+
+def test_a_holder_that_can_not_be_seen_is_judged_by_its_lock(observer: Actor) -> None:
+    # Another pid namespace: no such pid here, and that says nothing.
+    claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, pid_ns="pid:[1]"))
+    assert evidence(observer, claim) == (True, "lock held")
+    observer.store.close(claim)
+    assert evidence(observer, claim) == (False, "lock free")
+
+
+def test_a_pending_command_of_a_holder_that_is_gone_is_not_taken_for_gone(root: Path) -> None:
+    observer = Actor(root, kind="directory", limit=9)
+    claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, child=PENDING))
+    asked: list[str] = []
+    observer.world.before = lambda operation, *names: asked.extend(names if operation == "presence" else ())
+    assert evidence(observer, claim) == (True, "heartbeat")
+    assert asked == [str(claim.record.pid)]  # pid 0 would mean this process's own group
+    observer.store.rewrite(claim, claim.record._replace(child=None))
+    assert evidence(observer, claim) == (False, "process gone")
+
+
+# -- heartbeats, by the observer's own clock ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unseen(root: Path) -> tuple[Actor, Claim]:
+    """A lease that its heartbeat alone speaks for: its holder is on another kernel."""
+    observer = Actor(root, kind="directory", limit=9)
+    return observer, observer.ask(change=lambda record: record._replace(boot="another", machine="another"))
+
+
+def look_for(observer: Actor, claim: Claim, seconds: int, every: float = 1.0) -> bool:
+    alive = evidence(observer, claim)[0]
+    for _ in range(int(seconds / every)):
+        observer.world.clock += every
+        alive = evidence(observer, claim)[0]
+    return alive
+
+
+def test_a_heartbeat_that_stands_still_for_as_long_as_stale_after_is_dead(unseen: tuple[Actor, Claim]) -> None:
+    observer, claim = unseen
+    assert look_for(observer, claim, 29)
+    assert not look_for(observer, claim, 1)
+
+
+def test_a_heartbeat_in_between_starts_the_count_again(unseen: tuple[Actor, Claim]) -> None:
+    observer, claim = unseen
+    assert look_for(observer, claim, 29)
+    observer.store.beat(claim)
+    assert look_for(observer, claim, 29)
+    assert not look_for(observer, claim, 1)
+
+
+def test_a_gap_of_more_than_a_heartbeat_between_two_looks_starts_the_count_again(unseen: tuple[Actor, Claim]) -> None:
+    # The observer was stopped, or the machine asleep: the holder may not have had a chance to beat either.
+    observer, claim = unseen
+    assert look_for(observer, claim, 29)
+    observer.world.clock += observer.store.observer.heartbeat + 0.1
+    assert look_for(observer, claim, 29)
+    assert not look_for(observer, claim, 1)
+
+
+def test_no_clock_of_the_writer_counts(unseen: tuple[Actor, Claim]) -> None:
+    observer, claim = unseen
+    assert look_for(observer, claim, 20)
+    observer.store.directory.overwrite(f"{LEASES}/{claim.name}/alive", beat(0, 0))  # its clock was set back: a beat
+    assert look_for(observer, claim, 29)
+
+
+def test_two_entries_are_counted_apart(unseen: tuple[Actor, Claim]) -> None:
+    observer, first = unseen
+    assert look_for(observer, first, 29)
+    second = observer.ask(change=lambda record: record._replace(boot="another", machine="another"))
+    assert look_for(observer, second, 8)
+    assert not look_for(observer, first, 0)
+
+
+def test_who_is_forgotten_is_counted_anew_and_others_are_not(unseen: tuple[Actor, Claim]) -> None:
+    observer, claim = unseen
+    assert look_for(observer, claim, 29)
+    observer.store.observer.forget_all_but({claim.name})
+    assert not look_for(observer, claim, 1)
+    observer.store.observer.forget_all_but(set())
+    observer.world.clock += observer.store.observer.heartbeat + 1
+    observer.store.observer.forget_all_but(set())
+    assert look_for(observer, claim, 0)
+
+
+def test_nothing_is_kept_of_the_lock_directorys_former_holders(root: Path) -> None:
+    # Under contention each look meets another one: kept for ever, they would fill a long-lived process.
+    actor = Actor(root, kind="directory")
+    observer, directory = actor.store.observer, actor.store.directory
+    directory.make("lock.d")
+    for number in range(20):
+        directory.write(f"lock.d/{number}", b"x")
+        observer.judge_record(f"lock.d/{number}")
+    actor.world.clock += observer.heartbeat - 1
+    observer.judge_record("lock.d/7")
+    actor.world.clock += 2
+    observer.forget_all_but(set())
+    assert list(observer._beats) == ["lock.d/7"]
+
+
+# -- records ---------------------------------------------------------------------------------------------------------
+
+CORRUPT = {
+    "empty": b"",
+    "truncated": b'{"version":1,"token":"',
+    "from the future": b'{"version":2}',
+    "oversized": b" " * (_record.MAX_BYTES + 1),
+    "no text": b"\xff" * 100,
+}
+
+
+@pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
+def test_a_corrupt_record_counts_as_held_until_its_lock_is_free_and_its_heartbeat_stale(
+    observer: Actor, data: bytes
+) -> None:
+    claim = observer.ask()
+    observer.store.directory.replace(f"{LEASES}/{claim.name}/info.json", data)
+    assert evidence(observer, claim) == (True, "lock held")
+    observer.store.close(claim)
+    assert evidence(observer, claim) == (True, "corrupt record")
+    assert look_for(observer, claim, 29)
+    assert not look_for(observer, claim, 1)
+
+
+def test_a_missing_record_counts_as_held(observer: Actor) -> None:
+    claim = observer.ask()
+    observer.store.directory.unlink(f"{LEASES}/{claim.name}/info.json")
+    assert evidence(observer, claim) == (True, "lock held")
+
+
+def test_a_record_is_read_again_when_it_has_changed_and_only_then(observer: Actor) -> None:
+    claim = observer.ask()
+    read: list[str] = []
+    observer.world.before = lambda operation, *names: read.extend(names if operation == "read" else ())
+    for _ in range(3):
+        assert observer.store.observer.record(LEASES, claim.name) == claim.record
+    assert len(read) == 1
+    observer.store.rewrite(claim, claim.record._replace(child=Child(5, 6)))
+    assert observer.store.observer.record(LEASES, claim.name) == claim.record
+    assert len(read) == 2
+
+
+def test_an_entry_that_has_just_moved_is_found_alive(observer: Actor) -> None:
+    claim = observer.ask()
+    observer.store.close(claim)
+    assert evidence(observer, claim, QUEUE) == (True, "vanished")
+
+
+def test_an_entry_that_moves_while_it_is_looked_at_is_found_alive(observer: Actor) -> None:
+    claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1))
+    observer.store.close(claim)
+    observer.world.once("probe", lambda: observer.store.remove(LEASES, claim.name))
+    assert evidence(observer, claim) == (True, "vanished")
+
+
+def test_what_one_thread_forgets_does_not_trip_another_that_looks(observer: Actor) -> None:
+    claims = [observer.ask() for _ in range(8)]
+    for claim in claims[:2]:
+        evidence(observer, claim)
+
+    class Interrupted(set[str]):
+        """Lets another thread look at an entry that is new to it while the names are gone through."""
+
+        def __contains__(self, name: object) -> bool:
+            thread = threading.Thread(target=evidence, args=(observer, claims.pop()))
+            thread.start()
+            thread.join(0.1)  # it may have to wait for us
+            return super().__contains__(name)
+
+    observer.store.observer.forget_all_but(Interrupted())
+
+
+# -- probes ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: Path) -> None:
+    claim = observer.ask()
+    observer.store.close(claim)
+    alive = f"{LEASES}/{claim.name}/alive"
+    with open(observer.store.directory.full(alive)) as file:  # a prober in the middle of its probe
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert observer.store.directory.probe(alive) is False
+    assert observer.store.directory.probe(alive) is False
+
+
+def test_a_probe_that_a_fork_has_copied_keeps_nothing_alive(observer: Actor) -> None:
+    # The child's copy of the descriptor is of the same open file: the lock must be given back before it is closed.
+    claim = observer.ask()
+    observer.store.close(claim)
+    path = observer.store.directory.full(f"{LEASES}/{claim.name}/alive")
+    code = """
+import fcntl, os, sys
+from leasecap import _effects
+real = _effects.fcntl.flock
+def flock(fd, how):
+    real(fd, how)
+    if how & fcntl.LOCK_SH and not os.fork():
+        os.write(1, b"forked\\n")  # print may write in two pieces, and the other one in between
+        sys.stdin.read()
+        os._exit(0)
+_effects.fcntl.flock = flock
+found = _effects.Directory(os.path.dirname(sys.argv[1])).probe("alive")
+os.write(1, b"%r\\n" % found)
+sys.stdin.read()
+"""
+    with helper(code, path) as prober:
+        assert {prober.hear(), prober.hear()} == {"forked", "False"}
+        fd = observer.store.directory.open(f"{LEASES}/{claim.name}/alive")
+        try:
+            assert observer.world.lock(fd)
+        finally:
+            observer.world.close(fd)
+
+
+def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
+    assert observer.store.directory.probe("no such file") is None
+    assert observer.store.directory.probe(LEASES) is None
+
+
+def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
+    assert read_beat(beat(12, 0)) == (12, 0)
+    for data in (b"", b"1", b"1 2 3", b"x y", b"\xff \xff"):
+        assert read_beat(data) is None

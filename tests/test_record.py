@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leasecap import _record
+from leasecap._record import PENDING, Child, Record
+
+RECORD = Record(
+    token="0123456789abcdef",
+    pool="p",
+    pid=4711,
+    start=123456,
+    uid=1000,
+    boot="b",
+    machine="m",
+    pid_ns="pid:[1]",
+    time_ns="time:[1]",
+    host="h",
+    local=True,
+    proof="lock",
+    label=None,
+    command="claude -p ü",
+    cwd="/tmp",
+    child=None,
+)
+TEXTS = st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF), max_size=20)
+"""With what stands for bytes that are no UTF-8: an argument or a directory may hold any."""
+
+RECORDS = st.builds(
+    Record,
+    token=TEXTS,
+    pool=TEXTS,
+    pid=st.integers(1, 2**31 - 1),
+    start=st.none() | st.integers(0, 2**63),
+    uid=st.integers(0, 2**32),
+    boot=st.none() | TEXTS,
+    machine=st.none() | TEXTS,
+    pid_ns=st.none() | TEXTS,
+    time_ns=st.none() | TEXTS,
+    host=TEXTS,
+    local=st.booleans(),
+    proof=st.sampled_from(["lock", "pid"]),
+    label=st.none() | TEXTS,
+    command=TEXTS,
+    cwd=TEXTS,
+    version=st.just(_record.VERSION),
+    child=st.none() | st.just(PENDING) | st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63)),
+)
+BYTES = _record.encode(RECORD)
+
+
+def changed(**fields: object) -> bytes:
+    raw = {**json.loads(BYTES), **fields}
+    return json.dumps({**raw, "check": _record.checksum(raw)}).encode()
+
+
+@given(RECORDS)
+def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
+    assert _record.decode(_record.encode(record)) == record
+
+
+def test_a_record_truncated_anywhere_is_none() -> None:
+    for length in range(len(BYTES)):
+        assert _record.decode(BYTES[:length]) is None
+
+
+def test_a_record_with_one_bit_changed_is_none_or_says_the_same() -> None:
+    # A digit of the pid that has changed names a process that doesn't run, and that overrules a lock that is held.
+    for place in range(len(BYTES)):
+        for bit in range(8):
+            data = bytearray(BYTES)
+            data[place] ^= 1 << bit
+            assert _record.decode(bytes(data)) in (None, RECORD), data
+
+
+def test_a_record_larger_than_any_of_ours_is_none() -> None:
+    fits = changed(more="x" * (_record.MAX_BYTES - len(changed(more=""))))
+    assert len(fits) == _record.MAX_BYTES
+    assert _record.decode(fits) == RECORD
+    assert _record.decode(fits + b" ") is None
+
+
+@pytest.mark.parametrize("field", Record._fields)
+def test_a_record_without_one_of_its_fields_is_none(field: str) -> None:
+    raw = json.loads(BYTES)
+    del raw[field]
+    raw["check"] = _record.checksum(raw)
+    assert _record.decode(json.dumps(raw).encode()) is None
+
+
+@pytest.mark.parametrize("field", Record._fields)
+def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
+    nullable = {"start", "boot", "machine", "pid_ns", "time_ns", "label", "child"}
+    right = {str} if field in {"boot", "machine", "pid_ns", "time_ns", "label"} else {type(getattr(RECORD, field))}
+    if field == "start":
+        right = {int}
+    values: tuple[object, ...] = (None, True, 1, 1.5, "x", [], ["x"], {})
+    for value in values:
+        if type(value) in right and field not in {"version", "proof"}:
+            continue
+        if value is None and field in nullable:
+            continue
+        if field == "version" and value == 1 and type(value) is int:
+            continue
+        assert _record.decode(changed(**{field: value})) is None, value
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"version": 2},
+        {"version": 0},
+        {"version": 1.0},
+        {"version": "1"},
+        {"pid": 0},
+        {"pid": -1},
+        {"pid": 2**31},
+        {"proof": "promise"},
+        {"child": {}},
+        {"child": {"pid": 5}},
+        {"child": {"start": 5}},
+        {"child": {"pid": True, "start": 5}},
+        {"child": {"pid": 5, "start": "5"}},
+        {"child": {"pid": -5, "start": 5}},
+        {"child": {"pid": 2**31, "start": 5}},
+    ],
+    ids=str,
+)
+def test_a_record_of_another_version_or_with_a_value_out_of_range_is_none(fields: dict[str, object]) -> None:
+    # A pid of 0 or below would ask the kernel about a whole process group.
+    assert _record.decode(changed(**fields)) is None
+
+
+def test_what_a_later_version_adds_within_this_one_is_ignored() -> None:
+    assert _record.decode(changed(weight=3, child={"pid": 5, "start": 6, "more": 7})) == RECORD._replace(
+        child=Child(5, 6)
+    )
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_an_error(data: bytes) -> None:
+    assert _record.decode(data) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(JSON | st.dictionaries(st.sampled_from(Record._fields), JSON))
+def test_no_json_is_an_error(value: object) -> None:
+    found = _record.decode(changed(**value) if isinstance(value, dict) else json.dumps(value).encode())
+    assert found is None or isinstance(found, Record)
+
+
+@pytest.mark.parametrize("depth", [600, 990, 4000])
+def test_nesting_that_can_be_read_and_not_written_is_none(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    assert _record.decode(BYTES.replace(b'"label":null', b'"label":%s' % deep)) is None
+
+
+@pytest.mark.parametrize("data", [b"[" * 9000, b'{"a":' * 3000, b"9" * 9000, b"\xff\xfe", b"NaN"])
+def test_json_made_to_hurt_is_none(data: bytes) -> None:
+    assert _record.decode(data) is None

@@ -1,0 +1,100 @@
+"""The pool's own lock: held by a process that is stopped, by one that is killed, by one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from holders import HOLD, can_be_had, configure, give_back, hold, ready
+from referee import Team
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    with Team(tmp_path) as team:
+        yield team
+
+
+@pytest.fixture(params=["os", "directory"])
+def lock(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# Says INSIDE in the middle of the critical section of its first acquire, and waits there.
+INSIDE = """
+from leasecap import _store
+settle = _store.Store.snapshot
+def snapshot(self):
+    say("INSIDE")
+    hear()
+    return settle(self)
+_store.Store.snapshot = snapshot
+leasecap.acquire("p")
+say("HELD")
+"""
+
+
+def test_a_process_stopped_inside_the_pools_lock_is_named_in_the_error(team: Team, lock: str) -> None:
+    configure(team, lock)
+    stopped = team.start(INSIDE)
+    stopped.expect("INSIDE")
+    trier = team.start(
+        """
+try:
+    leasecap.acquire("p", timeout=0)
+except leasecap.StoreError as error:
+    say("ERROR", error.path, str(error).replace("\\n", " "))
+"""
+    )
+    error = trier.expect("ERROR")
+    assert team.pool().path in error
+    assert f"pid {stopped.pid}" in error
+    assert f"kill -CONT {stopped.pid}" in error or "kill -CONT PID" in error
+    trier.done()
+    stopped.tell()
+    stopped.expect("HELD")
+    stopped.done()
+    assert can_be_had(team)
+
+
+def test_a_process_killed_inside_the_pools_lock_keeps_nobody_out(team: Team, lock: str) -> None:
+    configure(team, lock)
+    dead = team.start(INSIDE)
+    dead.expect("INSIDE")
+    dead.kill()
+    assert can_be_had(team)
+
+
+# Never gets into the pool's own lock, for one second, since every time it looks somebody else is inside.
+CROWDED = """
+import itertools
+from leasecap import _acquire, _section
+_acquire.SECTION_PATIENCE = 0.3
+until = time.monotonic() + 1
+inside = itertools.count(1)
+for kind in (_section.OsSection, _section.DirectorySection):
+    kind.occupant = lambda self: f"pid {next(inside)}"
+    kind.try_enter = lambda self, enter=kind.try_enter: time.monotonic() > until and enter(self)
+"""
+
+
+def test_a_pools_lock_that_many_pass_through_is_not_taken_for_one_that_a_stopped_process_holds(
+    team: Team, lock: str
+) -> None:
+    configure(team, lock)
+    crowded = team.start(CROWDED + HOLD, "crowded")
+    ready(crowded)
+    hold(crowded)
+    give_back(crowded)
+
+
+def test_no_time_to_get_through_a_crowd_is_a_timeout(team: Team, lock: str) -> None:
+    configure(team, lock)
+    crowded = team.start(CROWDED.replace("+ 1", "+ 60") + HOLD, "crowded", 0.5)
+    ready(crowded)
+    crowded.tell()
+    crowded.expect("TIMEOUT")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from staged_world import Actor, wait_unacknowledged
+
+from leasecap._decide import ACKNOWLEDGE_WITHIN
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
+
+KINDS = ["os", "directory"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def actors(root: Path, kind: str) -> tuple[Actor, Actor]:
+    """Two processes in a pool with one slot."""
+    return Actor(root, kind=kind), Actor(root, kind=kind)
+
+
+def test_a_claim_is_whole_before_anybody_sees_it(actors: tuple[Actor, Actor], kind: str) -> None:
+    one, other = actors
+    claim = one.stage()
+    assert one.where(claim) == STAGING
+    assert set(os.listdir(one.store.directory.full(f"{STAGING}/{claim.name}"))) == {"alive", "info.json"}
+    assert one.store.directory.probe(f"{STAGING}/{claim.name}/alive") is (kind == "os")
+    assert other.held() == set()
+    one.place(claim)
+    assert one.where(claim) == LEASES
+    assert other.held() == {claim.name}
+
+
+def test_a_ticket_goes_from_the_queue_by_a_grant_to_a_lease_and_is_released(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    first = one.ask()
+    second = other.ask()
+    assert (one.where(first), one.where(second)) == (LEASES, QUEUE)
+    assert not other.store.acknowledge(second)
+    assert one.store.release(first)
+    assert (one.where(first), one.where(second)) == (None, GRANTED)
+    assert one.woken == [second.name]
+    assert other.store.acknowledge(second)
+    assert one.where(second) == LEASES
+    assert second.granted
+    assert other.store.release(second)
+    assert other.held() == set()
+
+
+def test_a_lease_is_handed_on_to_the_head_and_to_nobody_else(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    first, low, high, late = one.ask(), other.ask(), other.ask(priority=1), other.ask()
+    for claim in (first, high, low, late):
+        assert one.where(claim) in {GRANTED, LEASES}
+        assert len(one.held()) == 1
+        one.store.acknowledge(claim)
+        assert one.store.release(claim)
+
+
+def test_a_newcomer_never_overtakes_the_queue(root: Path, kind: str) -> None:
+    one = Actor(root, kind=kind, limit=2)
+    first, second, waiting = one.ask(), one.ask(), one.ask()
+    one.store.remove(LEASES, first.name)  # free, and nobody has handed it on yet
+    newcomer = one.ask()
+    assert (one.where(waiting), one.where(newcomer)) == (GRANTED, QUEUE)
+    assert one.held() == {second.name, waiting.name}
+
+
+def test_who_may_not_queue_and_finds_no_room_stays_out(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    one.ask()
+    claim = other.stage()
+    assert not other.place(claim, may_queue=False)
+    assert other.where(claim) == STAGING
+    assert other.store.drop(claim) == STAGING
+    assert other.where(claim) is None
+
+
+def test_a_grant_not_acknowledged_is_parked_and_the_next_one_served(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    first, stopped, waiting = one.ask(), other.ask(), one.ask()
+    one.store.release(first)
+    wait_unacknowledged(one)
+    one.store.sweep()
+    assert (one.where(stopped), one.where(waiting)) == (PARKED, GRANTED)
+    assert not other.store.acknowledge(stopped)
+    assert other.store.unpark(stopped)
+    assert not other.store.unpark(stopped)
+    assert one.where(stopped) == QUEUE
+    assert one.store.acknowledge(waiting)
+    assert one.store.release(waiting)
+    assert one.where(stopped) == GRANTED
+
+
+def test_a_grant_that_nobody_watched_for_a_while_is_not_late(actors: tuple[Actor, Actor]) -> None:
+    # In between it may have been taken back and granted again.
+    one, other = actors
+    first, waiting = one.ask(), other.ask()
+    one.store.release(first)
+    one.store.snapshot()
+    one.world.clock += ACKNOWLEDGE_WITHIN * 2
+    one.store.sweep()
+    assert one.where(waiting) == GRANTED
+
+
+@pytest.mark.parametrize("place", [STAGING, QUEUE, GRANTED, PARKED, LEASES])
+def test_whatever_is_dropped_is_gone_from_wherever_it_stood(actors: tuple[Actor, Actor], place: str) -> None:
+    one, other = actors
+    first = one.ask()
+    claim = first if place == LEASES else other.stage()
+    if place not in {STAGING, LEASES}:
+        other.place(claim)
+    if place in {GRANTED, PARKED}:
+        one.store.release(first)
+    if place == PARKED:
+        wait_unacknowledged(one)
+        one.store.sweep()
+    assert one.where(claim) == place
+    assert other.store.drop(claim) == place
+    assert one.where(claim) is None
+    assert claim.fd is None
+    assert other.store.drop(claim) is None
+
+
+@pytest.mark.parametrize("place", [QUEUE, GRANTED, PARKED, LEASES])
+def test_a_heartbeat_finds_its_entry_wherever_it_stands(actors: tuple[Actor, Actor], place: str) -> None:
+    one, other = actors
+    first = one.ask()
+    claim = first if place == LEASES else other.ask()
+    if place in {GRANTED, PARKED}:
+        one.store.release(first)
+    if place == PARKED:
+        wait_unacknowledged(one)
+        one.store.sweep()
+    assert one.where(claim) == place
+    path = f"{place}/{claim.name}/alive"
+    before = one.store.directory.read(path, 99)
+    assert other.store.beat(claim)
+    assert one.store.directory.read(path, 99) != before
+    other.store.drop(claim)
+    assert not other.store.beat(claim)
+
+
+def test_a_withdrawn_ticket_takes_its_declared_limit_along(root: Path, kind: str) -> None:
+    one = Actor(root, kind=kind, limit=2)
+    one.ask()
+    strict, waiting = one.ask(limit=1), one.ask()
+    assert one.where(waiting) == QUEUE
+    assert one.store.withdraw(strict)
+    assert one.where(waiting) == GRANTED

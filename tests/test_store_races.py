@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from helper_process import ended_pid
+from staged_world import Actor, as_a_dead_process, wait_unacknowledged
+
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entries import Claim
+
+KINDS = ["os", "directory"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def actors(root: Path, kind: str) -> tuple[Actor, Actor]:
+    """Two processes in a pool with one slot."""
+    return Actor(root, kind=kind), Actor(root, kind=kind)
+
+
+def test_of_two_that_remove_an_entry_one_succeeds(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    claim = one.ask()
+    assert other.store.remove(LEASES, claim.name)
+    assert not one.store.remove(LEASES, claim.name)
+    assert not one.store.release(claim)
+
+
+def test_a_lease_that_was_taken_is_told_to_its_holder_and_its_release_hits_nobody(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    taken = one.ask()
+    assert other.store.end(taken.name)
+    successor = other.ask()
+    assert other.where(successor) == LEASES
+    assert not one.store.beat(taken)
+    assert not one.store.release(taken)
+    assert other.held() == {successor.name}
+
+
+def test_withdrawing_a_ticket_that_was_granted_meanwhile_is_a_success(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    first, waiting = one.ask(), other.ask()
+    other.world.once("rename", lambda: one.store.release(first), name=QUEUE)  # in the very moment it gives up
+    assert not other.store.withdraw(waiting)
+    assert one.where(waiting) == LEASES
+    assert waiting.granted
+
+
+def test_withdrawing_leaves_nothing_behind(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    first, waiting = one.ask(), other.ask()
+    assert other.store.withdraw(waiting)
+    assert one.where(waiting) is None
+    assert waiting.fd is None
+    one.store.release(first)
+    assert one.held() == set()
+
+
+def test_withdrawing_a_grant_that_was_taken_back_in_that_moment_leaves_nothing_behind(
+    actors: tuple[Actor, Actor],
+) -> None:
+    one, other = actors
+    first, waiting, third = one.ask(), other.ask(), one.ask()
+    one.store.release(first)
+    wait_unacknowledged(one)
+    other.world.once("rename", one.store.sweep, name=LEASES)  # about to acknowledge
+    assert other.store.withdraw(waiting)
+    assert one.where(waiting) is None
+    assert one.where(third) == GRANTED
+
+
+def test_an_acknowledgement_in_the_moment_of_the_take_back_wins_or_loses_but_never_doubles(
+    actors: tuple[Actor, Actor],
+) -> None:
+    one, other = actors
+    first, slow, waiting = one.ask(), other.ask(), one.ask()
+    one.store.release(first)
+    wait_unacknowledged(one)
+    one.world.once("rename", lambda: other.store.acknowledge(slow), name=PARKED)
+    one.store.sweep()
+    assert one.where(slow) == LEASES
+    assert one.where(waiting) == QUEUE  # the slot that the take-back was to free is not given away
+    assert one.held() == {slow.name}
+
+
+def test_a_ticket_withdrawn_in_the_moment_of_its_grant_leaves_the_slot_to_the_next(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    first, leaving, waiting = one.ask(), other.ask(), other.ask()
+    one.world.once("rename", lambda: other.store.withdraw(leaving), name=GRANTED)
+    one.store.release(first)
+    assert one.where(leaving) is None
+    assert one.where(waiting) == GRANTED
+
+
+@pytest.mark.parametrize("moment", ["before it is queued", "after it is queued"])
+def test_a_release_while_somebody_is_inside_is_seen_on_the_way_out(actors: tuple[Actor, Actor], moment: str) -> None:
+    # The releaser finds nobody queued, or can't enter; who is inside has counted its lease. Neither must walk away.
+    one, other = actors
+    first, waiting = one.ask(), other.stage()
+    if moment == "before it is queued":
+        other.world.once("rename", lambda: one.store.release(first), name=QUEUE)
+        other.place(waiting)
+    else:
+        assert other.store.section.try_enter()
+        assert not other.store.place(waiting, may_queue=True)
+        one.store.release(first)
+        assert one.where(waiting) == QUEUE
+        if other.store.leave():
+            other.store.enter_and_settle()
+    assert one.where(waiting) == GRANTED
+
+
+def test_a_declared_limit_that_goes_while_somebody_is_inside_is_seen_on_the_way_out(root: Path, kind: str) -> None:
+    one, other = Actor(root, kind=kind, limit=2), Actor(root, kind=kind, limit=2)
+    one.ask()
+    strict, waiting = one.ask(limit=1), other.stage()
+    assert one.where(strict) == QUEUE
+    assert other.store.section.try_enter()
+    assert not other.store.place(waiting, may_queue=True)
+    assert one.store.withdraw(strict)
+    if other.store.leave():
+        other.store.enter_and_settle()
+    assert one.where(waiting) == GRANTED
+
+
+def test_who_waits_is_not_looked_at_again_when_nothing_has_happened(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    one.ask()
+    claim = other.stage()
+    assert other.store.section.try_enter()
+    other.store.place(claim, may_queue=True)
+    assert not other.store.leave()
+
+
+# -- a section that was stolen ---------------------------------------------------------------------------------------
+
+
+def robbed_while_it_grants(root: Path) -> tuple[Actor, Actor, Claim, Claim]:
+    """A section is stolen between its look and its grant, and thief and robbed each grant the only slot."""
+    robbed, thief = Actor(root, kind="directory"), Actor(root, kind="directory")
+    slow = thief.ask(priority=-1)
+    thief.store.drop(slow)
+    first, slow = thief.ask(), thief.ask(priority=-1)
+    fast = thief.stage()
+    as_a_dead_process(robbed, ended_pid())
+    robbed.world.once("rename", lambda: thief.place(fast), name=f"{GRANTED}/{slow.name}")
+    assert robbed.store.section.try_enter()
+    thief.store.remove(LEASES, first.name)
+    robbed.store.settle()
+    assert robbed.held() == {slow.name, fast.name}
+    return robbed, thief, slow, fast
+
+
+def test_the_excess_of_a_robbed_section_goes_back_to_the_queue_as_soon_as_it_leaves(root: Path) -> None:
+    robbed, thief, slow, fast = robbed_while_it_grants(root)
+    assert robbed.store.leave()  # it learns it
+    robbed.store.enter_and_settle()
+    assert thief.held() == {fast.name}
+    assert thief.where(slow) == PARKED
+
+
+def test_the_excess_of_a_robbed_section_is_revoked_and_its_holder_told(root: Path) -> None:
+    robbed, thief, slow, fast = robbed_while_it_grants(root)
+    assert thief.store.acknowledge(slow)
+    thief.store.sweep()  # whoever looks next: the robbed one may be stopped still
+    assert thief.held() == {fast.name}
+    assert not thief.store.beat(slow)
+    assert not thief.store.release(slow)
+    assert robbed.store.leave()
+
+
+def test_a_suspect_grant_that_can_not_be_moved_hangs_nobody(root: Path) -> None:
+    _, thief, slow, fast = robbed_while_it_grants(root)
+    tries = 0
+
+    def refuse(operation: str, *names: str) -> None:
+        nonlocal tries
+        if operation == "rename" and names[1].startswith(PARKED):
+            tries += 1
+            assert tries < 50
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    thief.world.before = refuse
+    thief.store.sweep()
+    assert thief.held() == {slow.name, fast.name}
+
+
+def test_what_a_section_granted_before_it_was_robbed_is_not_suspect(root: Path) -> None:
+    robbed, thief = Actor(root, kind="directory", limit=2), Actor(root, kind="directory", limit=2)
+    as_a_dead_process(robbed, ended_pid())
+    before = thief.stage()
+    assert robbed.store.section.try_enter()
+    assert robbed.store.place(before, may_queue=True)
+    other = thief.ask()
+    assert thief.held() == {before.name, other.name}
+    for actor in (robbed, thief):
+        actor.store.configured = 1  # lowering a limit never revokes what runs
+    assert robbed.store.leave()
+    robbed.store.enter_and_settle()
+    thief.store.sweep()
+    assert thief.held() == {before.name, other.name}

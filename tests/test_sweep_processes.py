@@ -1,0 +1,54 @@
+"""Whoever waits sees to it that the dead are reaped, even if those ahead of it can't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from holders import HOLD, configure, give_back, hold, queue, ready
+from referee import Team
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    with Team(tmp_path) as team:
+        yield team
+
+
+@pytest.mark.parametrize("lock", ["os", "directory"])
+def test_a_slot_goes_to_the_only_one_left_when_its_holder_and_all_who_waited_ahead_are_killed(
+    team: Team, lock: str
+) -> None:
+    configure(team, lock)
+    holder, first, second, last = (team.start(HOLD, name) for name in ("holder", "first", "second", "last"))
+    ready(holder, first, second, last)
+    hold(holder)
+    queue(team, first, second, last)
+    # As a terminal with all of them in it does when it is closed. Waiters first: the holder's end wakes nobody.
+    for worker in (first, second, holder):
+        worker.kill()
+    last.expect("HELD")
+    give_back(last)
+    team.assert_idle()
+
+
+def test_a_killed_holders_slot_passes_two_who_are_stopped_at_the_head(team: Team) -> None:
+    configure(team)
+    holder, first, second, last = (team.start(HOLD, name) for name in ("holder", "first", "second", "last"))
+    ready(holder, first, second, last)
+    hold(holder)
+    queue(team, first, second, last)
+    first.stop()
+    second.stop()
+    holder.kill()
+    last.expect("HELD")
+    give_back(last)
+    for worker in (first, second):
+        worker.go_on()
+        worker.expect("HELD")
+        give_back(worker)
+    team.assert_idle()

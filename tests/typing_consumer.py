@@ -1,0 +1,145 @@
+"""The public API as a type checker sees it from outside. Never run: `scripts/lint` checks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from typing import assert_type
+
+import leasecap
+from leasecap import UNSET, AcquireTimeout, ConfigError, Lease, LeasecapError, LeaseLost, Status, StoreError, Waiting
+
+
+def acquiring() -> None:
+    assert_type(leasecap.acquire("p"), Lease)
+    assert_type(leasecap.acquire("p", timeout=None, limit=None, label=None), Lease)
+    assert_type(leasecap.acquire("p", timeout=UNSET, limit=UNSET, priority=UNSET), Lease)
+    assert_type(leasecap.acquire("p", timeout=1, limit=2, priority=-3, label="x", borrow=False), Lease)
+    assert_type(leasecap.try_acquire("p", limit=1, on_lost=print), Lease | None)
+    leasecap.acquire("p", on_wait=lambda waiting: print(waiting.position), on_lost=lambda lease: lease.release())
+    leasecap.acquire("p", timeout="5")  # type: ignore[arg-type]
+    leasecap.acquire("p", 5)  # type: ignore[call-arg]
+    leasecap.acquire("p", tiemout=5)  # type: ignore[call-arg]
+    leasecap.try_acquire("p", timeout=5)  # type: ignore[call-arg]
+
+
+async def acquiring_in_a_task() -> None:
+    assert_type(await leasecap.acquire_async("p", timeout=1.5, on_wait=told), Lease)
+    async with leasecap.slot("p", timeout=30) as lease:
+        assert_type(lease, Lease)
+    async with await leasecap.acquire_async("p") as lease:
+        assert_type(lease, Lease)
+        assert_type(await lease.lost, None)
+    assert_type(asyncio.create_task(leasecap.acquire_async("p")), asyncio.Task[Lease])
+    await leasecap.acquire_async("p", tiemout=5)  # type: ignore[call-arg]
+
+
+def told(waiting: Waiting) -> None:
+    assert_type(waiting.pool, str)
+    assert_type(waiting.limit, int | None)
+    assert_type(waiting.position, int)
+    assert_type(waiting.waited, float)
+    assert_type(waiting.holders, tuple[str, ...])
+    assert_type(waiting.notice, str | None)
+
+
+def blocks() -> None:
+    with leasecap.slot("p", timeout=30) as lease:
+        assert_type(lease, Lease)
+    with leasecap.acquire("p") as lease:
+        assert_type(lease, Lease)
+    leasecap.slot("p", tiemout=30)  # type: ignore[call-arg]
+
+
+def after_a_block_everything_is_reachable() -> int:
+    # A block that might swallow exceptions would make the checker ask for another return here.
+    with leasecap.slot("p"):
+        return 1
+
+
+def leases(lease: Lease) -> None:
+    assert_type(lease.pool, str)
+    assert_type(lease.id, str)
+    assert_type(lease.held, bool)
+    assert_type(lease.env(), dict[str, str])
+    assert_type(lease.release(), None)
+    assert_type(lease.check(), None)
+    assert_type(bool(lease.lost), bool)
+    assert_type(lease.lost.wait(5), bool)
+
+
+@leasecap.limited("p", timeout=30)
+def function(one: int, *, two: str = "") -> float:
+    return one + len(two)
+
+
+@leasecap.limited("p")
+async def coroutine(one: int) -> float:
+    return one
+
+
+@leasecap.limited("p")
+def generator(one: int) -> Generator[int, str, float]:
+    sent = yield one
+    return float(sent)
+
+
+@leasecap.limited("p")
+async def async_generator(one: int) -> AsyncGenerator[int, str]:
+    sent = yield one
+    assert_type(sent, str)
+
+
+class Client:
+    @leasecap.limited("p")
+    def method(self, one: int) -> str:
+        return str(one)
+
+
+async def decorated() -> None:
+    assert_type(function(1, two="x"), float)
+    assert_type(await coroutine(1), float)
+    assert_type(generator(1), Generator[int, str, float])
+    assert_type(async_generator(1), AsyncGenerator[int, str])
+    assert_type(Client().method(1), str)
+    function("1")  # type: ignore[arg-type]
+    generator()  # type: ignore[call-arg]
+    leasecap.limited("p", tiemout=5)  # type: ignore[call-arg]
+
+
+def errors(error: LeasecapError) -> None:
+    if isinstance(error, AcquireTimeout):
+        timeout: TimeoutError = error
+        print(timeout)
+        assert_type(error.pool, str)
+        assert_type(error.limit, int | None)
+        assert_type(error.holders, tuple[str, ...])
+        assert_type(error.position, int)
+        assert_type(error.waited, float)
+    elif isinstance(error, ConfigError):
+        assert_type(error.file, str | None)
+        assert_type(error.line, int | None)
+    elif isinstance(error, StoreError):
+        assert_type(error.path, str)
+        assert_type(error.remedy, str)
+    elif isinstance(error, LeaseLost):
+        assert_type(error.lease, str)
+
+
+def looking() -> None:
+    status = leasecap.status()
+    assert_type(status, Status)
+    pool = leasecap.status("p").pools[0]
+    assert_type(pool.in_flight, int)
+    assert_type(pool.limit, int | str | None)
+    assert_type(pool.holders[0].pid, int | None)
+    assert_type(pool.waiters[0].position, int)
+    assert_type(status.as_dict(), dict[str, object])
+    pool.in_flight = 0  # type: ignore[misc]
+
+
+def test_with_a_root_of_its_own(leasecap_root: Path) -> None:
+    callback: Callable[[Lease], object] = print
+    with leasecap.slot("p", limit=1, on_lost=callback):
+        assert list(leasecap_root.iterdir())
