@@ -10,7 +10,8 @@ from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._pool import LEASES
+from leasecap._pool import LEASES, QUEUE
+from leasecap._report import tell
 from leasecap._summary import holder_lines, parent_notice
 
 TYPE_CHECKING = False
@@ -35,8 +36,9 @@ _STAGINGS = 3
 _OCCUPANT_LOOK = 0.25
 """Seconds between looks at who is inside, for whoever can't get in."""
 
-_FULL_LOOK = 0.05
-"""Seconds between looks at the whole queue; those in between only ask whether one's own ticket was granted."""
+_FULL_LOOK, _FULL_LOOK_WATCHED = 0.05, 5.0
+"""Seconds between looks at the whole queue; those in between only ask what became of one's own ticket. Who is woken
+looks at it all when that happens, so 100 idle waiters cost a fifth of what they did (`scripts/bench`, F)."""
 
 
 class Acquisition:
@@ -67,8 +69,12 @@ class Acquisition:
         try:
             while True:
                 claim = self._stage()
-                if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
-                    return claim
+                try:
+                    if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
+                        return claim
+                except FileNotFoundError as error:
+                    if error is self._callers_own or self.store.stands(claim):
+                        raise
                 # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
                 # while we were inside: nothing is held, so begin again, in the old place.
                 self._abandon()
@@ -97,7 +103,6 @@ class Acquisition:
     def _stage_once(self) -> Claim:
         store, request = self.store, self._request
         token = self._local.effects.token()
-        record = describe_self(self._local.effects, store.pool, token=token, label=request.label, argv=request.argv)
         entry = _entry.make(
             token=token,
             process=self._local.process,
@@ -106,7 +111,9 @@ class Acquisition:
             limit=self._declared_limit(),
             ancestors=self._ancestors(),
         )
-        with self._local.lock:  # a fork must not copy a descriptor that is open and not yet known
+        # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
+        with self._local.lock:
+            record = describe_self(self._local.effects, store.pool, token=token, label=request.label, argv=request.argv)
             self._claim = store.stage(entry, record)
             self._local.claims.add(self._claim)
         return self._claim
@@ -214,7 +221,8 @@ class Acquisition:
         # Between the kernels that share a pool no pipe wakes anybody.
         of_one_kernel = self.store.pool.kind == "os" and self.store.pool.local
         watch = self.root.watch() if of_one_kernel else None
-        watched = watch is not None and watch.start()  # subscribe, look, then wait: no wake-up is lost
+        with self._local.lock:  # as in `_stage_once`
+            watched = watch is not None and watch.start()  # subscribe, look, then wait: no wake-up is lost
         try:
             look = _Look(self, claim)
             while True:
@@ -251,12 +259,15 @@ class Acquisition:
         claim, self._claim = self._claim, None
         if claim is None:
             return
+        claims = self._local.claims
         try:
-            self._local.claims.discard(claim)
-            if self.store.drop(claim) is not None:
-                self.store.enter_and_settle()
-        except OSError:
-            pass  # unheld and not beating, it is reaped like any other leftover
+            self.store.finish(claim)
+        except OSError as error:
+            where = self.store.directory.full(claim.name)
+            tell(f"what a failed acquire left could not be removed ({where}: {error}); trying on")
+            self._local.heartbeats.add(self.store, claim, lambda: claims.discard(claim), ending=True)
+        else:
+            claims.discard(claim)
 
     def refresh(self) -> None:
         """Follow an edit of the configuration; a broken one leaves the last good one in force and is told."""
@@ -296,7 +307,7 @@ class _Look:
         self._acquisition = acquisition
         self._store = acquisition.store
         self._claim = claim
-        self._began = self._full_at = self._swept_at = self._tell_at = self._near_since = 0.0
+        self._began = self._due = self._full_at = self._swept_at = self._tell_at = self._near_since = 0.0
         self._first_position = self._position = 0
         self._limit = 1
         self._stamp: bytes | None = None
@@ -306,14 +317,16 @@ class _Look:
         """Look; returns the seconds until the next look, or None if the ticket left the queue."""
         if not self._began:
             self._began, self._tell_at = now, now + self._tell_every
-        if now >= self._full_at and not self._full_look(now):
+        woken = now < self._due  # so something has changed
+        if (woken or now >= self._full_at or not self._is_queued(watched)) and not self._full_look(now, watched):
             return None
+        self._sweep(now)
         if _decide.is_near(self._position, self._limit):
             self._near_since = self._near_since or now
         else:
             self._near_since = 0.0
         waited = now - self._began
-        return _decide.rest(
+        pause = _decide.rest(
             _decide.Wait(
                 position=self._position,
                 limit=self._limit,
@@ -323,8 +336,19 @@ class _Look:
                 watched=watched,
             )
         )
+        self._due = now + pause
+        return pause
 
-    def _full_look(self, now: float) -> bool:
+    def _is_queued(self, watched: bool) -> bool:
+        if not watched:
+            return True  # it sees the whole queue soon enough
+        try:
+            self._store.directory.stat(f"{QUEUE}/{self._claim.name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _full_look(self, now: float, watched: bool) -> bool:
         store, claim = self._store, self._claim
         snapshot = store.snapshot()
         if claim.entry not in snapshot.queue:
@@ -339,19 +363,22 @@ class _Look:
         self._acquisition.position = self._position
         self._first_position = self._first_position or self._position
         self._limit = _decide.effective_limit(snapshot) or 1
-        self._acquisition.refresh()
-        if now >= self._swept_at:
-            # Unchanged since my own previous look: then nobody has swept for a whole period.
-            first = self._position <= 2
-            self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
-            stamp = store.stamp()
-            if stamp == self._stamp or (first and self._stamp is None):
-                self._acquisition.sweep()
-                stamp = store.stamp()
-            self._stamp = stamp
         if now >= self._tell_at:
             self._tell_every *= 2
             self._tell_at = now + self._tell_every
             self._acquisition.tell(snapshot)
-        self._full_at = now + _FULL_LOOK
+        self._full_at = min(now + _FULL_LOOK_WATCHED, self._tell_at) if watched else now + _FULL_LOOK
         return True
+
+    def _sweep(self, now: float) -> None:
+        if now < self._swept_at:
+            return
+        first = self._position <= 2
+        self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
+        self._acquisition.refresh()
+        stamp = self._store.stamp()
+        # Unchanged since my own previous look: then nobody has swept for a whole period.
+        if stamp == self._stamp or (first and self._stamp is None):
+            self._acquisition.sweep()
+            stamp = self._store.stamp()
+        self._stamp = stamp

@@ -86,8 +86,9 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
     """
     dead = snapshot.dead
     everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases)
-    reap = tuple(entry for entry in everything if entry.name in dead)
-    acknowledged = {entry.name for entry in snapshot.leases}  # while the listings were read
+    reap = tuple(entry for entry in everything if entry.name in dead) if dead else ()
+    # While the listings were read.
+    acknowledged = {entry.name for entry in snapshot.leases} if snapshot.granted else set()
     late = {
         entry.name
         for entry in snapshot.granted
@@ -134,12 +135,13 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
 
 def effective_limit(snapshot: Snapshot) -> int | None:
     """The lowest of the configured limit and those declared by anyone who holds or waits; None if there is none."""
-    declared = (
+    dead = snapshot.dead
+    declared = [
         entry.limit
         for group in (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
         for entry in group
-        if entry.limit is not None and entry.name not in snapshot.dead
-    )
+        if entry.limit is not None and entry.name not in dead
+    ]
     lowest = min(declared, default=None)
     if lowest is None or snapshot.configured is None:
         return snapshot.configured if lowest is None else lowest
@@ -157,13 +159,15 @@ class Loads:
     __slots__ = ("_borrowed", "_lender", "_load", "total")
 
     def __init__(self, leases: Iterable[Entry] = ()) -> None:
-        self.total = 0
-        self._load: dict[str, int] = {}
-        self._lender: dict[str, str | None] = {}
-        self._borrowed: dict[str, int] = {}
         held = {lease.token or lease.name: lease for lease in leases}
+        # Most leases run under no other: those at once, 0.4 us each for 9 (`scripts/bench`, J).
+        alone = [token for token, lease in held.items() if not lease.ancestors]
+        self.total = len(alone)
+        self._load = dict.fromkeys(alone, 1)
+        self._lender: dict[str, str] = {}
+        self._borrowed: dict[str, int] = {}
         # A lender has to be added before its borrowers. Orders are no help: those of two time namespaces don't compare.
-        for lease in held.values():
+        for lease in held.values() if len(alone) < len(held) else ():
             line: list[Entry] = []
             upward: Entry | None = lease
             while upward is not None and upward not in line and (upward.token or upward.name) not in self._load:
@@ -180,9 +184,9 @@ class Loads:
         """How much the pool's load would grow: 0 (it borrows) or 1."""
         lender = self.lender_of(entry)
         while lender is not None:
-            if self._borrowed[lender] + 1 <= self._load[lender]:
+            if self._borrowed.get(lender, 0) + 1 <= self._load[lender]:
                 return 0  # the lender's own slot, or one that its other borrowers gave up, covers it
-            lender = self._lender[lender]
+            lender = self._lender.get(lender)
         return 1
 
     def add(self, entry: Entry) -> None:
@@ -190,14 +194,14 @@ class Loads:
         token = entry.token or entry.name
         lender = self.lender_of(entry)
         self._load[token] = 1
-        self._borrowed[token] = 0
-        self._lender[token] = lender
+        if lender is not None:
+            self._lender[token] = lender
         while lender is not None:
-            self._borrowed[lender] += 1
+            self._borrowed[lender] = self._borrowed.get(lender, 0) + 1
             if self._borrowed[lender] <= self._load[lender]:
                 return
             self._load[lender] += 1
-            lender = self._lender[lender]
+            lender = self._lender.get(lender)
         self.total += 1
 
 

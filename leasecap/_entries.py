@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _MOST_SPARES = 4
 
+_PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
+"""Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
+
 
 class Claim:
     """An entry of this process, from before it is published until after it is gone.
@@ -81,7 +84,7 @@ class Entries:
             self.directory.write(f"{path}/info.json", data)
             claim.size = len(data)
         except BaseException:
-            self.drop(claim, [STAGING])
+            self._discard(claim)
             raise
         return claim
 
@@ -103,9 +106,15 @@ class Entries:
             self.directory.overwrite(f"{path}/info.json", data)
             claim.size = len(data)
         except BaseException:
-            self.drop(claim, [STAGING])
+            self._discard(claim)
             raise
         return True
+
+    def _discard(self, claim: Claim) -> None:
+        try:
+            self.drop(claim, [STAGING])
+        except OSError:
+            self.close(claim)  # it counts for nobody there, and is swept once this process is gone
 
     def retire(self, claim: Claim) -> bool | None:
         """End a lease of this process; True: it is kept as a spare, None: it was gone. Else follow with `delete`.
@@ -168,7 +177,17 @@ class Entries:
         except OSError:
             pass
 
-    def drop(self, claim: Claim, places: Sequence[str] = (STAGING, QUEUE, GRANTED, PARKED, LEASES)) -> str | None:
+    def stands(self, claim: Claim) -> bool:
+        """Whether the claim is anywhere at all, and not swept away."""
+        for where in _PLACES:
+            try:
+                self.directory.stat(f"{where}/{claim.name}")
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+    def drop(self, claim: Claim, places: Sequence[str] = _PLACES) -> str | None:
         """Remove the claim from wherever it is; return where that was, or None if it was nowhere.
 
         Others move an entry only from left to right in ``places``, so looking once in that order finds it.

@@ -47,6 +47,8 @@ def make(
     :raises LeasecapError: when so many living ancestors don't fit into a file name (about ten).
     """
     # 500 - priority: three digits, and the higher priority sorts first.
+    # A clock that was moved (libfaketime moves this one, too) can be negative; a "-" would make the name nobody's.
+    order = max(order, 0)
     name = "-".join((f"{500 - priority:03d}", f"{order:016x}", token, process, f"{limit or 0:x}", *ancestors))
     if len(name) > _NAME_MAX:
         raise LeasecapError(

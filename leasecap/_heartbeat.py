@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Beating:
     """One entry that is kept alive.
 
-    :ivar ending: it was to be released, which failed: try again instead of a heartbeat.
+    :ivar ending: it was to be ended, which failed: try again instead of a heartbeat.
     :ivar failures: heartbeats in a row that could not be written.
     """
 
@@ -49,16 +49,25 @@ class Heartbeats:
     ) -> None:
         """Keep ``claim`` alive; ``on_gone`` is called, in the thread, once its entry is found to be gone.
 
-        :param ending: release it instead, as soon as that is possible.
+        :param ending: end it instead, as soon as that is possible.
         """
         with self._changed:
             beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="leasecap-heartbeat", daemon=True)
-                self._thread.start()
+                self._start()
             elif beating.due < self._wakes_at:
                 # Only if it would sleep too long: waking it at every acquire cost more than the acquire itself.
                 self._changed.notify()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="leasecap-heartbeat", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The slot was had: that must not fail now. The next lease tries again.
+            tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
+        else:
+            self._thread = thread
 
     def remove(self, claim: Claim) -> None:
         """Stop. When this returns no heartbeat for ``claim`` is under way or will come."""
@@ -91,7 +100,7 @@ class Heartbeats:
     def _beat(self, beating: Beating) -> bool:
         try:
             if beating.ending:
-                beating.store.release(beating.claim)
+                beating.store.finish(beating.claim)
                 return False
             alive = beating.store.beat(beating.claim)
         except OSError as error:

@@ -14,7 +14,8 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import hashlib
+    from collections.abc import Callable, Mapping
 
 LONGEST_NAME = 200  # characters
 _LONGEST_TEXT = 8192  # characters: an endpoint may come with a long path and query, which are dropped
@@ -113,14 +114,16 @@ def _directory(identity: str) -> str:
 def _sha256() -> Callable[[bytes], hashlib._Hash]:
     from importlib import import_module
 
-    # hashlib loads OpenSSL, 3 of the 8 ms of a process's first acquire. Before it Python's own, from 3.12 and until then.
-    for module in ("_sha2", "_sha256", "hashlib"):
+    # Python's own, as `random` does (from 3.12, and before): hashlib loads OpenSSL, 3 of the 8 ms of a first acquire.
+    for module in ("_sha2", "_sha256"):
         try:
             found: Callable[[bytes], hashlib._Hash] = import_module(module).sha256
         except ImportError:
             continue
         return found
-    raise ImportError("this Python has no SHA-256")
+    from hashlib import sha256
+
+    return sha256
 
 
 def _endpoint(text: str) -> str | None:

@@ -38,8 +38,8 @@ _ENDINGS = (
 
 # What a key that its issuer marked has in it, in lower case.
 _ISSUERS = (
-    "sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "gh", "github_pat_", "glpat-", "akia", "asia", "aiza", "ya29.", "xox", "xai-",
-    "hf_", "gsk_", "r8_", "npm_", "pypi-", "pplx-", "tvly-", "dop_v1_", "sg.", "age-secret-key-", "eyj",
+    "sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "gh", "github_pat_", "glpat-", "akia", "asia", "aiza", "ya29.", "xox",
+    "xai-", "hf_", "gsk_", "r8_", "npm_", "pypi-", "pplx-", "tvly-", "dop_v1_", "sg.", "age-secret-key-", "eyj",
 )  # fmt: skip
 
 _LONG_RUN = 20  # characters; a shorter run is no key that nothing else gives away

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 
 from leasecap._faults import faults
+from leasecap._report import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class OsSection:
         # Opened here and not when first entered: a fork must not find it open and not yet known (`_local`).
         with faults(directory.full("lock")):
             self._fd: int | None = directory.open("lock")
+        self._forgotten = False
         self.token = ""  # only a lock directory can be stolen, so grants needn't say which section made them
 
     def try_enter(self) -> bool:
@@ -49,7 +52,9 @@ class OsSection:
             return False
         try:
             if self._fd is None:
-                raise OSError(errno.EBADF, "a fork's child used the parent's pool")
+                if self._forgotten:
+                    raise OSError(errno.EBADF, "a fork's child used the parent's pool")
+                self._fd = self._directory.open("lock")
             if self._effects.lock(self._fd):
                 try:
                     # For the error of whoever waits too long behind us; fixed width, so it needs no truncation.
@@ -65,9 +70,13 @@ class OsSection:
 
     def leave(self) -> bool:
         """Give the section back; True: it was ours to the end."""
-        if self._fd is not None:
-            self._effects.unlock(self._fd)
-        self._mutex.release()
+        try:
+            if self._fd is not None:
+                self._effects.unlock(self._fd)
+        except OSError:
+            self._close()  # that gives it back as well: nobody else could get in as long as we live
+        finally:
+            self._mutex.release()
         return True
 
     def occupant(self) -> str:
@@ -79,6 +88,10 @@ class OsSection:
 
     def forget(self) -> None:
         """In a fork's child: close without unlocking, which would free the parent's lock."""
+        self._forgotten = True
+        self._close()
+
+    def _close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
             self._effects.close(fd)
@@ -119,8 +132,7 @@ class DirectorySection:
             return False
         try:
             # Staging a claim costs 100 us and is in vain while somebody's inside: look first.
-            if (not self._tokens() or self._steal()) and self._claim():
-                self._vouch()
+            if (not self._tokens() or self._steal()) and self._claim() and self._vouch():
                 return True
         except BaseException:
             self._mutex.release()
@@ -142,6 +154,7 @@ class DirectorySection:
                     # ENOTEMPTY or EEXIST: held. Windows and some network file systems say EEXIST or EACCES for an
                     # empty one too, so remove it if it is empty and try once more.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM):
+                        self._give_back(token)  # a file server may have done it all the same
                         raise
                     if not (again and self._remove_if_empty()):
                         return False
@@ -149,21 +162,32 @@ class DirectorySection:
                     self.token = token
                     return True
             return False
+        except FileNotFoundError:
+            return False  # stopped for as long as stale_after, and what was half-made is swept away: another time
         finally:
             if self.token != token:
                 self._discard(staged, token)
 
-    def _vouch(self) -> None:
+    def _vouch(self) -> bool:
+        """Make what is granted from now on by those who were robbed tell-tale; False: so were we, and aren't inside."""
         # What the robbed section grants from now on, not knowing of the theft, stays signed with its token.
         try:
             for token in self._directory.list("stolen"):
+                if token.partition(".")[0] == self.token:
+                    # Stopped right after it entered, and robbed: a signature of ours would make others' grants suspect.
+                    self.token = ""
+                    return False
                 if not token.endswith(".known"):
                     self._adopt()
-                    self._directory.rename(f"stolen/{token}", f"stolen/{token}.known")
+                    try:
+                        self._directory.rename(f"stolen/{token}", f"stolen/{token}.known")
+                    except FileNotFoundError:
+                        pass  # one of us was robbed in the middle of this, and both have vouched
         except BaseException:
-            self._directory.unlink(f"lock.d/{self.token}")
-            self.token = ""
+            token, self.token = self.token, ""
+            self._give_back(token)
             raise
+        return True
 
     def _remove_if_empty(self) -> bool:
         try:
@@ -201,14 +225,38 @@ class DirectorySection:
     def leave(self) -> bool:
         token, self.token = self.token, ""
         try:
+            return self._give_back(token)
+        finally:
+            self._mutex.release()
+
+    def _give_back(self, token: str) -> bool:
+        """Returns False if it was taken from us."""
+        try:
+            self._directory.unlink(f"lock.d/{token}")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            where = self._directory.full("lock.d")
+            tell(f"the pool's own lock could not be given back ({where}: {error}); trying on")
+            # As long as we live nobody else may take it, and we may never come here again.
+            threading.Thread(target=self._try_on, args=(token,), name="leasecap-give-back", daemon=True).start()
+        else:
+            self._remove_if_empty()
+        return True
+
+    def _try_on(self, token: str) -> None:
+        pause = 0.01
+        while True:
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
             try:
                 self._directory.unlink(f"lock.d/{token}")
             except FileNotFoundError:
-                return False
+                return
+            except OSError:
+                continue
             self._remove_if_empty()
-            return True
-        finally:
-            self._mutex.release()
+            return
 
     def occupant(self) -> str:
         from leasecap._record import MAX_BYTES, decode

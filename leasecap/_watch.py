@@ -1,8 +1,8 @@
 """Being woken: a named pipe for each process that waits, into which a granter writes the ticket that it granted.
 
-A blocked read costs nothing, and a pipe needs no observer. Watching a file instead (watchdog) takes 40 ms of imports, two
-more threads, and one of the 128 inotify instances that a user has; to put that off, waiters had to look every 1.5 ms,
-which was half of their CPU time (`scripts/bench`, C). Wake-ups are hints; whoever waits looks by itself as well.
+A blocked read costs nothing, and a pipe needs no observer. Watching a file instead takes 40 ms of imports, two more
+threads, and one of the 128 inotify instances that a user has; to put that off, waiters had to look every 1.5 ms, which
+was half of their CPU time (`scripts/bench`, C). Wake-ups are hints; whoever waits looks by itself as well.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from leasecap._effects import Directory
 
 _MOST_CLEARED = 32
+_END = b"\0"  # in no ticket's name
 _PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
 
 
@@ -65,19 +66,21 @@ class Watch:
         except OSError:
             # A file system without pipes, or a platform: looking alone serves, only slower.
             return False
+        try:
+            threading.Thread(target=self._listen, args=(fd,), name="leasecap-wake", daemon=True).start()
+        except RuntimeError:
+            self._close()  # no more threads for this user
+            os.close(fd)
+            return False
         self._clear_leftovers()
-        threading.Thread(target=self._listen, args=(fd,), name="leasecap-wake", daemon=True).start()
         return True
 
     def _listen(self, fd: int) -> None:
         try:
-            while True:
-                said = os.read(fd, _PIPE_HOLDS)
-                if self._fd != fd:
-                    return
+            while _END not in (said := os.read(fd, _PIPE_HOLDS)):
                 self._on_wake(said)
         finally:
-            os.close(fd)  # here, so that its number is nobody else's while it is read from
+            os.close(fd)  # here, so that its number is nobody else's while it is read from or the end is written to it
 
     def _close(self) -> None:
         fd, self._fd = self._fd, None
@@ -86,7 +89,7 @@ class Watch:
                 self._root.unlink(self._place)
             except OSError:
                 pass  # at worst a pipe without a reader stays until somebody clears up
-            os.write(fd, b"\n")  # ends the thread
+            os.write(fd, _END)
 
     def _clear_leftovers(self) -> None:
         try:

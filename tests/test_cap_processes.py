@@ -118,6 +118,75 @@ def test_a_newcomer_does_not_overtake_a_head_that_has_not_taken_up_its_slot_yet(
     team.assert_idle()
 
 
+# Stops for a word with the test when it is inside the pool's lock for the first time.
+INSIDE = """
+from leasecap import _store
+snapshot = _store.Store.snapshot
+def slow_snapshot(self):
+    _store.Store.snapshot = snapshot
+    say("INSIDE")
+    hear()
+    return snapshot(self)
+_store.Store.snapshot = slow_snapshot
+"""
+
+
+def test_a_newcomer_who_alone_sees_the_free_slot_gives_it_to_the_head(team: Team, lock: str) -> None:
+    team.configure(f'[pools.p]\nlimit = 1\nlock = "{lock}"\n')
+    holder, head = (team.start(ONCE, name, 0, "keep") for name in ("holder", "head"))
+    newcomer = team.start(INSIDE + 'say("READY"); hear(); say("GOT", leasecap.try_acquire("p")); hear()')
+    for worker in (holder, head, newcomer):
+        worker.expect("READY")
+    holder.tell()
+    holder.expect("HELD")
+    head.tell()
+    team.until_waiting(1)
+    newcomer.tell()
+    newcomer.expect("INSIDE")
+    # A release doesn't wait for the pool's lock, and leaves the hand-off to whoever has it.
+    holder.tell()
+    holder.done()
+    newcomer.tell()
+    assert newcomer.expect("GOT") == "None"
+    head.expect("HELD")
+    head.tell()
+    head.done()
+    assert team.referee.order() == ["holder", "head"]
+
+
+def test_those_who_only_try_never_exceed_the_cap(team: Team, lock: str) -> None:
+    team.configure(f'[pools.p]\nlimit = 2\nlock = "{lock}"\n')
+    # Nobody queues, so everybody grants to itself: this leans on the pool's lock alone.
+    workers = [
+        team.start(
+            """
+name, log = sys.argv[1], Log()
+say("READY")
+hear()
+number = 0
+while number < 15:
+    lease = leasecap.try_acquire("p")
+    if lease is not None:
+        number += 1
+        log.start(f"{name}.{number}")
+        time.sleep(0.002)
+        log.end(f"{name}.{number}")
+        lease.release()
+""",
+            name,
+        )
+        for name in range(6)
+    ]
+    for worker in workers:
+        worker.expect("READY")
+    for worker in workers:
+        worker.tell()
+    for worker in workers:
+        worker.done()
+    assert team.referee.peak() == 2
+    team.assert_idle()
+
+
 def test_a_stream_of_newcomers_never_passes_those_who_wait(team: Team) -> None:
     team.configure("[pools.p]\nlimit = 1\n")
     holder = team.start(ONCE, "holder", 0, "keep")

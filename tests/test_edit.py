@@ -107,10 +107,10 @@ def test_taking_out_what_is_not_there_writes_nothing(root: Path) -> None:
 @pytest.mark.parametrize("limit", [0, -1, 1_000_001, True, 2.5])
 def test_a_limit_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, limit: int) -> None:
     with pytest.raises(ConfigError, match="from 1 to 1000000"):
-        set_limit(str(tmp_path / "root"), "a", limit)
+        set_limit(str(tmp_path / "not-made"), "a", limit)
     with pytest.raises(ConfigError, match="name a pool"):
-        set_limit(str(tmp_path / "root"), "..", 1)
-    assert not (tmp_path / "root").exists()
+        set_limit(str(tmp_path / "not-made"), "..", 1)
+    assert not (tmp_path / "not-made").exists()
 
 
 @pytest.mark.parametrize(

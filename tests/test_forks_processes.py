@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from holders import can_be_had, configure
+from holders import HOLD, can_be_had, configure, hold, ready
 from referee import Team
 
 TYPE_CHECKING = False
@@ -175,6 +175,49 @@ hear()
     parent.expect("DONE")
     assert team.referee.peak() <= 3
     team.assert_idle()
+
+
+# One thread imports something in its first acquire, and takes its time, while another thread forks.
+IMPORTING = """
+import threading
+importing, forked = threading.Event(), threading.Event()
+class Slow:
+    def find_spec(name, path=None, target=None):
+        if name == sys.argv[1] and threading.current_thread() is not threading.main_thread():
+            importing.set()
+            forked.wait(1)
+sys.meta_path.insert(0, Slow)
+sys.modules.pop(sys.argv[1], None)
+def work():
+    try:
+        leasecap.acquire("p", timeout=5)
+    except leasecap.AcquireTimeout:
+        pass
+thread = threading.Thread(target=work)
+thread.start()
+if not importing.wait(30):
+    say("CHILD", "not even an import")
+pid = os.fork()
+if pid == 0:
+    import signal
+    signal.alarm(30)
+    try:
+        leasecap.acquire("p", timeout=1)
+    except leasecap.AcquireTimeout:
+        os._exit(0)
+    os._exit(1)
+forked.set()
+say("CHILD", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("module", ["tomllib", "leasecap._redact", "encodings.ascii"])
+def test_a_fork_in_the_middle_of_an_import_leaves_the_child_able_to_acquire(team: Team, module: str) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    assert team.start(IMPORTING, module).expect("CHILD") == "0"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from holders import HOLD, configure, give_back, hold, queue, ready
-from referee import Team
+from referee import Team, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,15 +137,17 @@ def test_a_killed_waiters_pipe_is_cleared_away_by_the_next_one(team: Team) -> No
     ready(holder, killed, waiter)
     hold(holder)
     queue(team, killed)
-    (left,) = os.listdir(team.root / "wake")
+    pipes = team.root / "wake"
+    until(lambda: pipes.is_dir() and any(not name.startswith(".") for name in os.listdir(pipes)), "a pipe")
+    (left,) = os.listdir(pipes)
     killed.kill()
     queue(team, waiter)
     waiter.expect("WATCHES")
-    assert left not in os.listdir(team.root / "wake")
+    assert left not in os.listdir(pipes)
     give_back(holder)
     waiter.expect("HELD")
     give_back(waiter)
-    assert os.listdir(team.root / "wake") == []
+    assert os.listdir(pipes) == []
 
 
 def test_many_more_waiting_processes_than_inotify_instances_are_all_granted_in_the_end(

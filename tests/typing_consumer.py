@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import assert_type
 
 import leasecap
-from leasecap import UNSET, AcquireTimeout, ConfigError, Lease, LeasecapError, LeaseLost, Status, StoreError, Waiting
+from leasecap import (
+    UNSET,
+    AcquireTimeout,
+    ConfigError,
+    Holder,
+    Lease,
+    LeasecapError,
+    LeaseLost,
+    PoolStatus,
+    Status,
+    StoreError,
+    Waiter,
+    Waiting,
+)
 
 
 def acquiring() -> None:
@@ -131,6 +144,9 @@ def looking() -> None:
     status = leasecap.status()
     assert_type(status, Status)
     pool = leasecap.status("p").pools[0]
+    assert_type(pool, PoolStatus)
+    assert_type(pool.holders, tuple[Holder, ...])
+    assert_type(pool.waiters, tuple[Waiter, ...])
     assert_type(pool.in_flight, int)
     assert_type(pool.limit, int | str | None)
     assert_type(pool.holders[0].pid, int | None)
