@@ -10,7 +10,8 @@ from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._pool import LEASES, QUEUE
+from leasecap._look import Look
+from leasecap._pool import LEASES
 from leasecap._report import tell
 from leasecap._summary import holder_lines, parent_notice
 
@@ -35,10 +36,6 @@ _STAGINGS = 3
 
 _OCCUPANT_LOOK = 0.25
 """Seconds between looks at who is inside, for whoever can't get in."""
-
-_FULL_LOOK, _FULL_LOOK_WATCHED = 0.05, 5.0
-"""Seconds between looks at the whole queue; those in between only ask what became of one's own ticket. Who is woken
-looks at it all when that happens, so 100 idle waiters cost a fifth of what they did (`scripts/bench`, F)."""
 
 
 class Acquisition:
@@ -224,7 +221,7 @@ class Acquisition:
         with self._local.lock:  # as in `_stage_once`
             watched = watch is not None and watch.start()  # subscribe, look, then wait: no wake-up is lost
         try:
-            look = _Look(self, claim)
+            look = Look(self, claim)
             while True:
                 if self.store.acknowledge(claim):
                     return True
@@ -298,87 +295,3 @@ class Acquisition:
         except Exception as error:
             self._callers_own = error
             raise
-
-
-class _Look:
-    """A waiter's looks at the queue."""
-
-    def __init__(self, acquisition: Acquisition, claim: Claim) -> None:
-        self._acquisition = acquisition
-        self._store = acquisition.store
-        self._claim = claim
-        self._began = self._due = self._full_at = self._swept_at = self._tell_at = self._near_since = 0.0
-        self._first_position = self._position = 0
-        self._limit = 1
-        self._stamp: bytes | None = None
-        self._tell_every = 1.0
-
-    def __call__(self, now: float, watched: bool) -> float | None:
-        """Look; returns the seconds until the next look, or None if the ticket left the queue."""
-        if not self._began:
-            self._began, self._tell_at = now, now + self._tell_every
-        woken = now < self._due  # so something has changed
-        if (woken or now >= self._full_at or not self._is_queued(watched)) and not self._full_look(now, watched):
-            return None
-        self._sweep(now)
-        if _decide.is_near(self._position, self._limit):
-            self._near_since = self._near_since or now
-        else:
-            self._near_since = 0.0
-        waited = now - self._began
-        pause = _decide.rest(
-            _decide.Wait(
-                position=self._position,
-                limit=self._limit,
-                waited=waited,
-                near_for=now - self._near_since if self._near_since else 0.0,
-                rate=(self._first_position - self._position) / waited if waited else 0.0,
-                watched=watched,
-            )
-        )
-        self._due = now + pause
-        return pause
-
-    def _is_queued(self, watched: bool) -> bool:
-        if not watched:
-            return True  # it sees the whole queue soon enough
-        try:
-            self._store.directory.stat(f"{QUEUE}/{self._claim.name}")
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _full_look(self, now: float, watched: bool) -> bool:
-        store, claim = self._store, self._claim
-        snapshot = store.snapshot()
-        if claim.entry not in snapshot.queue:
-            # In this order: it moves from granted/ to parked/ and not back.
-            if store.acknowledge(claim):
-                return False
-            if not store.unpark(claim):
-                return False
-            store.enter_and_settle()
-            return True
-        self._position = 1 + sum(ticket < claim.entry for ticket in snapshot.queue)
-        self._acquisition.position = self._position
-        self._first_position = self._first_position or self._position
-        self._limit = _decide.effective_limit(snapshot) or 1
-        if now >= self._tell_at:
-            self._tell_every *= 2
-            self._tell_at = now + self._tell_every
-            self._acquisition.tell(snapshot)
-        self._full_at = min(now + _FULL_LOOK_WATCHED, self._tell_at) if watched else now + _FULL_LOOK
-        return True
-
-    def _sweep(self, now: float) -> None:
-        if now < self._swept_at:
-            return
-        first = self._position <= 2
-        self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
-        self._acquisition.refresh()
-        stamp = self._store.stamp()
-        # Unchanged since my own previous look: then nobody has swept for a whole period.
-        if stamp == self._stamp or (first and self._stamp is None):
-            self._acquisition.sweep()
-            stamp = self._store.stamp()
-        self._stamp = stamp

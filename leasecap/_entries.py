@@ -159,6 +159,13 @@ class Entries:
             return False
         return True
 
+    def discard(self, where: str, name: str) -> bool:
+        """`remove`, where what can't be removed goes on to count, and fails nobody's request."""
+        try:
+            return self.remove(where, name)
+        except OSError:
+            return False
+
     def delete(self, name: str) -> None:
         """Delete from ``trash/``. What can't be deleted stays there, in nobody's way."""
         path = f"{TRASH}/{name}"
@@ -167,11 +174,12 @@ class Entries:
                 self.directory.unlink(f"{path}/{file}")
             self.directory.rmdir(path)
         except NotADirectoryError:
-            self._unlink(path)
+            self.unlink(path)
         except OSError:
             pass
 
-    def _unlink(self, path: str) -> None:
+    def unlink(self, path: str) -> None:
+        """Remove a file, if that can be done."""
         try:
             self.directory.unlink(path)
         except OSError:

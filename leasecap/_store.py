@@ -18,12 +18,13 @@ from leasecap import _decide, _entry, _record
 from leasecap._describe import describe_self
 from leasecap._entries import Entries
 from leasecap._observe import Observer
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
-from leasecap._section import STAGED_LOCK, DirectorySection, OsSection
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN
+from leasecap._section import DirectorySection, OsSection
+from leasecap._sweep import Sweeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from leasecap._effects import Effects
     from leasecap._entries import Claim
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
     from leasecap._pool import Pool
 
 _HELD = (GRANTED, LEASES)
-_PROBED_HOLDERS = 200
-"""Holders that one sweep looks at, in turns: 5 ms. With more of them a killed one's slot comes free that much later."""
-_THOROUGH_EVERY = 1.0
-"""Seconds between sweeps that also look at what holds no slot: staged and parked entries, tickets, trash."""
-_PROBED_TICKETS = 16
-"""Tickets that a sweep looks at, from the head: a waiter is looked at again before it is granted anything, so one that
-died further back harms nobody yet."""
 
 
 class Store(Entries):
@@ -69,8 +63,8 @@ class Store(Entries):
         else:
             self.section = DirectorySection(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
         self._granted_since: dict[str, float] = {}
-        self._last_look = self._thorough_at = 0.0
-        self._next_probed = 0
+        self._last_look = 0.0
+        self._sweeper = Sweeper(self)
         self._relied_on: set[str] = set()
         self._counted: set[str] = set()
         self._settle_again = False
@@ -103,7 +97,7 @@ class Store(Entries):
         stuck: set[str] = set()
         while True:
             plan, snapshot = self._work_out(newcomer, stuck)
-            kept = {entry.name for entry in plan.take_back if not self._attempt(GRANTED, entry, PARKED)}
+            kept = {entry.name for entry in plan.take_back if not self._park(entry)}
             if not kept:
                 return plan, snapshot
             # Acknowledged in this very moment, or not to be moved: it goes on to count, and isn't late any more.
@@ -153,9 +147,9 @@ class Store(Entries):
 
     def _carry_out(self, plan: _decide.Plan, snapshot: _decide.Snapshot, claim: Claim | None) -> None:
         for entry in plan.reap:
-            self._attempt(QUEUE, entry, TRASH)
+            self.discard(QUEUE, entry.name)
         for entry in plan.revoke:
-            self._attempt(LEASES, entry, TRASH)
+            self.discard(LEASES, entry.name)
         granted: list[Entry] = []
         missed = False
         for entry in plan.grant:
@@ -170,12 +164,12 @@ class Store(Entries):
         others_wait = len(snapshot.queue) > len(plan.grant)
         self._settle_again = missed and others_wait
         self._relied_on = set()
+        gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
+        self._counted = {entry.name for entry in (*snapshot.granted, *snapshot.leases, *granted)} - gone
         if others_wait:
             # What keeps them out: all that is held, and tickets that declare a limit.
-            held = (*snapshot.granted, *snapshot.leases, *granted)
-            declaring = (entry for entry in (*snapshot.queue, *snapshot.parked) if entry.limit is not None)
-            gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
-            self._relied_on = {entry.name for entry in (*held, *declaring)} - gone
+            declaring = {entry.name for entry in (*snapshot.queue, *snapshot.parked) if entry.limit is not None}
+            self._relied_on = self._counted | (declaring - gone)
         for entry in (*plan.reap, *plan.revoke):
             self.delete(entry.name)
 
@@ -190,12 +184,11 @@ class Store(Entries):
         self._to_wake.append(entry)
         return True
 
-    def _attempt(self, where: str, entry: Entry, to: str) -> bool:
+    def _park(self, entry: Entry) -> bool:
         try:
-            self.directory.rename(f"{where}/{entry.name}", f"{to}/{entry.name}")
+            return self.remove(GRANTED, entry.name, PARKED)
         except OSError:
-            return False  # gone already, or it can't be moved: then it goes on to count, and fails nobody's request
-        return True
+            return False  # it goes on to count, and fails nobody's request
 
     def leave(self) -> bool:
         """Leave the section and wake whom it granted; True if `settle` is called for once more.
@@ -326,72 +319,9 @@ class Store(Entries):
         return True
 
     def sweep(self) -> None:
-        """Reap what dead processes left, take back what isn't acknowledged, and grant.
-
-        One entry that can't be removed is left where it is and goes on to count; it fails nobody's request.
-        """
-        self._stamp()
-        snapshot = self.snapshot()
-        held = [(LEASES, entry) for entry in snapshot.leases] + [(GRANTED, entry) for entry in snapshot.granted]
-        first = self._next_probed % len(held) if len(held) > _PROBED_HOLDERS else 0
-        self._next_probed = first + _PROBED_HOLDERS
-        reaped = self._reap((held + held)[first : first + min(len(held), _PROBED_HOLDERS)])
-        now = self.effects.monotonic()
-        if now >= self._thorough_at:
-            self._thorough_at = now + _THOROUGH_EVERY
-            self._sweep_corners(snapshot)
-            reaped = True
-        # A look in advance: an idle queue is swept ten times a second, and what it calls for is mostly nothing.
-        plan = _decide.decide(snapshot, now)
-        if reaped or plan.grant or plan.take_back or plan.over:
-            self.enter_and_settle()
-
-    def _reap(self, entries: Iterable[tuple[str, Entry]]) -> bool:
-        """Move those whose owner is dead to ``trash/``; returns whether there was one."""
-        dead = [(where, entry) for where, entry in entries if not self.observer.lives(where, entry.name)]
-        for where, entry in dead:
-            self._attempt(where, entry, TRASH)
-        return bool(dead)
-
-    def _sweep_corners(self, snapshot: _decide.Snapshot) -> None:
-        """What holds no slot, and can wait a little."""
-        head = sorted(snapshot.queue)[:_PROBED_TICKETS]
-        staging = self.directory.list(STAGING)
-        locks = [name for name in staging if name.startswith(STAGED_LOCK)]
-        staged = tuple(_entry.parse(name) for name in staging if not name.startswith(STAGED_LOCK))
-        for where, entries in ((PARKED, snapshot.parked), (QUEUE, head), (STAGING, staged)):
-            self._reap((where, entry) for entry in entries)
-        for name in locks:
-            if not self.observer.judge_record(f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}").alive:
-                self._attempt(STAGING, _entry.parse(name), TRASH)
-        for name in self.directory.list(TRASH):
-            self.delete(name)
-        everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
-        self.observer.forget_all_but({entry.name for entry in everything})
-        self._forget_thefts()
-
-    def _forget_thefts(self) -> None:
-        """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
-
-        Until then what it granted, or grants, has to be known by its token.
-        """
-        stolen = self.directory.list(STOLEN)
-        if not stolen or _decide.decide(self.snapshot(), self.effects.monotonic()).over:
-            return
-        for name in stolen:
-            robbed = self.observer.judge_record(f"{STOLEN}/{name}")
-            if not robbed.alive and robbed.certain:
-                self._unlink(f"{STOLEN}/{name}")
+        """`Sweeper.sweep`."""
+        self._sweeper.sweep()
 
     def stamp(self) -> bytes:
-        """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
-        try:
-            return self.directory.read("sweep", 16)
-        except OSError:
-            return b""
-
-    def _stamp(self) -> None:
-        try:
-            self.directory.overwrite("sweep", self.effects.token().encode())
-        except OSError:
-            pass  # then others sweep as well
+        """`Sweeper.stamp`."""
+        return self._sweeper.stamp()

@@ -7,6 +7,7 @@ import os
 import stat
 
 from leasecap._errors import ConfigError, StoreError
+from leasecap._faults import store_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,11 +72,10 @@ def _unreadable(path: str, error: OSError) -> StoreError:
             path=path,
             remedy="Move that file away, or set LEASECAP_HOME to a directory.",
         )
-    return StoreError(
-        f"can't be read ({os.strerror(error.errno or 0)})",
-        path=path,
-        remedy="Give yourself the right to read it (chmod u+r, chown), or move it away to go on without it.",
-    )
+    remedy = store_error(error, path).remedy
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "Give yourself the right to read it (chmod u+r, chown), or move it away to go on without it."
+    return StoreError(f"can't be read ({os.strerror(error.errno or 0)})", path=path, remedy=remedy)
 
 
 def _not_a_file(path: str, mode: int) -> StoreError:

@@ -1,0 +1,118 @@
+"""Sweeping: what dead processes left is removed, and what nobody did meanwhile is done."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap import _decide, _entry
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
+from leasecap._section import STAGED_LOCK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from leasecap._decide import Snapshot
+    from leasecap._entry import Entry
+    from leasecap._store import Store
+
+_PROBED_HOLDERS = 200
+"""Holders that one sweep looks at, in turns: 5 ms. With more of them a killed one's slot comes free that much later."""
+
+_PROBED_TICKETS = 16
+"""Tickets that a thorough sweep looks at, from the head: a waiter is looked at again before it is granted anything, so
+one that died further back harms nobody yet."""
+
+_THOROUGH_EVERY = 1.0
+"""Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, and most of
+that was for nothing (`scripts/bench`, F)."""
+
+
+class Sweeper:
+    """The sweeps of one process in one pool."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thorough_at = -math.inf  # a machine's clock may stand below zero
+        self._next = 0
+
+    def sweep(self) -> None:
+        """Reap what dead processes left, take back what isn't acknowledged, and grant.
+
+        One entry that can't be removed is left where it is and goes on to count; it fails nobody's request.
+        """
+        store = self._store
+        self._stamp()
+        snapshot = store.snapshot()
+        reaped = self._reap(self._some_holders(snapshot))
+        now = store.effects.monotonic()
+        thorough = now >= self._thorough_at
+        if thorough:
+            self._thorough_at = now + _THOROUGH_EVERY
+            self._sweep_corners(snapshot)
+        plan = _decide.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
+        if reaped or thorough or plan.grant or plan.take_back or plan.over:
+            store.enter_and_settle()
+        for name in reaped:
+            store.delete(name)
+
+    def _some_holders(self, snapshot: Snapshot) -> list[tuple[str, Entry]]:
+        places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
+        held = [(where, entry) for where, entries in places for entry in entries]
+        if len(held) <= _PROBED_HOLDERS:
+            return held
+        first = self._next % len(held)
+        self._next = first + _PROBED_HOLDERS
+        return (held + held)[first : self._next]
+
+    def _reap(self, entries: Iterable[tuple[str, Entry]]) -> list[str]:
+        """Move those whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
+        store = self._store
+        dead = [(where, entry.name) for where, entry in entries if not store.observer.lives(where, entry.name)]
+        return [name for where, name in dead if store.discard(where, name)]
+
+    def _sweep_corners(self, snapshot: Snapshot) -> None:
+        """What holds no slot."""
+        store = self._store
+        staging = store.directory.list(STAGING)
+        staged = tuple(_entry.parse(name) for name in staging if not name.startswith(STAGED_LOCK))
+        head = sorted(snapshot.queue)[:_PROBED_TICKETS]
+        for where, entries in ((QUEUE, head), (STAGING, staged)):
+            self._reap((where, entry) for entry in entries)
+        for name in staging:
+            if name.startswith(STAGED_LOCK):
+                record = f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}"
+                if not store.observer.judge_record(record).alive:
+                    store.discard(STAGING, name)
+        for name in store.directory.list(TRASH):
+            store.delete(name)
+        everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
+        store.observer.forget_all_but({entry.name for entry in everything})
+        self._forget_thefts()
+
+    def _forget_thefts(self) -> None:
+        """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
+
+        Until then what it granted, or grants, has to be known by its token.
+        """
+        store = self._store
+        stolen = store.directory.list(STOLEN)
+        if not stolen or _decide.decide(store.snapshot(), store.effects.monotonic()).over:
+            return
+        for name in stolen:
+            robbed = store.observer.judge_record(f"{STOLEN}/{name}")
+            if not robbed.alive and robbed.certain:
+                store.unlink(f"{STOLEN}/{name}")
+
+    def stamp(self) -> bytes:
+        """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
+        try:
+            return self._store.directory.read("sweep", 16)
+        except OSError:
+            return b""
+
+    def _stamp(self) -> None:
+        try:
+            self._store.directory.overwrite("sweep", self._store.effects.token().encode())
+        except OSError:
+            pass  # then others sweep as well
