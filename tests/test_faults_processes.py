@@ -144,13 +144,12 @@ def test_a_waiter_that_runs_again_takes_up_a_grant_that_nobody_took_back(team: T
 # A waiter that stops for a word with the test whenever it is about to take back somebody's grant.
 TAKER = """
 from leasecap import _store
-attempt = _store.Store._attempt
-def slow_attempt(self, where, entry, to):
-    if (where, to) == ("granted", "parked"):
-        say("TAKING")
-        hear()
-    return attempt(self, where, entry, to)
-_store.Store._attempt = slow_attempt
+park = _store.Store._park
+def slow_park(self, entry):
+    say("TAKING")
+    hear()
+    return park(self, entry)
+_store.Store._park = slow_park
 """
 
 
