@@ -47,17 +47,20 @@ class Directory:
     def __init__(self, path: str) -> None:
         """:raises OSError: ELOOP or ENOTDIR when ``path`` is a symlink or no directory."""
         self.path = path
+        self._fd: int | None = None
         if _HAS_DIR_FD:
-            self._fd: int | None = os.open(path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
-        else:
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            self._fd = None
+            self._fd = os.open(path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
+        elif not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def close(self) -> None:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
+
+    def __del__(self) -> None:
+        # A pool that was refused half-opened, or whose directory was replaced, belongs to nobody who could close it.
+        self.close()
 
     def full(self, name: str) -> str:
         """The path of ``name``, for a message."""

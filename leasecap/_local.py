@@ -123,15 +123,25 @@ class Root:
         if self._watch is not None:
             self._watch.close()
 
+    def close(self) -> None:
+        """Leave nothing behind and nothing open; a lease that is still held is looked after by its path."""
+        self.at_exit()
+        self._close_pools()
+
     def forget(self) -> None:
+        """In a fork's child."""
+        for store in self._stores.values():
+            store.forget_spares()
+        if self._watch is not None:
+            self._watch.forget()
+        self._close_pools()
+
+    def _close_pools(self) -> None:
         for store in self._stores.values():
             store.section.forget()
-            store.forget_spares()
             store.directory.close()
         if self._directory is not None:
             self._directory.close()
-        if self._watch is not None:
-            self._watch.forget()
 
 
 class Local:
@@ -166,6 +176,13 @@ class Local:
             else:
                 root.refresh()
             return root
+
+    def close(self, path: str) -> None:
+        """Be done with the root at ``path``; a process that uses many would run out of descriptors."""
+        with self.lock:
+            root = self._roots.pop(path, None)
+        if root is not None:
+            root.close()
 
     def wake(self, names: bytes) -> None:
         """Wake the waiters of these tickets, one a line."""

@@ -131,8 +131,10 @@ class Store(Entries):
             for where in (QUEUE, PARKED, GRANTED, LEASES)
         )
         now = self.effects.monotonic()
-        if now - self._last_look > _decide.ACKNOWLEDGE_WITHIN / 2:
-            self._granted_since.clear()  # it may have been taken back and granted again while nobody looked
+        # It may have been taken back and granted again since. Not sooner than this: those far back, who look once per
+        # `FAR_SWEEP`, would never take back anything, and with three stopped at the head the pool stood still.
+        if now - self._last_look > _decide.ACKNOWLEDGE_WITHIN:
+            self._granted_since.clear()
         self._last_look = now
         since = self._granted_since
         self._granted_since = {entry.name: since.get(entry.name, now) for entry in granted}

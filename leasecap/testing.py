@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import pytest
 
+from leasecap._local import local
+from leasecap._root import root_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A root of the test's own, for this process and those it starts: no configuration, nobody else's leases.
 
     Write ``config.toml`` into it to set limits. The variables that leasecap reads are unset.
@@ -27,4 +31,6 @@ def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LEASECAP_LEASE", "LEASECAP_POOL", "LEASECAP_WAIT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LEASECAP_HOME", str(root))
-    return root
+    path = root_path()
+    yield root
+    local.close(path)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import staged_world
 from hypothesis import settings
+
+from leasecap._local import local
+from leasecap._root import root_path
 
 # A machine that many share makes any single example slow at times; pytest-timeout guards against hanging.
 settings.register_profile("shared-machine", deadline=None)
@@ -14,10 +19,13 @@ settings.load_profile("shared-machine")
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where this test's processes keep their pools; not created yet."""
     for name in [name for name in os.environ if name.startswith("LEASECAP_")]:
         monkeypatch.delenv(name)
     path = tmp_path / "root"
     monkeypatch.setenv("LEASECAP_HOME", str(path))
-    return path
+    opened = root_path()
+    yield path
+    local.close(opened)
+    staged_world.close_all()

@@ -174,6 +174,7 @@ class Actor:
             heartbeat=heartbeat,
             waker=lambda process, name: self.woken.append(name),
         )
+        _opened.append(self.store)
 
     def stage(
         self,
@@ -224,6 +225,18 @@ class Actor:
     def held(self) -> set[str]:
         """Names of all entries that hold a slot."""
         return {name for place in (GRANTED, LEASES) for name in Directory(self.store.directory.path).list(place)}
+
+
+_opened: list[Store] = []
+
+
+def close_all() -> None:
+    """After a test: close the pools that its actors opened."""
+    while _opened:
+        store = _opened.pop()
+        store.forget_spares()
+        store.section.forget()
+        store.directory.close()
 
 
 def where(store: Store, name: str) -> str | None:

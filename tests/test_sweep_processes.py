@@ -36,18 +36,20 @@ def test_a_slot_goes_to_the_only_one_left_when_its_holder_and_all_who_waited_ahe
     team.assert_idle()
 
 
-def test_a_killed_holders_slot_passes_two_who_are_stopped_at_the_head(team: Team) -> None:
+@pytest.mark.parametrize("stopped", [2, 3, 4])
+def test_a_killed_holders_slot_passes_all_who_are_stopped_ahead(team: Team, stopped: int) -> None:
     configure(team)
-    holder, first, second, last = (team.start(HOLD, name) for name in ("holder", "first", "second", "last"))
-    ready(holder, first, second, last)
+    holder, last = team.start(HOLD, "holder"), team.start(HOLD, "last")
+    ahead = [team.start(HOLD, number) for number in range(stopped)]
+    ready(holder, last, *ahead)
     hold(holder)
-    queue(team, first, second, last)
-    first.stop()
-    second.stop()
+    queue(team, *ahead, last)
+    for worker in ahead:
+        worker.stop()
     holder.kill()
     last.expect("HELD")
     give_back(last)
-    for worker in (first, second):
+    for worker in ahead:
         worker.go_on()
         worker.expect("HELD")
         give_back(worker)
