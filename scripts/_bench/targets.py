@@ -1,0 +1,99 @@
+"""Where leasecap must stand, as ratios within one run, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+Results = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Workload, limiter, figure."""
+
+
+class Verdict(NamedTuple):
+    """One target.
+
+    :ivar allowed: the worst that is good enough.
+    :ivar stretch: what would be better still, or None.
+    """
+
+    workload: str
+    what: str
+    measured: float
+    allowed: float
+    stretch: float | None
+    more_is_better: bool
+
+    @property
+    def met(self) -> bool:
+        return self._reaches(self.allowed)
+
+    @property
+    def word(self) -> str:
+        if not self.met:
+            return "missed"
+        return "stretch met" if self.stretch is not None and self._reaches(self.stretch) else "met"
+
+    def _reaches(self, bound: float) -> bool:
+        return self.measured >= bound if self.more_is_better else self.measured <= bound
+
+
+def verdicts(results: Results) -> Iterator[Verdict]:
+    """Every target for which this run has the figures."""
+    for workload, what, measure, allowed, stretch, more in _TARGETS:
+        try:
+            measured = measure(results[workload])
+        except KeyError:
+            continue  # not measured in this run, or against a peer that isn't installed
+        yield Verdict(workload, what, measured, allowed, stretch, more)
+
+
+_Figures = Mapping[str, Mapping[str, float]]
+
+
+def _ratio(figure: str, over: str, ours: str = "leasecap") -> Callable[[_Figures], float]:
+    return lambda of: of[ours][figure] / of[over][figure]
+
+
+def _ours(figure: str, ours: str = "leasecap") -> Callable[[_Figures], float]:
+    return lambda of: of[ours][figure]
+
+
+def _behind_floor(of: _Figures) -> float:
+    return of["posix_ipc"]["utilisation"] - of["leasecap"]["utilisation"]
+
+
+def _cpu_over_floor(of: _Figures) -> float:
+    floor = of["posix_ipc"]["CPU ms/op"]
+    return (of["leasecap"]["CPU ms/op"] - floor) / (of["portalocker"]["CPU ms/op"] - floor)
+
+
+def _growth(figure: str) -> Callable[[_Figures], float]:
+    return lambda of: of["1000"][figure] / of["10"][figure]
+
+
+def _over_python(of: _Figures) -> float:
+    return of["leasecap status"]["wall ms"] - of["python -c pass"]["wall ms"]
+
+
+_TARGETS: list[tuple[str, str, Callable[[_Figures], float], float, float | None, bool]] = [
+    ("A", "p50 over the old protocol's", _ratio("p50 us", "mkdir_poll"), 0.3, 0.1, False),
+    ("A", "p50 over SoftFileLease's", _ratio("p50 us", "filelock_lease"), 1.0, None, False),
+    ("B", "utilisation", _ours("utilisation"), 0.92, None, True),
+    ("B", "utilisation behind posix_ipc's", _behind_floor, 0.04, None, False),
+    ("C", "utilisation", _ours("utilisation"), 0.97, None, True),
+    ("C", "hand-off p50, ms", _ours("hand-off p50 ms"), 1.5, None, False),
+    ("C", "hand-off p99, ms", _ours("hand-off p99 ms"), 6.0, None, False),
+    ("C", "overtakings, mean", _ours("overtakings"), 0.5, None, False),
+    ("C", "CPU per op over posix_ipc's, to portalocker's", _cpu_over_floor, 0.5, None, False),
+    ("D", "utilisation", _ours("utilisation"), 0.93, None, True),
+    ("F", "% of a core for all", _ours("% of a core"), 1.0, None, False),
+    ("G", "p99, ms", _ours("p99 ms"), 300.0, None, False),
+    ("G", "p50, ms", _ours("p50 ms"), 300.0, 20.0, False),
+    ("H", "warm, over `sem --fg`", _ratio("warm ms", "sem --fg", "leasecap run"), 0.8, 0.4, False),
+    ("I", "utilisation", _ours("utilisation"), 0.9, None, True),
+    ("I", "loop lag p99, ms", _ours("loop lag p99 ms"), 5.0, None, False),
+    ("J", "acquire at 1000 leases over 10", _growth("acquire p50 us, leases held"), 3.0, None, False),
+    ("J", "hand-off at 1000 leases over 10", _growth("hand-off p50 ms, leases held"), 3.0, None, False),
+    ("J", "hand-off at 1000 tickets over 10", _growth("hand-off p50 ms, tickets queued"), 3.0, None, False),
+    ("K", "ms over `python -c pass`", _over_python, 150.0, None, False),
+]

@@ -1,0 +1,62 @@
+"""The workloads, at full size and at a size that only shows that they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from . import commands, contention, scale, single
+from .contention import Contention
+from .limiters import load
+
+Figures = dict[str, dict[str, float]]
+
+
+class Workload(NamedTuple):
+    """``run`` takes a directory and the names of limiters."""
+
+    title: str
+    run: Callable[[str, Sequence[str]], Figures]
+
+
+def _contended(title: str, work: Contention) -> Workload:
+    counts = f"{work.processes} processes, cap {work.cap}, {work.rounds} rounds, hold {work.hold * 1e3:g} ms"
+    return Workload(
+        f"{title} ({counts})",
+        lambda base, names: contention.measure(work, base, [name for name in names if load(name).highest is None]),
+    )
+
+
+def workloads(tiny: bool) -> dict[str, Workload]:
+    def size(full: int, small: int) -> int:
+        return small if tiny else full
+
+    several = ("leasecap", "portalocker", "mkdir_poll", "posix_ipc")
+    number, waiters, times, sizes = size(3000, 20), size(100, 2), size(30, 1), (2, 3) if tiny else (10, 100, 1000)
+    return {
+        "A": Workload("uncontended acquire + release", lambda base, names: single.uncontended(number, base, names)),
+        "B": _contended("short holds", Contention(3, 2, 0.005, 2, 1) if tiny else Contention(16, 4, 0.02, 10, 7)),
+        "C": _contended("many waiters", Contention(3, 2, 0.005, 1, 1) if tiny else Contention(48, 4, 0.1, 4, 3)),
+        "D": _contended(
+            "more waiters than inotify instances",
+            Contention(3, 2, 0.005, 1, 1) if tiny else Contention(200, 8, 0.2, 2, 1),
+        ),
+        "E": _contended("no hold", Contention(2, 1, 0, 3, 1) if tiny else Contention(8, 4, 0, 100, 3)),
+        "F": Workload(
+            f"{waiters} waiters, idle",
+            lambda base, names: single.idle(waiters, size(20, 1), base, [name for name in names if name in several]),
+        ),
+        "G": Workload(
+            "from the SIGKILL of the holder to the next grant",
+            lambda base, names: single.killed(times, base, names, patience=0.5 if tiny else 3.0),
+        ),
+        "H": Workload("wrapping `true`", lambda base, _: commands.measure(size(20, 1), base)),
+        "I": Workload(
+            "tasks of one event loop (cap 16, hold 5 ms)",
+            lambda base, _: single.tasks(size(200, 20), size(5, 1), size(5, 1), base),
+        ),
+        "J": Workload("many leases and tickets", lambda base, _: scale.growth(sizes, size(500, 5), base)),
+        "K": Workload(
+            "status of many pools", lambda base, _: scale.status(size(50, 2), size(20, 2), size(10, 1), base)
+        ),
+    }
