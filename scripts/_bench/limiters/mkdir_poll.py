@@ -47,20 +47,22 @@ class Chosen(Limiter):
     def acquire(self) -> None:
         if self._try():
             return
-        observer = Observer()
         changed = self._changed
 
         class Handler(FileSystemEventHandler):
             def on_any_event(self, event: FileSystemEvent) -> None:
                 changed.set()
 
+        observer = None
         with contextlib.suppress(OSError, RuntimeError):  # no inotify instance left: the poll serves
+            observer = Observer()
             observer.schedule(Handler(), self._watched, event_filter=[FileModifiedEvent])
             observer.start()
         while not self._try():
             self._changed.wait(POLL)
             self._changed.clear()
-        observer.stop()
+        if observer is not None and observer.is_alive():
+            observer.stop()
 
     def release(self) -> None:
         mine, self._mine = self._mine, ""

@@ -1,0 +1,266 @@
+"""Switches that remove one guard of the protocol each. The shipped code is not touched: a test's monkeypatch is."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from explore import programs
+from explore.memory_fs import MemoryFs
+from explore.programs import once
+from explore.scheduler import World
+from explore.stage import Scenario, Stage
+from leasecap import _acquire, _decide, _entries, _entry, _liveness, _observe, _pool, _section, _store
+
+if TYPE_CHECKING:
+    from leasecap._liveness import Finding
+
+Patch = pytest.MonkeyPatch
+
+
+def no_token_in_the_name(patch: Patch) -> None:
+    """An entry is named after its owner's pid alone, and the first two have one pid after another."""
+    make = _entry.make
+
+    def named(*, token: str, **facts: Any) -> _entry.Entry:
+        if token[0] in "ab":
+            facts |= {"process": "0" * 12, "order": 1}
+            token = "f" * 16
+        return make(token=token, **facts)
+
+    patch.setattr(_entry, "make", named)
+
+
+def built_in_place(patch: Patch) -> None:
+    """An entry is not built aside and renamed into the queue but built there."""
+    for module in (_entries, _store):
+        patch.setattr(module, "STAGING", _pool.QUEUE)
+
+
+def listed_in_another_order(patch: Patch) -> None:
+    """The places are not read in the order in which entries move on."""
+    snapshot = _store.Store.snapshot
+
+    def reversed_snapshot(store: _store.Store) -> _decide.Snapshot:
+        places = (_pool.LEASES, _pool.GRANTED, _pool.PARKED, _pool.QUEUE)
+        found = {where: store.directory.list(where) for where in places}
+        directory = store.directory
+        store.directory = types.SimpleNamespace(list=found.__getitem__)  # type: ignore[assignment]
+        try:
+            return snapshot(store)
+        finally:
+            store.directory = directory
+
+    patch.setattr(_store.Store, "snapshot", reversed_snapshot)
+
+
+def acknowledged_within_one_directory(patch: Patch) -> None:
+    """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
+    snapshot, names = _store.Store.snapshot, _store.Store._names
+
+    def grant(store: _store.Store, entry: _entry.Entry) -> bool:
+        try:
+            store.directory.rename(f"queue/{entry.name}", f"leases/!{entry.name}")
+        except OSError:
+            return False
+        store._to_wake.append(entry)
+        return True
+
+    def acknowledge(store: _store.Store, claim: _entries.Claim) -> bool:
+        try:
+            store.directory.rename(f"leases/!{claim.name}", f"leases/{claim.name}")
+        except FileNotFoundError:
+            return False
+        store.note_grant(claim)
+        return True
+
+    def without_marks(function: Callable[[_store.Store], Any]) -> Callable[[_store.Store], Any]:
+        def wrapper(store: _store.Store) -> Any:
+            directory = store.directory
+            store.directory = types.SimpleNamespace(  # type: ignore[assignment]
+                list=lambda where: [name.lstrip("!") for name in directory.list(where)]
+            )
+            try:
+                return function(store)
+            finally:
+                store.directory = directory
+
+        return wrapper
+
+    patch.setattr(_store.Store, "_grant", grant)
+    patch.setattr(_entries.Entries, "acknowledge", acknowledge)
+    patch.setattr(_store.Store, "snapshot", without_marks(snapshot))
+    patch.setattr(_store.Store, "_names", without_marks(names))
+
+
+def no_liveness_lock(patch: Patch) -> None:
+    """Nobody holds a lock on ``alive``."""
+    lock = MemoryFs.lock
+
+    def only_others(fs: MemoryFs, who: int, process: int, fd: int, exclusive: bool = True) -> bool:
+        ino = fs.opened[fs.fds[process, fd]]
+        if exclusive and ino != fs.names["lock"]:
+            return True
+        return lock(fs, who, process, fd, exclusive)
+
+    patch.setattr(MemoryFs, "lock", only_others)
+
+
+def exclusive_probes(patch: Patch) -> None:
+    """A probe takes the lock for itself."""
+    lock = MemoryFs.lock
+    patch.setattr(MemoryFs, "lock", lambda fs, who, process, fd, exclusive=True: lock(fs, who, process, fd, True))
+
+
+def looks_before_it_subscribes(patch: Patch) -> None:
+    """A waiter asks for hints when it has looked, and then waits."""
+    start, wait = programs.Kit.start, programs.Waiter.wait
+
+    def late(waiter: programs.Waiter, timeout: float) -> None:
+        kit = waiter._actor.process.kit
+        if kit.hints and f"wake-{kit.process}" not in waiter._actor.world.fs.names:
+            start(kit)
+        wait(waiter, timeout)
+
+    patch.setattr(programs.Kit, "start", lambda kit: kit.hints)
+    patch.setattr(programs.Waiter, "wait", late)
+
+
+class FromTheFuture(bytes):
+    """A stamp that says by the clock when the last sweep was, written by a process whose clock is ahead."""
+
+    def __eq__(self, other: object) -> bool:
+        return False  # it says that somebody has just swept
+
+    __hash__ = bytes.__hash__
+
+
+def stamp_compared_with_the_clock(patch: Patch) -> None:
+    """Whether to sweep is told from the stamp and the clock."""
+    patch.setattr(_store.Store, "stamp", lambda store: FromTheFuture(b"later"))
+
+
+def no_acknowledgement(patch: Patch) -> None:
+    """A grant holds, however long its waiter doesn't take it up."""
+    patch.setattr(_decide, "ACKNOWLEDGE_WITHIN", math.inf)
+
+
+def borrowing_without_load(patch: Patch) -> None:
+    """Whoever has a lender borrows."""
+    patch.setattr(_decide.Loads, "added_by", lambda loads, entry: int(loads.lender_of(entry) is None))
+
+
+def several_deadlines(patch: Patch) -> None:
+    """The caller's time is for the queue; the critical section has its own."""
+    enter = _acquire.Acquisition._enter
+
+    def patient(acquisition: _acquire.Acquisition) -> Any:
+        deadline, acquisition._deadline = acquisition._deadline, None
+        try:
+            yield from enter(acquisition)
+        finally:
+            acquisition._deadline = deadline
+
+    patch.setattr(_acquire.Acquisition, "_enter", patient)
+
+
+class NoMutex:
+    """Lets everybody in."""
+
+    def acquire(self, blocking: bool = True) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def no_mutex_round_the_lock(patch: Patch) -> None:
+    """The threads of a process share one descriptor of the pool's lock."""
+    patch.setattr(_section, "threading", types.SimpleNamespace(Lock=NoMutex))
+
+
+def no_look_on_leaving(patch: Patch) -> None:
+    """Whoever leaves the critical section doesn't look whether somebody has released meanwhile."""
+    leave = _store.Store.leave
+
+    def just_leave(store: _store.Store) -> bool:
+        store._relied_on = set()
+        return leave(store)
+
+    patch.setattr(_store.Store, "leave", just_leave)
+
+
+def no_probe_before_a_grant(patch: Patch) -> None:
+    """A ticket in the queue is taken for a live one."""
+    judge = _observe.Observer.judge
+
+    def trusting(observer: _observe.Observer, where: str, name: str) -> Finding:
+        found = judge(observer, where, name)
+        return found._replace(alive=True) if where == _pool.QUEUE else found
+
+    patch.setattr(_observe.Observer, "judge", trusting)
+
+
+def no_signed_grants(patch: Patch) -> None:
+    """Nobody can tell what a robbed section has granted."""
+    patch.setattr(_store.Store, "_suspects", lambda store, *_: frozenset())
+
+
+def robbed_and_not_told(patch: Patch) -> None:
+    """A holder of the lock directory whose last unlink fails doesn't look again, nor does the thief when it leaves.
+
+    Either of them looks at what the other has granted beside it; without both nobody does.
+    """
+    leave = _section.DirectorySection.leave
+
+    def unaware(section: _section.DirectorySection) -> bool:
+        leave(section)
+        return True
+
+    patch.setattr(_section.DirectorySection, "leave", unaware)
+    patch.setattr(_store.Store, "_robbed_grants_beside", lambda store, counted: False)
+
+
+def built_in_the_trash(patch: Patch) -> None:
+    """What is being built and what is being removed stand in one place."""
+    for module in (_entries, _store):
+        patch.setattr(module, "STAGING", _pool.TRASH)
+
+
+def without_the_child(patch: Patch) -> None:
+    """Only the holder is looked for in the process table."""
+    judge = _liveness.judge
+    patch.setattr(_observe, "judge", lambda facts: judge(facts._replace(child=None)))
+
+
+def without_start_ticks(patch: Patch) -> None:
+    """A pid is taken for its process, whoever has it now."""
+
+    def any_start(world: World, actor: Any, pid: int, start: int) -> str:
+        me = actor.process.identity
+        there = [p for p in world.processes if p.identity.pid == pid and p.identity.boot == me.boot]
+        return "runs" if any(process.state != "dead" for process in there) else "gone"
+
+    patch.setattr(World, "_presence", any_start)
+
+
+def without_the_boot_id(patch: Patch) -> None:
+    """Pids and start ticks of an earlier boot mean what they mean now."""
+    patch.setattr(_liveness, "_same", lambda one, other: True)
+
+
+def forked_without_a_reset() -> Stage:
+    """The second process is a fork of the first and goes on using its descriptor of the pool's lock."""
+    stage = Stage()
+    parent, child = stage.actor(once), stage.actor(once)
+    section = parent.process.kit.store.section
+    stage.world.fs.inherit(0, parent.process.number, section._fd, child.process.number)
+    child.process.kit.store.section._fd = section._fd
+    return stage.raise_curtain()
+
+
+FORKED = Scenario("forked_without_a_reset", "", forked_without_a_reset)

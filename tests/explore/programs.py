@@ -1,0 +1,285 @@
+"""What the actors of the scenarios do, in terms of the shipped code."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from explore.scheduler import ROOT, Actor, Gone, World
+from leasecap import _chain
+from leasecap._acquire import Acquisition
+from leasecap._drive import drive
+from leasecap._errors import AcquireTimeout
+from leasecap._heartbeat import Beating, Heartbeats
+from leasecap._lease import Lease
+from leasecap._pool import QUEUE
+from leasecap._request import Request
+from leasecap._store import Store
+
+if TYPE_CHECKING:
+    from leasecap._entries import Claim
+
+NO_INTERRUPTS: Any = types.SimpleNamespace(lifted=contextlib.nullcontext)
+
+
+class Turn:
+    """A lock between the threads of one process, which the scheduler sees."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._owner = ""
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        me = self._world.current
+        if self._owner != me.name:
+            while self._owner:
+                self._world.perform("wait", lambda: not self._owner)
+            self._owner = me.name
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = ""
+
+
+class HeartbeatList(Heartbeats):
+    """The shipped heartbeats without their thread: `beats` is what the thread does."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._turn = Turn(world)
+
+    def add(
+        self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
+    ) -> None:
+        with self._turn:
+            beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
+            beating.due = 0.0  # `beats` has a clock of its own
+
+    def remove(self, claim: Claim) -> None:
+        with self._turn:
+            self._beating.pop(claim.name, None)
+
+    def beats(self) -> None:
+        """One round of heartbeats."""
+        gone: list[Beating] = []
+        with self._turn:
+            for beating in list(self._beating.values()):
+                if not self._beat(beating):
+                    del self._beating[beating.claim.name]
+                    gone.append(beating)
+        for beating in gone:
+            if beating.on_gone is not None:
+                beating.on_gone()
+
+
+_NOT_SUMMED_UP = frozenset({"_reuse"})
+"""Methods that change an argument which nothing that the process remembers refers to yet."""
+
+
+def summed_up(world: World, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The same function; when it is done, only its result and what the process remembers count as seen.
+
+    What it saw on the way is then forgotten: nobody but the function itself knew of it.
+    """
+
+    def wrapper(*args: Any, **named: Any) -> Any:
+        actor = world.current
+        before = actor.seen
+        try:
+            result = function(*args, **named)
+        except Gone:
+            raise
+        except Exception as error:
+            world.sum_up(actor, before, (name, repr(error)))
+            raise
+        if actor.seen != before:
+            world.sum_up(actor, before, (name, result))
+        return result
+
+    return wrapper
+
+
+class Kit:
+    """What leasecap keeps in one process: `_local.Local` and `_local.Root`, as far as an acquisition uses them."""
+
+    def __init__(self, world: World, number: int, *, limit: int, stale_after: float, heartbeat: float) -> None:
+        self.path = ROOT
+        self.effects = world.effects
+        self.process = f"{number:012x}"
+        self.lock = Turn(world)
+        self.heartbeats = HeartbeatList(world)
+        self.waiters: dict[str, Callable[[], None]] = {}
+        self.claims: set[Claim] = set()
+        self.config = types.SimpleNamespace(path=f"{ROOT}/config.toml")
+        self.store = Store(
+            world.effects,
+            world.pool,
+            configured=limit,
+            stale_after=stale_after,
+            heartbeat=heartbeat,
+            waker=self._wake,
+        )
+        self.leases: list[Lease] = []
+        self.hints = False
+        for part in (self.store, self.store.observer, self.store._sweeper):
+            for name, function in inspect.getmembers(type(part), inspect.isfunction):
+                if not name.startswith("__") and name not in _NOT_SUMMED_UP:
+                    setattr(part, name, summed_up(world, getattr(part, name), function.__name__))
+
+    def refresh(self) -> bool:
+        return False
+
+    def watch(self) -> Kit:
+        return self
+
+    def start(self) -> bool:
+        """Listen for hints, if the scenario is about them; else a waiter may look at any moment after its grant."""
+        if self.hints:
+            self.effects.world.perform("make", f"wake-{self.process}")
+        return self.hints
+
+    def stop(self) -> None:
+        pass
+
+    def _wake(self, process: str, name: str) -> None:
+        if self.hints:
+            self.effects.world.perform("make", f"wake-{process}/{name}")
+
+
+class Waiter:
+    """Blocks an actor between two looks."""
+
+    def __init__(self, actor: Actor, interrupt_at: float | None = None) -> None:
+        self._actor = actor
+        self.acquisition: Acquisition = None  # type: ignore[assignment]  # set before it waits
+        self.steps: Any = None
+        self._interrupt_at = interrupt_at
+
+    def wake(self) -> None:
+        pass
+
+    def wait(self, timeout: float) -> None:
+        actor, claim = self._actor, self.acquisition._claim
+        inner = self.steps
+        while inner.gi_yieldfrom is not None:
+            inner = inner.gi_yieldfrom
+        world = actor.world
+        if inner.gi_code.co_name == "_enter":
+            early = section_is_free(world)
+        else:
+            assert claim is not None
+            kit: Kit = actor.process.kit
+            ticket, hint = f"{QUEUE}/{claim.name}", f"wake-{kit.process}/{claim.name}"
+            if kit.hints:
+                timeout = 1e6  # only a hint ends it
+
+            def early() -> bool:
+                return hint in world.fs.names if kit.hints else ticket not in world.fs.names
+
+        actor.rests(timeout, early, self.steps)
+        if self._interrupt_at is not None and world.now >= self._interrupt_at:
+            raise KeyboardInterrupt
+
+
+def section_is_free(world: World) -> Callable[[], bool]:
+    """Whether it is worth trying to enter the critical section again."""
+
+    def free() -> bool:
+        if world.kind == "directory":
+            return not any(name.startswith("lock.d/") for name in world.fs.names)
+        return world.fs.names["lock"] not in world.fs.locks
+
+    return free
+
+
+def acquire(
+    actor: Actor,
+    *,
+    timeout: float | None = None,
+    limit: int | None = None,
+    priority: int = 0,
+    borrow: bool = True,
+    interrupt_at: float | None = None,
+) -> Lease:
+    """`leasecap.acquire`, with the world's effects in place of the real ones."""
+    kit: Kit = actor.process.kit
+    waiter = Waiter(actor, interrupt_at)
+    request = Request(timeout, limit, priority, None, borrow, None, ("command",))
+    actor.asks = True
+    acquisition = waiter.acquisition = Acquisition(kit, kit, kit.store, request, waiter.wake)  # type: ignore[arg-type]
+    waiter.steps = acquisition.steps()
+    actor.at("acquires")
+    actor.timeout = timeout
+    actor.asked_at = actor.world.now
+    try:
+        claim = drive(waiter.steps, waiter, NO_INTERRUPTS)
+    finally:
+        actor.answered_at = actor.world.now
+    lease = Lease(kit, kit, kit.store, claim, None)  # type: ignore[arg-type]
+    kit.leases.append(lease)
+    actor.holds(lease)
+    return lease
+
+
+def release(actor: Actor, lease: Lease) -> None:
+    """`Lease.release`, but for what it does about signals."""
+    actor.at("releases")
+    actor.lets_go(lease)
+    lease._give_back()
+    actor.process.kit.leases.remove(lease)
+
+
+@contextlib.contextmanager
+def under(lease: Lease) -> Iterator[None]:
+    """Code that runs under the lease, in whatever process."""
+    with _chain.running(lease.reference):
+        yield
+
+
+def once(actor: Actor, **how: Any) -> str:
+    """Take a slot and give it back."""
+    try:
+        lease = acquire(actor, **how)
+    except AcquireTimeout:
+        return "timeout"
+    except KeyboardInterrupt:
+        return "interrupted"
+    actor.at("works")
+    actor.world.perform("work")  # a step: it works for as long as the scheduler likes
+    release(actor, lease)
+    return "lost" if lease.lost else "done"
+
+
+def works(seconds: float, times: int = 1, **how: Any) -> Callable[[Actor], str]:
+    """A program: take a slot, work for that long, give it back."""
+
+    def program(actor: Actor) -> str:
+        lease = acquire(actor, **how)
+        actor.at("works")
+        for _ in range(times):
+            actor.rests(seconds, None, None)
+        release(actor, lease)
+        return "lost" if lease.lost else "done"
+
+    return program
+
+
+def beats(every: float) -> Callable[[Actor], None]:
+    """A program: the heartbeat thread of the actor's process, until nothing is left to beat for."""
+
+    def program(actor: Actor) -> None:
+        kit: Kit = actor.process.kit
+        while True:
+            actor.rests(every, None, None)
+            kit.heartbeats.beats()
+            beside = [other for other in actor.world.actors if other.process is actor.process and other is not actor]
+            if all(other.ended for other in beside):
+                return
+
+    return program
