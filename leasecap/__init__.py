@@ -12,7 +12,7 @@ without locks) can be taken for dead while it runs; it is told (`Lease.lost`), n
 
 from __future__ import annotations
 
-from leasecap._api import acquire, acquire_async, slot, try_acquire
+from leasecap._api import acquire, acquire_async, report, set_usage, slot, try_acquire
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, LeaseLost, StoreError
 from leasecap._lease import Lease
 from leasecap._limited import limited
@@ -20,7 +20,7 @@ from leasecap._request import UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._status import Holder, PoolStatus, Status, Waiter, status
+    from leasecap._status import Holder, PoolFeedback, PoolStatus, Status, Waiter, status
     from leasecap._waiting import Waiting
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "LeasecapError",
+    "PoolFeedback",
     "PoolStatus",
     "Status",
     "StoreError",
@@ -39,6 +40,8 @@ __all__ = [
     "acquire",
     "acquire_async",
     "limited",
+    "report",
+    "set_usage",
     "slot",
     "status",
     "try_acquire",
@@ -46,7 +49,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-_LATER = {"Waiting": "_waiting"} | dict.fromkeys(("Holder", "PoolStatus", "Status", "Waiter", "status"), "_status")
+_LATER = {"Waiting": "_waiting"} | dict.fromkeys(
+    ("Holder", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status"
+)
 
 
 def __getattr__(name: str) -> object:

@@ -6,6 +6,8 @@ It is a generator. It yields how long to pause at most (seconds) and is resumed 
 
 from __future__ import annotations
 
+import math
+
 from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
@@ -13,7 +15,7 @@ from leasecap._faults import store_error
 from leasecap._look import Look
 from leasecap._pool import LEASES
 from leasecap._report import tell
-from leasecap._summary import holder_lines, parent_notice
+from leasecap._summary import feedback_lines, holder_lines, parent_notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ SECTION_GRACE = 1.0
 
 _STAGINGS = 3
 """Attempts at building an entry in ``staging/``."""
+
+_ANSWER_LOOK = 0.02
+"""Seconds between looks whether the provider has answered, for whoever tries once."""
 
 _OCCUPANT_LOOK = 0.25
 """Seconds between looks at who is inside, for whoever can't get in."""
@@ -122,7 +127,7 @@ class Acquisition:
         """
         if self._request.limit is not None or self.store.configured is not None:
             return self._request.limit
-        found = _decide.effective_limit(self.store.snapshot())
+        found = _decide.full_limit(self.store.snapshot())
         if found is None:
             name = self.store.pool.name.text
             raise ConfigError(
@@ -202,16 +207,30 @@ class Acquisition:
             return True
         if once:
             self.sweep()  # beside a dead holder there is room
+            yield from self._hear_answer()
             if (yield from self._place(claim, may_queue=False)):
                 return True
             raise self._timeout()
         return False  # and in the queue the first two sweep, at once if nobody did
 
-    def sweep(self) -> None:
+    def _hear_answer(self) -> Generator[float, None, None]:
+        """Wait until the provider has said how much it counts, if it is being asked: that takes no slot's time."""
+        files = self.store.feedback
+        if files is None or not files.gated:
+            return
+        end = self._local.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
+        while self._local.effects.monotonic() < end:
+            usage = files.read(files.clock()).usage
+            if usage is None or usage.answered is not None:
+                return
+            yield _ANSWER_LOOK
+
+    def sweep(self) -> float:
+        """Sweep; returns the seconds until more can be granted without anybody's doing."""
         try:
-            self.store.sweep()
+            return self.store.sweep()
         except OSError:
-            pass  # what can't be swept fails nobody's request: it goes on to count
+            return math.inf  # what can't be swept fails nobody's request: it goes on to count
 
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""
@@ -242,6 +261,10 @@ class Acquisition:
             if watch is not None and watched:
                 watch.stop()
 
+    def _why(self, snapshot: _decide.Snapshot) -> str | None:
+        """What the provider's answers have to do with it."""
+        return "; ".join(feedback_lines(self.store, snapshot)) or None
+
     def _timeout(self) -> AcquireTimeout:
         snapshot = self.store.snapshot()
         limits = (_decide.effective_limit(snapshot), self._request.limit)  # its own ticket is withdrawn already
@@ -251,6 +274,7 @@ class Acquisition:
             holder_lines(self.store, snapshot),
             self.position,
             self._local.effects.monotonic() - self._started,
+            self._why(snapshot),
         )
 
     def _abandon(self) -> None:
@@ -290,7 +314,7 @@ class Acquisition:
             position=self.position,
             waited=self._local.effects.monotonic() - self._started,
             holders=holder_lines(self.store, snapshot),
-            notice=self._notice or parent_notice(self.store, snapshot, self._request.borrow),
+            notice=self._notice or self._why(snapshot) or parent_notice(self.store, snapshot, self._request.borrow),
         )
         try:
             self._request.on_wait(waiting)

@@ -112,6 +112,43 @@ def _prepare(pool: str, wake: Callable[[], None], options: Options, argv: Sequen
         return Acquisition(local, root, root.store(settings), request, wake)
 
 
+def report(
+    pool: str,
+    status: int | None = None,
+    *,
+    retry_after: float | str | None = None,
+    kind: str | None = None,
+    ttfb: float | None = None,
+) -> None:
+    """Tell ``pool`` what its provider answered, so that all who share it learn from it.
+
+    It is about the lease that the code runs under, if there is one; `Lease.report` says so in any case.
+
+    :param status: of the answer. 429, 503 and 529 are refusals for concurrency or rate, 402 is a used-up quota.
+    :param retry_after: seconds or an HTTP date, as the header has it. With a refusal it closes the pool until then
+        (``max_pause`` at most), and a later, shorter one never shortens that; with a quota as well, without a bound.
+    :param kind: "concurrency" cuts the limit, "quota" closes the pool (until a person resumes it, unless there is a
+        ``retry_after``), "neutral" changes nothing. Unset: what ``status`` means; a ``retry_after`` alone is a refusal.
+    :param ttfb: seconds to the first byte of the answer. While they rise, a reduced limit doesn't grow.
+    :raises TypeError, ValueError: for arguments that can't be meant; nothing is noted then.
+    :raises ConfigError, StoreError: when it can't be noted.
+    """
+    from leasecap import _reporting
+
+    _reporting.report_from_here(pool_store(pool), status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+
+
+def set_usage(pool: str, count: Callable[[], int] | None) -> None:
+    """Let ``count`` say how many requests the provider counts in flight, in place of ``usage_command``.
+
+    It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
+    have the configured command, or none. None takes it back.
+    """
+    files = pool_store(pool).feedback
+    assert files is not None
+    files.count = count
+
+
 def pool_store(pool: str) -> Store:
     """The open pool of that name, for what people do to it from the command line."""
     root = local.root(root_path())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from leasecap._errors import ConfigError
+from leasecap._feedback import Rules
 from leasecap._named_tuple import NamedTuple
 from leasecap._names import PoolName, pool_name
 from leasecap._presets import PRESETS
@@ -38,6 +39,7 @@ class PoolConfig(NamedTuple):
     :ivar priority: from -99 to 99; higher goes first.
     :ivar stale_after: how long a heartbeat may stand still before its holder counts as dead, at least three heartbeats.
     :ivar heartbeat: the time between two heartbeats.
+    :ivar rules: what the provider's answers do.
     """
 
     name: PoolName
@@ -48,6 +50,7 @@ class PoolConfig(NamedTuple):
     stale_after: float = STALE_AFTER
     heartbeat: float = HEARTBEAT
     lock: Literal["auto", "os", "directory"] = "auto"
+    rules: Rules = Rules()
 
 
 class Config(NamedTuple):
@@ -85,8 +88,9 @@ class Config(NamedTuple):
             source = f"{FILE_NAME} [{key_text(('pools', name.text))}]"
         elif preset is not None:
             limit, source = preset, "preset"
+        rules = Rules(**{key: settings.pop(key) for key in Rules._fields if key in settings})  # type: ignore[arg-type]
         # The parsers in _settings have given every value its type.
-        return PoolConfig(name, limit, source if limit is not None else "", **settings)  # type: ignore[arg-type]
+        return PoolConfig(name, limit, source if limit is not None else "", rules=rules, **settings)  # type: ignore[arg-type]
 
 
 def path_of(root: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from leasecap._feedback import OPEN
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from leasecap._entry import Entry
+    from leasecap._feedback import Admission
 
 UNLIMITED = sys.maxsize
 """The limit of a pool for which a person wrote ``unlimited``. An int, so that the lowest limit is plain ``min()``."""
@@ -49,6 +51,9 @@ class Snapshot(NamedTuple):
     :ivar dead: names of entries whose process is provably gone.
     :ivar granted_since: for names in ``granted``, when the observer first saw them there (its own monotonic clock).
     :ivar suspect: names of grants made inside a lock directory after it was stolen from the granter.
+    :ivar cooling: leases that have ended and count for a while longer.
+    :ivar newcomer: the name in ``queue`` that hasn't queued yet.
+    :ivar admission: what the provider's answers allow.
     """
 
     configured: int | None
@@ -59,6 +64,9 @@ class Snapshot(NamedTuple):
     dead: frozenset[str] = frozenset()
     granted_since: Mapping[str, float] = {}
     suspect: frozenset[str] = frozenset()
+    cooling: tuple[Entry, ...] = ()
+    newcomer: str | None = None
+    admission: Admission = OPEN
 
 
 class Plan(NamedTuple):
@@ -68,6 +76,10 @@ class Plan(NamedTuple):
     :ivar take_back: grants that go back to the queue, parked.
     :ivar first: tickets that this makes one of the first two in the queue, who sweep; they are told.
     :ivar over: whether more is held than the limit allows (it was lowered, or a lock directory was stolen).
+    :ivar high: the load that the grants lead to, if it is the highest since a pause.
+    :ivar spent: whether one of them is given on the provider's answer.
+    :ivar ask: whether the provider has to be asked before anybody is granted anything more.
+    :ivar pressed: whether the reduced limit alone keeps a ticket waiting.
     """
 
     reap: tuple[Entry, ...]
@@ -76,6 +88,10 @@ class Plan(NamedTuple):
     grant: tuple[Entry, ...]
     first: tuple[Entry, ...]
     over: bool
+    high: int | None = None
+    spent: bool = False
+    ask: bool = False
+    pressed: bool = False
 
 
 def decide(snapshot: Snapshot, now: float) -> Plan:
@@ -94,46 +110,97 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         for entry in snapshot.granted
         if now - snapshot.granted_since.get(entry.name, now) >= ACKNOWLEDGE_WITHIN and entry.name not in acknowledged
     }
-    limit = effective_limit(snapshot)
+    full = full_limit(snapshot)
     out = dead | late
     held = {entry.name: entry for entry in (*snapshot.granted, *snapshot.leases) if entry.name not in out}
     loads = Loads(held.values())
-    over = limit is not None and loads.total > limit
+    over = full is not None and loads.total > full
     excess: set[str] = set()
     for name in sorted(snapshot.suspect & held.keys(), key=lambda name: (held[name].order, name), reverse=True):
-        if limit is None or loads.total <= limit:
+        if full is None or loads.total <= full:
             break
         excess.add(name)
         loads = Loads(entry for entry in held.values() if entry.name not in excess)
-    grant: list[Entry] = []
-    left: list[Entry] = []
-    blocked = limit is None
+    if snapshot.cooling:
+        loads = Loads((*(entry for entry in held.values() if entry.name not in excess), *snapshot.cooling))
+    grants = _Grants(snapshot, loads)
     queue = sorted(snapshot.queue)
     for ticket in queue:
-        if ticket.name in dead or not ticket.token:
-            continue
-        if blocked and not ticket.ancestors and len(left) > 1:
-            continue  # it has nobody to borrow from; at 1000 tickets this saves most of the loop
-        added = loads.added_by(ticket)
-        # Unchanged is granted even above the limit, where a lowered limit has left more leases than slots: a lender
-        # that waits for its borrower would otherwise never end, and the pool never drain.
-        if added == 0 or (not blocked and limit is not None and loads.total + added <= limit):
-            loads.add(ticket)
-            grant.append(ticket)
-        else:
-            blocked = True  # nobody passes the head
-            left.append(ticket)
+        if ticket.name not in dead and ticket.token:
+            grants.consider(ticket)
     return Plan(
         reap=reap,
         revoke=tuple(entry for entry in snapshot.leases if entry.name in excess),
         take_back=tuple(entry for entry in snapshot.granted if entry.name in (late | excess) - dead),
-        grant=tuple(grant),
-        first=tuple(ticket for ticket in left[:2] if ticket not in queue[:2]),
+        grant=tuple(grants.granted),
+        first=tuple(ticket for ticket in grants.left[:2] if ticket not in queue[:2]),
         over=over,
+        high=grants.high,
+        spent=grants.spent,
+        ask=grants.ask,
+        pressed=grants.pressed,
     )
 
 
+class _Grants:
+    """Who is granted a slot, the tickets being considered in queue order.
+
+    :ivar left: those who aren't, as far as that matters.
+    """
+
+    def __init__(self, snapshot: Snapshot, loads: Loads) -> None:
+        self.granted: list[Entry] = []
+        self.left: list[Entry] = []
+        self.high: int | None = None
+        self.spent = self.ask = self.pressed = False
+        self._loads = loads
+        self._newcomer = snapshot.newcomer
+        self._admission = snapshot.admission
+        self._limit = effective_limit(snapshot)
+        self._blocked = self._limit is None or self._admission.closed
+
+    def consider(self, ticket: Entry) -> None:
+        if self._blocked and not ticket.ancestors and len(self.left) > 1:
+            return  # it has nobody to borrow from; at 1000 tickets this saves most of the loop
+        added = self._loads.added_by(ticket)
+        # Unchanged is granted even above the limit, where a lowered limit has left more leases than slots: a lender
+        # that waits for its borrower would otherwise never end, and the pool never drain.
+        if not self._admission.closed and (added == 0 or self._may_raise(ticket, self._loads.total + added)):
+            self._loads.add(ticket)
+            self.granted.append(ticket)
+        else:
+            self._blocked = True  # nobody passes the head
+            self.left.append(ticket)
+
+    def _may_raise(self, ticket: Entry, load: int) -> bool:
+        limit, admission = self._limit, self._admission
+        if self._blocked or limit is None:
+            return False
+        if load > limit:
+            self.pressed = limit == admission.limit
+            return False
+        high = admission.high if self.high is None else self.high
+        raises = high is not None and load > high
+        if raises and (not admission.raises or self.high is not None):
+            return False
+        # A newcomer that leaves a slot free takes nobody's, whatever the provider still counts.
+        gated = admission.answers is not None and not (ticket.name == self._newcomer and load < limit)
+        if gated and (self.spent or not admission.answers or admission.counted >= limit):
+            self.ask = True
+            return False
+        if raises:
+            self.high = load
+        self.spent = self.spent or gated
+        return True
+
+
 def effective_limit(snapshot: Snapshot) -> int | None:
+    """The limit that holds now: `full_limit`, or less while the provider takes less; None if there is none."""
+    full, reduced = full_limit(snapshot), snapshot.admission.limit
+    return full if full is None or reduced is None else min(full, reduced)
+
+
+def full_limit(snapshot: Snapshot) -> int | None:
     """The lowest of the configured limit and those declared by anyone who holds or waits; None if there is none."""
     dead = snapshot.dead
     declared = [

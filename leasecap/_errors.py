@@ -32,19 +32,31 @@ class AcquireTimeout(LeasecapError, TimeoutError):
     :ivar holders: what held the slots, one short line each.
     :ivar position: the place in the queue when the time was up, 1 for the head; 0 if it never queued.
     :ivar waited: seconds between the call and the error.
+    :ivar why: what the provider's answers have to do with it (a pause, a reduced limit), or None.
     """
 
-    def __init__(self, pool: str, limit: int | None, holders: Sequence[str], position: int, waited: float) -> None:
-        super().__init__(pool, limit, tuple(holders), position, waited)
+    def __init__(
+        self,
+        pool: str,
+        limit: int | None,
+        holders: Sequence[str],
+        position: int,
+        waited: float,
+        why: str | None = None,
+    ) -> None:
+        super().__init__(pool, limit, tuple(holders), position, waited, why)
         self.pool = pool
         self.limit = limit
         self.holders = tuple(holders)
         self.position = position
         self.waited = waited
+        self.why = why
 
     def __str__(self) -> str:
         place = f", position {self.position} in the queue" if self.position else ""
         lines = [f"no slot of pool {self.pool!r} came free in {self.waited:.1f} s (limit {self.limit}{place})"]
+        if self.why:
+            lines.append(self.why)
         if self.holders:
             shown = "; ".join(self.holders[:4])
             more = len(self.holders) - 4

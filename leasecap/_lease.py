@@ -10,6 +10,7 @@ from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
 from leasecap._interrupts import HeldBack
 from leasecap._report import tell
+from leasecap._summary import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,6 +154,31 @@ class Lease:
             self._local.heartbeats.add(self._store, self._claim, ending=True)
         else:
             self._local.claims.discard(self._claim)
+
+    def report(
+        self,
+        status: int | None = None,
+        *,
+        retry_after: float | str | None = None,
+        kind: str | None = None,
+        ttfb: float | None = None,
+    ) -> None:
+        """Tell the pool what the provider answered to work under this lease; see `leasecap.report`.
+
+        Can be called after the release as well. A refusal of work that began before the last cut of the limit doesn't
+        cut it again.
+        """
+        from leasecap import _reporting
+
+        who, granted = called(self._claim.record), self._claim.granted / 1e9
+        store = self._store
+        if self._pid != os.getpid():
+            from leasecap._api import pool_store
+
+            store = pool_store(self.pool)  # what a fork's child has of the parent's is closed
+        _reporting.report(
+            store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
+        )
 
     def note_child(self, child: Child) -> None:
         """Write down which command runs under this lease: the slot stays taken until that one is gone as well.

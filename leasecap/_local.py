@@ -10,9 +10,11 @@ from leasecap import _config
 from leasecap._effects import Effects
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
+from leasecap._feedback_files import FeedbackFiles
 from leasecap._heartbeat import Heartbeats
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
+from leasecap._usage import Asking
 from leasecap._watch import Watch
 
 TYPE_CHECKING = False
@@ -53,7 +55,10 @@ class Root:
             return False
         self._signature, self.config = self._load()
         for store in list(self._stores.values()):  # another thread may be opening one
-            store.configured = self.config.pool(store.pool.name.text).limit or store.configured
+            settings = self.config.pool(store.pool.name.text)
+            store.configured = settings.limit or store.configured
+            if store.feedback is not None:
+                store.feedback.rules = settings.rules
         return True
 
     def _keep_up(self) -> None:
@@ -68,6 +73,7 @@ class Root:
             store = self._stores.get(pool.name.directory)
             if store is None or not _is_there(store):
                 opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
+                files = FeedbackFiles(self._local.effects, opened.directory, pool.rules)
                 with faults(opened.directory.path):  # the first to write: the root may be read-only
                     store = self._stores[pool.name.directory] = Store(
                         self._local.effects,
@@ -77,19 +83,23 @@ class Root:
                         heartbeat=pool.heartbeat,
                         waker=self.wake,
                         refresh=self._keep_up,
+                        feedback=files,
                     )
+                store.ask = Asking(store, files).ask
             store.configured = pool.limit
             return store
 
-    def settle(self, name: PoolName) -> None:
-        """Do what the pool's state calls for, after its limit was changed; nothing if nobody has used it yet.
+    def restore(self, name: PoolName) -> None:
+        """Do what the pool's state calls for after a person has set its limit, and forget a reduced one.
 
         :raises StoreError: when the pool can't be used; those who wait see the change at their next look.
         """
+        from leasecap import _reporting
+
         path = pool_path(self.path, name)
-        if os.path.isdir(path):
+        if os.path.isdir(path):  # somebody has used it
             with faults(path):
-                self.store(self.config.pool(name.text)).enter_and_settle()
+                _reporting.restore(self.store(self.config.pool(name.text)))
 
     def _opened(self) -> Directory:
         with self._local.lock:

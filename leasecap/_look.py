@@ -28,6 +28,7 @@ class Look:
         self._began = self._tell_at = self._near_since = 0.0
         self._first_position = self._position = 0
         self._limit = 1
+        self._changes_at = math.inf
         self._stamp: bytes | None = None
         self._tell_every = 1.0
 
@@ -54,6 +55,9 @@ class Look:
                 watched=watched,
             )
         )
+        if self._position <= 2:
+            # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
+            pause = min(pause, max(self._changes_at - now, _decide.FIRST_LOOK))
         self._due = now + pause
         return pause
 
@@ -89,14 +93,16 @@ class Look:
         return True
 
     def _sweep(self, now: float) -> None:
-        if now < self._swept_at:
+        if now < min(self._swept_at, self._changes_at):
             return
+        if self._changes_at <= now:
+            self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
         first = self._position <= 2
         self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
         self._acquisition.refresh()
         stamp = self._store.stamp()
         # Unchanged since my own previous look: then nobody has swept for a whole period.
         if stamp == self._stamp or (first and self._stamp is None):
-            self._acquisition.sweep()
+            self._changes_at = now + self._acquisition.sweep()
             stamp = self._store.stamp()
         self._stamp = stamp

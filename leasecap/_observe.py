@@ -79,6 +79,14 @@ class Observer:
             return True
         return self.judge(where, name).alive
 
+    def granted_at(self, where: str, name: str) -> float | None:
+        """When the lease was granted, by the boot clock (seconds); None if it doesn't say."""
+        try:
+            stamp = read_beat(self._directory.read(f"{where}/{name}/alive", BEAT_BYTES))
+        except OSError:
+            return None
+        return stamp[1] / 1e9 if stamp and stamp[1] else None
+
     def judge_record(self, path: str) -> Finding:
         """The same for a bare record without a liveness lock: the holder of a lock directory."""
         try:

@@ -22,6 +22,8 @@ UNLIMITED: Final[int] = sys.maxsize
 _HIGHEST_LIMIT = 1_000_000
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -99, 99
 _SHORTEST_BEAT = 0.01
+_SHORTEST_INTERVAL = 0.1
+_LEAST_FACTOR, _MOST_FACTOR = 0.1, 0.95
 
 STALE_AFTER = 30.0
 HEARTBEAT = 10.0
@@ -61,9 +63,44 @@ def _beat(value: object) -> float:
     return seconds
 
 
-def _lock(value: object) -> str:
-    if isinstance(value, str) and value in ("auto", "os", "directory"):
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError
+
+    return parse
+
+
+def _true_or_false(value: object) -> bool:
+    if isinstance(value, bool):
         return value
+    raise ValueError
+
+
+def _factor(value: object) -> float:
+    if isinstance(value, float) and _LEAST_FACTOR <= value <= _MOST_FACTOR:
+        return value
+    raise ValueError
+
+
+def _plain_limit(value: object) -> int:
+    limit = parse_limit(value)
+    if limit == UNLIMITED:
+        raise ValueError
+    return limit
+
+
+def _some_seconds(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds < _SHORTEST_INTERVAL:
+        raise ValueError
+    return seconds
+
+
+def _argv(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(isinstance(word, str) and "\0" not in word for word in value):
+        return tuple(value)
     raise ValueError
 
 
@@ -99,7 +136,19 @@ _POOL_KEYS: Mapping[str, Key] = {
     "priority": (_priority, f"a whole number from {_LOWEST_PRIORITY} to {_HIGHEST_PRIORITY}"),
     "stale_after": (_beat, _DURATION + f", at least {BEATS} heartbeats"),
     "heartbeat": (_beat, _DURATION + f", {_SHORTEST_BEAT} at least"),
-    "lock": (_lock, '"auto", "os" or "directory"'),
+    "lock": (_one_of("auto", "os", "directory"), '"auto", "os" or "directory"'),
+    "max_pause": (_seconds, _DURATION),
+    "stagger": (_seconds, _DURATION + ", 0 for off"),
+    "stagger_after_idle": (_seconds, _DURATION + ", 0 for off"),
+    "adaptive": (_one_of("off", "reduce", "aimd"), '"off", "reduce" or "aimd"'),
+    "backoff": (_factor, f"a factor from {_LEAST_FACTOR} to {_MOST_FACTOR}"),
+    "min_limit": (_plain_limit, f"a whole number from 1 to {_HIGHEST_LIMIT}"),
+    "probe_interval": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "latency_guard": (_true_or_false, "true or false"),
+    "cooldown": (_seconds, _DURATION + ", 0 for off"),
+    "usage_command": (_argv, 'a command as a list of texts, as ["my-usage", "--json"]'),
+    "usage_interval": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "usage_timeout": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
 }
 
 # Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool.

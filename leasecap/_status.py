@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 from leasecap import _config, _decide, _entry
 from leasecap._describe import this_host
-from leasecap._errors import ConfigError, LeasecapError
+from leasecap._errors import ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
+from leasecap._feedback import Rules
 from leasecap._local import local
 from leasecap._names import pool_name
 from leasecap._observe import BEAT_BYTES, Observer, read_beat
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, open_existing
 from leasecap._root import root_path
+from leasecap._status_feedback import PoolFeedback as PoolFeedback
+from leasecap._status_feedback import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +95,7 @@ class PoolStatus:
     :ivar stable: False if the pool changed so fast that no consistent view was to be had.
     :ivar lock: "os" or "directory"; None for a pool that nobody used yet.
     :ivar error: why the pool can't be used, or None.
+    :ivar feedback: what the provider's answers have made of it; None where that can't be read, or nobody used it yet.
     """
 
     pool: str
@@ -105,6 +109,7 @@ class PoolStatus:
     stable: bool
     lock: str | None
     error: str | None
+    feedback: PoolFeedback | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ def _pool_status(root: str, name: PoolName, config: Config | None) -> PoolStatus
 def _without_entries(name: PoolName, path: str, settings: PoolConfig | None, error: str | None) -> PoolStatus:
     limit = settings.limit if settings else None
     source = settings.limit_source if settings else ""
-    return PoolStatus(name.text, path, _word(limit), source, 0, 0, (), (), True, None, error)
+    return PoolStatus(name.text, path, _word(limit), source, 0, 0, (), (), True, None, error, None)
 
 
 def _word(limit: int | None) -> int | str | None:
@@ -222,6 +227,12 @@ class _View:
         held = sorted((*by_place.get(GRANTED, []), *by_place.get(LEASES, [])), key=lambda entry: entry.order)
         configured = self._settings.limit if self._settings else None
         snapshot = _decide.Snapshot(configured, tuple(queue), tuple(parked), (), tuple(held))
+        feedback, error = None, None
+        try:
+            rules = self._settings.rules if self._settings else Rules()
+            snapshot, feedback = look(self._pool, rules, snapshot)
+        except StoreError as trouble:
+            error = str(trouble)
         limit = _decide.effective_limit(snapshot)
         loads = _decide.Loads(held)
         return PoolStatus(
@@ -239,7 +250,8 @@ class _View:
             ),
             stable=stable,
             lock=self._pool.kind,
-            error=None,
+            error=error,
+            feedback=feedback,
         )
 
     def _places(self) -> tuple[dict[Entry, str], bool]:
@@ -264,6 +276,8 @@ class _View:
         source = self._settings.limit_source if self._settings else ""
         if limit is None or limit == configured:
             return source
+        if limit == snapshot.admission.limit:
+            return f"reduced, below {_word(_decide.full_limit(snapshot))} from {source or 'a declaration'}"
         ids = [entry.token for entry in (*snapshot.leases, *snapshot.queue) if entry.limit == limit]
         declared = f"declared by {ids[0]}" if ids else "declared"
         return declared if configured is None else f"{declared}, below {_word(configured)} from {source}"

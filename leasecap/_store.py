@@ -17,9 +17,12 @@ from __future__ import annotations
 from leasecap import _decide, _entry, _record
 from leasecap._describe import describe_self
 from leasecap._entries import Entries
+from leasecap._errors import StoreError
+from leasecap._lessons import Lessons
 from leasecap._observe import Observer
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN
 from leasecap._section import DirectorySection, OsSection
+from leasecap._state import NOTHING
 from leasecap._sweep import Sweeper
 
 TYPE_CHECKING = False
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from leasecap._effects import Effects
     from leasecap._entries import Claim
     from leasecap._entry import Entry
+    from leasecap._feedback_files import FeedbackFiles
     from leasecap._pool import Pool
+    from leasecap._state import State
 
 _HELD = (GRANTED, LEASES)
 
@@ -40,6 +45,8 @@ class Store(Entries):
     :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
     :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
+    :ivar ask: asks the provider for its own count, in the background.
+    :ivar feedback: what the provider's answers have taught; None leaves all that out.
     """
 
     def __init__(
@@ -52,10 +59,13 @@ class Store(Entries):
         heartbeat: float,
         waker: Callable[[str, str], None],
         refresh: Callable[[], None] = lambda: None,
+        feedback: FeedbackFiles | None = None,
     ) -> None:
         super().__init__(effects, pool)
         self.configured = configured
         self.refresh = refresh
+        self.feedback = feedback
+        self.ask: Callable[[], None] = lambda: None
         self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.waker = waker
         if pool.kind == "os":
@@ -90,7 +100,10 @@ class Store(Entries):
         self._carry_out(plan, snapshot, None)
 
     def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
-        """Decide, and take back the grants that are to be: the rest of the plan counts on their slots."""
+        """Decide, and take back the grants that are to be: the rest of the plan counts on their slots.
+
+        What the plan makes of the feedback is written before anything is granted: if it can't be, nothing is.
+        """
         # Inside the section, where no limit can have been set since and settled for. A holder read its limit when it
         # acquired, hours ago; a waiter that was suspended, and taken for dead meanwhile, begins again with an old one.
         self.refresh()
@@ -106,9 +119,10 @@ class Store(Entries):
             self._granted_since.update(dict.fromkeys(kept, now))
 
     def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[_decide.Plan, _decide.Snapshot]:
-        snapshot = self.snapshot()
+        lessons = self.lessons()
+        snapshot = self.snapshot(lessons)
         if newcomer is not None:
-            snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer))
+            snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer), newcomer=newcomer.name)
         now = self.effects.monotonic()
         while True:
             plan = _decide.decide(snapshot, now)
@@ -121,11 +135,19 @@ class Store(Entries):
                 snapshot = snapshot._replace(dead=snapshot.dead | dead)
             elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot, stuck)):
                 snapshot = snapshot._replace(suspect=suspect)
+            elif lessons is not None and lessons.grow(plan, snapshot):
+                snapshot = snapshot._replace(admission=lessons.admission())
             else:
+                if lessons is not None:
+                    lessons.keep(plan)
                 return plan, snapshot
 
-    def snapshot(self) -> _decide.Snapshot:
-        """The pool as it stands: four listings, in the order in which entries move on, so that none is missed."""
+    def snapshot(self, lessons: Lessons | None = None) -> _decide.Snapshot:
+        """The pool as it stands: four listings, in the order in which entries move on, so that none is missed.
+
+        :param lessons: what is known of the provider now; unless it is given, it is read.
+        :raises StoreError: when that can't be read.
+        """
         queue, parked, granted, leases = (
             tuple(map(_entry.parse, (name for name in self.directory.list(where) if name[0] != ".")))
             for where in (QUEUE, PARKED, GRANTED, LEASES)
@@ -138,7 +160,7 @@ class Store(Entries):
         self._last_look = now
         since = self._granted_since
         self._granted_since = {entry.name: since.get(entry.name, now) for entry in granted}
-        return _decide.Snapshot(
+        snapshot = _decide.Snapshot(
             configured=self.configured,
             queue=queue,
             parked=parked,
@@ -146,6 +168,43 @@ class Store(Entries):
             leases=leases,
             granted_since=self._granted_since,
         )
+        lessons = lessons or self.lessons()
+        return snapshot if lessons is None else lessons.seen_in(snapshot)
+
+    def lessons(self) -> Lessons | None:
+        """What is known of the provider now.
+
+        :raises StoreError: when that can't be read.
+        """
+        return None if self.feedback is None else Lessons(self.feedback)
+
+    def learn(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
+
+        :param change: is given the state and the time (boot clock, seconds).
+        :param anew: a state that can't be read is forgotten.
+        :raises StoreError: when it can't be read or written.
+        """
+        files = self.feedback
+        if files is None or not self.section.try_enter():
+            return False
+        try:
+            clock = files.clock()
+            try:
+                state = files.read(clock)
+            except StoreError:
+                if not anew:
+                    raise
+                state = None
+            changed = change(state or NOTHING, clock.boot)
+            if changed != state:
+                files.write(changed, clock)
+            self.settle()
+        finally:
+            again = self.leave()
+        if again:
+            self.enter_and_settle()
+        return True
 
     def _carry_out(self, plan: _decide.Plan, snapshot: _decide.Snapshot, claim: Claim | None) -> None:
         for entry in plan.reap:
@@ -273,6 +332,7 @@ class Store(Entries):
 
         :raises OSError: when the lease can't be removed; it is still held then.
         """
+        self._cool(claim.entry)
         kept = self.retire(claim)
         if kept is not None:
             self._hand_on()
@@ -300,13 +360,20 @@ class Store(Entries):
         self.delete(name)
         return True
 
+    def _cool(self, entry: Entry) -> None:
+        if self.feedback is not None:
+            try:
+                self.feedback.cool(entry)
+            except OSError:
+                pass  # a full disk must not keep a slot for ever
+
     def _hand_on(self) -> None:
         try:
             # Who queues after this look was inside the section after our rename, or looks once more on its way out.
             if self.directory.list(QUEUE):
                 self.enter_and_settle()
-        except OSError:
-            pass  # the slot is free all the same; the first in the queue sweeps and grants it
+        except (OSError, StoreError):
+            pass  # the slot is free all the same; the first in the queue sweeps and grants it, or says what is wrong
 
     def withdraw(self, claim: Claim) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
@@ -320,9 +387,9 @@ class Store(Entries):
             self.enter_and_settle()  # the limit that it declared no longer holds
         return True
 
-    def sweep(self) -> None:
+    def sweep(self) -> float:
         """`Sweeper.sweep`."""
-        self._sweeper.sweep()
+        return self._sweeper.sweep()
 
     def stamp(self) -> bytes:
         """`Sweeper.stamp`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from leasecap import _process
+from leasecap import _decide, _process
 from leasecap._durations import format_duration
-from leasecap._observe import BEAT_BYTES, read_beat
+from leasecap._explain import explain
 from leasecap._pool import LEASES
 
 TYPE_CHECKING = False
@@ -20,24 +20,33 @@ def holder_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
     for lease in snapshot.leases:
         record = store.observer.record(LEASES, lease.name)
         held = _held_for(store, lease.name, record)
-        who = "unreadable record" if record is None else f"pid {record.pid} ({_called(record)})"
+        who = "unreadable record" if record is None else called(record)
         lines.append((held, who if held < 0 else f"{who} for {format_duration(held)}"))
     return tuple(line for _, line in sorted(lines, reverse=True))
 
 
-def _called(record: Record) -> str:
-    called = record.label or record.command
-    return called if len(called) <= 40 else called[:39] + "…"
+def called(record: Record) -> str:
+    """``pid 4711 (claude -p)``: a process as it is named to people."""
+    name = record.label or record.command
+    return f"pid {record.pid} ({name if len(name) <= 40 else name[:39] + '…'})"
+
+
+def feedback_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
+    """What the provider's answers keep back, one line each."""
+    files, lessons = store.feedback, store.lessons()
+    if files is None or lessons is None:
+        return ()
+    lessons.seen_in(snapshot)
+    full = _decide.full_limit(snapshot)
+    now = lessons.clock.boot
+    return explain(lessons.state, files.rules, now, store.pool.name.text, full, lessons.cooling.values())
 
 
 def _held_for(store: Store, name: str, record: Record | None) -> float:
     if record is None or record.boot is None or record.boot != store.effects.me().boot:
         return -1.0
-    try:
-        stamp = read_beat(store.directory.read(f"{LEASES}/{name}/alive", BEAT_BYTES))
-    except OSError:
-        return -1.0
-    return (store.effects.boot_clock() - stamp[1]) / 1e9 if stamp and stamp[1] else -1.0
+    granted = store.observer.granted_at(LEASES, name)
+    return -1.0 if granted is None else store.effects.boot_clock() / 1e9 - granted
 
 
 def parent_notice(store: Store, snapshot: Snapshot, borrow: bool) -> str | None:
@@ -49,7 +58,7 @@ def parent_notice(store: Store, snapshot: Snapshot, borrow: bool) -> str | None:
         record = store.observer.record(LEASES, lease.name)
         if record is not None and record.pid_ns == store.effects.me().pid_ns and record.pid in parents:
             return (
-                f"pid {record.pid} ({_called(record)}) holds a slot of this pool and is a parent of this process, but "
+                f"{called(record)} holds a slot of this pool and is a parent of this process, but "
                 "LEASECAP_LEASE did not reach it (env -i? sudo?): pass it on, so that its slot can be borrowed"
             )
     return None

@@ -36,14 +36,16 @@ class Sweeper:
         self._thorough_at = -math.inf  # a machine's clock may stand below zero
         self._next = 0
 
-    def sweep(self) -> None:
+    def sweep(self) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
 
-        One entry that can't be removed is left where it is and goes on to count; it fails nobody's request.
+        Returns the seconds until more can be granted without anybody's doing, as far as that is known. One entry that
+        can't be removed is left where it is and goes on to count; it fails nobody's request.
         """
         store = self._store
         self._stamp()
-        snapshot = store.snapshot()
+        lessons = store.lessons()
+        snapshot = store.snapshot(lessons)
         reaped = self._reap(self._some_holders(snapshot))
         now = store.effects.monotonic()
         thorough = now >= self._thorough_at
@@ -51,10 +53,14 @@ class Sweeper:
             self._thorough_at = now + _THOROUGH_EVERY
             self._sweep_corners(snapshot)
         plan = _decide.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
-        if reaped or thorough or plan.grant or plan.take_back or plan.over:
+        taught = lessons is not None and lessons.teach(plan, snapshot)
+        if reaped or thorough or plan.grant or plan.take_back or plan.over or taught:
             store.enter_and_settle()
+        if plan.ask and lessons is not None and lessons.may_ask():
+            store.ask()
         for name in reaped:
             store.delete(name)
+        return snapshot.admission.changes_in
 
     def _some_holders(self, snapshot: Snapshot) -> list[tuple[str, Entry]]:
         places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
@@ -86,6 +92,8 @@ class Sweeper:
                     store.discard(STAGING, name)
         for name in store.directory.list(TRASH):
             store.delete(name)
+        if store.feedback is not None:
+            store.feedback.clear(store.feedback.clock())
         everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
         store.observer.forget_all_but({entry.name for entry in everything})
         self._forget_thefts()

@@ -74,7 +74,10 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     ages = st.sampled_from([0.0, 0.5, ACKNOWLEDGE_WITHIN - 0.01, ACKNOWLEDGE_WITHIN, 60.0])
     return Snapshot(
         configured=draw(st.sampled_from([None, 1, 2, 3, 4, 6, UNLIMITED])),
-        **{place: tuple(found) for place, found in places.items()},
+        queue=tuple(places["queue"]),
+        parked=tuple(places["parked"]),
+        granted=tuple(places["granted"]),
+        leases=tuple(places["leases"]),
         dead=frozenset(one.name for one in everything if draw(st.integers(0, 7)) == 0),
         granted_since={one.name: NOW - draw(ages) for one in places["granted"] if draw(st.booleans())},
         suspect=frozenset(

@@ -15,7 +15,7 @@ from leasecap.cli.limit import command
 def settled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Root and pool of every request to grant what a new limit allows."""
     seen: list[tuple[str, str]] = []
-    monkeypatch.setattr(Root, "settle", lambda root, name: seen.append((root.path, name.text)))
+    monkeypatch.setattr(Root, "restore", lambda root, name: seen.append((root.path, name.text)))
     return seen
 
 

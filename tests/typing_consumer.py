@@ -16,6 +16,7 @@ from leasecap import (
     Lease,
     LeasecapError,
     LeaseLost,
+    PoolFeedback,
     PoolStatus,
     Status,
     StoreError,
@@ -78,6 +79,8 @@ def leases(lease: Lease) -> None:
     assert_type(lease.env(), dict[str, str])
     assert_type(lease.release(), None)
     assert_type(lease.check(), None)
+    assert_type(lease.report(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT", kind="concurrency"), None)
+    lease.report("429")  # type: ignore[arg-type]
     assert_type(bool(lease.lost), bool)
     assert_type(lease.lost.wait(5), bool)
 
@@ -145,6 +148,11 @@ def looking() -> None:
     assert_type(status, Status)
     pool = leasecap.status("p").pools[0]
     assert_type(pool, PoolStatus)
+    assert_type(pool.feedback, PoolFeedback | None)
+    leasecap.report("p", 429, retry_after="30")
+    leasecap.report("p", kind="quota", ttfb=0.5)
+    leasecap.set_usage("p", lambda: 3)
+    leasecap.set_usage("p", None)
     assert_type(pool.holders, tuple[Holder, ...])
     assert_type(pool.waiters, tuple[Waiter, ...])
     assert_type(pool.in_flight, int)

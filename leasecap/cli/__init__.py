@@ -11,7 +11,7 @@ from leasecap import __version__
 from leasecap._errors import LeasecapError
 from leasecap.cli import _say
 
-VERBS = ("run", "acquire", "release", "status", "limit", "doctor")
+VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "doctor")
 
 WRONG_USAGE, OWN_FAILURE_OF_RUN = 2, 125
 """`run` keeps every status below 125 for the command it runs, as env and timeout do."""

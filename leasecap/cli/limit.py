@@ -37,7 +37,8 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
 
     Without arguments: the configured pools, the shipped presets with their reasons, and the defaults. With POOL: its
     limit and where it comes from. With N (1 or more) or the word unlimited: writes it into config.toml, whose comments
-    stay; it holds at once, also for those who wait. Lowering never stops what runs.
+    stay; it holds at once, also for those who wait, and a reduction that the provider's answers led to is forgotten.
+    Lowering never stops what runs.
     """
     if pool is not None and pool.startswith("-"):
         raise click.NoSuchOption(printable(pool, 40))
@@ -64,7 +65,7 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     # Without it a raised limit would be granted only at the waiters' next look.
     from leasecap._local import local
 
-    local.root(root).settle(change.after.name)
+    local.root(root).restore(change.after.name)
 
 
 def _show_one(pool: PoolConfig) -> None:

@@ -89,6 +89,8 @@ def _pool(pool: PoolStatus) -> list[str]:
     lines = [head + (_style(f"   limit: {printable(pool.limit_source, 200)}", dim=True) if pool.limit_source else "")]
     if pool.error:
         lines += [_style(f"  {line}", fg="red") for line in pool.error.splitlines()]
+    if pool.feedback is not None:
+        lines += [_style(f"  {printable(line, 300)}", fg="yellow") for line in pool.feedback.lines]
     if not pool.stable:
         lines.append("  it changed while it was read: the rows below may not be of one moment")
     if pool.holders:

@@ -198,7 +198,7 @@ def _raise_the_limit(me: Victim) -> None:
     name = root.config.pool("p").name
     me.arm()
     root.refresh()
-    root.settle(name)
+    root.restore(name)
 
 
 SCENES = (

@@ -422,6 +422,9 @@ class MemoryEffects(Effects):
     def monotonic(self) -> float:
         return float(self.world.monotonic())
 
+    def wall_clock(self) -> float:
+        return float(self.world.monotonic())
+
     def token(self) -> str:
         return str(self.world.token())
 

@@ -1,0 +1,65 @@
+"""Why a pool gives out what it gives out: what feedback has made of it, in words for people."""
+
+from __future__ import annotations
+
+from leasecap._decide import UNLIMITED
+from leasecap._durations import format_duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from leasecap._feedback import Rules
+    from leasecap._state import Cut, Pause, State, Usage
+
+
+def explain(
+    state: State, rules: Rules, now: float, pool: str, full: int | None, cooling: Collection[float] = ()
+) -> tuple[str, ...]:
+    """A line for each thing that keeps slots back.
+
+    :param full: the limit without a reduction.
+    :param cooling: for how many seconds more each cooling slot is taken.
+    """
+    lines: list[str] = []
+    pause, cut = state.pause, state.cut
+    if pause is not None and (pause.until is None or now < pause.until):
+        lines.append(_pause(pause, now, pool))
+    if cut is not None and full is not None and cut.limit < full and rules.adaptive != "off":
+        lines.append(_cut(cut, rules, now, pool, full))
+    ramp = state.ramp
+    if ramp is not None and ramp.last is not None and 0 <= now - ramp.last < rules.stagger:
+        lines.append(f"coming back from a pause: grants are {rules.stagger:g} s apart")
+    latency = state.latency
+    if cut is not None and latency is not None and latency.short > 2 * latency.long:
+        lines.append(
+            f"the time to first byte is rising ({latency.short:.1f} s, {latency.long:.1f} s on average): no growth"
+        )
+    if cooling:
+        lines.append(f"{len(cooling)} cooling, the last for {format_duration(max(cooling))} more")
+    if state.usage is not None and rules.usage_command:
+        lines.append(_usage(state.usage, now))
+    return tuple(lines)
+
+
+def _pause(pause: Pause, now: float, pool: str) -> str:
+    if pause.until is None:
+        return f"closed since {format_duration(now - pause.since)}, until `leasecap resume {pool}`: {pause.why}"
+    return f"paused for {format_duration(pause.until - now)} more: {pause.why}"
+
+
+def _cut(cut: Cut, rules: Rules, now: float, pool: str, full: int) -> str:
+    of = "" if full == UNLIMITED else f" of {full}"
+    line = f"{cut.limit}{of}: cut {format_duration(now - cut.at)} ago after {cut.why}"
+    if rules.adaptive == "reduce":
+        line += f"; stays until `leasecap limit {pool} N`"
+    return line
+
+
+def _usage(usage: Usage, now: float) -> str:
+    if usage.answered is None:
+        return f"the provider is being asked for its count since {format_duration(now - usage.asked)}"
+    ago = format_duration(now - usage.answered)
+    if usage.in_flight is None:
+        return f"no usage information {ago} ago: {usage.error}"
+    return f"the provider counted {usage.in_flight} in flight {ago} ago"

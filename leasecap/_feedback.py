@@ -1,0 +1,303 @@
+"""What the provider's answers do to a pool: pauses, a lower limit and its way back, spaced grants. Pure decisions.
+
+No clock, no file, no environment here: a state, the rules and a time come in, a state goes out.
+
+The limit is cut by a factor and found again much as CUBIC does it for TCP (RFC 9438): quickly back to just under the
+level that failed, then a single step beyond it now and then. A plain sawtooth would meet the provider's limit all the
+time.
+"""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._named_tuple import NamedTuple
+from leasecap._state import NOTHING, Cut, Latency, Pause, Ramp, State, Usage
+
+MAX_PROBE_INTERVAL = 600.0
+"""Seconds between probes at most, however many have failed."""
+
+QUICK_STEPS = 30
+"""Quick growth takes one step per ``probe_interval / QUICK_STEPS``: 2 s by default, time for a refusal to be heard."""
+
+EPOCH = 5.0
+"""Seconds after a cut in which a report that belongs to no lease doesn't cut again: its request may be an old one."""
+
+FRESH_LATENCY = 60.0
+"""Seconds for which a rise of the time to first byte counts, after the last report of one."""
+
+_SHORT, _LONG, _SAMPLES = 0.3, 0.03, 20  # weights of the two moving averages, and how many values make them one
+_MOST_JITTER = 1.0
+
+
+class Rules(NamedTuple):
+    """What a pool's configuration says of feedback; durations in seconds.
+
+    :ivar max_pause: the longest pause that a Retry-After can ask for.
+    :ivar stagger: between grants that raise the load after a pause; 0 is off.
+    :ivar stagger_after_idle: how long a pool must be idle for its next grants to be spaced as well; 0 is off.
+    :ivar adaptive: "off", "reduce" (never grows back by itself) or "aimd".
+    :ivar backoff: the factor of a cut.
+    :ivar min_limit: no cut goes below it.
+    :ivar probe_interval: between two steps beyond a level that failed.
+    :ivar latency_guard: whether a rising time to first byte cuts, and not only holds growth back.
+    :ivar cooldown: for which a released slot stays taken.
+    :ivar usage_command: prints how many requests the provider counts in flight.
+    :ivar usage_interval: between two questions, of the whole machine.
+    :ivar usage_timeout: for an answer.
+    """
+
+    max_pause: float = 600.0
+    stagger: float = 0.25
+    stagger_after_idle: float = 0.0
+    adaptive: str = "aimd"
+    backoff: float = 0.7
+    min_limit: int = 1
+    probe_interval: float = 60.0
+    latency_guard: bool = False
+    cooldown: float = 0.0
+    usage_command: tuple[str, ...] = ()
+    usage_interval: float = 1.0
+    usage_timeout: float = 5.0
+
+
+class Admission(NamedTuple):
+    """What the state means for the next grants; read by `_decide`.
+
+    :ivar closed: nobody is granted anything.
+    :ivar limit: the reduced limit, or None.
+    :ivar high: up to this load a grant is a hand-off; None: grants aren't spaced.
+    :ivar raises: how many grants may raise the load above ``high`` now.
+    :ivar answers: how many grants may be given on the provider's last answer; None: it isn't asked, or says nothing.
+    :ivar counted: how many the provider counted in flight; below the limit there is room for one more.
+    :ivar changes_in: seconds until this changes by itself, as far as that is known.
+    """
+
+    closed: bool = False
+    limit: int | None = None
+    high: int | None = None
+    raises: int = 0
+    answers: int | None = None
+    counted: int = 0
+    changes_in: float = math.inf
+
+
+OPEN = Admission()
+
+
+class Report(NamedTuple):
+    """What somebody heard from the provider.
+
+    :ivar kind: "concurrency", "quota" or "neutral".
+    :ivar retry_after: seconds, 0 or more; None: the provider didn't say.
+    :ivar granted: when the lease was granted that this is about; None: it belongs to none.
+    :ivar why: for people.
+    :ivar jitter: from 0 to 1.
+    """
+
+    kind: str
+    why: str
+    retry_after: float | None = None
+    ttfb: float | None = None
+    granted: float | None = None
+    jitter: float = 0.0
+
+
+def admission(state: State, rules: Rules, now: float, *, gated: bool) -> Admission:
+    """What ``state`` means for grants at ``now``.
+
+    :param gated: the provider is asked how many requests it counts before a grant that could be too much.
+    """
+    if state is NOTHING and not gated:
+        return OPEN
+    pause, cut, ramp = state.pause, state.cut, state.ramp
+    changes: list[float] = []
+    closed = pause is not None and (pause.until is None or now < pause.until)
+    if closed and pause is not None and pause.until is not None:
+        changes.append(pause.until - now)
+    high, raises = None, 0
+    if ramp is not None and rules.stagger > 0:
+        high = ramp.high
+        since = math.inf if ramp.last is None else now - ramp.last
+        raises = int(not 0 <= since < rules.stagger)
+        if not raises:
+            changes.append(rules.stagger - since)
+    answers, counted = None, 0
+    if gated:
+        answers, counted = _answers(state.usage, rules, now)
+    return Admission(
+        closed=closed,
+        limit=cut.limit if cut is not None and rules.adaptive != "off" else None,
+        high=high,
+        raises=raises,
+        answers=answers,
+        counted=counted,
+        changes_in=min(changes, default=math.inf),
+    )
+
+
+def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None, int]:
+    if usage is None or usage.answered is None or not 0 <= now - usage.asked < rules.usage_interval:
+        return 0, 0
+    if usage.in_flight is None:
+        return None, 0  # no information: the other rules decide
+    return int(not usage.spent), usage.in_flight
+
+
+def may_ask(state: State, rules: Rules, now: float) -> bool:
+    """Whether the provider may be asked for its count; one question at a time, and one per ``usage_interval``."""
+    usage = state.usage
+    if usage is None:
+        return True
+    # Whoever asked may have been killed since.
+    wait = rules.usage_interval if usage.answered is not None else max(rules.usage_interval, rules.usage_timeout + 1.0)
+    return not 0 <= now - usage.asked < wait
+
+
+def asking(state: State, now: float) -> State:
+    """Somebody asks the provider now."""
+    return state._replace(usage=Usage(asked=now, answered=None, in_flight=None, error=None, spent=False))
+
+
+def answered(state: State, asked: float, now: float, in_flight: int | None, error: str | None) -> State:
+    """The question asked at ``asked`` was answered; an answer to an older one changes nothing."""
+    if state.usage is None or state.usage.asked != asked:
+        return state
+    return state._replace(usage=Usage(asked=asked, answered=now, in_flight=in_flight, error=error, spent=False))
+
+
+def reported(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
+    """What ``report`` makes of ``state``.
+
+    :param level: the limit in force; for an unlimited pool, what is in flight.
+    :param load: what is in flight.
+    """
+    if report.ttfb is not None:
+        state = state._replace(latency=_averaged(state.latency, report.ttfb, now))
+    if report.kind == "quota":
+        return paused(state, now, report.retry_after, report.why)
+    if report.kind == "concurrency":
+        if report.retry_after:
+            bounded = min(report.retry_after, rules.max_pause)
+            # Only ever later than asked for, and not all machines of an account at once.
+            jitter = report.jitter * min(bounded / 10, _MOST_JITTER)
+            state = paused(state, now, min(bounded + jitter, rules.max_pause), report.why)
+        return _cut(state, rules, now, report, level, load)
+    if rules.latency_guard and report.ttfb is not None and _is_slow(state.latency, now):
+        return _cut(state, rules, now, report, level, load)
+    return state
+
+
+def paused(state: State, now: float, seconds: float | None, why: str) -> State:
+    """Close the pool for ``seconds`` (None: until a person resumes it). Never shortens a pause that holds."""
+    old = state.pause
+    if old is not None and (old.until is None or (seconds is not None and old.until >= now + seconds)):
+        return state
+    until = None if seconds is None else now + seconds
+    return state._replace(pause=Pause(now, until, seconds or 0.0, why), ramp=Ramp(0, None))
+
+
+def resumed(state: State) -> State:
+    """Open the pool again. What was learned about its limit stays."""
+    return state._replace(pause=None)
+
+
+def restored(state: State) -> State:
+    """Forget the reduction: a person has set the limit."""
+    return state._replace(cut=None)
+
+
+def _cut(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
+    if rules.adaptive == "off":
+        return state
+    if state.last_cut is not None:
+        if report.granted is not None and report.granted <= state.last_cut:
+            return state  # granted before the last cut: it tells nothing about the limit since
+        if report.granted is None and (load > level or 0 <= now - state.last_cut < EPOCH):
+            return state  # or what is in flight since before it, should nobody know which lease it is about
+    old = state.cut
+    limit = min(level, max(rules.min_limit, min(round(level * rules.backoff), level - 1)))
+    if limit == level and old is None:
+        return state  # nothing below it
+    failed = old is not None and old.phase == "hold"
+    probe_after = rules.probe_interval
+    if old is not None and failed:
+        probe_after = min(old.probe_after * 2, MAX_PROBE_INTERVAL)
+    cut = Cut(
+        limit=limit,
+        ceiling=max(level, limit + 1),
+        at=now,
+        why=report.why,
+        phase="quick",
+        since=now,
+        pressed=now,
+        probe_after=max(probe_after, rules.probe_interval),
+    )
+    return state._replace(cut=_settled(cut), last_cut=now)
+
+
+def _settled(cut: Cut) -> Cut:
+    """``cut``, on to the next phase if it is just under its ceiling."""
+    if cut.phase == "quick" and cut.ceiling is not None and cut.limit >= cut.ceiling - 1:
+        return cut._replace(phase="probe")
+    return cut
+
+
+def pressed(state: State, rules: Rules, now: float, full: int) -> State:
+    """Somebody waits who would be granted a slot but for the reduced limit: grow, if it has been so for long enough.
+
+    :param full: the limit without the reduction.
+    """
+    cut = state.cut
+    if cut is None or rules.adaptive != "aimd" or _is_slow(state.latency, now):
+        return state
+    step = rules.probe_interval / QUICK_STEPS
+    if not 0 <= now - cut.pressed <= step + 1.0:
+        # A break: nobody knows whether the provider would have taken more meanwhile. Looks come ten times a second.
+        return state._replace(cut=cut._replace(since=now, pressed=now))
+    needed = {"quick": step, "probe": cut.probe_after, "hold": rules.probe_interval / 2}[cut.phase]
+    if now - cut.since < needed:
+        return state._replace(cut=cut._replace(pressed=now)) if now - cut.pressed >= step / 2 else state
+    cut = cut._replace(since=now, pressed=now)
+    if cut.phase == "hold":
+        # The level that failed has room again, so look quickly for where it ends now.
+        cut = cut._replace(phase="quick", ceiling=None, probe_after=rules.probe_interval)
+    cut = cut._replace(limit=cut.limit + 1)
+    if cut.phase == "probe":
+        cut = cut._replace(phase="hold")
+    elif cut.limit >= full:
+        return state._replace(cut=None)
+    return state._replace(cut=_settled(cut))
+
+
+def granted(state: State, now: float, high: int | None, spent: bool) -> State:
+    """What grants make of ``state``.
+
+    :param high: the load they lead to, if that is the highest since a pause.
+    :param spent: whether one of them was given on the provider's answer.
+    """
+    if high is not None:
+        state = state._replace(ramp=Ramp(high, now))
+    if spent and state.usage is not None:
+        state = state._replace(usage=state.usage._replace(spent=True))
+    return state
+
+
+def idled(state: State) -> State:
+    """The pool was idle for so long that its next grants are to be spaced."""
+    return state._replace(ramp=Ramp(0, None))
+
+
+def _averaged(latency: Latency | None, ttfb: float, now: float) -> Latency:
+    if latency is None:
+        return Latency(ttfb, ttfb, 1, now)
+    short = latency.short + _SHORT * (ttfb - latency.short)
+    long = latency.long + _LONG * (ttfb - latency.long)
+    return Latency(short, long, min(latency.samples + 1, _SAMPLES), now)
+
+
+def _is_slow(latency: Latency | None, now: float) -> bool:
+    """Whether the time to first byte is rising: the short average over twice the long one."""
+    if latency is None or latency.samples < _SAMPLES or not 0 <= now - latency.at < FRESH_LATENCY:
+        return False
+    return latency.short > 2 * latency.long

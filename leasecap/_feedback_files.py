@@ -1,0 +1,189 @@
+"""Feedback on disk: ``state.json``, reports on their way into it, and the marks of slots that cool down.
+
+The state is read and written inside the critical section. A report is not: it is a file in ``reports/``, which whoever
+is next inside takes up before it grants anything. So reporting never waits for a lock, from no event loop either, and a
+report made while the section is held is not lost. A slot cools down as a file in ``cooling/``, made before the lease
+ends: it outlives the holder, and being killed between the two leaves nothing that has to be undone.
+"""
+
+from __future__ import annotations
+
+import json
+
+from leasecap import _entry, _feedback, _state
+from leasecap._errors import StoreError
+from leasecap._faults import faults, store_error
+from leasecap._feedback import Report, Rules
+from leasecap._named_tuple import NamedTuple
+from leasecap._pool import COOLING, REPORTS
+from leasecap._state import NOTHING, Clock, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._effects import Directory, Effects
+    from leasecap._entry import Entry
+
+STATE = "state.json"
+
+_STAMP = 17  # the end of the cool-down in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
+_NAME_MAX = 255
+
+
+class Posted(NamedTuple):
+    """A report in ``reports/``, and when it was made."""
+
+    name: str
+    report: Report
+    made: Clock
+
+
+class FeedbackFiles:
+    """The feedback of one pool.
+
+    :ivar rules: what the configuration says now.
+    :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
+    """
+
+    def __init__(self, effects: Effects, directory: Directory, rules: Rules) -> None:
+        self.rules = rules
+        self.count: Callable[[], int] | None = None
+        self._effects = effects
+        self._directory = directory
+        self._read: bytes | None = None
+        self._state = NOTHING
+
+    @property
+    def gated(self) -> bool:
+        """Whether the provider is asked before a grant that could be too much."""
+        return self.count is not None or bool(self.rules.usage_command)
+
+    def clock(self) -> Clock:
+        """The time now."""
+        me = self._effects.me()
+        epoch = f"{me.boot}/{me.time_ns}" if me.boot and me.time_ns else None
+        return Clock(epoch, self._effects.boot_clock() / 1e9, self._effects.wall_clock())
+
+    def read(self, clock: Clock) -> State:
+        """The state as it stands in the file, its times by ``clock``.
+
+        :raises StoreError: when it can't be read, or isn't one: it might hold a reduction or a pause.
+        """
+        path = self._directory.full(STATE)
+        try:
+            data = self._directory.read(STATE, _state.MAX_BYTES + 1)
+        except FileNotFoundError:
+            return NOTHING
+        except OSError as error:
+            raise store_error(error, path) from error
+        # By its content: a file that is replaced twice within a tick of the kernel's clock can have the inode, size and
+        # times of the one before (seen with two processes that report in a row; one report of 20 was lost).
+        if data != self._read:
+            try:
+                self._state, self._read = _state.decode(data), data
+            except ValueError as error:
+                raise StoreError(
+                    f"{error}; it may hold a pause or a reduced limit, so no slot is given out",
+                    path=path,
+                    remedy="`leasecap resume POOL` starts it anew, at the configured limit",
+                ) from None
+        return _state.rebased(self._state, clock)
+
+    def write(self, state: State, clock: Clock) -> None:
+        """Put ``state`` in place of what the file holds, whole or not at all.
+
+        :raises StoreError: when that can't be done.
+        """
+        stamped = state._replace(epoch=clock.epoch, boot=clock.boot, wall=clock.wall)
+        with faults(self._directory.full(STATE)):
+            self._directory.replace(STATE, _state.encode(stamped))
+
+    # -- reports ----------------------------------------------------------------------------------------------------
+
+    def post(self, report: Report) -> None:
+        """Leave a report for whoever is next inside the section.
+
+        :raises StoreError: when it can't be written.
+        """
+        clock = self.clock()
+        name = f"{self._effects.boot_clock():016x}-{self._effects.token()}"
+        with faults(self._directory.full(REPORTS)):
+            data = json.dumps({"report": report._asdict(), "made": clock._asdict()}).encode("ascii")
+            self._directory.replace(f"{REPORTS}/{name}", data)
+
+    def posted(self) -> list[Posted]:
+        """The reports that nobody has taken up, oldest first."""
+        found = (self._posted(name) for name in sorted(self._directory.list(REPORTS)) if "." not in name)
+        return [posted for posted in found if posted is not None]
+
+    def _posted(self, name: str) -> Posted | None:
+        try:
+            raw = json.loads(self._directory.read(f"{REPORTS}/{name}", _state.MAX_BYTES))
+            return Posted(name, Report(**raw["report"]), Clock(**raw["made"]))
+        except FileNotFoundError:
+            return None  # taken up meanwhile
+        except (ValueError, TypeError, KeyError):
+            return Posted(name, Report("neutral", "unreadable"), Clock(None, 0.0, 0.0))  # not ours: to be removed
+
+    def take_up(self, state: State, posted: list[Posted], clock: Clock, level: int, load: int) -> State:
+        """``state`` after these reports."""
+        for one in posted:
+            made, report = one.made, one.report
+            ago = clock.boot - made.boot
+            if made.epoch != clock.epoch or made.epoch is None:  # the machine was started again since
+                ago, report = clock.wall - made.wall, report._replace(granted=None)
+            now = clock.boot - max(ago, 0.0)
+            state = _feedback.reported(state, self.rules, now, report, level, load)
+            if state.cut is not None:
+                level = min(level, state.cut.limit)
+        return state
+
+    def forget(self, posted: list[Posted]) -> None:
+        """Remove reports that have been taken up."""
+        for one in posted:
+            self._unlink(f"{REPORTS}/{one.name}")
+
+    # -- slots that cool down ---------------------------------------------------------------------------------------
+
+    def cool(self, entry: Entry) -> None:
+        """Count ``entry`` for ``cooldown`` seconds more, also once it is gone; nothing if there is no cool-down.
+
+        :raises OSError: when that can't be noted.
+        """
+        if not self.rules.cooldown:
+            return
+        until = self._effects.boot_clock() + int(self.rules.cooldown * 1e9)
+        name = f"{until:016x}-{entry.name}"
+        self._directory.write(f"{COOLING}/{name[:_NAME_MAX]}", b"")
+
+    def cooling(self, clock: Clock) -> dict[Entry, float]:
+        """What cools down, and for how many seconds more."""
+        if not self.rules.cooldown:
+            return {}
+        found = {_entry.parse(name[_STAMP:]): self._left(name, clock) for name in self._directory.list(COOLING)}
+        return {entry: left for entry, left in found.items() if left > 0}
+
+    def idle_for(self, where: str, clock: Clock) -> float:
+        """Seconds since an entry was moved into ``where`` or out of it."""
+        return clock.wall - self._directory.stat(where).st_mtime
+
+    def _left(self, name: str, clock: Clock) -> float:
+        try:
+            left = int(name[: _STAMP - 1], 16) / 1e9 - clock.boot
+        except ValueError:
+            return 0.0
+        # More than the cool-down itself is the boot clock of another start of the machine.
+        return left if left <= self.rules.cooldown else 0.0
+
+    def clear(self, clock: Clock) -> None:
+        """Remove the marks of slots that have cooled down."""
+        for name in self._directory.list(COOLING):
+            if self._left(name, clock) <= 0:
+                self._unlink(f"{COOLING}/{name}")
+
+    def _unlink(self, path: str) -> None:
+        try:
+            self._directory.unlink(path)
+        except OSError:
+            pass  # it says nothing any more, or nothing new

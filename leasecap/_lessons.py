@@ -1,0 +1,81 @@
+"""One look at what the provider's answers have taught, and what a plan makes of it."""
+
+from __future__ import annotations
+
+from leasecap import _decide, _feedback
+from leasecap._pool import LEASES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._decide import Plan, Snapshot
+    from leasecap._feedback import Admission
+    from leasecap._feedback_files import FeedbackFiles
+
+
+class Lessons:
+    """The feedback of a pool at one moment.
+
+    :ivar state: what holds, reports included that nobody has taken up yet; written by `keep` alone.
+    :ivar cooling: the slots that cool down, and for how many seconds more.
+    """
+
+    def __init__(self, files: FeedbackFiles) -> None:
+        """:raises StoreError: when the state can't be read."""
+        self._files = files
+        self.clock = files.clock()
+        self._written = self.state = files.read(self.clock)
+        self._posted = files.posted()
+        self.cooling = files.cooling(self.clock)
+
+    def seen_in(self, snapshot: Snapshot) -> Snapshot:
+        """``snapshot``, and what this look means for it."""
+        files = self._files
+        snapshot = snapshot._replace(cooling=tuple(self.cooling))
+        if self._posted:
+            load = _decide.Loads((*snapshot.granted, *snapshot.leases)).total
+            level = _decide.effective_limit(snapshot._replace(admission=self.admission()))
+            if level in (None, _decide.UNLIMITED):
+                level = max(load, 1)
+            self.state = files.take_up(self.state, self._posted, self.clock, level, load)
+        spaced = files.rules.stagger_after_idle
+        if spaced and not (snapshot.leases or snapshot.granted) and files.idle_for(LEASES, self.clock) >= spaced:
+            self.state = _feedback.idled(self.state)
+        return snapshot._replace(admission=self.admission())
+
+    def admission(self) -> Admission:
+        """What it means for grants."""
+        files = self._files
+        found = _feedback.admission(self.state, files.rules, self.clock.boot, gated=files.gated)
+        if self.cooling:
+            return found._replace(changes_in=min(found.changes_in, *self.cooling.values()))
+        return found
+
+    def grow(self, plan: Plan, snapshot: Snapshot) -> bool:
+        """Raise the reduced limit if it is time to; whether it was raised."""
+        full = _decide.full_limit(snapshot)
+        if not plan.pressed or full is None:
+            return False
+        before = self.admission().limit
+        self.state = _feedback.pressed(self.state, self._files.rules, self.clock.boot, full)
+        return self.admission().limit != before
+
+    def teach(self, plan: Plan, snapshot: Snapshot) -> bool:
+        """Whether there is something to write down, apart from what grants change."""
+        self.grow(plan, snapshot)
+        return bool(self._posted) or self.state != self._written
+
+    def may_ask(self) -> bool:
+        """Whether the provider may be asked for its own count now."""
+        return _feedback.may_ask(self.state, self._files.rules, self.clock.boot)
+
+    def keep(self, plan: Plan) -> None:
+        """Write down what has changed, and what ``plan`` changes.
+
+        :raises StoreError: when that can't be written.
+        """
+        self.state = _feedback.granted(self.state, self.clock.boot, plan.high, plan.spent)
+        if self.state != self._written:
+            self._files.write(self.state, self.clock)
+            self._written = self.state
+        self._files.forget(self._posted)
+        self._posted = []

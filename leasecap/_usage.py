@@ -1,0 +1,97 @@
+"""Asking the provider how many requests it counts in flight.
+
+In a thread of its own and outside the critical section: a slow answer delays nobody who needs none. One question at a
+time, and one per ``usage_interval``, of all processes of the pool: that it is asked stands in the pool's state.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from leasecap import _feedback
+from leasecap._errors import StoreError
+from leasecap._report import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from leasecap._feedback_files import FeedbackFiles
+    from leasecap._state import State
+    from leasecap._store import Store
+
+_MOST_BYTES = 4096  # of an answer: it is one number
+_TRIES, _PAUSE = 200, 0.01  # at the pool's lock, with an answer in hand; after that the question counts as unanswered
+
+
+class Asking:
+    """The questions of one process about one pool."""
+
+    def __init__(self, store: Store, files: FeedbackFiles) -> None:
+        self._store = store
+        self._files = files
+
+    def ask(self) -> None:
+        """Ask, unless somebody else does or just has."""
+        asked: list[float] = []
+
+        def begin(state: State, now: float) -> State:
+            if not _feedback.may_ask(state, self._files.rules, now):
+                return state
+            asked.append(now)
+            return _feedback.asking(state, now)
+
+        self._store.learn(begin)
+        if asked:
+            try:
+                threading.Thread(target=self._answer, args=asked, name="leasecap-usage", daemon=True).start()
+            except RuntimeError as error:
+                tell(f"the provider can't be asked for its usage: {error}")
+
+    def _answer(self, asked: float) -> None:
+        in_flight, error = self._count()
+        try:
+            for _ in range(_TRIES):
+                if self._store.learn(lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
+                    return
+                time.sleep(_PAUSE)
+        except (OSError, StoreError) as trouble:
+            tell(f"the provider's usage could not be noted: {trouble}")
+
+    def _count(self) -> tuple[int | None, str | None]:
+        """What the provider says, or why that is no information."""
+        try:
+            found = self._files.count() if self._files.count is not None else _output(self._files)
+        except Exception as error:  # the callable is the user's code
+            return None, f"{type(error).__name__}: {error}"[:200]
+        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+            return None, f"{found!r:.60} is no count"
+        return found, None
+
+
+def _output(files: FeedbackFiles) -> int:
+    """The number that ``usage_command`` prints.
+
+    :raises OSError, ValueError: when there is none.
+    """
+    import os
+    import signal
+    import subprocess
+
+    command: Sequence[str] = files.rules.usage_command
+    # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=files.rules.usage_timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise ValueError(f"no answer within {files.rules.usage_timeout:g} s") from None
+    if process.returncode:
+        raise ValueError(f"{command[0]} ended with status {process.returncode}")
+    text = said[:_MOST_BYTES].decode("ascii", "replace").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{command[0]} printed {text!r:.60}, which is no count")
+    return int(text)

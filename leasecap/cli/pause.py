@@ -1,0 +1,34 @@
+"""`leasecap pause`: nobody gets a slot for a while."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from leasecap._durations import format_duration
+from leasecap._redact import printable
+from leasecap.cli._pools import complete_pool
+from leasecap.cli._say import Duration
+
+
+@click.command("pause")
+@click.argument("pool", shell_complete=complete_pool)
+@click.argument("duration", metavar="[DUR]", required=False, type=Duration())
+def command(pool: str, duration: float | None) -> None:
+    """Give out no slot of POOL for DUR (30s, 5m, 1h), or until `leasecap resume POOL`.
+
+    What runs goes on. A pause that holds already is never shortened.
+    """
+    from leasecap import _reporting
+    from leasecap._api import pool_store
+
+    store = pool_store(pool)
+    state = _reporting.pause(store, duration, f"by hand (pid {os.getppid()})")
+    name, pause = printable(store.pool.name.text, 200), state.pause
+    assert pause is not None
+    if pause.until is None:
+        click.echo(f"{name}: closed until `leasecap resume {name}`")
+    else:
+        left = pause.until - store.effects.boot_clock() / 1e9
+        click.echo(f"{name}: paused for {format_duration(left)}; sooner with `leasecap resume {name}`")

@@ -1,0 +1,28 @@
+"""`leasecap resume`: a pool that is paused or closed gives out slots again."""
+
+from __future__ import annotations
+
+import click
+
+from leasecap._redact import printable
+from leasecap.cli._pools import complete_pool
+
+
+@click.command("resume")
+@click.argument("pool", shell_complete=complete_pool)
+def command(pool: str) -> None:
+    """Give out slots of POOL again, whatever closed it: `pause`, a Retry-After, a used-up quota.
+
+    A limit that was reduced stays so: `leasecap limit POOL N` restores it.
+    """
+    from leasecap import _feedback, _reporting
+    from leasecap._api import pool_store
+
+    store = pool_store(pool)
+    before = _reporting.resume(store)
+    name, pause = printable(store.pool.name.text, 200), before.pause
+    now = store.effects.boot_clock() / 1e9
+    if pause is None or not _feedback.admission(before, _feedback.Rules(), now, gated=False).closed:
+        click.echo(f"{name}: was not paused")
+    else:
+        click.echo(f"{name}: open again (it was closed: {printable(pause.why, 200)})")

@@ -1,0 +1,245 @@
+"""Feedback on disk: the state survives, is never half there, and what can't be read gives out no slot."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from helper_process import helper
+from hypothesis import given
+from hypothesis import strategies as st
+
+import leasecap
+from leasecap import _feedback, _reporting, _state
+from leasecap._api import pool_store
+from leasecap._errors import AcquireTimeout, StoreError
+from leasecap._feedback import Report, Rules
+from leasecap._state import NOTHING, Clock, State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._store import Store
+
+
+def configure(root: Path, text: str = "", limit: int = 8) -> None:
+    root.mkdir(mode=0o700, exist_ok=True)
+    (root / "config.toml").write_text(f"[pools.p]\nlimit = {limit}\n{text}")
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    configure(root)
+    return pool_store("p")
+
+
+def state_file(store: Store) -> Path:
+    return Path(store.directory.full("state.json"))
+
+
+def some_state() -> State:
+    report = Report("concurrency", "a 429", retry_after=30, ttfb=0.5, granted=10.0)
+    state = _feedback.reported(NOTHING, Rules(), 10.0, report, 8, 8)
+    return _feedback.answered(_feedback.asking(state, 10.0), 10.0, 10.1, None, "no answer")
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_state_is_read_as_it_was_written() -> None:
+    assert _state.decode(_state.encode(some_state())) == some_state()
+    assert _state.decode(_state.encode(NOTHING)) == NOTHING
+
+
+def test_a_state_cut_off_at_any_byte_is_none() -> None:
+    data = _state.encode(some_state())
+    for length in range(len(data)):
+        with pytest.raises(ValueError, match="truncated"):
+            _state.decode(data[:length])
+
+
+@given(st.integers(0, 600), st.binary(min_size=1, max_size=3))
+def test_whatever_stands_in_the_file_is_a_state_or_refused(where: int, what: bytes) -> None:
+    data = _state.encode(some_state())
+    where = min(where, len(data))
+    try:
+        state = _state.decode(data[:where] + what + data[where + len(what) :])
+    except ValueError:
+        return
+    rules = Rules()
+    _feedback.admission(_state.rebased(state, Clock("another", 5.0, 5.0)), rules, 5.0, gated=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"version": True},
+        {"pause": {"since": 1.0}},
+        {"boot": float("nan")},
+        {"last_cut": "yesterday"},
+        {"more": 1},
+        {"ramp": {"high": True, "last": None}},
+        {"cut": {**some_state().cut._asdict(), "limit": 0}},  # type: ignore[union-attr]
+        {"cut": {**some_state().cut._asdict(), "phase": "slow"}},  # type: ignore[union-attr]
+    ],
+)
+def test_a_state_from_the_future_or_of_another_shape_is_refused(change: dict[str, object]) -> None:
+    raw = {**json.loads(_state.encode(some_state())), **change}
+    with pytest.raises(ValueError, match=r"."):
+        _state.decode(json.dumps(raw).encode())
+
+
+@pytest.mark.parametrize("content", [b"", b'{"version": 9}', b"\xff\xfe", b"[]"])
+def test_an_unreadable_state_is_an_error_that_names_file_and_remedy_and_no_slot(store: Store, content: bytes) -> None:
+    leasecap.report("p", 429)
+    state_file(store).write_bytes(content)
+    with pytest.raises(StoreError, match="leasecap resume") as caught:
+        leasecap.try_acquire("p")
+    assert caught.value.path == str(state_file(store))
+    assert "state.json" in str(leasecap.status("p").pools[0].error)
+    _reporting.resume(store)
+    with leasecap.acquire("p", timeout=0):
+        pass
+
+
+def test_a_lease_can_be_released_though_the_state_broke_meanwhile(store: Store) -> None:
+    lease = leasecap.acquire("p", timeout=0)
+    state_file(store).write_bytes(b"{")
+    lease.release()
+    assert leasecap.status("p").pools[0].in_flight == 0
+
+
+def test_a_state_that_cannot_be_written_grants_nothing(store: Store) -> None:
+    _reporting.pause(store, 0.001, "by hand")
+    directory = Path(store.directory.path)
+    if os.geteuid() == 0:
+        (directory / "state.json").unlink()
+        (directory / "state.json").mkdir()  # root may write anywhere
+    else:
+        directory.chmod(0o500)
+    try:
+        with pytest.raises((StoreError, AcquireTimeout)):
+            leasecap.acquire("p", timeout=0.2)
+        assert leasecap.status("p").pools[0].in_flight == 0
+    finally:
+        directory.chmod(0o700)
+
+
+def test_the_state_is_for_its_owner_alone(store: Store) -> None:
+    leasecap.report("p", 429)
+    assert stat.S_IMODE(state_file(store).stat().st_mode) == 0o600
+
+
+# -- reports ---------------------------------------------------------------------------------------------------------
+
+REPORTER = """
+import leasecap
+print("READY")
+input()
+for _ in range(10):
+    leasecap.report("p", 429, ttfb=1.0)
+print("DONE")
+input()
+"""
+
+
+def test_processes_that_report_at_once_cut_once_and_lose_nothing(store: Store) -> None:
+    with helper(REPORTER) as one, helper(REPORTER) as two:
+        for reporter in (one, two):
+            assert reporter.hear() == "READY"
+        for reporter in (one, two):
+            reporter.say()
+        for reporter in (one, two):
+            assert reporter.hear() == "DONE"
+    lessons = store.lessons()
+    assert lessons is not None
+    state = lessons.state
+    assert state.cut is not None and state.cut.limit == 6
+    assert state.latency is not None and state.latency.samples == 20
+    assert not os.listdir(store.directory.full("reports"))
+
+
+def test_a_report_made_while_the_pools_lock_is_held_is_taken_up_before_the_next_grant(store: Store) -> None:
+    assert store.section.try_enter()
+    try:
+        leasecap.report("p", 429, retry_after=60)
+        assert leasecap.status("p").pools[0].feedback is not None
+        feedback = leasecap.status("p").pools[0].feedback
+        assert feedback is not None and feedback.paused and feedback.reduced_limit == 6, "status sees it at once"
+        assert not state_file(store).exists()
+    finally:
+        store.section.leave()
+    assert leasecap.try_acquire("p") is None
+    assert state_file(store).exists()
+
+
+def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
+    for number, content in enumerate((b"", b"{}", b'{"report": {"kind": 1}, "made": {}}', b"[1]")):
+        Path(store.directory.full(f"reports/{number}")).write_bytes(content)
+    with leasecap.acquire("p", timeout=0):
+        pass
+    assert not os.listdir(store.directory.full("reports"))
+
+
+# -- what may be reported --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("30", 30.0),
+        (" 1.5 ", 1.5),
+        ("-5", 0.0),
+        (-5, 0.0),
+        (7, 7.0),
+        ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
+        ("Thu, 01 Jan 2026 00:01:00 -0000", 60.0),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
+        ("Thursday, 01-Jan-26 00:01:00 GMT", 60.0),
+        (float("inf"), 365 * 86400.0),
+    ],
+)
+def test_a_retry_after_is_seconds_or_an_http_date_and_never_negative(value: float | str, seconds: float) -> None:
+    assert _reporting.parse_retry_after(value, 1_767_225_600.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("value", ["soon", "", "1e9", "1_0", "99 Foo 2026", float("nan"), "0x10", "٣"])
+def test_what_is_no_retry_after_is_refused(value: float | str) -> None:
+    with pytest.raises(ValueError, match=r"retry_after|Retry-After"):
+        _reporting.parse_retry_after(value, 0.0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"status": True}, {"status": 99}, {"status": "429"}, {"kind": "rate"}, {"ttfb": -1.0}, {"ttfb": "1"}],
+)
+def test_a_report_that_cannot_be_meant_is_refused_and_nothing_is_noted(store: Store, arguments: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        leasecap.report("p", **arguments)  # type: ignore[arg-type]
+    assert not state_file(store).exists() and not os.listdir(store.directory.full("reports"))
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 404, 500, 502])
+def test_any_other_answer_changes_nothing(store: Store, status: int) -> None:
+    leasecap.report("p", status, retry_after=60)
+    assert not state_file(store).exists()
+
+
+def test_what_runs_under_a_lease_reports_about_it(store: Store) -> None:
+    older = leasecap.acquire("p", timeout=0, label="older", borrow=False)
+    leasecap.report("p", 429)
+    with older:
+        leasecap.report("p", 429)
+    assert leasecap.status("p").pools[0].limit == 6, "granted before the cut"
+    with leasecap.acquire("p", timeout=0, label="younger") as younger:
+        leasecap.report("p", 429)
+        assert leasecap.status("p").pools[0].limit == 4
+        younger.report(429)
+    younger.report(429)
+    pool = leasecap.status("p").pools[0]
+    assert pool.limit == 4
+    assert pool.feedback is not None and "(younger)" in str(pool.feedback.reduced_by)
+    older.release()
