@@ -122,11 +122,11 @@ def test_a_newcomer_does_not_overtake_a_head_that_has_not_taken_up_its_slot_yet(
 INSIDE = """
 from leasecap import _store
 snapshot = _store.Store.snapshot
-def slow_snapshot(self):
+def slow_snapshot(self, lessons=None):
     _store.Store.snapshot = snapshot
     say("INSIDE")
     hear()
-    return snapshot(self)
+    return snapshot(self, lessons)
 _store.Store.snapshot = slow_snapshot
 """
 

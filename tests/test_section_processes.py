@@ -28,10 +28,10 @@ def lock(request: pytest.FixtureRequest) -> str:
 INSIDE = """
 from leasecap import _store
 settle = _store.Store.snapshot
-def snapshot(self):
+def snapshot(self, lessons=None):
     say("INSIDE")
     hear()
-    return settle(self)
+    return settle(self, lessons)
 _store.Store.snapshot = snapshot
 leasecap.acquire("p")
 say("HELD")
