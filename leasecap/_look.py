@@ -72,8 +72,8 @@ class Look:
 
     def _full_look(self, now: float, watched: bool) -> bool:
         store, claim = self._store, self._claim
-        snapshot = store.snapshot()
-        if claim.entry not in snapshot.queue:
+        queue = store.directory.list(QUEUE)
+        if claim.name not in queue:
             # In this order: it moves from granted/ to parked/ and not back.
             if store.acknowledge(claim):
                 return False
@@ -81,14 +81,17 @@ class Look:
                 return False
             store.enter_and_settle()
             return True
-        self._position = 1 + sum(ticket < claim.entry for ticket in snapshot.queue)
+        self._position = 1 + sum(name < claim.name for name in queue)
         self._acquisition.position = self._position
         self._first_position = self._first_position or self._position
-        self._limit = _decide.effective_limit(snapshot) or 1
-        if now >= self._tell_at:
-            self._tell_every *= 2
-            self._tell_at = now + self._tell_every
-            self._acquisition.tell(snapshot)
+        due = now >= self._tell_at
+        if due or not watched:  # the limit says how near the head is, and that matters to nobody who is woken
+            snapshot = store.snapshot()
+            self._limit = _decide.effective_limit(snapshot) or 1
+            if due:
+                self._tell_every *= 2
+                self._tell_at = now + self._tell_every
+                self._acquisition.tell(snapshot)
         self._full_at = min(now + _FULL_LOOK_WATCHED, self._tell_at) if watched else now + _FULL_LOOK
         return True
 

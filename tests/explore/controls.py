@@ -60,7 +60,7 @@ def listed_in_another_order(patch: Patch) -> None:
 
 def acknowledged_within_one_directory(patch: Patch) -> None:
     """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
-    snapshot, names = _store.Store.snapshot, _store.Store._names
+    snapshot, names = _store.Store.snapshot, _store.Store._names_relied_on
 
     def grant(store: _store.Store, entry: _entry.Entry) -> bool:
         try:
@@ -94,7 +94,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
     patch.setattr(_store.Store, "_grant", grant)
     patch.setattr(_entries.Entries, "acknowledge", acknowledge)
     patch.setattr(_store.Store, "snapshot", without_marks(snapshot))
-    patch.setattr(_store.Store, "_names", without_marks(names))
+    patch.setattr(_store.Store, "_names_relied_on", without_marks(names))
 
 
 def no_liveness_lock(patch: Patch) -> None:
