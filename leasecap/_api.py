@@ -198,4 +198,7 @@ class slot:  # noqa: N801  # reads as a function: with slot("anthropic"): ...
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._in_use.release()
+            await lease.__aexit__(kind, error, traceback)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from leasecap._record import Record
 
 
-_MOST_SPARES = 4
+_MOST_SPARES = 16
+"""Spares that one process keeps, each with a descriptor. As many tasks of one loop end at once as a usual limit allows;
+with 4, three quarters of their entries were made anew (`scripts/bench`, I)."""
 
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""

@@ -137,7 +137,7 @@ class Lease:
         with HeldBack():
             self._give_back()
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, hand_on: bool = True) -> None:
         if self._pid != os.getpid():
             return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
@@ -146,7 +146,7 @@ class Lease:
             self._released = True
         self._local.heartbeats.remove(self._claim)
         try:
-            if not self._store.release(self._claim):
+            if not self._store.release(self._claim, hand_on=hand_on):
                 self._set_lost()
         except OSError as error:
             where = self._store.directory.full(self._claim.name)
@@ -232,7 +232,19 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        _chain.leave(self.reference)
+        # The slot is free at once. Of those who release in one round of the loop the first hands all their slots on.
+        with HeldBack():
+            self._give_back(hand_on=False)
+        if self._store.owes:
+            from leasecap._drive import turns
+
+            try:
+                await turns().take(first=True)
+            finally:
+                with HeldBack():
+                    if self._store.owes:
+                        self._store.hand_on()
 
     def _gone(self) -> None:
         """The heartbeat found the entry gone."""

@@ -43,6 +43,7 @@ class Store(Entries):
     """One open pool, as one process uses it; its threads share it.
 
     :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
+    :ivar owes: slots were released and not yet handed on.
     :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     :ivar ask: asks the provider for its own count, in the background.
@@ -75,6 +76,7 @@ class Store(Entries):
         self._granted_since: dict[str, float] = {}
         self._last_look = 0.0
         self._sweeper = Sweeper(self)
+        self.owes = False
         self._relied_on: set[str] = set()
         self._relied_in: tuple[str, ...] = ()
         self._counted: set[str] = set()
@@ -335,15 +337,18 @@ class Store(Entries):
             finally:
                 again = self.leave()
 
-    def release(self, claim: Claim) -> bool:
+    def release(self, claim: Claim, *, hand_on: bool = True) -> bool:
         """End a lease and hand its slot on; False if it had been taken already.
 
+        :param hand_on: else `owes` is set, and the caller sees to it.
         :raises OSError: when the lease can't be removed; it is still held then.
         """
         self._cool(claim.entry)
         kept = self.retire(claim)
         if kept is not None:
-            self._hand_on()
+            self.owes = True
+            if hand_on:
+                self.hand_on()
         if not kept:
             self.close(claim)
             self.delete(claim.name)
@@ -355,7 +360,7 @@ class Store(Entries):
         :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
         """
         if self.drop(claim) is not None:
-            self._hand_on()
+            self.hand_on()
 
     def end(self, name: str) -> bool:
         """End the lease of that name, whoever holds it, and hand its slot on; False if it is no more.
@@ -364,7 +369,7 @@ class Store(Entries):
         """
         if not self.remove(LEASES, name):
             return False
-        self._hand_on()  # before the clean-up: somebody waits
+        self.hand_on()  # before the clean-up: somebody waits
         self.delete(name)
         return True
 
@@ -375,7 +380,9 @@ class Store(Entries):
             except OSError:
                 pass  # a full disk must not keep a slot for ever
 
-    def _hand_on(self) -> None:
+    def hand_on(self) -> None:
+        """Grant what was released to those who wait, if any; never raises."""
+        self.owes = False  # first: what is released from now on may come too late for this
         try:
             # Who queues after this look was inside the section after our rename, or looks once more on its way out.
             # Where somebody waited when this process was last inside, the look would only be made twice.
@@ -393,7 +400,7 @@ class Store(Entries):
         self.close(claim)
         self.delete(claim.name)
         if claim.entry.limit is not None:
-            self.enter_and_settle()  # the limit that it declared no longer holds
+            self.hand_on()  # the limit that it declared no longer holds
         return True
 
     def sweep(self) -> float:

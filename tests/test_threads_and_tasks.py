@@ -11,6 +11,8 @@ import pytest
 from referee import Interval, Team, peak
 
 import leasecap
+from leasecap import _store
+from leasecap._drive import turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,6 +169,115 @@ def test_a_wait_cancelled_in_the_moment_of_its_grant_hands_the_slot_on(team: Tea
         with pytest.raises(asyncio.CancelledError):
             await first
         (await second).release()
+
+    asyncio.run(main())
+    team.assert_idle()
+
+
+def test_tasks_that_begin_at_once_leave_the_loop_to_others_in_between(team: Team) -> None:
+    team.configure("[pools.p]\nlimit = 20\n")
+    rounds = 0
+
+    async def acquire() -> int:
+        lease = await leasecap.acquire_async("p")
+        begun = rounds
+        lease.release()
+        return begun
+
+    async def main() -> None:
+        nonlocal rounds
+        tasks = [asyncio.create_task(acquire()) for _ in range(20)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            rounds += 1
+        assert len({task.result() for task in tasks}) == 20
+
+    asyncio.run(main())
+    team.assert_idle()
+
+
+def test_slots_given_back_in_one_round_of_a_loop_are_handed_on_together(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.configure("[pools.p]\nlimit = 8\n")
+    settled = 0
+    settle = _store.Store.settle
+
+    def counted(store: _store.Store) -> None:
+        nonlocal settled
+        settled += 1
+        settle(store)
+
+    async def hold(end: asyncio.Event) -> None:
+        async with leasecap.slot("p"):
+            await end.wait()
+
+    async def main() -> None:
+        nonlocal settled
+        end, never = asyncio.Event(), asyncio.Event()
+        first = [asyncio.create_task(hold(end)) for _ in range(8)]
+        while team.pool().in_flight < 8:
+            await asyncio.sleep(0.002)
+        next_ones = [asyncio.create_task(hold(never)) for _ in range(8)]
+        await until_waiting(team, 8)
+        monkeypatch.setattr(_store.Store, "settle", counted)
+        end.set()
+        await asyncio.gather(*first)
+        while team.pool().waiting:
+            await asyncio.sleep(0.002)
+        assert settled <= 4  # two, and what a sweep may add
+        never.set()
+        await asyncio.gather(*next_ones)
+
+    asyncio.run(main())
+    team.assert_idle()
+
+
+def test_an_exit_cancelled_before_its_turn_has_handed_its_slot_on(team: Team) -> None:
+    team.configure("[pools.p]\nlimit = 1\n")
+
+    async def main() -> None:
+        end = asyncio.Event()
+
+        async def hold() -> None:
+            async with leasecap.slot("p"):
+                await end.wait()
+
+        task = asyncio.create_task(hold())
+        while team.pool().in_flight < 1:
+            await asyncio.sleep(0.002)
+        waiter = asyncio.create_task(leasecap.acquire_async("p"))
+        await until_waiting(team, 1)
+        taking = [asyncio.create_task(turns().take()) for _ in range(10)]
+        end.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        (lease,) = team.pool().waiters  # the slot is free, and not handed on
+        assert team.pool().in_flight == 0
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [holder.id for holder in team.pool().holders] == [lease.id]
+        await asyncio.gather(*taking)
+        (await waiter).release()
+
+    asyncio.run(main())
+    team.assert_idle()
+
+
+def test_the_turn_of_a_cancelled_task_passes_on(team: Team) -> None:
+    team.configure("[pools.p]\nlimit = 4\n")
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(leasecap.acquire_async("p")) for _ in range(4)]
+        await asyncio.sleep(0)
+        for task in tasks[1:3]:
+            task.cancel()
+        done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        assert [type(one).__name__ for one in done] == ["Lease", "CancelledError", "CancelledError", "Lease"]
+        for one in (done[0], done[3]):
+            assert isinstance(one, leasecap.Lease)
+            one.release()
 
     asyncio.run(main())
     team.assert_idle()

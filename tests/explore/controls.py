@@ -17,6 +17,7 @@ from explore.stage import Scenario, Stage
 from leasecap import _acquire, _decide, _entries, _entry, _liveness, _observe, _pool, _section, _store
 
 if TYPE_CHECKING:
+    from leasecap._lessons import Lessons
     from leasecap._liveness import Finding
 
 Patch = pytest.MonkeyPatch
@@ -45,13 +46,13 @@ def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
     snapshot = _store.Store.snapshot
 
-    def reversed_snapshot(store: _store.Store) -> _decide.Snapshot:
+    def reversed_snapshot(store: _store.Store, lessons: Lessons | None) -> _decide.Snapshot:
         places = (_pool.LEASES, _pool.GRANTED, _pool.PARKED, _pool.QUEUE)
         found = {where: store.directory.list(where) for where in places}
         directory = store.directory
         store.directory = types.SimpleNamespace(list=found.__getitem__)  # type: ignore[assignment]
         try:
-            return snapshot(store)
+            return snapshot(store, lessons)
         finally:
             store.directory = directory
 
