@@ -9,6 +9,7 @@ from leasecap._durations import parse_duration
 from leasecap._entry import PRIORITY_LIMIT
 from leasecap._errors import ConfigError
 from leasecap._named_tuple import NamedTuple
+from leasecap._settings import HIGHEST_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
             raise TypeError(f"limit must be a whole number, not {limit!r}")
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit!r}")
+        if limit > HIGHEST_LIMIT:  # not shown: it may have any number of digits
+            raise ValueError(f"limit must be {HIGHEST_LIMIT} or less; leave it out to hold to the configured one")
     if isinstance(priority, Unset):
         priority = pool.priority
     elif isinstance(priority, bool) or not isinstance(priority, int):

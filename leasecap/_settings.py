@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNLIMITED: Final[int] = sys.maxsize
 
 # Far above any use, and far below UNLIMITED: no number that a person writes means "no limit" by accident.
-_HIGHEST_LIMIT = 1_000_000
+HIGHEST_LIMIT = 1_000_000
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -99, 99
 _SHORTEST_BEAT = 0.01
 _SHORTEST_INTERVAL = 0.1
@@ -37,7 +37,7 @@ def parse_limit(value: object) -> int:
     """
     if value == "unlimited":
         return UNLIMITED
-    if _is_whole(value) and 1 <= value <= _HIGHEST_LIMIT:
+    if _is_whole(value) and 1 <= value <= HIGHEST_LIMIT:
         return value
     raise ValueError
 
@@ -126,7 +126,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 NAME_ALLOWED = "the name of a pool, as text"
-LIMIT_ALLOWED = f'a whole number from 1 to {_HIGHEST_LIMIT}, or "unlimited"'
+LIMIT_ALLOWED = f'a whole number from 1 to {HIGHEST_LIMIT}, or "unlimited"'
 _DURATION = 'seconds (30, 1.5) or a text with a unit ("500ms", "30s", "5m", "1h"), a year at most'
 
 # Allowed in [pools.NAME], and in [defaults] for the pools that don't say.

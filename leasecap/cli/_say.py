@@ -10,6 +10,7 @@ import click
 
 from leasecap._durations import parse_duration
 from leasecap._redact import printable
+from leasecap._settings import HIGHEST_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class PositiveInt(click.ParamType[int]):
-    """A whole number, 1 or more."""
+class Limit(click.ParamType[int]):
+    """A whole number, as high as one in the file may be."""
 
     name = "N"
 
@@ -60,6 +61,6 @@ class PositiveInt(click.ParamType[int]):
         if isinstance(value, int):
             return value
         text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-            self.fail(f"{printable(text, 40)!r} is not a whole number of 1 or more", param, ctx)
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and 0 < int(text) <= HIGHEST_LIMIT):
+            self.fail(f"{printable(text, 40)!r} is not a whole number from 1 to {HIGHEST_LIMIT}", param, ctx)
         return int(text)

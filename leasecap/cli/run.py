@@ -10,7 +10,7 @@ import click
 from leasecap._durations import format_duration
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap.cli._pools import chosen_pool, complete_pool
-from leasecap.cli._say import Duration, PositiveInt, say
+from leasecap.cli._say import Duration, Limit, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
     shell_complete=complete_pool,
     help="Which cap; else by [commands], LEASECAP_POOL, [defaults] pool.",
 )
-@click.option("--limit", type=PositiveInt(), help="Hold to at most N while this runs; it can only tighten.")
+@click.option("--limit", type=Limit(), help="Hold to at most N while this runs; it can only tighten.")
 @click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 5m, 1h.")
 @click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once.")
 @click.option(
