@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
             """Return after ``timeout`` seconds or when woken."""
 
 
+EARLY = 0.01
+"""Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process reads,
+but not the one by which its threads wait: if it stands before 1970, each wait would end at once."""
+
+
 class ThreadWaiter:
     """Blocks the calling thread."""
 
@@ -38,8 +44,11 @@ class ThreadWaiter:
         self._event.set()
 
     def wait(self, timeout: float) -> None:
+        end = time.monotonic() + timeout
         if self._event.wait(timeout):
             self._event.clear()
+        elif time.monotonic() < end:
+            time.sleep(EARLY)
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:

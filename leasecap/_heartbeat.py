@@ -6,6 +6,7 @@ import math
 import threading
 import time
 
+from leasecap._drive import EARLY
 from leasecap._report import tell
 
 TYPE_CHECKING = False
@@ -77,6 +78,7 @@ class Heartbeats:
     def _run(self) -> None:
         while True:
             gone: list[Beating] = []
+            early = False
             with self._changed:
                 now = time.monotonic()
                 for beating in list(self._beating.values()):
@@ -88,7 +90,10 @@ class Heartbeats:
                 if not gone:
                     self._wakes_at = min((beating.due for beating in self._beating.values()), default=math.inf)
                     sleep = max(self._wakes_at - time.monotonic(), 0.01)
-                    self._changed.wait(None if self._wakes_at == math.inf else sleep)
+                    woken = self._changed.wait(None if self._wakes_at == math.inf else sleep)
+                    early = not woken and time.monotonic() < self._wakes_at
+            if early:
+                time.sleep(EARLY)
             for beating in gone:
                 # Outside the lock: it is the user's code, and may release other leases.
                 try:

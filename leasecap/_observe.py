@@ -15,20 +15,27 @@ if TYPE_CHECKING:
     from leasecap._record import Child, Record
 
 BEAT_BYTES = 33
+_BEAT = 2**64
 
 
 def beat(now: int, granted: int) -> bytes:
-    """The content of ``alive``: boot clock (ns) of this heartbeat and of the grant (0: not yet), in fixed width."""
-    return b"%016x %016x" % (now, granted)
+    """The content of ``alive``: boot clock (ns) of this heartbeat and of the grant (0: not yet), in fixed width.
+
+    A clock that was moved (libfaketime moves this one, too) can be negative, and must go on to change from beat to
+    beat: hence the two's complement.
+    """
+    return b"%016x %016x" % (now % _BEAT, granted % _BEAT)
 
 
 def read_beat(data: bytes) -> tuple[int, int] | None:
-    """The two numbers of `beat`, or None."""
+    """The two numbers of `beat`, or None for anything else."""
     try:
-        now, granted = data.split()
-        return int(now, 16), int(granted, 16)
+        now, granted = (bytes.fromhex(part.decode("ascii")) for part in data.split(b" "))
     except ValueError:
         return None
+    if not len(now) == len(granted) == 8:
+        return None
+    return int.from_bytes(now, "big", signed=True), int.from_bytes(granted, "big", signed=True)
 
 
 class Observer:

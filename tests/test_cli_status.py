@@ -111,6 +111,18 @@ def test_a_corrupt_record_is_shown_as_such_and_counts_as_held(
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 75
 
 
+def test_a_heartbeat_with_any_byte_damaged_is_nobodys_error(root: Path, lease: leasecap.Lease) -> None:
+    # "1 -ffff..." was a grant some 10^26 seconds hence, which no date can say.
+    [alive] = pool_directory(root).glob("leases/*/alive")
+    whole = alive.read_bytes()
+    damaged = [whole[:at] + byte + whole[at + 1 :] for at in range(len(whole)) for byte in (b"-", b"f", b"\xff", b" ")]
+    for data in (*damaged, b"", b"1", b"1 -" + b"f" * 30, b"7" + whole):
+        alive.write_bytes(data)
+        assert [holder.alive for holder in status().holders] == [True]
+        with pytest.raises(leasecap.AcquireTimeout, match="held by"):
+            leasecap.acquire("p", timeout=0, borrow=False)
+
+
 def test_a_lease_that_is_half_removed_does_not_disturb(root: Path, lease: leasecap.Lease) -> None:
     [entry] = (pool_directory(root) / "leases").iterdir()
     (entry / "info.json").unlink()

@@ -10,7 +10,7 @@ from helper_process import Helper, ended_pid, helper
 from staged_world import Actor
 
 from leasecap import _record
-from leasecap._observe import beat, read_beat
+from leasecap._observe import BEAT_BYTES, beat, read_beat
 from leasecap._pool import LEASES, QUEUE
 from leasecap._process import start_of
 from leasecap._record import PENDING, Child
@@ -371,5 +371,13 @@ def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
     assert read_beat(beat(12, 0)) == (12, 0)
-    for data in (b"", b"1", b"1 2 3", b"x y", b"\xff \xff"):
+    for data in (b"", b"1", b"1 2 3", b"x y", b"\xff \xff", b"-%030x 1" % 15**25, b"%016x %15x-" % (1, 1)):
         assert read_beat(data) is None
+
+
+@pytest.mark.parametrize("now", [-(2**63), -(10**18) * 3, -1, 0, 1, 2**63 - 1])
+def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
+    # libfaketime moves the boot clock, too. A longer beat would be cut when it is read, and a shorter one written over
+    # it would leave its end.
+    assert len(beat(now, now)) == len(beat(0, 0)) == BEAT_BYTES
+    assert read_beat(beat(now, now)) == (now, now)

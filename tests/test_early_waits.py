@@ -1,0 +1,54 @@
+"""Where a thread's timed wait ends at once, as under libfaketime before 1970: nobody spins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from staged_world import Actor
+
+from leasecap._drive import EARLY, ThreadWaiter
+from leasecap._heartbeat import Heartbeats
+
+
+class NoEvent(threading.Event):
+    def wait(self, timeout: float | None = None) -> bool:
+        return False
+
+
+class NoTime(threading.Condition):
+    """Notes when it was waited for, and is ``over`` after five times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moments: list[float] = []
+        self.over = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return super().wait()
+        self.moments.append(time.monotonic())
+        if len(self.moments) == 5:
+            self.over.set()
+        return False
+
+
+def test_a_waiter_does_not_spin() -> None:
+    waiter = ThreadWaiter()
+    waiter._event = NoEvent()
+    begin = time.monotonic()
+    for _ in range(3):
+        waiter.wait(5.0)
+    assert time.monotonic() - begin >= 3 * EARLY
+
+
+def test_the_heartbeats_do_not_spin(root: Path) -> None:
+    actor = Actor(root)
+    heartbeats, changed = Heartbeats(), NoTime()
+    heartbeats._changed = changed
+    claim = actor.ask()
+    heartbeats.add(actor.store, claim)
+    assert changed.over.wait(60)
+    heartbeats.remove(claim)
+    assert changed.moments[4] - changed.moments[0] >= 4 * EARLY
