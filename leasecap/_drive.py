@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 EARLY = 0.01
-"""Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process reads,
-but not the one by which its threads wait: if it stands before 1970, each wait would end at once."""
+"""Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process
+reads, but not the one by which its threads wait: before 1970, each wait would end at once."""
 
 
 class ThreadWaiter:

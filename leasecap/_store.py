@@ -74,6 +74,7 @@ class Store(Entries):
         else:
             self.section = DirectorySection(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
         self._granted_since: dict[str, float] = {}
+        self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
         self._last_look = 0.0
         self._sweeper = Sweeper(self)
         self.owes = False
@@ -124,9 +125,14 @@ class Store(Entries):
     def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[_decide.Plan, _decide.Snapshot]:
         lessons = self.lessons()
         snapshot = self.snapshot(lessons)
+        now = self.effects.monotonic()
+        if self._passed_over:
+            over = self._passed_over = {name: until for name, until in self._passed_over.items() if now < until}
+            queue = tuple(ticket for ticket in snapshot.queue if ticket.name not in over)
+            parked = (ticket for ticket in snapshot.queue if ticket.name in over)
+            snapshot = snapshot._replace(queue=queue, parked=(*snapshot.parked, *parked))
         if newcomer is not None:
             snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer), newcomer=newcomer.name)
-        now = self.effects.monotonic()
         while True:
             plan = _decide.decide(snapshot, now)
             dead = {
@@ -251,7 +257,9 @@ class Store(Entries):
         except FileNotFoundError:
             return False  # withdrawn meanwhile: the slot is for the next one
         except OSError:
-            return True  # it can't be moved: it keeps its place, and fails nobody's request
+            # It can't be moved, or not by us: that fails nobody's request, and the slot is for the next one.
+            self._passed_over[entry.name] = self.effects.monotonic() + _decide.ACKNOWLEDGE_WITHIN
+            return False
         self._to_wake.append(entry)
         return True
 

@@ -9,6 +9,7 @@ from helper_process import ended_pid, helper
 from staged_world import Actor, nothing, wait_unacknowledged
 
 from leasecap import _record
+from leasecap._decide import ACKNOWLEDGE_WITHIN
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
 
 TYPE_CHECKING = False
@@ -149,17 +150,30 @@ def test_a_release_that_fails_leaves_the_lease_held_and_its_lock_with_it(
     assert one.store.release(first)
 
 
-def test_a_ticket_that_can_not_be_moved_fails_nobodys_request_and_keeps_its_place(
-    actors: tuple[Actor, Actor],
-) -> None:
+def test_a_ticket_that_can_not_be_moved_is_passed_over_and_keeps_its_place(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
-    first, stuck = one.ask(), other.ask()
+    first, stuck, second = one.ask(), other.ask(), other.ask()
     one.world.failing("rename", errno.EPERM, name=stuck.name)
     one.store.release(first)
-    one.ask()
+    assert one.held() == {second.name}  # else a slot would be free and nobody get it
+    third = one.ask()
+    other.store.acknowledge(second)
     one.world.before = nothing
-    one.store.sweep()
+    one.world.clock += ACKNOWLEDGE_WITHIN  # then it is tried again
+    other.store.release(second)
     assert one.held() == {stuck.name}
+    assert one.where(third) == QUEUE
+
+
+def test_a_newcomer_passes_over_a_ticket_that_it_can_not_move(root: Path, kind: str) -> None:
+    one, other = Actor(root, kind=kind, limit=2), Actor(root, kind=kind, limit=2)
+    strict = other.ask(limit=1)
+    stuck = other.ask()
+    other.store.drop(strict)
+    one.world.failing("rename", errno.EPERM, name=stuck.name)
+    newcomers = [one.ask() for _ in range(3)]
+    assert {one.where(claim) for claim in newcomers[:2]} <= {LEASES, GRANTED}
+    assert (one.where(newcomers[2]), one.where(stuck)) == (QUEUE, QUEUE)
 
 
 def test_a_late_grant_that_can_not_be_taken_back_counts_and_hangs_nobody(actors: tuple[Actor, Actor]) -> None:
