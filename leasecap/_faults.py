@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = "or set LEASECAP_HOME to a directory that every agent may write (all must use the same one)"
 
+_NO_LOCKS = (
+    "this pool was made with OS locks, and here they can't be had (another mount or file server?): put the root on a "
+    'local file system, or set lock = "directory" for the pool and remove its directory when no agent uses it'
+)
+
 _REMEDIES = {
+    errno.ENOLCK: _NO_LOCKS,
+    errno.ENOSYS: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your disk quota is used up: free some space",
     errno.EROFS: f"mount it writable, {_ELSEWHERE}",

@@ -29,3 +29,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     local.close(opened)
     staged_world.close_all()
+
+
+@pytest.fixture(params=["os", "directory"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of the pool's lock."""
+    return str(request.param)
