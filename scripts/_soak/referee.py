@@ -1,0 +1,256 @@
+"""Judges a journal: was any slot worked under by one too many, and how long did one stand empty while somebody waited?
+
+It is unjust in one direction only. A grant is judged by the highest limit since its asking, and who works is counted
+from after the grant to before the release: what it calls an overlap was one. The time that a slot stood empty runs
+until the next one says that it works, so it is never too short.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+STUCK = 15_000_000_000
+"""Nanoseconds for which a slot may stand empty while somebody waits before it counts as lost. That of a killed holder
+is promised within 300 ms, on a machine that has time for it; this one has too much to do, and stopped processes keep a
+grant for 2 s each and the pool's own lock for as long as they are stopped."""
+
+
+class Event(NamedTuple):
+    """A line. See `Journal`; ``what`` names the method of `Referee` that says what it means."""
+
+    time: int
+    what: str
+    pool: str
+    who: str
+    process: str
+    pid: int
+    under: str
+
+
+def parse(lines: Iterable[str]) -> list[Event]:
+    """The events, in the order of their times."""
+    events = (
+        Event(int(time), what, pool, who, process, int(pid), under)
+        for time, what, pool, who, process, pid, under in map(str.split, lines)
+    )
+    return sorted(events, key=lambda event: event.time)
+
+
+@dataclass
+class Gap:
+    """A time in which fewer work in a pool than may.
+
+    :ivar killed: somebody who worked or waited there was killed.
+    :ivar disturbed: somebody was stopped who may have had a grant or the pool's own lock.
+    :ivar wait: the longest that one and the same process waited and ran.
+    """
+
+    began: int
+    killed: bool = False
+    disturbed: bool = False
+    wait: int = 0
+
+
+@dataclass
+class Pool:
+    """What is going on in one pool while the journal is read.
+
+    :ivar limits: (since, until or None, limit); while it is being changed the old and the new one hold.
+    """
+
+    limits: list[tuple[int, int | None, int]] = field(default_factory=list)
+    working: dict[str, Event] = field(default_factory=dict)
+    lending: dict[str, Event] = field(default_factory=dict)
+    waiting: dict[str, Event] = field(default_factory=dict)
+    gap: Gap | None = None
+
+    def highest_limit(self, since: int) -> int:
+        return max(limit for _, end, limit in self.limits if end is None or end >= since)
+
+    def is_full(self) -> bool:
+        """Whether nobody can be granted anything; a lender and its borrowers use one slot."""
+        held = self.lending | self.working
+        used = {_root(who, held) for who in held}
+        return len(used) >= min(limit for _, end, limit in self.limits if end is None)
+
+
+def _root(who: str, held: dict[str, Event]) -> str:
+    while held[who].under in held:
+        who = held[who].under
+    return who
+
+
+@dataclass
+class Verdict:
+    """What came of it. Times are nanoseconds.
+
+    :ivar lost_slots: slots that stood empty for longer than `STUCK` while somebody waited.
+    :ivar told_lost: leases whose holders were told that they lost them.
+    :ivar hand_offs: for each gap with a kill, how long somebody waited, and whether another one was stopped meanwhile.
+    """
+
+    operations: int = 0
+    by_tasks: int = 0
+    by_commands: int = 0
+    borrowed: int = 0
+    withdrawn: int = 0
+    barred: int = 0
+    killed_holding: int = 0
+    killed_waiting: int = 0
+    overlaps: list[str] = field(default_factory=list)
+    lost_slots: list[str] = field(default_factory=list)
+    told_lost: list[str] = field(default_factory=list)
+    hand_offs: list[tuple[int, bool]] = field(default_factory=list)
+
+
+class Referee:
+    """Reads events in the order of their times."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict()
+        self._pools: defaultdict[str, Pool] = defaultdict(Pool)
+        self._asked: dict[str, int] = {}
+        self._stopped: set[str] = set()
+        self._continued: dict[str, int] = {}
+        self._killed: set[str] = set()
+        self._last_pool: dict[str, str] = {}
+
+    def judge(self, events: Iterable[Event]) -> Verdict:
+        now = 0
+        for event in events:
+            now = event.time
+            if event.process in self._killed:
+                continue  # written between the line that says so and the kill itself
+            self._time_gaps(now)
+            getattr(self, f"_on_{event.what}")(event)
+            if event.pool != "-":
+                self._last_pool[event.process] = event.pool
+            self._see_gaps(event)
+        self._time_gaps(now)
+        for name, pool in self._pools.items():
+            self._end_gap(name, pool, now)
+        return self.verdict
+
+    # -- what the lines mean ----------------------------------------------------------------------------------------
+
+    def _on_limiting(self, event: Event) -> None:
+        self._pools[event.pool].limits.append((event.time, None, int(event.who)))
+
+    def _on_limit(self, event: Event) -> None:
+        pool = self._pools[event.pool]
+        pool.limits = [(start, event.time if end is None else end, limit) for start, end, limit in pool.limits]
+        pool.limits.append((event.time, None, int(event.who)))
+
+    def _on_ask(self, event: Event) -> None:
+        self._pools[event.pool].waiting[event.who] = event
+        self._asked[event.who] = event.time
+
+    def _on_quit(self, event: Event) -> None:
+        if self._pools[event.pool].waiting.pop(event.who, None) is not None:
+            self.verdict.withdrawn += 1
+
+    def _on_start(self, event: Event) -> None:
+        pool, verdict = self._pools[event.pool], self.verdict
+        pool.waiting.pop(event.who, None)
+        if pool.lending.pop(event.who, None) is None:
+            verdict.operations += 1
+            verdict.by_tasks += event.process.startswith("async")
+            verdict.by_commands += event.process.startswith("run")
+            verdict.borrowed += event.under != "-"
+        pool.working[event.who] = event
+        # Whoever goes on after lending its slot, or borrows one, was granted nothing that counts: its lender was.
+        asked = min(self._asked.get(who, event.time) for who in (event.who, event.under))
+        limit = pool.highest_limit(asked)
+        if len(pool.working) > limit:
+            verdict.overlaps.append(
+                f"{event.pool}: {len(pool.working)} worked under a limit of {limit}, "
+                f"the last one since {event.time}: {', '.join(pool.working)}"
+            )
+
+    def _on_lend(self, event: Event) -> None:
+        pool = self._pools[event.pool]
+        pool.lending[event.who] = pool.working.pop(event.who)
+
+    def _on_end(self, event: Event) -> None:
+        pool = self._pools[event.pool]
+        pool.working.pop(event.who, None)
+        pool.lending.pop(event.who, None)
+
+    def _on_lost(self, event: Event) -> None:
+        self.verdict.told_lost.append(f"{event.who} was told that it lost its lease of {event.pool}")
+
+    def _on_barred(self, event: Event) -> None:
+        self.verdict.barred += 1
+
+    def _on_stop(self, event: Event) -> None:
+        self._stopped.add(event.process)
+
+    def _on_continue(self, event: Event) -> None:
+        self._stopped.discard(event.process)
+        self._continued[event.process] = event.time
+
+    def _on_kill(self, event: Event) -> None:
+        self._killed.add(event.process)
+        self._stopped.discard(event.process)
+        held = waited = 0
+        for pool in self._pools.values():
+            for group in (pool.working, pool.lending, pool.waiting):
+                mine = [who for who, its in group.items() if its.process == event.process]
+                for who in mine:
+                    del group[who]
+                if mine and pool.gap:
+                    pool.gap.killed = True
+                held, waited = (
+                    held + len(mine) * (group is not pool.waiting),
+                    waited + len(mine) * (group is pool.waiting),
+                )
+        self.verdict.killed_holding += held > 0
+        self.verdict.killed_waiting += waited > 0
+
+    def _on_over(self, event: Event) -> None:
+        """The last line, so that a slot that nobody ever gets has stood empty until then."""
+
+    # -- slots that stand empty -------------------------------------------------------------------------------------
+
+    def _time_gaps(self, now: int) -> None:
+        """How long has each that waits done so beside an empty slot? Those count that run, and whose start is known."""
+        for pool in self._pools.values():
+            if (gap := pool.gap) is None:
+                continue
+            for its in pool.waiting.values():
+                if its.process not in self._stopped and not its.process.startswith("run"):
+                    since = max(gap.began, its.time, self._continued.get(its.process, 0))
+                    gap.wait = max(gap.wait, now - since)
+
+    def _see_gaps(self, event: Event) -> None:
+        for name, pool in self._pools.items():
+            if pool.is_full():
+                self._end_gap(name, pool, event.time)
+                continue
+            if pool.gap is None:
+                pool.gap = Gap(event.time, killed=event.what == "kill")
+            pool.gap.disturbed = pool.gap.disturbed or any(self._may_keep(process, name) for process in self._stopped)
+
+    def _may_keep(self, process: str, name: str) -> bool:
+        pool = self._pools[name]
+        if any(its.process == process for its in pool.waiting.values()):
+            return True
+        return self._last_pool.get(process) == name and all(its.process != process for its in pool.working.values())
+
+    def _end_gap(self, name: str, pool: Pool, now: int) -> None:
+        gap, pool.gap = pool.gap, None
+        if gap is None or not gap.wait:
+            return
+        if gap.killed:
+            self.verdict.hand_offs.append((gap.wait, gap.disturbed))
+        if gap.wait > STUCK:
+            self.verdict.lost_slots.append(
+                f"{name}: a slot stood empty for {gap.wait / 1e9:.1f} s until {now} while somebody waited"
+            )

@@ -1,0 +1,223 @@
+"""Those who use the library, forked by the conductor and ended by it at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+
+import leasecap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .journal import Journal
+
+TOGETHER = 0.3
+"""Seconds; who rests until the next whole multiple asks at the same moment as others."""
+
+SURELY = 60.0
+"""Seconds to wait for what is to be had at once: a lender's own slot. Running out of it is a failure of the soak."""
+
+
+BARRED = "own lock has been held"
+"""What leasecap says to those who can't enter its critical section because somebody was stopped in it."""
+
+
+class Worker:
+    """One process's work until a given time of `time.monotonic`.
+
+    Of two pools it takes them in the order given: two that took them crosswise would wait for each other for ever,
+    with any cap.
+    """
+
+    def __init__(self, journal: Journal, pools: Mapping[str, int], seed: int, until: float) -> None:
+        """:param pools: with their limits; those with more slots are asked for more often."""
+        self._journal = journal
+        self._pools = list(pools)
+        self._limits = list(pools.values())
+        self._random = random.Random(seed)
+        self._until = until
+        self._numbers = count()
+
+    # -- without an event loop --------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """One slot after another."""
+        while time.monotonic() < self._until:
+            kinds = self._plain, self._threads, self._nested, self._two_pools, self._child_borrows, self._child_idles
+            (kind,) = self._random.choices(kinds, (50, 10, 15, 10, 10, 5))
+            self._try(kind)
+            if self._random.random() < 0.5:
+                time.sleep(self._random.expovariate(1 / 0.5))
+            else:
+                time.sleep(TOGETHER - time.monotonic() % TOGETHER)
+
+    def _try(self, kind: Callable[[], None]) -> None:
+        try:
+            kind()
+        except leasecap.AcquireTimeout:
+            pass
+        except leasecap.StoreError as error:
+            self._excuse(error)
+
+    def _plain(self) -> None:
+        with self._slot(self._any_pool(), timeout=self._patience()):
+            self._work()
+
+    def _threads(self) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(self._try, self._plain) for _ in range(2)]:
+                done.result()
+
+    def _nested(self) -> None:
+        pool = self._any_pool()
+        with self._slot(pool) as outer:
+            self._work()
+            self._journal.write("lend", pool, outer)
+            with self._slot(pool, under=outer, timeout=SURELY) as middle:
+                self._journal.write("lend", pool, middle, outer)
+                with self._slot(pool, under=middle, timeout=SURELY):
+                    self._work()
+                self._journal.write("start", pool, middle, outer)
+            self._journal.write("start", pool, outer)
+            self._work()
+
+    def _two_pools(self) -> None:
+        first, second = sorted(self._random.sample(range(len(self._pools)), 2))
+        with self._slot(self._pools[first]):
+            self._work()
+            with self._slot(self._pools[second], timeout=self._patience()):
+                self._work()
+
+    def _child_borrows(self) -> None:
+        """What a forked child acquires under its parent's lease outlives that one when the parent is killed."""
+        pool = self._any_pool()
+        with self._slot(pool) as outer:
+            self._journal.write("lend", pool, outer)
+            child = os.fork()
+            if child == 0:
+                self._be_a_child(pool, outer)
+            if os.waitpid(child, 0)[1]:
+                raise RuntimeError("a forked child failed")
+            self._journal.write("start", pool, outer)
+            self._work()
+
+    def _be_a_child(self, pool: str, outer: str) -> None:
+        status = 1
+        try:
+            self._journal.process += f".{next(self._numbers)}"
+            self._numbers = count()
+            with self._slot(pool, under=outer, timeout=SURELY):
+                self._work()
+            status = 0
+        except leasecap.StoreError as error:
+            self._excuse(error)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _child_idles(self) -> None:
+        """A forked child that outlives its killed parent must not keep the slot."""
+        seconds = self._random.uniform(0.1, 0.5)
+        with self._slot(self._any_pool()):
+            child = os.fork()
+            if child == 0:
+                time.sleep(seconds)
+                os._exit(0)
+            self._work()
+            os.waitpid(child, 0)
+
+    @contextmanager
+    def _slot(self, pool: str, under: str = "-", timeout: float | None = None) -> Iterator[str]:
+        who = self._ask(pool, under)
+        try:
+            lease = leasecap.acquire(pool, timeout=timeout, priority=self._priority())
+        except BaseException:
+            self._journal.write("quit", pool, who, under)
+            raise
+        self._journal.write("start", pool, who, under)
+        try:
+            with lease:
+                try:
+                    yield who
+                finally:
+                    self._journal.write("end", pool, who, under)
+        finally:
+            self._check(lease, pool, who)
+
+    # -- in an event loop -------------------------------------------------------------------------------------------
+
+    async def run_async(self) -> None:
+        """Two tasks, each one slot after another."""
+        await asyncio.gather(*(self._task() for _ in range(2)))
+
+    async def _task(self) -> None:
+        while time.monotonic() < self._until:
+            work = asyncio.create_task(self._work_async(self._any_pool()))
+            try:
+                if self._random.random() < 0.15:
+                    await asyncio.sleep(self._random.uniform(0, 0.3))
+                    work.cancel()
+                await work
+            except (leasecap.AcquireTimeout, asyncio.CancelledError):
+                pass
+            except leasecap.StoreError as error:
+                self._excuse(error)
+            await asyncio.sleep(self._random.expovariate(1 / 0.5))
+
+    async def _work_async(self, pool: str) -> None:
+        who = self._ask(pool, "-")
+        try:
+            lease = await leasecap.acquire_async(pool, timeout=self._patience(), priority=self._priority())
+        except BaseException:
+            self._journal.write("quit", pool, who)
+            raise
+        self._journal.write("start", pool, who)
+        try:
+            async with lease:
+                try:
+                    await asyncio.sleep(self._length())
+                finally:
+                    self._journal.write("end", pool, who)
+        finally:
+            self._check(lease, pool, who)
+
+    # -- both -------------------------------------------------------------------------------------------------------
+
+    def _ask(self, pool: str, under: str) -> str:
+        who = f"{self._journal.process}.{next(self._numbers)}"
+        self._journal.write("ask", pool, who, under)
+        return who
+
+    def _any_pool(self) -> str:
+        return self._random.choices(self._pools, self._limits)[0]
+
+    def _patience(self) -> float | None:
+        return self._random.choice((None, None, None, 0, 0.05, 1.0))
+
+    def _priority(self) -> int:
+        return self._random.choice((0, 0, 0, 5, -5))
+
+    def _length(self) -> float:
+        if self._random.random() < 0.015:
+            return self._random.uniform(2, 5)  # long enough for the limit to have changed at its end
+        return min(self._random.expovariate(1 / 0.1), 0.6)
+
+    def _work(self) -> None:
+        time.sleep(self._length())
+
+    def _check(self, lease: leasecap.Lease, pool: str, who: str) -> None:
+        if lease.lost:
+            self._journal.write("lost", pool, who)
+
+    def _excuse(self, error: leasecap.StoreError) -> None:
+        # Somebody was stopped in the middle of the critical section: that is an error by design, and it says so.
+        if BARRED not in str(error):
+            raise error
+        self._journal.write("barred")
