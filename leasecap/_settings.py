@@ -142,7 +142,7 @@ _POOL_KEYS: Mapping[str, Key] = {
     "stagger_after_idle": (_seconds, _DURATION + ", 0 for off"),
     "adaptive": (_one_of("off", "reduce", "aimd"), '"off", "reduce" or "aimd"'),
     "backoff": (_factor, f"a factor from {_LEAST_FACTOR} to {_MOST_FACTOR}"),
-    "min_limit": (_plain_limit, f"a whole number from 1 to {_HIGHEST_LIMIT}"),
+    "min_limit": (_plain_limit, f"a whole number from 1 to {HIGHEST_LIMIT}"),
     "probe_interval": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "latency_guard": (_true_or_false, "true or false"),
     "cooldown": (_seconds, _DURATION + ", 0 for off"),

@@ -46,7 +46,7 @@ def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
     snapshot = _store.Store.snapshot
 
-    def reversed_snapshot(store: _store.Store, lessons: Lessons | None) -> _decide.Snapshot:
+    def reversed_snapshot(store: _store.Store, lessons: Lessons | None = None) -> _decide.Snapshot:
         places = (_pool.LEASES, _pool.GRANTED, _pool.PARKED, _pool.QUEUE)
         found = {where: store.directory.list(where) for where in places}
         directory = store.directory
@@ -79,14 +79,14 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
         store.note_grant(claim)
         return True
 
-    def without_marks(function: Callable[[_store.Store], Any]) -> Callable[[_store.Store], Any]:
-        def wrapper(store: _store.Store) -> Any:
+    def without_marks(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(store: _store.Store, *lessons: Lessons | None) -> Any:
             directory = store.directory
             store.directory = types.SimpleNamespace(  # type: ignore[assignment]
                 list=lambda where: [name.lstrip("!") for name in directory.list(where)]
             )
             try:
-                return function(store)
+                return function(store, *lessons)
             finally:
                 store.directory = directory
 
