@@ -206,18 +206,20 @@ class Acquisition:
         if (yield from self._place(claim, may_queue=not once)):
             return True
         if once:
+            unanswered = self.store.unanswered
             self.sweep()  # beside a dead holder there is room
-            yield from self._hear_answer()
+            if unanswered:
+                yield from self._hear_answer()
             if (yield from self._place(claim, may_queue=False)):
                 return True
             raise self._timeout()
         return False  # and in the queue the first two sweep, at once if nobody did
 
     def _hear_answer(self) -> Generator[float, None, None]:
-        """Wait until the provider has said how much it counts, if it is being asked: that takes no slot's time."""
+        """Wait until the provider has said how much it counts, where that is all that is missing."""
         files = self.store.feedback
-        if files is None or not files.gated:
-            return
+        assert files is not None
+        self.store.ask()
         end = self._local.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
         while self._local.effects.monotonic() < end:
             usage = files.read(files.clock()).usage

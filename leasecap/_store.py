@@ -47,6 +47,7 @@ class Store(Entries):
     :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     :ivar ask: asks the provider for its own count, in the background.
+    :ivar unanswered: whether somebody wasn't granted a slot for want of that count.
     :ivar feedback: what the provider's answers have taught; None leaves all that out.
     """
 
@@ -67,6 +68,7 @@ class Store(Entries):
         self.refresh = refresh
         self.feedback = feedback
         self.ask: Callable[[], None] = lambda: None
+        self.unanswered = False
         self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.waker = waker
         if pool.kind == "os":
@@ -231,6 +233,7 @@ class Store(Entries):
                 continue
             granted.append(entry)
         self._to_wake += plan.first
+        self.unanswered = plan.ask
         others_wait = len(snapshot.queue) > len(plan.grant)
         self._settle_again = missed and others_wait
         self._relied_on = set()

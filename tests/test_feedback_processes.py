@@ -1,0 +1,289 @@
+"""Feedback between real processes: what one reports, or a person says, holds for all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import run, until
+from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
+from referee import Team
+
+import leasecap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Takes a slot when told, and says when (boot clock).
+TIMED = """
+import time
+say("READY")
+hear()
+lease = leasecap.acquire("p")
+say("HELD", time.clock_gettime(time.CLOCK_BOOTTIME))
+hear()
+lease.release()
+say("RELEASED")
+"""
+
+# Takes a slot, gives it back, and is gone.
+BRIEF = """
+lease = leasecap.acquire("p")
+say("HELD")
+hear()
+lease.release()
+say("RELEASED")
+"""
+
+EVER = 600.0
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    with Team(tmp_path) as team:
+        yield team
+
+
+def feedback(team: Team) -> leasecap.PoolFeedback:
+    found = team.pool().feedback
+    assert found is not None
+    return found
+
+
+def test_a_pause_holds_for_all_and_resume_wakes_those_who_wait(team: Team) -> None:
+    configure(team, limit=3)
+    workers = [team.start(TIMED) for _ in range(2)]
+    ready(*workers)
+    team.leasecap("pause", "p").done()
+    queue(team, *workers)
+    assert not can_be_had(team)
+    assert feedback(team).paused and feedback(team).pause_left is None
+    before = time.monotonic()
+    team.leasecap("resume", "p").done()
+    for worker in workers:
+        worker.expect("HELD")
+    assert time.monotonic() - before < 5
+
+
+def test_a_retry_after_that_one_process_reports_keeps_all_out_until_then(team: Team) -> None:
+    configure(team, limit=3)
+    worker = team.start(TIMED)
+    ready(worker)
+    leasecap.report("p", 429, retry_after=1.5)
+    reported = time.clock_gettime(time.CLOCK_BOOTTIME)
+    worker.tell()
+    assert float(worker.expect("HELD")) - reported >= 1.49
+
+
+def test_after_a_pause_grants_come_one_by_one(team: Team) -> None:
+    configure(team, limit=4, more="stagger = 0.4\n")
+    workers = [team.start(TIMED) for _ in range(4)]
+    ready(*workers)
+    team.leasecap("pause", "p").done()
+    queue(team, *workers)
+    team.leasecap("resume", "p").done()
+    held = sorted(float(worker.expect("HELD")) for worker in workers)
+    # What a worker says is late by as much as it was kept from running; what it was granted was not early.
+    assert held[-1] - held[0] >= 3 * 0.4 - 0.3
+    assert all(later - earlier > 0.1 for earlier, later in itertools.pairwise(held))
+
+
+def test_without_a_stagger_after_idle_a_burst_is_granted_at_once_and_with_it_one_by_one(team: Team) -> None:
+    for more, least in (("", 0.0), ("stagger = 0.5\nstagger_after_idle = 0.1\n", 0.9)):
+        configure(team, limit=3, more=more)
+        assert can_be_had(team)
+        workers = [team.start(TIMED) for _ in range(3)]
+        ready(*workers)
+        time.sleep(0.2)  # idle: that is what the rule is about
+        for worker in workers:
+            worker.tell()
+        held = sorted(float(worker.expect("HELD")) for worker in workers)
+        assert held[-1] - held[0] >= least
+        for worker in workers:
+            worker.tell()
+            worker.expect("RELEASED")
+
+
+def test_a_refusal_lowers_the_limit_for_all_and_setting_it_restores_it(team: Team) -> None:
+    configure(team, limit=4)
+    workers = [team.start(HOLD, number) for number in range(5)]
+    ready(*workers)
+    for worker in workers[:3]:
+        hold(worker)
+    run("report", "p", "--status", "529")
+    queue(team, *workers[3:])
+    assert (team.pool().limit, team.pool().in_flight) == (3, 3)
+    assert feedback(team).lines[0].startswith("3 of 4: cut 0.")
+    assert "a 529 reported by pid" in feedback(team).lines[0]
+    team.leasecap("limit", "p", "4").done()
+    workers[3].expect("HELD")
+    assert team.pool().limit == 4 and feedback(team).lines == ()
+    for worker in workers[:3]:
+        give_back(worker)
+    workers[4].expect("HELD")
+
+
+def test_a_reduced_limit_grows_back_while_somebody_waits(team: Team) -> None:
+    configure(team, limit=4, more="probe_interval = 1.5\n")
+    workers = [team.start(HOLD, number) for number in range(6)]
+    ready(*workers)
+    run("report", "p", "--status", "429")
+    for worker in workers:
+        worker.tell()
+    until(lambda: team.pool().in_flight == 4)
+    assert team.pool().waiting == 2
+
+
+def test_a_cooling_slot_outlives_its_holder_and_is_shown(team: Team) -> None:
+    configure(team, limit=1, more=f"cooldown = {EVER}\n")
+    worker = team.start(BRIEF)
+    worker.expect("HELD")
+    worker.tell()
+    worker.expect("RELEASED")
+    worker.done()
+    assert feedback(team).cooling == 1
+    assert "1 cooling" in run("status").stdout
+    assert not can_be_had(team)
+    configure(team, limit=1)
+    assert can_be_had(team), "a cool-down that was taken back holds no more"
+
+
+def test_a_slot_that_has_cooled_down_is_granted_to_who_waits(team: Team) -> None:
+    configure(team, limit=1, more="cooldown = 1\n")
+    first, second = team.start(BRIEF), team.start(TIMED)
+    ready(second)
+    first.expect("HELD")
+    queue(team, second)
+    first.tell()
+    released = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert float(second.expect("HELD")) - released >= 0.99
+
+
+def usage(tmp_path: Path, says: str) -> tuple[str, Path]:
+    """A ``usage_command`` that notes each question and prints what the file next to it holds."""
+    asked, answer = tmp_path / "asked", tmp_path / "answer"
+    asked.touch()
+    answer.write_text(says)
+    script = f"open({str(asked)!r}, 'a').write('x'); print(open({str(answer)!r}).read())"
+    return f"usage_command = [{sys.executable!r}, '-S', '-c', {script!r}]\n".replace("\\\\", "\\"), asked
+
+
+def test_a_waiter_is_granted_a_slot_only_once_the_provider_has_room(team: Team, tmp_path: Path) -> None:
+    gate, asked = usage(tmp_path, "2")
+    configure(team, limit=2, more=gate)
+    workers = [team.start(HOLD, number) for number in range(3)]
+    ready(*workers)
+    hold(workers[0])
+    assert asked.read_text() == "", "a slot is left: nobody needs to ask"
+    queue(team, workers[1])
+    until(lambda: asked.read_text())
+    until(lambda: feedback(team).usage == 2)
+    assert team.pool().in_flight == 1
+    (tmp_path / "answer").write_text("1")
+    workers[1].expect("HELD")
+
+
+def test_no_answer_leaves_it_to_the_other_rules_and_is_shown(team: Team, tmp_path: Path) -> None:
+    gate, _ = usage(tmp_path, "none of your business")
+    configure(team, limit=1, more=gate)
+    worker = team.start(HOLD, 1)
+    ready(worker)
+    hold(worker)
+    assert "none of your business" in str(feedback(team).usage_error)
+    assert "no usage information" in run("status").stdout
+
+
+def test_one_who_tries_once_waits_for_the_answer_alone(team: Team, tmp_path: Path) -> None:
+    gate, _ = usage(tmp_path, "1")
+    configure(team, limit=1, more=gate)
+    assert not can_be_had(team)
+    (tmp_path / "answer").write_text("0")
+    until(lambda: can_be_had(team))
+
+
+def test_the_machine_asks_once_per_interval_however_many_wait(team: Team, tmp_path: Path) -> None:
+    gate, asked = usage(tmp_path, "5")
+    configure(team, limit=1, more=gate + f"usage_interval = {EVER}\n")
+    workers = [team.start(HOLD, number) for number in range(4)]
+    ready(*workers)
+    queue(team, *workers)
+    until(lambda: feedback(team).usage == 5)
+    for _ in range(3):
+        assert not can_be_had(team)
+    assert asked.read_text() == "x"
+
+
+def test_a_usage_command_that_hangs_is_ended_with_what_it_started(team: Team, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = f"sleep {EVER} & echo $! > {pids}; wait"
+    configure(team, limit=1, more=f"usage_command = ['sh', '-c', '{script}']\nusage_timeout = 0.5\n")
+    worker = team.start(HOLD, 1)
+    ready(worker)
+    hold(worker)
+    assert "no answer within 0.5 s" in str(feedback(team).usage_error)
+    until(lambda: not os.path.exists(f"/proc/{pids.read_text().strip()}") or _is_zombie(int(pids.read_text())))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_callable_is_asked_in_place_of_a_command(team: Team) -> None:
+    configure(team, limit=1)
+    counts = [1, 0]
+    leasecap.set_usage("p", lambda: counts.pop(0))
+    assert leasecap.try_acquire("p") is None
+    with leasecap.acquire("p", timeout=30):
+        assert counts == []
+    leasecap.set_usage("p", None)
+    with leasecap.acquire("p", timeout=0):
+        pass
+
+
+def test_run_says_why_it_waits(team: Team) -> None:
+    configure(team, limit=1)
+    leasecap.report("p", 429, retry_after=EVER)
+    done = run("run", "-p", "p", "-w", "1.5", "--", "true")
+    assert done.returncode == 75
+    assert "paused for" in done.stderr and "a 429 reported by pid" in done.stderr
+
+
+def test_a_command_under_run_reports_about_its_own_lease(team: Team) -> None:
+    configure(team, limit=8)
+    report = f"{sys.executable} -m leasecap report p --status 429"
+    done = run("run", "-p", "p", "-l", "agent", "--", "sh", "-c", f"{report} && {report}")
+    assert done.returncode == 0, done.stderr
+    assert team.pool().limit == 6
+    assert "(agent)" in str(feedback(team).reduced_by)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "p"),
+        ("report", "p", "--retry-after", "soon"),
+        ("report", "p", "--status", "42"),
+        ("pause", "p", "tomorrow"),
+        ("resume",),
+    ],
+)
+def test_wrong_usage_is_refused(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stderr
+
+
+def test_pausing_and_resuming_say_what_holds_then(team: Team) -> None:
+    configure(team)
+    assert run("pause", "p", "10m").stdout.startswith("p: paused for 9m59s")
+    assert run("pause", "p", "1s").stdout.startswith("p: paused for 9m5"), "never shortened"
+    assert "until `leasecap resume p`" in run("pause", "p").stdout
+    assert "open again (it was closed: by hand" in run("resume", "p").stdout
+    assert run("resume", "p").stdout == "p: was not paused\n"
