@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from _demo import picture
+from _demo import feedback, picture
 from _demo.agent import ask
 from _demo.cap import Run, broken_promises
 from _demo.provider import Provider
@@ -124,6 +124,13 @@ def test_demo_fails_when_the_leased_run_was_refused_or_left_slots_empty(
     peak: int, refused: int, complaints: int
 ) -> None:
     assert len(broken_promises(Run([(0.0, peak, refused)] if peak else [], 24, refused, 6.0))) == complaints
+
+
+@pytest.mark.parametrize(("limit", "answered", "complaints"), [(3, 48, 0), (2, 48, 0), (5, 48, 1), (3, 47, 1)])
+def test_demo_fails_when_the_limit_was_not_found_or_a_request_was_lost(
+    limit: int, answered: int, complaints: int
+) -> None:
+    assert len(feedback.broken_promises(limit, answered)) == complaints
 
 
 def run_with_path(script: str, directory: Path) -> subprocess.CompletedProcess[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-from . import cap
+from . import cap, feedback
 from .stage import DemoError, Screen, Stage
 
-ACTS = [cap.play]
+ACTS = [cap.play, feedback.play]
 
 
 def main() -> int:

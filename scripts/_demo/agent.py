@@ -14,23 +14,28 @@ QUESTIONS = ["How do a dozen agents share one account?", "And what happens to th
 TRIES = 30  # of each question
 
 
-def ask(address: str, question: str) -> str | None:
-    """The streamed answer, or None when the provider refused too often."""
+def send(address: str, question: str) -> tuple[int, str | None, str]:
+    """One request: its status, its Retry-After, and the streamed answer."""
     url = urlsplit(address)
     body = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": question}]})
+    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    try:
+        connection.request("POST", f"{url.path}/chat/completions", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status not in (200, 429):
+            raise SystemExit(f"agent: the provider answered {response.status} {response.reason}")
+        return response.status, response.headers["Retry-After"], "".join(content(line) for line in response)
+    finally:
+        connection.close()
+
+
+def ask(address: str, question: str) -> str | None:
+    """The streamed answer, or None when the provider refused too often."""
     for attempt in range(TRIES):
-        connection = http.client.HTTPConnection(url.netloc, timeout=30)
-        try:
-            connection.request("POST", f"{url.path}/chat/completions", body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            if response.status == 200:
-                return "".join(content(line) for line in response)
-            if response.status != 429:
-                raise SystemExit(f"agent: the provider answered {response.status} {response.reason}")
-            asked_to_wait = float(response.headers["Retry-After"])
-        finally:
-            connection.close()
-        time.sleep(max(asked_to_wait, min(2.0, 0.5 * 2**attempt)) * random.uniform(1.0, 1.25))
+        status, retry_after, answer = send(address, question)
+        if status == 200:
+            return answer
+        time.sleep(max(float(retry_after or 0), min(2.0, 0.5 * 2**attempt)) * random.uniform(1.0, 1.25))
     return None
 
 

@@ -84,6 +84,12 @@ class Stage:
         self._running.append(process)
         return process
 
+    def configure(self, text: str) -> None:
+        """Write config.toml."""
+        root = self.directory / "root"
+        root.mkdir(mode=0o700)
+        (root / "config.toml").write_text(text)
+
     def ask(self, command: Sequence[str]) -> str:
         """What a command of ours prints."""
         done = subprocess.run(
