@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import staged_world
 from hypothesis import settings
+from referee import Team
 
 from leasecap._local import local
 from leasecap._root import root_path
@@ -35,3 +36,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def kind(request: pytest.FixtureRequest) -> str:
     """Of the pool's lock."""
     return str(request.param)
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    with Team(tmp_path) as team:
+        yield team
