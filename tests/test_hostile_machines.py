@@ -166,8 +166,10 @@ def test_where_proc_is_hidden_a_live_holder_is_kept_and_a_dead_one_is_found_out(
 
 def test_where_only_ones_own_processes_are_seen_a_stopped_holder_is_kept_and_a_killed_one_reaped(team: Team) -> None:
     configure(team, more=FAST)
-    under(POWERLESS)
-    hiding = (*mounted("mount -t proc -o hidepid=2 proc /proc", as_root=True), *POWERLESS)
+    # The group 0 may see all.
+    nobody = under((*POWERLESS, "--regid=65534", "--clear-groups"))
+    hiding = (*mounted("mount -t proc -o hidepid=2 proc /proc", as_root=True), *nobody)
+    assert subprocess.run([*hiding, "test", "-e", "/proc/1"], check=False).returncode == 1
     holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter", 1.5, under=hiding)
     last = team.start(HOLD, "last", under=hiding)
     ready(holder, waiter, last)
@@ -179,6 +181,28 @@ def test_where_only_ones_own_processes_are_seen_a_stopped_holder_is_kept_and_a_k
     holder.kill()
     last.expect("HELD")
     give_back(last)
+
+
+BESIDE_EACH_OTHER = """
+import subprocess
+holder = subprocess.Popen(
+    [sys.executable, "-c", "import leasecap; lease = leasecap.acquire('p'); print('held', flush=True); input()"],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+)
+holder.stdout.readline()
+say("GOT", leasecap.try_acquire("p") is not None)
+holder.kill()
+holder.wait()
+say("GOT", leasecap.try_acquire("p") is not None)
+"""
+
+
+def test_where_proc_tells_of_another_pid_namespace_it_is_not_believed(team: Team) -> None:
+    configure(team)
+    # It has a process with the holder's pid, or none: in either case not this one.
+    worker = team.start(BESIDE_EACH_OTHER, under=under(("unshare", "-Urpf", "--kill-child")))
+    assert [worker.expect("GOT"), worker.expect("GOT")] == ["False", "True"]
+    worker.done()
 
 
 # -- clocks -----------------------------------------------------------------------------------------------------------
