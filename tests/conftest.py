@@ -42,3 +42,22 @@ def kind(request: pytest.FixtureRequest) -> str:
 def team(tmp_path: Path) -> Iterator[Team]:
     with Team(tmp_path) as team:
         yield team
+
+
+@pytest.fixture(params=["os", "directory"])
+def lock(request: pytest.FixtureRequest) -> str:
+    """Of the pool."""
+    return str(request.param)
+
+
+@pytest.fixture
+def actors(root: Path, kind: str) -> tuple[staged_world.Actor, staged_world.Actor]:
+    """Two processes in a pool with one slot."""
+    return staged_world.Actor(root, kind=kind), staged_world.Actor(root, kind=kind)
+
+
+@pytest.fixture
+def pool(root: Path) -> None:
+    """A pool "p" of one slot, whose heartbeats are frequent."""
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text("[pools.p]\nlimit = 1\nstale_after = 3\nheartbeat = 0.05\n")

@@ -23,14 +23,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@pytest.fixture(autouse=True)
-def pool(root: Path) -> None:
-    """A pool "p" of one slot, whose heartbeats are frequent."""
-    configure(root, "")
+pytestmark = pytest.mark.usefixtures("pool")
 
 
 def configure(root: Path, more: str) -> None:
-    root.mkdir(mode=0o700, exist_ok=True)
     (root / "config.toml").write_text(f"[pools.p]\nlimit = 1\nstale_after = 3\nheartbeat = 0.05\n{more}")
 
 

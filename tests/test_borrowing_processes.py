@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
@@ -12,8 +11,6 @@ from referee import Team, Worker, until
 import leasecap
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # A process that takes a slot and then starts itself, so many times deep, under its lease. It logs only what it does
 # itself, not its wait for the inner one.
@@ -46,12 +43,6 @@ while (order := hear()) != "end":
         lease.release()
         say("RELEASED")
 """
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
 
 
 def lend(lender: Worker) -> dict[str, str]:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from referee import Interval, Team, peak
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Takes a slot over and over: arguments are a name, rounds, and seconds of each hold.
 LOOP = """
@@ -37,17 +32,6 @@ with leasecap.slot("p", priority=priority):
         hear()
     log.end(name)
 """
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
-
-
-@pytest.fixture(params=["os", "directory"])
-def lock(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def test_the_referee_counts_overlaps_and_not_neighbours() -> None:

@@ -17,18 +17,7 @@ from leasecap._process import start_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
-
-
-@pytest.fixture(params=["os", "directory"])
-def lock(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    from collections.abc import Callable
 
 
 # -- killed and stopped ---------------------------------------------------------------------------------------------

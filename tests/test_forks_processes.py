@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 from holders import HOLD, can_be_had, configure, hold, ready
-from referee import Team
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from referee import Team
 
 # A holder that forks. The child says what it has of the lease, and then does what the argument says.
 FORK = """
@@ -52,17 +52,6 @@ else:
     say("RELEASED")
     hear()
 """
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
-
-
-@pytest.fixture(params=["os", "directory"])
-def lock(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.mark.parametrize("how", ["exit", "release", "leave"])

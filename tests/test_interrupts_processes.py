@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
-from referee import Team
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from referee import Team
+
 
 # A waiter whose time is up stops for a word with the test before it withdraws, and if it is told "slowly" once more:
 # when it has found that its ticket isn't in the queue any more, before it takes up the grant.
@@ -41,17 +40,6 @@ else:
     say("RELEASED")
 hear()
 """
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
-
-
-@pytest.fixture(params=["os", "directory"])
-def lock(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def test_a_ticket_granted_in_the_moment_of_its_timeout_is_a_success(team: Team, lock: str) -> None:

@@ -11,12 +11,7 @@ import pytest
 import leasecap
 from leasecap import AcquireTimeout, Lease, LeaseLost
 
-
-@pytest.fixture(autouse=True)
-def pool(root: Path) -> None:
-    """A pool "p" of one slot, whose heartbeats are frequent."""
-    root.mkdir(mode=0o700)
-    (root / "config.toml").write_text("[pools.p]\nlimit = 1\nstale_after = 3\nheartbeat = 0.05\n")
+pytestmark = pytest.mark.usefixtures("pool")
 
 
 def in_flight() -> int:

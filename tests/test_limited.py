@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@pytest.fixture(autouse=True)
-def pool(root: Path) -> None:
-    """A pool "p" of one slot, whose heartbeats are frequent."""
-    root.mkdir(mode=0o700)
-    (root / "config.toml").write_text("[pools.p]\nlimit = 1\nstale_after = 3\nheartbeat = 0.05\n")
+pytestmark = pytest.mark.usefixtures("pool")
 
 
 def in_flight() -> int:

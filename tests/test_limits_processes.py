@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
-from referee import Team
 
 import leasecap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from referee import Team
 
 # Waits for a slot and passes on what it is told meanwhile; the first argument is the limit that it declares.
 TOLD = """
@@ -26,12 +26,6 @@ hear()
 lease.release()
 say("RELEASED")
 """
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
 
 
 def by_command(team: Team, limit: int) -> None:

@@ -99,7 +99,6 @@ def test_heartbeats_with_equal_times_are_heartbeats_and_a_new_time_alone_is_none
     assert looked_at(observer, beats, 1)
 
 
-@pytest.mark.parametrize("kind", ["os", "directory"], indirect=True)
 def test_a_thief_that_is_slow_neither_hits_the_successor_nor_stumbles_over_what_was_moved_aside(
     root: Path, kind: str
 ) -> None:

@@ -7,30 +7,14 @@ from itertools import product
 
 import pytest
 from helper_process import ended_pid, helper
+from records import RECORD
 
 from leasecap import _process
 from leasecap._liveness import Facts, Finding, comparable, judge
 from leasecap._process import Identity
-from leasecap._record import Child, Record
+from leasecap._record import Child
 
 ME = Identity(pid=1, start=2, uid=0, boot="b", machine="m", pid_ns="pid:[1]", time_ns="time:[1]", sees_processes=True)
-RECORD = Record(
-    token="0123456789abcdef",
-    pool="p",
-    pid=4711,
-    start=123,
-    uid=0,
-    boot="b",
-    machine="m",
-    pid_ns="pid:[1]",
-    time_ns="time:[1]",
-    host="h",
-    local=True,
-    proof="lock",
-    label=None,
-    command="c",
-    cwd="/",
-)
 WITH_CHILD = RECORD._replace(child=Child(5, 6))
 FOR_PID = RECORD._replace(proof="pid")
 FACTS = Facts(

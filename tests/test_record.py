@@ -5,28 +5,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import RECORD
 
 from leasecap import _record
 from leasecap._record import PENDING, Child, Record
 
-RECORD = Record(
-    token="0123456789abcdef",
-    pool="p",
-    pid=4711,
-    start=123456,
-    uid=1000,
-    boot="b",
-    machine="m",
-    pid_ns="pid:[1]",
-    time_ns="time:[1]",
-    host="h",
-    local=True,
-    proof="lock",
-    label=None,
-    command="claude -p ü",
-    cwd="/tmp",
-    child=None,
-)
 TEXTS = st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF), max_size=20)
 """With what stands for bytes that are no UTF-8: an argument or a directory may hold any."""
 

@@ -15,8 +15,6 @@ from staged_world import Actor, as_a_dead_process, nothing
 from leasecap._errors import StoreError
 from leasecap._section import DirectorySection, OsSection
 
-KINDS = pytest.mark.parametrize("kind", ["os", "directory"])
-
 # Enters ROUNDS times, says from when to when it was inside, and counts in a file, which goes wrong when two are inside.
 WORKER = """
 import os, sys, time
@@ -64,7 +62,6 @@ def overlaps(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
 # -- both kinds ------------------------------------------------------------------------------------------------------
 
 
-@KINDS
 def test_many_processes_are_never_inside_together(root: Path, kind: str) -> None:
     Actor(root, kind=kind)
     (root / "count").write_text("0")
@@ -81,7 +78,6 @@ def test_many_processes_are_never_inside_together(root: Path, kind: str) -> None
     assert (root / "count").read_text() == "80"
 
 
-@KINDS
 def test_threads_of_one_process_are_never_inside_together(root: Path, kind: str) -> None:
     section = Actor(root, kind=kind).store.section
     inside = most = rounds = 0
@@ -105,7 +101,6 @@ def test_threads_of_one_process_are_never_inside_together(root: Path, kind: str)
     assert (most, rounds) == (1, 80)
 
 
-@KINDS
 def test_whoever_is_inside_keeps_out_threads_and_processes_and_is_named(root: Path, kind: str) -> None:
     actor, other = Actor(root, kind=kind), Actor(root, kind=kind)
     assert actor.store.section.try_enter()
@@ -134,7 +129,6 @@ input()
 """
 
 
-@KINDS
 def test_a_forked_child_does_not_give_back_its_parents_section(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind).store.section
     with helper(FORKED, root, kind) as parent:
@@ -145,7 +139,6 @@ def test_a_forked_child_does_not_give_back_its_parents_section(root: Path, kind:
         assert not other.try_enter()
 
 
-@KINDS
 def test_a_forked_child_does_not_keep_its_dead_parents_section(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind).store.section
     with helper(FORKED, root, kind) as parent:
@@ -155,7 +148,6 @@ def test_a_forked_child_does_not_keep_its_dead_parents_section(root: Path, kind:
         assert other.leave()
 
 
-@KINDS
 def test_a_killed_holder_keeps_nobody_out(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind).store.section
     with helper(INSIDE, root, kind) as holder:
@@ -166,7 +158,6 @@ def test_a_killed_holder_keeps_nobody_out(root: Path, kind: str) -> None:
         assert other.leave()
 
 
-@KINDS
 def test_a_stopped_holder_is_not_robbed(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind)
     with helper(INSIDE, root, kind) as holder:
@@ -181,7 +172,6 @@ def test_a_stopped_holder_is_not_robbed(root: Path, kind: str) -> None:
         assert holder.hear() == "True"
 
 
-@KINDS
 def test_an_error_while_entering_leaves_the_section_free(root: Path, kind: str) -> None:
     actor = Actor(root, kind=kind)
     actor.world.failing({"os": "lock", "directory": "make"}[kind], errno.EIO)

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from holders import HOLD, can_be_had, configure, give_back, hold, ready
-from referee import Team
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
-
-
-@pytest.fixture(params=["os", "directory"])
-def lock(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    from referee import Team
 
 
 # Says INSIDE in the middle of the critical section of its first acquire, and waits there.

@@ -9,19 +9,6 @@ from staged_world import Actor, wait_unacknowledged
 from leasecap._decide import ACKNOWLEDGE_WITHIN
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
 
-KINDS = ["os", "directory"]
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def actors(root: Path, kind: str) -> tuple[Actor, Actor]:
-    """Two processes in a pool with one slot."""
-    return Actor(root, kind=kind), Actor(root, kind=kind)
-
 
 def test_a_claim_is_whole_before_anybody_sees_it(actors: tuple[Actor, Actor], kind: str) -> None:
     one, other = actors

@@ -14,19 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._entries import Claim
 
-KINDS = ["os", "directory"]
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def actors(root: Path, kind: str) -> tuple[Actor, Actor]:
-    """Two processes in a pool with one slot."""
-    return Actor(root, kind=kind), Actor(root, kind=kind)
-
 
 def test_of_two_that_remove_an_entry_one_succeeds(actors: tuple[Actor, Actor]) -> None:
     one, other = actors

@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 
     from leasecap._entries import Claim
 
-KINDS = ["os", "directory"]
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def actors(root: Path, kind: str) -> tuple[Actor, Actor]:
-    """Two processes in a pool with one slot."""
-    return Actor(root, kind=kind), Actor(root, kind=kind)
-
 
 def dead(actor: Actor, **facts: object) -> Claim:
     """A claim of a process that has ended."""

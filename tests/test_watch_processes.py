@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from holders import HOLD, configure, give_back, hold, queue, ready
@@ -13,7 +12,7 @@ from referee import Team, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 # Once it listens, it looks by itself only once a minute.
 SLEEPY = """
@@ -59,12 +58,6 @@ for name in range(int(sys.argv[1])):
 say("FORKED")
 print(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
 """
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    with Team(tmp_path) as team:
-        yield team
 
 
 @pytest.fixture
