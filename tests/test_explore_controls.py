@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from explore import controls, scenarios
+from explore import controls
 from explore.controls import FORKED
 from explore.explorer import Bound, Explorer, Failure
+from explore.scenarios import SCENARIOS, queueing
 from explore.stage import Scenario, Stage
 
 SECONDS = 60.0
@@ -59,7 +60,7 @@ def test_without_the_guard_the_exploration_finds_a_violation(
     faults: int,
 ) -> None:
     remove(monkeypatch)
-    finds(scenarios.SCENARIOS[scenario], what, switches=switches, faults=faults)
+    finds(SCENARIOS[scenario], what, switches=switches, faults=faults)
 
 
 def test_a_fork_that_goes_on_using_the_parents_lock_takes_the_pool_above_its_limit() -> None:
@@ -69,8 +70,8 @@ def test_a_fork_that_goes_on_using_the_parents_lock_takes_the_pool_above_its_lim
 def test_a_grant_that_is_a_mark_in_a_name_is_missed_by_a_listing_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     def chunked() -> Stage:
         with monkeypatch.context() as patch:
-            patch.setattr(scenarios, "Stage", lambda **how: Stage(chunked=True, **how))
-            return scenarios.grant_meets_newcomer()
+            patch.setattr(queueing, "Stage", lambda **how: Stage(chunked=True, **how))
+            return queueing.grant_meets_newcomer()
 
     scenario = Scenario("grant_meets_newcomer", "", chunked)
     assert Explorer(scenario, Bound(1, 0, SECONDS)).run().complete

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .crew import Crew, Process
     from .journal import Journal
 
-AMBUSH = 0.1
+AMBUSH = 0.05
 """Seconds to lie in wait for somebody to enter a pool's own lock."""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .journal import Journal
 
-TOGETHER = 0.3
+TOGETHER = 1.0
 """Seconds; who rests until the next whole multiple asks at the same moment as others."""
 
 SURELY = 60.0
@@ -54,7 +54,7 @@ class Worker:
             (kind,) = self._random.choices(kinds, (50, 10, 15, 10, 10, 5))
             self._try(kind)
             if self._random.random() < 0.5:
-                time.sleep(self._random.expovariate(1 / 0.5))
+                time.sleep(self._random.expovariate(1 / 0.8))
             else:
                 time.sleep(TOGETHER - time.monotonic() % TOGETHER)
 
@@ -169,7 +169,7 @@ class Worker:
                 pass
             except leasecap.StoreError as error:
                 self._excuse(error)
-            await asyncio.sleep(self._random.expovariate(1 / 0.5))
+            await asyncio.sleep(self._random.expovariate(1))
 
     async def _work_async(self, pool: str) -> None:
         who = self._ask(pool, "-")
@@ -207,7 +207,7 @@ class Worker:
     def _length(self) -> float:
         if self._random.random() < 0.015:
             return self._random.uniform(2, 5)  # long enough for the limit to have changed at its end
-        return min(self._random.expovariate(1 / 0.1), 0.6)
+        return min(self._random.expovariate(1 / 0.2), 0.8)
 
     def _work(self) -> None:
         time.sleep(self._length())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from explore.checks import Checks
 from explore.fingerprint import fingerprint
-from explore.programs import Kit, acquire, release
+from explore.programs import Kit, acquire, once, release
 from explore.scheduler import Actor, Process, Violation, World
 
 Program = Callable[[Actor], object]
@@ -116,6 +116,40 @@ class Stage:
         while actor.ready() and actor.label != until:
             self.world.step(actor)
         assert actor.label == until or not until, (actor.name, actor.label, actor.error)
+
+    def holder(self, program: Program = once, **about: Any) -> Actor:
+        """Before the curtain: one that holds a slot and is about to work, or to rest at it."""
+        actor = self.actor(program, self.process(**about))
+        self.run(actor, "works")
+        return actor
+
+    def dead_holder(self, **about: Any) -> Actor:
+        """Before the curtain: one that was killed at its work."""
+        actor = self.holder(**about)
+        self.bury(actor)
+        return actor
+
+    def waiter(self, program: Program = once) -> Actor:
+        """Before the curtain: one that has queued."""
+        actor = self.actor(program)
+        self.run(actor)
+        return actor
+
+    def inside(self, program: Program = once, **about: Any) -> Actor:
+        """Before the curtain: one that has just entered the critical section."""
+        actor = self.actor(program, self.process(**about))
+        while actor.number not in self.checks.inside:
+            self.world.step(actor)
+        return actor
+
+    def play(self, actors: Sequence[Actor], until: Callable[[], bool]) -> None:
+        """Before the curtain: let them run, the first one that can, until that is so."""
+        while not until():
+            ready = [actor for actor in actors if actor.ready()]
+            if ready:
+                self.world.step(ready[0])
+            else:
+                self.world.pass_time()
 
     def bury(self, actor: Actor) -> None:
         """Before the curtain: it is killed."""
