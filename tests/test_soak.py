@@ -255,8 +255,8 @@ def test_a_small_soak_keeps_its_promises_and_leaves_nothing_behind(
 
 ONE_MORE = """
 from leasecap import _decide
-limit = _decide.effective_limit
-_decide.effective_limit = lambda snapshot: (limit(snapshot) or 0) + 1
+limit = _decide.full_limit
+_decide.full_limit = lambda snapshot: (limit(snapshot) or 0) + 1
 """
 NOBODY_DIES = """
 from leasecap import _observe
