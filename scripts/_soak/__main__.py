@@ -26,6 +26,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="how long faults are made (1)")
     parser.add_argument("--seed", type=int, help="what is done to whom and when; it is printed, to do it again")
     given = parser.parse_args()
+    if not 0 < given.minutes < 1e6:
+        parser.error("--minutes: a number above 0")
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     return soak(Plan(given.minutes * 60, seed))
 

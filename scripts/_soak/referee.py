@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-STUCK = 15_000_000_000
+STUCK = 25_000_000_000
 """Nanoseconds for which a slot may stand empty while somebody waits before it counts as lost. That of a killed holder
-is promised within 300 ms, on a machine that has time for it; this one has too much to do, and stopped processes keep a
-grant for 2 s each and the pool's own lock for as long as they are stopped."""
+is promised within 300 ms, on a machine that has time for it. Here stopped processes keep a grant for 2 s each and the
+pool's own lock for as long as they are stopped, and there may be too few processors; but a slot that comes back only
+when a heartbeat is `stale_after` (30 s) old must be noticed."""
 
 
 class Event(NamedTuple):
