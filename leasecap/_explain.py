@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from leasecap._feedback import Rules
     from leasecap._state import Cut, Pause, State, Usage
 
+_RECENT = (
+    60.0  # seconds for which an answer that a callable gave is shown; its process alone knows whether it still asks
+)
+
 
 def explain(
     state: State, rules: Rules, now: float, pool: str, full: int | None, cooling: Collection[float] = ()
@@ -37,7 +41,7 @@ def explain(
         )
     if cooling:
         lines.append(f"{len(cooling)} cooling, the last for {format_duration(max(cooling))} more")
-    if state.usage is not None and rules.usage_command:
+    if state.usage is not None and (rules.usage_command or now - state.usage.asked < _RECENT):
         lines.append(_usage(state.usage, now))
     return tuple(lines)
 

@@ -9,6 +9,9 @@ ends: it outlives the holder, and being killed between the two leaves nothing th
 from __future__ import annotations
 
 import json
+import math
+import threading
+from collections import deque
 
 from leasecap import _entry, _feedback, _state
 from leasecap._errors import StoreError
@@ -20,13 +23,14 @@ from leasecap._state import NOTHING, Clock, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from leasecap._effects import Directory, Effects
     from leasecap._entry import Entry
 
 STATE = "state.json"
 
+_KEEP_MARKS = 1.0  # seconds after its end in which whoever made a mark may use it again
 _STAMP = 17  # the end of the cool-down in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
 _NAME_MAX = 255
 
@@ -49,10 +53,11 @@ class FeedbackFiles:
     def __init__(self, effects: Effects, directory: Directory, rules: Rules) -> None:
         self.rules = rules
         self.count: Callable[[], int] | None = None
+        self._lock = threading.Lock()
+        self._marks: deque[tuple[int, str]] = deque()  # of this process, with their ends (boot clock, ns)
         self._effects = effects
         self._directory = directory
-        self._read: bytes | None = None
-        self._state = NOTHING
+        self._last: tuple[bytes | None, State] = None, NOTHING  # in one piece: other threads look without the section
 
     @property
     def gated(self) -> bool:
@@ -79,16 +84,18 @@ class FeedbackFiles:
             raise store_error(error, path) from error
         # By its content: a file that is replaced twice within a tick of the kernel's clock can have the inode, size and
         # times of the one before (seen with two processes that report in a row; one report of 20 was lost).
-        if data != self._read:
+        seen, state = self._last
+        if data != seen:
             try:
-                self._state, self._read = _state.decode(data), data
+                state = _state.decode(data)
             except ValueError as error:
                 raise StoreError(
                     f"{error}; it may hold a pause or a reduced limit, so no slot is given out",
                     path=path,
                     remedy="`leasecap resume POOL` starts it anew, at the configured limit",
                 ) from None
-        return _state.rebased(self._state, clock)
+            self._last = data, state
+        return _state.rebased(state, clock)
 
     def write(self, state: State, clock: Clock) -> None:
         """Put ``state`` in place of what the file holds, whole or not at all.
@@ -153,34 +160,51 @@ class FeedbackFiles:
         """
         if not self.rules.cooldown:
             return
-        until = self._effects.boot_clock() + int(self.rules.cooldown * 1e9)
-        name = f"{until:016x}-{entry.name}"
-        self._directory.write(f"{COOLING}/{name[:_NAME_MAX]}", b"")
+        now = self._effects.boot_clock()
+        until = now + int(self.rules.cooldown * 1e9)
+        mark = f"{COOLING}/{f'{until:016x}-{entry.name}'[:_NAME_MAX]}"
+        with self._lock:
+            spare = self._marks.popleft()[1] if self._marks and self._marks[0][0] <= now else None
+            self._marks.append((until, mark))
+        if spare is not None:
+            try:
+                # A mark that says nothing any more gets another name: making files and removing them costs ten times
+                # as much as a rename on ext4.
+                self._directory.rename(spare, mark)
+            except FileNotFoundError:
+                pass  # somebody has cleared it away
+            else:
+                return
+        self._directory.write(mark, b"")
 
-    def cooling(self, clock: Clock) -> dict[Entry, float]:
-        """What cools down, and for how many seconds more."""
-        if not self.rules.cooldown:
-            return {}
-        found = {_entry.parse(name[_STAMP:]): self._left(name, clock) for name in self._directory.list(COOLING)}
-        return {entry: left for entry, left in found.items() if left > 0}
-
-    def idle_for(self, where: str, clock: Clock) -> float:
-        """Seconds since an entry was moved into ``where`` or out of it."""
-        return clock.wall - self._directory.stat(where).st_mtime
+    def cooling(self, clock: Clock) -> tuple[dict[Entry, float], list[str]]:
+        """What cools down, and for how many seconds more; and marks that nobody needs."""
+        found: dict[Entry, float] = {}
+        old: list[str] = []
+        for name in self._directory.list(COOLING) if self.rules.cooldown else ():
+            left = self._left(name, clock)
+            if left > 0:
+                found[_entry.parse(name[_STAMP:])] = left
+            elif left <= -_KEEP_MARKS:
+                old.append(name)
+        return found, old
 
     def _left(self, name: str, clock: Clock) -> float:
         try:
             left = int(name[: _STAMP - 1], 16) / 1e9 - clock.boot
         except ValueError:
-            return 0.0
+            return -math.inf
         # More than the cool-down itself is the boot clock of another start of the machine.
-        return left if left <= self.rules.cooldown else 0.0
+        return left if left <= self.rules.cooldown else -math.inf
 
-    def clear(self, clock: Clock) -> None:
-        """Remove the marks of slots that have cooled down."""
-        for name in self._directory.list(COOLING):
-            if self._left(name, clock) <= 0:
-                self._unlink(f"{COOLING}/{name}")
+    def clear(self, marks: Iterable[str]) -> None:
+        """Remove marks of slots that have cooled down."""
+        for name in marks:
+            self._unlink(f"{COOLING}/{name}")
+
+    def idle_for(self, where: str, clock: Clock) -> float:
+        """Seconds since an entry was moved into ``where`` or out of it."""
+        return clock.wall - self._directory.stat(where).st_mtime
 
     def _unlink(self, path: str) -> None:
         try:

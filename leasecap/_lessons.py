@@ -25,7 +25,7 @@ class Lessons:
         self.clock = files.clock()
         self._written = self.state = files.read(self.clock)
         self._posted = files.posted()
-        self.cooling = files.cooling(self.clock)
+        self.cooling, self._old_marks = files.cooling(self.clock)
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
         """``snapshot``, and what this look means for it."""
@@ -77,5 +77,6 @@ class Lessons:
         if self.state != self._written:
             self._files.write(self.state, self.clock)
             self._written = self.state
+        self._files.clear(self._old_marks)
         self._files.forget(self._posted)
         self._posted = []

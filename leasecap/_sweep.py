@@ -92,8 +92,6 @@ class Sweeper:
                     store.discard(STAGING, name)
         for name in store.directory.list(TRASH):
             store.delete(name)
-        if store.feedback is not None:
-            store.feedback.clear(store.feedback.clock())
         everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
         store.observer.forget_all_but({entry.name for entry in everything})
         self._forget_thefts()

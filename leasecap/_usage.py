@@ -81,13 +81,17 @@ def _output(files: FeedbackFiles) -> int:
 
     command: Sequence[str] = files.rules.usage_command
     # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
+    group = 0 if hasattr(os, "killpg") else None
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
     ) as process:
         try:
             said, _ = process.communicate(timeout=files.rules.usage_timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            if group is None:
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
             raise ValueError(f"no answer within {files.rules.usage_timeout:g} s") from None
     if process.returncode:
         raise ValueError(f"{command[0]} ended with status {process.returncode}")
