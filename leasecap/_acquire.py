@@ -303,6 +303,11 @@ class Acquisition:
         except (ConfigError, StoreError) as error:
             self._notice = f"the last good configuration stays in force: {error}"
 
+    @property
+    def tells(self) -> bool:
+        """Whether anybody wants to be told of the wait."""
+        return self._request.on_wait is not None
+
     def tell(self, snapshot: _decide.Snapshot) -> None:
         """Call ``on_wait``."""
         if self._request.on_wait is None:

@@ -24,7 +24,8 @@ UNLIMITED = sys.maxsize
 
 ACKNOWLEDGE_WITHIN = 2.0
 """Seconds a grant may stay unacknowledged before it goes back to the queue. A waiter that runs looks at least once a
-second (`FAR_LOOK`), so only one that is stopped, or whose event loop is blocked, is this late."""
+second (`FAR_LOOK`) or is woken, once more by whoever sees its grant: only one that is stopped, or whose event loop is
+blocked, is this late."""
 
 SWEEP_EVERY = 0.1
 """Seconds between the looks of the first two in the queue. Either of them sweeps once per period or sees that the other
@@ -38,7 +39,10 @@ FIRST_LOOK = 0.0015
 """Seconds between looks of a waiter that has just come near the head."""
 
 FAR_LOOK = 1.0
-"""Seconds between looks, at most: a hint can be lost, and `ACKNOWLEDGE_WITHIN` must never be reached by one."""
+"""Seconds between looks, at most, for who is not woken and for who is near the head."""
+
+SELDOM_LOOK = 10.0
+"""Seconds between looks, at most, of who is woken and stands far back."""
 
 
 class Snapshot(NamedTuple):
@@ -306,13 +310,14 @@ def is_near(position: int, limit: int) -> bool:
 def rest(wait: Wait) -> float:
     """Return the seconds until the next look, if no wake-up comes first.
 
-    Who is woken (also on becoming one of the first two) looks only to sweep, or in case a hint was lost. Else near the
-    head every 1.5 ms, growing to 1/128 of the time spent there: a grant is then seen late by 0.4 % of the wait on
-    average, and a wait of a minute costs some 1000 looks. Further back, half the time that the queue seems to need to
-    bring the waiter near the head.
+    Who is woken (also on becoming one of the first two) looks only to sweep, or in case all ahead are stopped: the more
+    seldom the further back, which took 100 idle waiters from 150 looks in a second to 50 (`scripts/bench`, F). Else
+    near the head every 1.5 ms, growing to 1/128 of the time spent there: a grant is then seen late by 0.4 % of the wait
+    on average, and a wait of a minute costs some 1000 looks. Further back, half the time that the queue seems to need
+    to bring the waiter near the head.
     """
     if wait.watched:
-        return SWEEP_EVERY if wait.position <= 2 else FAR_LOOK
+        return SWEEP_EVERY if wait.position <= 2 else min(max(wait.position / 4, FAR_LOOK), SELDOM_LOOK)
     if is_near(wait.position, wait.limit):
         return min(max(wait.near_for / 128, FIRST_LOOK), SWEEP_EVERY)
     ahead = wait.position - wait.limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leasecap import _decide, _feedback
 from leasecap._pool import LEASES
+from leasecap._state import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Lessons:
         before = self.admission().limit
         self.state = _feedback.pressed(self.state, self._files.rules, self.clock.boot, full)
         return self.admission().limit != before
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing of it changes by itself: nobody has reported, nothing cools down, nobody is to be asked."""
+        return self.state is NOTHING and not self.cooling and not self._files.gated
 
     def teach(self, plan: Plan, snapshot: Snapshot) -> bool:
         """Whether there is something to write down, apart from what grants change."""

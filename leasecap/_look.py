@@ -30,12 +30,14 @@ class Look:
         self._limit = 1
         self._changes_at = math.inf
         self._stamp: bytes | None = None
+        self._deputy = False
         self._tell_every = 1.0
 
     def __call__(self, now: float, watched: bool) -> float | None:
         """Look; returns the seconds until the next look, or None if the ticket left the queue."""
         if not self._began:
-            self._began, self._tell_at = now, now + self._tell_every
+            self._began = now
+            self._tell_at = now + self._tell_every if self._acquisition.tells else math.inf
         woken = now < self._due  # so something has changed
         if (woken or now >= self._full_at or not self._is_queued(watched)) and not self._full_look(now, watched):
             return None
@@ -58,6 +60,9 @@ class Look:
         if self._position <= 2:
             # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
             pause = min(pause, max(self._changes_at - now, _decide.FIRST_LOOK))
+        if self._deputy:
+            pause = min(pause, _decide.FAR_SWEEP)
+        pause = min(pause, self._tell_at - now)
         self._due = now + pause
         return pause
 
@@ -104,8 +109,9 @@ class Look:
         self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
         self._acquisition.refresh()
         stamp = self._store.stamp()
-        # Unchanged since my own previous look: then nobody has swept for a whole period.
-        if stamp == self._stamp or (first and self._stamp is None):
+        # Unchanged since my own previous look: then nobody has swept for a whole period, and nobody else may.
+        self._deputy = stamp == self._stamp
+        if self._deputy or (first and self._stamp is None):
             self._changes_at = now + self._acquisition.sweep()
             stamp = self._store.stamp()
         self._stamp = stamp

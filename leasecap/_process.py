@@ -84,6 +84,10 @@ def presence(pid: int, start: int) -> Presence:
 
     Ask only when pid namespace, time namespace and boot are known to be the same.
     """
+    if _LINUX:
+        fields = _stat_fields(pid)
+        if fields is not None:
+            return "gone" if fields[0] in (b"Z", b"X") or int(fields[19]) != start else "runs"
     try:
         os.kill(pid, 0)  # unlike a missing /proc entry, ESRCH can't come from a hidden process (hidepid)
     except ProcessLookupError:
@@ -92,10 +96,7 @@ def presence(pid: int, start: int) -> Presence:
         if error.errno != errno.EPERM:
             return "unseen"
     if _LINUX:
-        fields = _stat_fields(pid)
-        if fields is None:
-            return "unseen"
-        return "gone" if fields[0] in (b"Z", b"X") or int(fields[19]) != start else "runs"
+        return "unseen"
     started = start_of(pid)
     return "gone" if started is None or started != start else "runs"
 
@@ -117,10 +118,14 @@ def ancestors_of(pid: int) -> list[int]:
 
 def _stat_fields(pid: int) -> list[bytes] | None:
     # Field 3 (state) comes first: the command before it may hold blanks and parentheses, so cut at the last ")".
+    # Three system calls; `open` makes eight, and a sweep or a `status` asks for every holder.
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 4096).rpartition(b")")[2].split()
+        finally:
+            os.close(fd)
+    except OSError:  # ESRCH too: it ended in between
         return None
 
 

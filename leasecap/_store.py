@@ -85,6 +85,7 @@ class Store(Entries):
         self._counted: set[str] = set()
         self._settle_again = False
         self._to_wake: list[Entry] = []
+        self._rung: set[str] = set()
 
     # -- inside the section -----------------------------------------------------------------------------------------
 
@@ -99,6 +100,10 @@ class Store(Entries):
         if not granted and may_queue:
             self.directory.rename(f"{STAGING}/{claim.name}", f"{QUEUE}/{claim.name}")
         return granted
+
+    def has_to_ring(self, snapshot: _decide.Snapshot) -> bool:
+        """Whether somebody was granted a slot and not woken by this process yet; `settle` does that."""
+        return any(entry.name not in self._rung for entry in snapshot.granted)
 
     def settle(self) -> None:
         """Inside the section: do what the pool's state calls for."""
@@ -232,6 +237,9 @@ class Store(Entries):
                 missed = True
                 continue
             granted.append(entry)
+        # Who granted it may have died before it woke the waiter, which may look no sooner than it would be parked.
+        self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._rung)
+        self._rung = {entry.name for entry in (*snapshot.granted, *granted)}
         self._to_wake += plan.first
         self.unanswered = plan.ask
         others_wait = len(snapshot.queue) > len(plan.grant)
@@ -370,7 +378,10 @@ class Store(Entries):
 
         :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
         """
-        if self.drop(claim) is not None:
+        where = self.drop(claim)
+        if where == QUEUE:
+            self.tell_first(claim.name)
+        if where is not None:
             self.hand_on()
 
     def end(self, name: str) -> bool:
@@ -408,11 +419,25 @@ class Store(Entries):
             if self.acknowledge(claim):
                 return False
             self.remove(PARKED, claim.name)  # not there either: somebody took us for dead, and we're out all the same
+        else:
+            self.tell_first(claim.name)
         self.close(claim)
         self.delete(claim.name)
         if claim.entry.limit is not None:
             self.hand_on()  # the limit that it declared no longer holds
         return True
+
+    def tell_first(self, left: str) -> None:
+        """Wake the first two in the queue if the ticket ``left``, which was withdrawn or reaped, stood before them.
+
+        They sweep, and who comes to be one of them would else learn it at its next look, `_decide.SELDOM_LOOK` later.
+        """
+        try:
+            first = sorted(self.directory.list(QUEUE))[:2]
+        except OSError:
+            return  # they look by themselves
+        for name in first if left < max(first, default="") else ():
+            self.waker(_entry.parse(name).process, name)
 
     def sweep(self) -> float:
         """`Sweeper.sweep`."""

@@ -25,7 +25,7 @@ one that died further back harms nobody yet."""
 
 _THOROUGH_EVERY = 1.0
 """Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, and most of
-that was for nothing (`scripts/bench`, F)."""
+that was for nothing (`scripts/bench`, F). Not rarer than a heartbeat: such a gap starts an observer's count again."""
 
 
 class Sweeper:
@@ -35,6 +35,7 @@ class Sweeper:
         self._store = store
         self._thorough_at = -math.inf  # a machine's clock may stand below zero
         self._next = 0
+        self._calm: list[str] | None = None
 
     def sweep(self) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
@@ -44,27 +45,41 @@ class Sweeper:
         """
         store = self._store
         self._stamp()
-        lessons = store.lessons()
-        snapshot = store.snapshot(lessons)
-        reaped = self._reap(self._some_holders(snapshot))
         now = store.effects.monotonic()
         thorough = now >= self._thorough_at
-        if thorough:
-            self._thorough_at = now + _THOROUGH_EVERY
-            self._sweep_corners(snapshot)
-        plan = _decide.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
-        taught = lessons is not None and lessons.teach(plan, snapshot)
-        if reaped or thorough or plan.grant or plan.take_back or plan.over or taught:
+        changes_in = math.inf
+        leases = store.directory.list(LEASES)
+        if not thorough and leases == self._calm and not store.directory.list(GRANTED):
+            # Nobody has moved since nothing was to be done, so only a death can call for anything: two listings and a
+            # look at each process, half of what the whole snapshot costs.
+            reaped = self._reap(self._some_of([(LEASES, _entry.parse(name)) for name in leases]))
+            called_for = bool(reaped)
+        else:
+            lessons = store.lessons()
+            snapshot = store.snapshot(lessons)
+            places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
+            reaped = self._reap(self._some_of([(where, entry) for where, entries in places for entry in entries]))
+            if thorough:
+                self._thorough_at = now + _THOROUGH_EVERY
+                self._sweep_corners(snapshot)
+            plan = _decide.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
+            called_for = bool(reaped or plan.grant or plan.take_back or plan.over or store.has_to_ring(snapshot))
+            calm = not called_for
+            if lessons is not None:
+                called_for = called_for or lessons.teach(plan, snapshot)
+                calm = calm and lessons.silent
+                changes_in = snapshot.admission.changes_in
+                if plan.ask and lessons.may_ask():
+                    store.ask()
+            self._calm = leases if calm else None
+        if called_for or thorough:
             store.enter_and_settle()
-        if plan.ask and lessons is not None and lessons.may_ask():
-            store.ask()
+            store.enter_and_settle()
         for name in reaped:
             store.delete(name)
-        return snapshot.admission.changes_in
+        return changes_in
 
-    def _some_holders(self, snapshot: Snapshot) -> list[tuple[str, Entry]]:
-        places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
-        held = [(where, entry) for where, entries in places for entry in entries]
+    def _some_of(self, held: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
         if len(held) <= _PROBED_HOLDERS:
             return held
         first = self._next % len(held)
@@ -83,8 +98,10 @@ class Sweeper:
         staging = store.directory.list(STAGING)
         staged = tuple(_entry.parse(name) for name in staging if not name.startswith(STAGED_LOCK))
         head = sorted(snapshot.queue)[:_PROBED_TICKETS]
-        for where, entries in ((QUEUE, head), (STAGING, staged)):
-            self._reap((where, entry) for entry in entries)
+        gone = self._reap((QUEUE, entry) for entry in head)
+        if gone:
+            store.tell_first(min(gone))
+        self._reap((STAGING, entry) for entry in staged)
         for name in staging:
             if name.startswith(STAGED_LOCK):
                 record = f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}"
