@@ -78,6 +78,7 @@ def _over_python(of: _Figures) -> float:
 _TARGETS: list[tuple[str, str, Callable[[_Figures], float], float, float | None, bool]] = [
     ("A", "p50 over the old protocol's", _ratio("p50 us", "mkdir_poll"), 0.3, 0.1, False),
     ("A", "p50 over SoftFileLease's", _ratio("p50 us", "filelock_lease"), 1.0, None, False),
+    ("A", "p50 with all of feedback over without", _ratio("p50 us", "leasecap", "leasecap_feedback"), 1.3, None, False),
     ("B", "utilisation", _ours("utilisation"), 0.92, None, True),
     ("B", "utilisation behind posix_ipc's", _behind_floor, 0.04, None, False),
     ("C", "utilisation", _ours("utilisation"), 0.97, None, True),

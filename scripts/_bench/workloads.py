@@ -34,7 +34,10 @@ def workloads(tiny: bool) -> dict[str, Workload]:
     several = ("leasecap", "portalocker", "mkdir_poll", "posix_ipc")
     number, waiters, times, sizes = size(3000, 20), size(100, 2), size(30, 1), (2, 3) if tiny else (10, 100, 1000)
     return {
-        "A": Workload("uncontended acquire + release", lambda base, names: single.uncontended(number, base, names)),
+        "A": Workload(
+            "uncontended acquire + release",
+            lambda base, names: single.uncontended(number, base, [*names, "leasecap_feedback"]),
+        ),
         "B": _contended("short holds", Contention(3, 2, 0.005, 2, 1) if tiny else Contention(16, 4, 0.02, 10, 7)),
         "C": _contended("many waiters", Contention(3, 2, 0.005, 1, 1) if tiny else Contention(48, 4, 0.1, 4, 3)),
         "D": _contended(
