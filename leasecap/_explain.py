@@ -46,9 +46,16 @@ def explain(
     return tuple(lines)
 
 
+def resume_command(pool: str) -> str:
+    """What opens the pool again, as it is typed."""
+    import shlex
+
+    return f"`leasecap resume {shlex.quote(pool)}`"
+
+
 def _pause(pause: Pause, now: float, pool: str) -> str:
     if pause.until is None:
-        return f"closed since {format_duration(now - pause.since)}, until `leasecap resume {pool}`: {pause.why}"
+        return f"closed since {format_duration(now - pause.since)}, until {resume_command(pool)}: {pause.why}"
     return f"paused for {format_duration(pause.until - now)} more: {pause.why}"
 
 

@@ -15,6 +15,7 @@ from collections import deque
 
 from leasecap import _entry, _feedback, _state
 from leasecap._errors import StoreError
+from leasecap._explain import resume_command
 from leasecap._faults import faults, store_error
 from leasecap._feedback import Report, Rules
 from leasecap._named_tuple import NamedTuple
@@ -25,8 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from leasecap._effects import Directory, Effects
+    from leasecap._effects import Effects
     from leasecap._entry import Entry
+    from leasecap._pool import Pool
 
 STATE = "state.json"
 
@@ -50,13 +52,14 @@ class FeedbackFiles:
     :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
     """
 
-    def __init__(self, effects: Effects, directory: Directory, rules: Rules) -> None:
+    def __init__(self, effects: Effects, pool: Pool, rules: Rules) -> None:
         self.rules = rules
         self.count: Callable[[], int] | None = None
         self._lock = threading.Lock()
         self._marks: deque[tuple[int, str]] = deque()  # of this process, with their ends (boot clock, ns)
         self._effects = effects
-        self._directory = directory
+        self._pool = pool
+        self._directory = pool.directory
         self._last: tuple[bytes | None, State] = None, NOTHING  # in one piece: other threads look without the section
 
     @property
@@ -92,7 +95,7 @@ class FeedbackFiles:
                 raise StoreError(
                     f"{error}; it may hold a pause or a reduced limit, so no slot is given out",
                     path=path,
-                    remedy="`leasecap resume POOL` starts it anew, at the configured limit",
+                    remedy=f"{resume_command(self._pool.name.text)} starts it anew, at the configured limit",
                 ) from None
             self._last = data, state
         return _state.rebased(state, clock)

@@ -73,7 +73,7 @@ class Root:
             store = self._stores.get(pool.name.directory)
             if store is None or not _is_there(store):
                 opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
-                files = FeedbackFiles(self._local.effects, opened.directory, pool.rules)
+                files = FeedbackFiles(self._local.effects, opened, pool.rules)
                 with faults(opened.directory.path):  # the first to write: the root may be read-only
                     store = self._stores[pool.name.directory] = Store(
                         self._local.effects,

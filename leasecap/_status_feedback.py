@@ -54,7 +54,7 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
 
     :raises StoreError: when the state can't be read.
     """
-    lessons = Lessons(FeedbackFiles(local.effects, pool.directory, rules))
+    lessons = Lessons(FeedbackFiles(local.effects, pool, rules))
     snapshot = lessons.seen_in(snapshot)
     full = _decide.full_limit(snapshot)
     now, state = lessons.clock.boot, lessons.state

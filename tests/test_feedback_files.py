@@ -96,7 +96,7 @@ def test_a_state_from_the_future_or_of_another_shape_is_refused(change: dict[str
 def test_an_unreadable_state_is_an_error_that_names_file_and_remedy_and_no_slot(store: Store, content: bytes) -> None:
     leasecap.report("p", 429)
     state_file(store).write_bytes(content)
-    with pytest.raises(StoreError, match="leasecap resume") as caught:
+    with pytest.raises(StoreError, match="leasecap resume p") as caught:
         leasecap.try_acquire("p")
     assert caught.value.path == str(state_file(store))
     assert "state.json" in str(leasecap.status("p").pools[0].error)

@@ -7,6 +7,7 @@ import os
 import click
 
 from leasecap._durations import format_duration
+from leasecap._explain import resume_command
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
 from leasecap.cli._say import Duration
@@ -26,9 +27,10 @@ def command(pool: str, duration: float | None) -> None:
     store = pool_store(pool)
     state = _reporting.pause(store, duration, f"by hand (pid {os.getppid()})")
     name, pause = printable(store.pool.name.text, 200), state.pause
+    resume = resume_command(name)
     assert pause is not None
     if pause.until is None:
-        click.echo(f"{name}: closed until `leasecap resume {name}`")
+        click.echo(f"{name}: closed until {resume}")
     else:
         left = pause.until - store.effects.boot_clock() / 1e9
-        click.echo(f"{name}: paused for {format_duration(left)}; sooner with `leasecap resume {name}`")
+        click.echo(f"{name}: paused for {format_duration(left)}; sooner with {resume}")

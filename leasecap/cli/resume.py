@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from leasecap._errors import StoreError
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
 
@@ -19,10 +20,17 @@ def command(pool: str) -> None:
     from leasecap._api import pool_store
 
     store = pool_store(pool)
+    try:
+        store.lessons()
+        broken = False
+    except StoreError:
+        broken = True
     before = _reporting.resume(store)
     name, pause = printable(store.pool.name.text, 200), before.pause
     now = store.effects.boot_clock() / 1e9
-    if pause is None or not _feedback.admission(before, _feedback.Rules(), now, gated=False).closed:
+    if broken:
+        click.echo(f"{name}: its state could not be read; it begins anew, at the configured limit")
+    elif pause is None or not _feedback.admission(before, _feedback.Rules(), now, gated=False).closed:
         click.echo(f"{name}: was not paused")
     else:
         click.echo(f"{name}: open again (it was closed: {printable(pause.why, 200)})")
