@@ -60,6 +60,10 @@ class Observer:
 
         An entry that has just moved is found alive ("vanished"): whoever moved it is responsible for it.
         """
+        return self.look(where, name)[0]
+
+    def look(self, where: str, name: str) -> tuple[Finding, Record | None, bytes]:
+        """`judge`'s finding, with what it rests on: the record and the content of ``alive``."""
         path = f"{where}/{name}"
         record = self.record(where, name)
         held = None if self._pool.kind == "directory" else self._directory.probe(f"{path}/alive")
@@ -67,13 +71,14 @@ class Observer:
             content = self._directory.read(f"{path}/alive", BEAT_BYTES)
         except OSError:
             content = b""
-        try:
-            self._directory.stat(path)
-        except FileNotFoundError:
-            return Finding(True, "vanished")
-        except OSError:
-            pass  # unreadable: counts, and goes on to the heartbeat row
-        return judge(self._facts(name, record, held, content))
+        if not held:  # else it was there just now
+            try:
+                self._directory.stat(path)
+            except FileNotFoundError:
+                return Finding(True, "vanished"), record, content
+            except OSError:
+                pass  # unreadable: counts, and goes on to the heartbeat row
+        return judge(self._facts(name, record, held, content)), record, content
 
     def lives(self, where: str, name: str) -> bool:
         """`judge`'s verdict alone, at a sixth of the time where the process is seen to run: that is enough for "alive".

@@ -91,13 +91,19 @@ def _checked(raw: Mapping[str, object]) -> bytes:
     return json.dumps({name: raw.get(name) for name in _TYPES}, separators=(",", ":")).encode("ascii")
 
 
+def _is_as_written(data: bytes) -> bool:
+    # To check the bytes takes 2 us, to write the fields again 20; a granter reads a record inside the section.
+    text, _, check = data.rpartition(b',"check":')
+    return check.rstrip() == b"%d}" % crc32(text + b"}")
+
+
 def decode(data: bytes) -> Record | None:
     """The record, or None for anything that isn't one."""
     if len(data) > MAX_BYTES:
         return None
     try:
-        raw = json.loads(data)
-        if not isinstance(raw, dict) or raw.get("check") != checksum(raw):
+        raw = json.loads(data.decode())
+        if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
             return None
     except (ValueError, RecursionError):
         return None

@@ -13,7 +13,7 @@ from leasecap._faults import store_error
 from leasecap._feedback import Rules
 from leasecap._local import local
 from leasecap._names import pool_name
-from leasecap._observe import BEAT_BYTES, Observer, read_beat
+from leasecap._observe import Observer, read_beat
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, open_existing
 from leasecap._root import root_path
 from leasecap._status_feedback import PoolFeedback as PoolFeedback
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from leasecap._entry import Entry
     from leasecap._names import PoolName
     from leasecap._pool import Pool
+    from leasecap._record import Record
 
 SCHEMA_VERSION = 1
 _TRIES = 5
@@ -217,6 +218,7 @@ class _View:
         stale_after, heartbeat = (settings.stale_after, settings.heartbeat) if settings else (30.0, 10.0)
         self._observer = Observer(local.effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self._now = local.effects.boot_clock()
+        self._here = this_host()
 
     def pool_status(self) -> PoolStatus:
         places, stable = self._places()
@@ -283,9 +285,8 @@ class _View:
         return declared if configured is None else f"{declared}, below {_word(configured)} from {source}"
 
     def _holder(self, entry: Entry, where: str, lender: str | None) -> Holder:
-        record = self._observer.record(where, entry.name)
-        finding = self._observer.judge(where, entry.name)
-        beat, granted = self._ages(where, entry)
+        finding, record, content = self._observer.look(where, entry.name)
+        beat, granted = self._ages(record, content)
         return Holder(
             id=entry.token or entry.name,
             state="held" if where == LEASES else "granted",
@@ -305,9 +306,8 @@ class _View:
         )
 
     def _waiter(self, entry: Entry, where: str, position: int) -> Waiter:
-        record = self._observer.record(where, entry.name)
-        finding = self._observer.judge(where, entry.name)
-        waited = self._age(entry.order) if self._comparable(where, entry) else None
+        finding, record, _ = self._observer.look(where, entry.name)
+        waited = self._age(entry.order) if self._comparable(record) else None
         return Waiter(
             id=entry.token or entry.name,
             state="waiting" if where == QUEUE else "parked",
@@ -325,24 +325,19 @@ class _View:
         )
 
     def _host(self, host: str) -> str | None:
-        return None if host == this_host() else host
+        return None if host == self._here else host
 
     def _age(self, moment: int) -> float:
         return max((self._now - moment) / 1e9, 0.0)
 
-    def _comparable(self, where: str, entry: Entry) -> bool:
+    def _comparable(self, record: Record | None) -> bool:
         """Whether the writer's boot clock is this one."""
-        record, me = self._observer.record(where, entry.name), local.effects.me()
+        me = local.effects.me()
         return record is not None and (record.boot, record.time_ns) == (me.boot, me.time_ns) and me.boot is not None
 
-    def _ages(self, where: str, entry: Entry) -> tuple[float | None, float | None]:
-        """Seconds since the last heartbeat and since the grant."""
-        if not self._comparable(where, entry):
-            return None, None
-        try:
-            stamp = read_beat(self._pool.directory.read(f"{where}/{entry.name}/alive", BEAT_BYTES))
-        except OSError:
-            stamp = None
+    def _ages(self, record: Record | None, content: bytes) -> tuple[float | None, float | None]:
+        """Seconds since the last heartbeat and since the grant, from what ``alive`` says."""
+        stamp = read_beat(content) if self._comparable(record) else None
         if stamp is None:
             return None, None
         return self._age(stamp[0]), self._age(stamp[1]) if stamp[1] else None
