@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fake_machines import Call, Process, World, request
+from fake_machines import Call, Process, request
+from fake_world import World
 
 
 def test_a_newcomer_that_can_not_enter_tries_often_at_first_and_then_every_50_ms(root: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_machines import HELD, Call, Process, World, request
+from fake_machines import Call, Process, request
+from fake_world import HELD, World
 from staged_world import Actor
 from staged_world import World as Staged
 

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fake_machines import HELD, Call, Process, World, idle_aside, request
+from fake_machines import Call, Process, request
+from fake_world import HELD, World, idle_aside
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
