@@ -238,11 +238,11 @@ class Acquisition:
         """Wait in the queue until granted; False if the ticket is gone."""
         self._local.waiters[claim.name] = self._wake
         self._local.heartbeats.add(self.store, claim)
-        # Between the kernels that share a pool no pipe wakes anybody.
-        of_one_kernel = self.store.pool.kind == "os" and self.store.pool.local
-        watch = self.root.watch() if of_one_kernel else None
+        watch = self.root.watch()
         with self._local.lock:  # as in `_stage_once`
-            watched = watch is not None and watch.start()  # subscribe, look, then wait: no wake-up is lost
+            listens = watch.start()  # subscribe, look, then wait: no wake-up is lost
+        # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
+        watched = listens and self.store.pool.kind == "os" and self.store.pool.local
         try:
             look = Look(self, claim)
             while True:
@@ -260,7 +260,7 @@ class Acquisition:
         finally:
             self._local.waiters.pop(claim.name, None)
             self._local.heartbeats.remove(claim)
-            if watch is not None and watched:
+            if listens:
                 watch.stop()
 
     def _why(self, snapshot: _decide.Snapshot) -> str | None:

@@ -43,7 +43,7 @@ def explore(name: str, seconds: float | None) -> Figures:
     if seconds is None:
         return Explorer(scenario, QUICK[name]).run()
     best: Figures | None = None
-    for bound in deeper(name, seconds):
+    for bound in deeper(scenario, seconds):
         figures = Explorer(scenario, bound).run()
         if best is not None and not figures.complete:
             break

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from explore.explorer import Bound
+
+if TYPE_CHECKING:
+    from explore.stage import Scenario
 
 _SECONDS = 60.0  # of processor time; far more than any of them needs
 
@@ -46,12 +51,15 @@ QUICK = {
 }
 
 _STEPS = ((0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 1), (None, 1), (None, 2))
+_STEPS_WITHOUT_FAULTS = ((0, 0), (1, 0), (2, 0), (3, 0), (None, 0))
 
 
-def deeper(name: str, seconds: float) -> list[Bound]:
+def deeper(scenario: Scenario, seconds: float) -> list[Bound]:
     """Bounds to try one after the other, each within the time, until one is not explored to its end."""
-    quick = QUICK[name]
-    ladder = [Bound(switches, faults, seconds) for switches, faults in _STEPS]
+    quick, stage = QUICK[scenario.name], scenario.stage()
+    stage.world.close()
+    steps = _STEPS if stage.kills or stage.stops else _STEPS_WITHOUT_FAULTS
+    ladder = [Bound(switches, faults, seconds) for switches, faults in steps]
     return [quick._replace(seconds=seconds), *(bound for bound in ladder if _is_more(bound, quick))]
 
 
