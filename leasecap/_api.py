@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         label: str | None
         borrow: bool
         on_lost: Callable[[Lease], object] | None
+        max_hold: float | Unset | None
 
     class AcquireOptions(TryOptions, total=False):
         timeout: float | Unset | None
@@ -47,6 +48,7 @@ def acquire(
     borrow: bool = True,
     on_wait: Callable[[Waiting], object] | None = None,
     on_lost: Callable[[Lease], object] | None = None,
+    max_hold: float | Unset | None = UNSET,
 ) -> Lease:
     """Wait for a slot of ``pool`` and return the lease; the caller releases it.
 
@@ -58,12 +60,14 @@ def acquire(
     :param label: what `leasecap status` shows in place of the command.
     :param borrow: whether it may use the slot of a lease that this code runs under.
     :param on_wait: told after about a second of waiting, then ever more rarely; what it raises ends the wait.
-    :param on_lost: called once if the lease is lost, in the heartbeat thread or in `Lease.release`.
+    :param on_lost: called once if the lease is lost or its time is over, in the heartbeat thread or in `Lease.release`.
+    :param max_hold: seconds after which the lease has `expired`; None: never. Unset: that of the configuration.
     :raises AcquireTimeout: no slot came in time.
     :raises ConfigError: the configuration can't be used, or nothing gives the pool a limit.
     :raises StoreError: the state directory can't be used.
     """
-    return acquire_with(pool, ThreadWaiter(), Options(timeout, limit, priority, label, borrow, on_wait, on_lost))
+    options = Options(timeout, limit, priority, label, borrow, on_wait, on_lost, max_hold)
+    return acquire_with(pool, ThreadWaiter(), options)
 
 
 def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:

@@ -13,7 +13,7 @@ from leasecap._feedback import Rules
 from leasecap._named_tuple import NamedTuple
 from leasecap._names import PoolName, pool_name
 from leasecap._presets import PRESETS
-from leasecap._settings import BEATS, HEARTBEAT, NAME_ALLOWED, STALE_AFTER, TABLES, parse_name
+from leasecap._settings import BEATS, HEARTBEAT, KILL_AFTER, NAME_ALLOWED, STALE_AFTER, TABLES, parse_name
 from leasecap._settings import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
 from leasecap._toml import key_text, line_of, parse_toml, read_text
 
@@ -40,6 +40,9 @@ class PoolConfig(NamedTuple):
     :ivar stale_after: how long a heartbeat may stand still before its holder counts as dead, at least three heartbeats.
     :ivar heartbeat: the time between two heartbeats.
     :ivar rules: what the provider's answers do.
+    :ivar max_hold: how long a lease may be held; None: as long as it likes.
+    :ivar kill_after: how long who holds it for too long has to end.
+    :ivar reclaim: whether its slot is given away after that, though it may still work.
     """
 
     name: PoolName
@@ -51,6 +54,9 @@ class PoolConfig(NamedTuple):
     heartbeat: float = HEARTBEAT
     lock: Literal["auto", "os", "directory"] = "auto"
     rules: Rules = Rules()
+    max_hold: float | None = None
+    kill_after: float = KILL_AFTER
+    reclaim: Literal["never", "force"] = "never"
 
 
 class Config(NamedTuple):

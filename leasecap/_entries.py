@@ -30,16 +30,18 @@ class Claim:
     """An entry of this process, from before it is published until after it is gone.
 
     :ivar lent: another process has, or may get, a copy of the descriptor.
+    :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
     :ivar size: of the record as it is written.
     """
 
-    __slots__ = ("entry", "fd", "granted", "lent", "record", "size")
+    __slots__ = ("entry", "fd", "granted", "lent", "record", "since", "size")
 
     def __init__(self, entry: Entry, record: Record) -> None:
         self.entry = entry
         self.record = record
         self.fd: int | None = None
         self.granted = 0
+        self.since = 0.0
         self.lent = False
         self.size = 0
 
@@ -73,7 +75,7 @@ class Entries:
             try:
                 if self.pool.kind == "os" and not self.effects.lock(fd):
                     raise OSError(errno.EAGAIN, "somebody holds the lock of a lease just made", path)
-                self.effects.write_at_start(fd, beat(self.effects.boot_clock(), 0))
+                self.effects.write_at_start(fd, beat(self.effects.boot_clock()))
             except BaseException:
                 self.effects.close(fd)
                 raise
@@ -103,7 +105,7 @@ class Entries:
         claim.fd, spare.fd = spare.fd, None
         assert claim.fd is not None
         try:
-            self.effects.write_at_start(claim.fd, beat(self.effects.boot_clock(), 0))
+            self.effects.write_at_start(claim.fd, beat(self.effects.boot_clock()))
             data = _record.encode(claim.record).ljust(spare.size)  # blanks over the end of a longer record
             self.directory.overwrite(f"{path}/info.json", data)
             claim.size = len(data)
@@ -242,14 +244,14 @@ class Entries:
 
     def note_grant(self, claim: Claim) -> None:
         """Write down since when the lease is held."""
-        claim.granted = self.effects.boot_clock()
+        claim.granted, claim.since = self.effects.boot_clock(), self.effects.monotonic()
         try:
             self._write_beat(claim, LEASES)
         except OSError:
-            pass  # only `status` reads it; the next heartbeat tries again and reports
+            pass  # nobody needs it at once; the next heartbeat tries again and reports
 
     def _write_beat(self, claim: Claim, where: str) -> None:
-        content = beat(self.effects.boot_clock(), claim.granted)
+        content = beat(self.effects.boot_clock(), claim.granted, claim.since)
         if claim.fd is not None:
             self.effects.write_at_start(claim.fd, content)
         else:

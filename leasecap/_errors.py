@@ -5,7 +5,7 @@
     LeasecapError
     ├── AcquireTimeout   (also TimeoutError)  no slot came in time
     ├── ConfigError                           a setting is wrong, or no limit is set
-    ├── LeaseLost                             the lease was taken while its holder still ran
+    ├── LeaseLost                             the lease was taken while its holder still ran, or held for too long
     └── StoreError                            the root, a file or a lock can't be used
 
 Each one says what happened, where, and what to do now; each one can be pickled (a worker process hands it to its
@@ -106,22 +106,27 @@ class ConfigError(LeasecapError):
 
 
 class LeaseLost(LeasecapError):
-    """The lease is gone though its holder runs on: taken as dead, or released by a person.
+    """The lease is gone though its holder runs on (taken as dead, or released by a person), or its time is over.
 
     :ivar pool: the pool's name.
     :ivar lease: the id of the lease.
+    :ivar gone: whether its slot may be in use by another process now.
+    :ivar max_hold: the seconds for which it could be held, if these are over; else None.
     """
 
-    def __init__(self, pool: str, lease: str) -> None:
-        super().__init__(pool, lease)
+    def __init__(self, pool: str, lease: str, gone: bool = True, max_hold: float | None = None) -> None:
+        super().__init__(pool, lease, gone, max_hold)
         self.pool = pool
         self.lease = lease
+        self.gone = gone
+        self.max_hold = max_hold
 
     def __str__(self) -> str:
-        return (
-            f"lease {self.lease} of pool {self.pool!r} was taken while it was held: its slot may be in use by another "
-            "process now. Stop the work, or acquire again."
-        )
+        over = "" if self.max_hold is None else f" has been held too long (max_hold is {self.max_hold:g} s)"
+        taken = " was taken while it was held: its slot may be in use by another process now" if self.gone else ""
+        what = " and".join(filter(None, (over, taken)))
+        then = "Stop the work, or acquire again" if self.gone else "Stop the work and release it"
+        return f"lease {self.lease} of pool {self.pool!r}{what}. {then}."
 
 
 class StoreError(LeasecapError):

@@ -22,9 +22,10 @@ class Beating:
 
     :ivar ending: it was to be ended, which failed: try again instead of a heartbeat.
     :ivar failures: heartbeats in a row that could not be written.
+    :ivar alarm: when to call ``on_alarm``.
     """
 
-    __slots__ = ("claim", "due", "ending", "every", "failures", "on_gone", "store")
+    __slots__ = ("alarm", "claim", "due", "ending", "every", "failures", "on_alarm", "on_gone", "store")
 
     def __init__(self, store: Store, claim: Claim, on_gone: Callable[[], None] | None, ending: bool) -> None:
         self.store = store
@@ -34,6 +35,8 @@ class Beating:
         self.every = store.observer.heartbeat
         self.due = time.monotonic() + self.every
         self.failures = 0
+        self.alarm = math.inf
+        self.on_alarm: Callable[[], None] | None = None
 
 
 class Heartbeats:
@@ -56,9 +59,21 @@ class Heartbeats:
             beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
             if self._thread is None:
                 self._start()
-            elif beating.due < self._wakes_at:
-                # Only if it would sleep too long: waking it at every acquire cost more than the acquire itself.
-                self._changed.notify()
+            else:
+                self._wake_by(beating.due)
+
+    def set_alarm(self, claim: Claim, when: float, on_alarm: Callable[[], None]) -> None:
+        """Call ``on_alarm``, in the thread, at the moment ``when``, if ``claim`` is still kept alive then."""
+        with self._changed:
+            beating = self._beating.get(claim.name)
+            if beating is not None:
+                beating.alarm, beating.on_alarm = when, on_alarm
+                self._wake_by(when)
+
+    def _wake_by(self, when: float) -> None:
+        if when < self._wakes_at:
+            # Only if it would sleep too long: waking it at every acquire cost more than the acquire itself.
+            self._changed.notify()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="leasecap-heartbeat", daemon=True)
@@ -77,7 +92,7 @@ class Heartbeats:
 
     def _run(self) -> None:
         while True:
-            gone: list[Beating] = []
+            to_call: list[tuple[Beating, Callable[[], None] | None]] = []
             early = False
             with self._changed:
                 now = time.monotonic()
@@ -86,19 +101,22 @@ class Heartbeats:
                         beating.due = now + beating.every
                         if not self._beat(beating):
                             del self._beating[beating.claim.name]
-                            gone.append(beating)
-                if not gone:
-                    self._wakes_at = min((beating.due for beating in self._beating.values()), default=math.inf)
+                            to_call.append((beating, beating.on_gone))
+                    if beating.alarm <= now:
+                        beating.alarm = math.inf
+                        to_call.append((beating, beating.on_alarm))
+                if not to_call:
+                    self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=math.inf)
                     sleep = max(self._wakes_at - time.monotonic(), 0.01)
                     woken = self._changed.wait(None if self._wakes_at == math.inf else sleep)
                     early = not woken and time.monotonic() < self._wakes_at
             if early:
                 time.sleep(EARLY)
-            for beating in gone:
+            for beating, call in to_call:
                 # Outside the lock: it is the user's code, and may release other leases.
                 try:
-                    if beating.on_gone is not None:
-                        beating.on_gone()
+                    if call is not None:
+                        call()
                 except Exception as error:
                     tell(f"on_lost of lease {beating.claim.entry.token} raised {error!r}")
 

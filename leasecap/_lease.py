@@ -6,8 +6,10 @@ import os
 import threading
 
 from leasecap import _chain
+from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
+from leasecap._hold import hold_of
 from leasecap._interrupts import HeldBack
 from leasecap._report import tell
 from leasecap._summary import called
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from leasecap._store import Store
 
 
-class Lost:
-    """Whether a lease was lost: true or false, something to wait for, and something to await."""
+class Sign:
+    """What happens to a lease once, if ever: true or false, something to wait for, and something to await."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._waiters: list[Callable[[], None]] = []
@@ -36,14 +39,14 @@ class Lost:
         return self._event.is_set()
 
     def __repr__(self) -> str:
-        return f"<lost: {bool(self)}>"
+        return f"<{self._name}: {bool(self)}>"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the lease is lost, ``timeout`` seconds at most; returns whether it is."""
+        """Block until it is true, ``timeout`` seconds at most; returns whether it is."""
         return self._event.wait(timeout)
 
     def __await__(self) -> Generator[object, None, None]:
-        """Suspend the task until the lease is lost."""
+        """Suspend the task until it is true."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -91,8 +94,12 @@ class Lease:
     :ivar pool: the pool's name.
     :ivar id: what `leasecap status` shows and `leasecap release` takes.
     :ivar reference: the lease's word in ``LEASECAP_LEASE``.
-    :ivar lost: true once the slot was taken while this process still ran: judged dead by a foreign kernel, or released
-        by a person. Can be waited for (``lease.lost.wait(5)``) and awaited (``await lease.lost``).
+    :ivar lost: true once the slot was taken while this process still ran: judged dead by a foreign kernel, released by
+        a person, or given away as ``expired``. Can be waited for (``lease.lost.wait(5)``) and awaited
+        (``await lease.lost``).
+    :ivar expired: true, in the same ways, once it has been held for ``max_hold``: end the work and release it. The slot
+        stays in use, unless the pool's ``reclaim = "force"`` gives it away (after ``kill_after`` and a second).
+    :ivar hold: when its time is over, or None.
     """
 
     def __init__(
@@ -100,7 +107,9 @@ class Lease:
     ) -> None:
         self.pool = store.pool.name.text
         self.id = claim.entry.token
-        self.lost = Lost()
+        self.lost = Sign("lost")
+        self.expired = Sign("expired")
+        self.hold = hold_of(claim.record, claim.since)
         self._local = local
         self._store = store
         self._claim = claim
@@ -110,6 +119,8 @@ class Lease:
         self._lock = threading.Lock()
         self._released = False
         local.heartbeats.add(store, claim, self._gone)
+        if self.hold is not None:
+            local.heartbeats.set_alarm(claim, self.hold.over_at, self._time_is_over)
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "released" if self._released else "held"
@@ -121,12 +132,13 @@ class Lease:
         return not self._released and not self.lost and self._pid == os.getpid()
 
     def check(self) -> None:
-        """Do nothing while the lease is held.
+        """Do nothing while the lease is held and its time isn't over.
 
-        :raises LeaseLost: when it was lost.
+        :raises LeaseLost: when it was lost or has `expired`.
         """
-        if self.lost:
-            raise LeaseLost(self.pool, self.id)
+        if self.lost or self.expired:
+            max_hold = self.hold.max_hold if self.hold is not None and self.expired else None
+            raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold)
 
     def release(self) -> None:
         """Give the slot back. Any number of times, from any thread; a lost lease's release does nothing.
@@ -254,5 +266,46 @@ class Lease:
             self._set_lost()
 
     def _set_lost(self) -> None:
-        if self.lost._set() and self._on_lost is not None:
-            self._on_lost(self)
+        if self.hold is not None and self._store.effects.monotonic() >= self.hold.over_at:
+            self.expired._set()  # a sweeper was first to act on it
+        if self.lost._set():
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        if self.expired and self.hold is not None:
+            held = f"held for longer than {format_duration(self.hold.max_hold)}"
+            tell(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
+        self._call_on_lost()
+
+    def _call_on_lost(self) -> None:
+        with self._lock:
+            on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost(self)
+
+    def _time_is_over(self) -> None:
+        """In the heartbeat thread."""
+        assert self.hold is not None
+        # First, since what follows is the user's code.
+        self._local.heartbeats.set_alarm(self._claim, self.hold.give_away_at, self._give_away)
+        if not self._released and self.expired._set():
+            self._call_on_lost()
+
+    def _give_away(self) -> None:
+        """In the heartbeat thread. A sweeper does the same, but only one that can compare clocks with this process."""
+        self._store.refresh()
+        try:
+            with self._lock:  # a release in this moment would keep the entry as a spare, and not know that it was lost
+                if self._released or not self._store.force:
+                    return
+                self._store.end(self._claim.name)
+                self._released = True
+                self.lost._set()
+        except OSError:  # it goes on to count
+            again = self._store.effects.monotonic() + self._store.observer.heartbeat
+            self._local.heartbeats.set_alarm(self._claim, again, self._give_away)
+            return
+        self._local.heartbeats.remove(self._claim)
+        self._store.close(self._claim)
+        self._local.claims.discard(self._claim)
+        self._tell_lost()

@@ -53,12 +53,12 @@ class Finding(NamedTuple):
 
 def comparable(record: Record, observer: Identity) -> bool:
     """Whether a pid in ``record`` means to ``observer`` what it meant to the writer."""
-    return (
-        observer.sees_processes
-        and _same(record.boot, observer.boot)
-        and _same(record.pid_ns, observer.pid_ns)
-        and _same(record.time_ns, observer.time_ns)
-    )
+    return observer.sees_processes and same_clocks(record, observer) and _same(record.pid_ns, observer.pid_ns)
+
+
+def same_clocks(record: Record, observer: Identity) -> bool:
+    """Whether the writer's clocks, which count from the start of the machine, are those of ``observer``."""
+    return _same(record.boot, observer.boot) and _same(record.time_ns, observer.time_ns)
 
 
 def judge(facts: Facts) -> Finding:

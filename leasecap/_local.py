@@ -59,6 +59,7 @@ class Root:
             store.configured = settings.limit or store.configured
             if store.feedback is not None:
                 store.feedback.rules = settings.rules
+            store.force = settings.reclaim == "force"
         return True
 
     def _keep_up(self) -> None:
@@ -87,6 +88,7 @@ class Root:
                     )
                 store.ask = Asking(store, files).ask
             store.configured = pool.limit
+            store.force = pool.reclaim == "force"
             return store
 
     def restore(self, name: PoolName) -> None:

@@ -5,37 +5,43 @@ from __future__ import annotations
 import threading
 
 from leasecap import _record
-from leasecap._liveness import Facts, Finding, comparable, judge
+from leasecap._hold import hold_of
+from leasecap._liveness import Facts, Finding, comparable, judge, same_clocks
+from leasecap._pool import LEASES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._effects import Effects
+    from leasecap._hold import Hold
     from leasecap._pool import Pool
     from leasecap._process import Presence
     from leasecap._record import Child, Record
 
-BEAT_BYTES = 33
+BEAT_BYTES = 50
 _BEAT = 2**64
 
 
-def beat(now: int, granted: int) -> bytes:
-    """The content of ``alive``: boot clock (ns) of this heartbeat and of the grant (0: not yet), in fixed width.
+def beat(now: int, granted: int = 0, since: float = 0.0) -> bytes:
+    """The content of ``alive``, in fixed width: boot clock (ns) of this heartbeat and of the grant (0: not yet).
 
-    A clock that was moved (libfaketime moves this one, too) can be negative, and must go on to change from beat to
-    beat: hence the two's complement.
+    And ``since``, the grant on the monotonic clock (ns), which stands while the machine sleeps (`_hold`).
+
+    A clock that was moved (libfaketime moves these, too) can be negative, and must go on to change from beat to beat:
+    hence the two's complement.
     """
-    return b"%016x %016x" % (now % _BEAT, granted % _BEAT)
+    return b"%016x %016x %016x" % (now % _BEAT, granted % _BEAT, int(since * 1e9) % _BEAT)
 
 
-def read_beat(data: bytes) -> tuple[int, int] | None:
-    """The two numbers of `beat`, or None for anything else."""
+def read_beat(data: bytes) -> tuple[int, int, float] | None:
+    """What was given to `beat`, or None for anything else."""
     try:
-        now, granted = (bytes.fromhex(part.decode("ascii")) for part in data.split(b" "))
+        now, granted, since = (bytes.fromhex(part.decode("ascii")) for part in data.split(b" "))
     except ValueError:
         return None
-    if not len(now) == len(granted) == 8:
+    if not len(now) == len(granted) == len(since) == 8:
         return None
-    return int.from_bytes(now, "big", signed=True), int.from_bytes(granted, "big", signed=True)
+    one, other, third = (int.from_bytes(part, "big", signed=True) for part in (now, granted, since))
+    return one, other, third / 1e9
 
 
 class Observer:
@@ -143,6 +149,21 @@ class Observer:
                 since = now
             self._beats[key] = (content, since, now)
         return now - since
+
+    def hold(self, name: str) -> Hold | None:
+        """When the time of the lease of that name is over; None if it has no such end, or none that is known here."""
+        record = self.record(LEASES, name)
+        if record is None or record.max_hold is None or not same_clocks(record, self._effects.me()):
+            return None
+        try:
+            content = self._directory.read(f"{LEASES}/{name}/alive", BEAT_BYTES)
+        except OSError:
+            return None
+        stamp = read_beat(content)
+        if stamp is not None and stamp[2]:
+            return hold_of(record, stamp[2])
+        # Its holder was stopped before it could note the grant, or the stamp is corrupt: since I first saw it so.
+        return hold_of(record, self._effects.monotonic() - self._unchanged(name, content))
 
     def record(self, where: str, name: str) -> Record | None:
         """The entry's record; None if it is missing or corrupt. Parsed again only when the file has changed."""

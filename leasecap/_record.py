@@ -7,6 +7,7 @@ a newer version reads as None, and its entry counts as held until there is proof
 from __future__ import annotations
 
 import json
+import math
 from binascii import crc32
 
 from leasecap._named_tuple import NamedTuple
@@ -37,6 +38,7 @@ class Record(NamedTuple):
         table speaks for it (`leasecap acquire --for-pid`).
     :ivar local: whether the writer's root was on a local file system.
     :ivar command: argv, shortened, with what looks like a key masked.
+    :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `_hold`.
     """
 
     token: str
@@ -55,6 +57,8 @@ class Record(NamedTuple):
     command: str
     cwd: str
     child: Child | None = None
+    max_hold: float | None = None
+    kill_after: float | None = None
     version: int = VERSION
 
 
@@ -65,6 +69,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
         "bool": (bool,),
         "str | None": (str, type(None)),
         "int | None": (int, type(None)),
+        "float | None": (float, type(None)),
         "Child | None": (dict, type(None)),
     }[annotation]
     for name, annotation in Record.__annotations__.items()
@@ -117,5 +122,8 @@ def decode(data: bytes) -> Record | None:
             return None
         child = Child(child["pid"], child["start"])
     if not 0 < raw["pid"] < 2**31 or raw["proof"] not in ("lock", "pid"):
+        return None
+    # NaN, which is before no moment, would make a hold over from the start.
+    if not all(raw[name] is None or 0 <= raw[name] < math.inf for name in ("max_hold", "kill_after")):
         return None
     return Record(**{name: raw[name] for name in _TYPES if name != "child"}, child=child)

@@ -46,6 +46,8 @@ class Options(NamedTuple):
     borrow: bool = True
     on_wait: Callable[[Waiting], object] | None = None
     on_lost: Callable[[Lease], object] | None = None
+    max_hold: float | Unset | None = UNSET
+    kill_after: float | Unset = UNSET  # of `leasecap run` alone
 
 
 class Request(NamedTuple):
@@ -54,6 +56,7 @@ class Request(NamedTuple):
     :ivar timeout: seconds, or None for ever; 0 tries once.
     :ivar limit: the declared limit, or None.
     :ivar argv: the command to show in `status` in place of this process's own.
+    :ivar max_hold: seconds for which the slot may be held, or None for ever; ``kill_after``: see `_hold`.
     """
 
     timeout: float | None
@@ -63,6 +66,8 @@ class Request(NamedTuple):
     borrow: bool
     on_wait: Callable[[Waiting], object] | None
     argv: Sequence[str] | None
+    max_hold: float | None = None
+    kill_after: float = 0.0
 
 
 def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = None) -> Request:
@@ -75,9 +80,7 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
     if isinstance(timeout, Unset):
         timeout = _wait_from_environment(pool.queue_timeout)
     elif timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-        if math.isnan(timeout) or timeout < 0:
+        if _seconds("timeout", timeout) < 0:
             raise ValueError(f"timeout must be 0 or more seconds, or None to wait for ever, not {timeout!r}")
         timeout = None if math.isinf(timeout) else float(timeout)
     if isinstance(limit, Unset):
@@ -99,7 +102,21 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
         if not isinstance(label, str):
             raise TypeError(f"label must be a string, not {label!r}")
         label = label[:LABEL_MAX]
-    return Request(timeout, limit, priority, label, options.borrow, options.on_wait, argv)
+    max_hold = options.max_hold
+    if isinstance(max_hold, Unset):
+        max_hold = pool.max_hold
+    elif max_hold is not None:
+        if _seconds("max_hold", max_hold) <= 0:
+            raise ValueError(f"max_hold must be more than 0 seconds, or None to hold for ever, not {max_hold!r}")
+        max_hold = None if math.isinf(max_hold) else float(max_hold)
+    kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
+    return Request(timeout, limit, priority, label, options.borrow, options.on_wait, argv, max_hold, kill_after)
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+    return -1.0 if math.isnan(value) else value  # in no range
 
 
 def _wait_from_environment(otherwise: float | None) -> float | None:

@@ -27,6 +27,7 @@ _LEAST_FACTOR, _MOST_FACTOR = 0.1, 0.95
 
 STALE_AFTER = 30.0
 HEARTBEAT = 10.0
+KILL_AFTER = 10.0
 BEATS = 3  # heartbeats that must fit into stale_after: one may be late, one may be lost
 
 
@@ -59,6 +60,13 @@ def _seconds(value: object) -> float:
 def _beat(value: object) -> float:
     seconds = _seconds(value)
     if seconds < _SHORTEST_BEAT:
+        raise ValueError
+    return seconds
+
+
+def _more_than_none(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds == 0:  # timeout(1) means "no limit" by it, and another reader "at once"
         raise ValueError
     return seconds
 
@@ -149,6 +157,9 @@ _POOL_KEYS: Mapping[str, Key] = {
     "usage_command": (_argv, 'a command as a list of texts, as ["my-usage", "--json"]'),
     "usage_interval": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "usage_timeout": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "max_hold": (_more_than_none, _DURATION + ", more than 0"),
+    "kill_after": (_seconds, _DURATION),
+    "reclaim": (_one_of("never", "force"), '"never" or "force"'),
 }
 
 # Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool.

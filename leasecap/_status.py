@@ -44,6 +44,8 @@ class Holder:
     :ivar evidence: what that rests on.
     :ivar borrows_from: the id of the lease whose slot it may use.
     :ivar limit: the limit it declared.
+    :ivar max_hold: seconds for which it may be held; None: for ever.
+    :ivar over_max_hold: seconds for which it has been held beyond that; None: it isn't over, or that can't be told.
     """
 
     id: str
@@ -61,6 +63,8 @@ class Holder:
     evidence: str
     borrows_from: str | None
     limit: int | None
+    max_hold: float | None
+    over_max_hold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +291,8 @@ class _View:
     def _holder(self, entry: Entry, where: str, lender: str | None) -> Holder:
         finding, record, content = self._observer.look(where, entry.name)
         beat, granted = self._ages(record, content)
+        hold = self._observer.hold(entry.name)
+        over = local.effects.monotonic() - hold.over_at if hold else 0.0
         return Holder(
             id=entry.token or entry.name,
             state="held" if where == LEASES else "granted",
@@ -303,6 +309,8 @@ class _View:
             evidence=finding.evidence,
             borrows_from=lender,
             limit=entry.limit,
+            max_hold=record.max_hold if record else None,
+            over_max_hold=over if over > 0 else None,
         )
 
     def _waiter(self, entry: Entry, where: str, position: int) -> Waiter:

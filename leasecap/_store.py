@@ -45,6 +45,7 @@ class Store(Entries):
     :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
     :ivar owes: slots were released and not yet handed on.
     :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
+    :ivar force: whether the slots of those who hold them for too long are given away; set as ``configured`` is.
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     :ivar ask: asks the provider for its own count, in the background.
     :ivar unanswered: whether somebody wasn't granted a slot for want of that count.
@@ -65,6 +66,7 @@ class Store(Entries):
     ) -> None:
         super().__init__(effects, pool)
         self.configured = configured
+        self.force = False
         self.refresh = refresh
         self.feedback = feedback
         self.ask: Callable[[], None] = lambda: None

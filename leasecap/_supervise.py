@@ -19,15 +19,20 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 
+from leasecap._durations import format_duration
+from leasecap._report import tell
 from leasecap._signals import STOPPING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from leasecap._hold import Hold
     from leasecap._signals import SignalGate, Taken
 
+HELD_TOO_LONG = 124  # what timeout(1) exits with
 CANNOT_START, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
 # Python ignores these before the first line of ours runs, so what they were is not to be known; the default is what
@@ -50,14 +55,18 @@ class SpawnError(Exception):
 
 
 class Outcome:
-    """How the command ended: by ``exit_status``, or by ``signal`` (``core``: it dumped core); the other one is None."""
+    """How the command ended: by ``exit_status``, or by ``signal`` (``core``: it dumped core); the other one is None.
 
-    __slots__ = ("core", "exit_status", "signal")
+    :ivar overdue: its time was over before it ended.
+    """
+
+    __slots__ = ("core", "exit_status", "overdue", "signal")
 
     def __init__(self, exit_status: int | None = None, signal: int | None = None, core: bool = False) -> None:
         self.exit_status = exit_status
         self.signal = signal
         self.core = core
+        self.overdue = False
 
 
 class Child:
@@ -87,6 +96,11 @@ class Child:
             elif os.WIFEXITED(status):
                 self.outcome = Outcome(exit_status=os.WEXITSTATUS(status))
         return news
+
+    def has_ended(self) -> bool:
+        """Whether it has; without taking the report from `look`."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return self.outcome is not None or os.waitid(os.P_PID, self.pid, options) is not None
 
 
 def spawn(gate: SignalGate, argv: Sequence[str], env: Mapping[str, str], inherit_fd: int | None = None) -> Child:
@@ -182,21 +196,32 @@ def _interpreter(path: str) -> str | None:
     return os.fsdecode(first[2:].strip(b" \t").replace(b"\t", b" ").partition(b" ")[0]) or None
 
 
-def supervise(gate: SignalGate, child: Child) -> Outcome:
+def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outcome:
     """Wait for the command's end, passing signals on and stopping as it stops. Never raises because of a signal.
 
     If we are told to end (TERM to leasecap alone), the command is told, and we still wait for it: the slot is in use
-    for as long as it runs.
+    for as long as it runs. The same goes for a command that is told, and then killed, since its time by ``hold`` is
+    over.
     """
+    due = [] if hold is None else [(hold.over_at, signal.SIGTERM), (hold.kill_at, signal.SIGKILL)]
+    overdue = False
     while True:
-        taken = gate.take()
+        left = due[0][0] - time.monotonic() if due else None
+        if left is not None and left <= 0:
+            ending = due.pop(0)[1]
+            if hold is not None and not child.has_ended():  # one that has ended in time may not have been noticed yet
+                overdue = True
+                _end(child, ending, hold)
+            continue
+        taken = gate.take(left)
         if taken is None:
             continue
         if taken.signum != signal.SIGCHLD:
             _pass_on(child, taken)
             continue
         news = child.look()
-        while news:
+        # Without a terminal there is no `fg`: who stopped as well would sleep through the end of the command's time.
+        while news and (hold is None or _has_terminal()):
             # By the same signal, so that the shell says "Stopped (tty input)" where it would without us.
             signum = news if news in STOPPING else signal.SIGTSTP
             continued = gate.stop(signum, lambda: child.look() != 0)
@@ -206,7 +231,29 @@ def supervise(gate: SignalGate, child: Child) -> Outcome:
             if continued and news is None:
                 _send(child, signal.SIGCONT)
         if child.outcome is not None:
+            child.outcome.overdue = overdue
             return child.outcome
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _end(child: Child, signum: signal.Signals, hold: Hold) -> None:
+    if signum == signal.SIGTERM:
+        over, patience = format_duration(hold.max_hold), format_duration(hold.kill_after)
+        what = f"held too long (max_hold is {over}): pid {child.pid} gets TERM, and KILL in {patience}"
+    else:
+        what = f"pid {child.pid} still runs: it gets KILL"
+    sent = _send(child, signum)
+    tell(what if sent else f"{what}, but may not be signalled by us: it runs on")
+    # As timeout(1) does: what is stopped takes no TERM before it is continued.
+    if signum != signal.SIGKILL:
+        _send(child, signal.SIGCONT)
 
 
 def _pass_on(child: Child, taken: Taken) -> None:
@@ -225,18 +272,25 @@ def _in_our_group(child: Child) -> bool:
         return True  # it has just ended (macOS has no group for a zombie); nobody is left to be told
 
 
-def _send(child: Child, signum: int) -> None:
+def _send(child: Child, signum: int) -> bool:
+    """False: it may not be signalled by us. sudo runs as somebody else, and only its own terminal can tell it."""
     try:
         os.kill(child.pid, signum)
-    except (PermissionError, ProcessLookupError):
-        pass  # sudo runs as somebody else, and only its own terminal can tell it; or it has just ended
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass  # it has just ended
+    return True
 
 
 def die_like(outcome: Outcome) -> int:
     """End as the command ended: return its exit status, or die of its signal, so that our parent sees the same.
 
-    Does not return for a signal: flush and release before. Returns 128 + n where the signal can't kill us (pid 1).
+    Does not return for a signal: flush and release before. Returns 128 + n where the signal can't kill us (pid 1). One
+    whose time was over is 124 whatever it made of that: what it exits with would look like its own failure or success.
     """
+    if outcome.overdue:
+        return HELD_TOO_LONG
     if outcome.signal is None:
         return outcome.exit_status or 0
     _dump_no_core()

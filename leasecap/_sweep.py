@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 from leasecap import _decide, _entry
+from leasecap._durations import format_duration
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
+from leasecap._report import tell
 from leasecap._section import STAGED_LOCK
+from leasecap._summary import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,15 +53,15 @@ class Sweeper:
         changes_in = math.inf
         leases = store.directory.list(LEASES)
         if not thorough and leases == self._calm and not store.directory.list(GRANTED):
-            # Nobody has moved since nothing was to be done, so only a death can call for anything: two listings and a
-            # look at each process, half of what the whole snapshot costs.
-            reaped = self._reap(self._some_of([(LEASES, _entry.parse(name)) for name in leases]))
+            # Nobody has moved since nothing was to be done, so only a death or a hold that has become too long can call
+            # for anything: two listings and a look at each process, half of what the whole snapshot costs.
+            reaped = self._clear(self._some_of([(LEASES, _entry.parse(name)) for name in leases]))
             called_for = bool(reaped)
         else:
             lessons = store.lessons()
             snapshot = store.snapshot(lessons)
             places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
-            reaped = self._reap(self._some_of([(where, entry) for where, entries in places for entry in entries]))
+            reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
             if thorough:
                 self._thorough_at = now + _THOROUGH_EVERY
                 self._sweep_corners(snapshot)
@@ -74,7 +77,6 @@ class Sweeper:
             self._calm = leases if calm else None
         if called_for or thorough:
             store.enter_and_settle()
-            store.enter_and_settle()
         for name in reaped:
             store.delete(name)
         return changes_in
@@ -86,11 +88,32 @@ class Sweeper:
         self._next = first + _PROBED_HOLDERS
         return (held + held)[first : self._next]
 
+    def _clear(self, holders: list[tuple[str, Entry]]) -> list[str]:
+        """`_reap`, and of those who live what is to be given away."""
+        return self._reap(holders) + (self._give_away(holders) if self._store.force else [])
+
     def _reap(self, entries: Iterable[tuple[str, Entry]]) -> list[str]:
         """Move those whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
         store = self._store
         dead = [(where, entry.name) for where, entry in entries if not store.observer.lives(where, entry.name)]
         return [name for where, name in dead if store.discard(where, name)]
+
+    def _give_away(self, holders: Iterable[tuple[str, Entry]]) -> list[str]:
+        """The same for leases held for too long, whose holders can't or don't do it themselves."""
+        store = self._store
+        given: list[str] = []
+        for where, entry in holders:
+            hold = store.observer.hold(entry.name)
+            now = store.effects.monotonic()
+            if hold is None or now < hold.give_away_at:
+                continue
+            record = store.observer.record(where, entry.name)
+            if store.discard(where, entry.name):
+                given.append(entry.name)
+                late = f"{format_duration(now - hold.over_at)} over its max_hold of {format_duration(hold.max_hold)}"
+                who = "" if record is None else f" {called(record)},"
+                tell(f"the slot of{who} lease {entry.token} of pool {store.pool.name.text!r}, {late}, was given away")
+        return given
 
     def _sweep_corners(self, snapshot: Snapshot) -> None:
         """What holds no slot."""

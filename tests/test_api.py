@@ -211,6 +211,7 @@ def test_what_on_wait_raises_ends_the_wait_and_leaves_no_ticket() -> None:
         AcquireTimeout("p", 4, ["pid 1 (x)"], 3, 1.5),
         ConfigError("bad", file="f", key="k", value="v", allowed="a", line=7),
         LeaseLost("p", "0123456789abcdef"),
+        LeaseLost("p", "0123456789abcdef", gone=False, max_hold=1.5),
         StoreError("broken", path="/x", remedy="mend it"),
     ],
     ids=lambda error: type(error).__name__,

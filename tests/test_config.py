@@ -44,6 +44,9 @@ priority = 99
 heartbeat = "2s"
 stale_after = "6s"
 lock = "directory"
+max_hold = "30m"
+kill_after = 0
+reclaim = "force"
 
 [commands]
 claude = "anthropic"
@@ -61,6 +64,7 @@ def test_a_missing_file_and_a_missing_root_are_an_empty_configuration(tmp_path: 
         pool = config.pool("anthropic")
         assert (pool.limit, pool.limit_source, pool.queue_timeout, pool.priority) == (None, "", None, 0)
         assert (pool.stale_after, pool.heartbeat, pool.lock) == (30, 10, "auto")
+        assert (pool.max_hold, pool.kill_after, pool.reclaim) == (None, 10, "never")
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
@@ -76,6 +80,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (team.limit, team.limit_source) == (UNLIMITED, 'config.toml [pools."team/a"]')
     assert (team.queue_timeout, team.priority, team.stale_after, team.heartbeat) == (300, 99, 6, 2)
     assert (team.lock, pool.lock) == ("directory", "auto")
+    assert (team.max_hold, team.kill_after, team.reclaim) == (1800, 0, "force")
 
 
 def test_the_limit_is_the_pools_own_then_the_preset_then_the_default() -> None:
@@ -173,6 +178,9 @@ def test_a_number_of_thousands_of_digits_is_refused() -> None:
         ("stale_after", ["0", "-1", "nan", "false", '"soon"']),
         ("priority", ["100", "-100", "1.0", "true", '"1"', "nan"]),
         ("lock", ['"none"', "true", "1", '"AUTO"', "[]"]),
+        ("max_hold", ["0", '"0s"', "-1", "nan", "inf", "true", '"never"', '"2d"']),
+        ("kill_after", ["-1", "nan", "inf", "true", '"soon"']),
+        ("reclaim", ["true", "false", '"Force"', '"always"', "1", "[]"]),
         ("aliases", ['"a"', "[1]", "[[]]", '[""]', '[" a"]', "true", '["a\\u0000"]']),
     ],
 )

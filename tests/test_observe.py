@@ -212,7 +212,7 @@ def test_a_gap_of_more_than_a_heartbeat_between_two_looks_starts_the_count_again
 def test_no_clock_of_the_writer_counts(unseen: tuple[Actor, Claim]) -> None:
     observer, claim = unseen
     assert look_for(observer, claim, 20)
-    observer.store.directory.overwrite(f"{LEASES}/{claim.name}/alive", beat(0, 0))  # its clock was set back: a beat
+    observer.store.directory.overwrite(f"{LEASES}/{claim.name}/alive", beat(0))  # its clock was set back: a beat
     assert look_for(observer, claim, 29)
 
 
@@ -370,8 +370,8 @@ def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
 
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
-    assert read_beat(beat(12, 0)) == (12, 0)
-    for data in (b"", b"1", b"1 2 3", b"x y", b"\xff \xff", b"-%030x 1" % 15**25, b"%016x %15x-" % (1, 1)):
+    assert read_beat(beat(12, 0, 3.5)) == (12, 0, 3.5)
+    for data in (b"", b"1", b"1 2 3", b"x y z", b"\xff \xff", b"-%030x 1 1" % 15**25, b"%016x %016x %15x-" % (1, 1, 1)):
         assert read_beat(data) is None
 
 
@@ -379,5 +379,5 @@ def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
 def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
     # libfaketime moves the boot clock, too. A longer beat would be cut when it is read, and a shorter one written over
     # it would leave its end.
-    assert len(beat(now, now)) == len(beat(0, 0)) == BEAT_BYTES
-    assert read_beat(beat(now, now)) == (now, now)
+    assert len(beat(now, now, -1.5)) == len(beat(0)) == BEAT_BYTES
+    assert read_beat(beat(now, now, -1.5)) == (now, now, -1.5)

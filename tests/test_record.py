@@ -32,6 +32,8 @@ RECORDS = st.builds(
     cwd=TEXTS,
     version=st.just(_record.VERSION),
     child=st.none() | st.just(PENDING) | st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63)),
+    max_hold=st.none() | st.floats(0, allow_infinity=False),
+    kill_after=st.none() | st.floats(0, allow_infinity=False),
 )
 BYTES = _record.encode(RECORD)
 
@@ -77,10 +79,12 @@ def test_a_record_without_one_of_its_fields_is_none(field: str) -> None:
 
 @pytest.mark.parametrize("field", Record._fields)
 def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
-    nullable = {"start", "boot", "machine", "pid_ns", "time_ns", "label", "child"}
+    nullable = {"start", "boot", "machine", "pid_ns", "time_ns", "label", "child", "max_hold", "kill_after"}
     right = {str} if field in {"boot", "machine", "pid_ns", "time_ns", "label"} else {type(getattr(RECORD, field))}
     if field == "start":
         right = {int}
+    if field in {"max_hold", "kill_after"}:
+        right = {float}
     values: tuple[object, ...] = (None, True, 1, 1.5, "x", [], ["x"], {})
     for value in values:
         if type(value) in right and field not in {"version", "proof"}:
@@ -110,6 +114,10 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
         {"child": {"pid": 5, "start": "5"}},
         {"child": {"pid": -5, "start": 5}},
         {"child": {"pid": 2**31, "start": 5}},
+        {"max_hold": -1.0},
+        {"max_hold": float("nan")},
+        {"max_hold": float("inf")},
+        {"kill_after": float("nan")},
     ],
     ids=str,
 )

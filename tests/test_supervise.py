@@ -701,3 +701,29 @@ def test_nothing_stays_behind_when_the_terminal_goes_away(terminal: Terminal, as
     terminal.hang_up()
     for pid in both:
         wait_for_state(int(pid), "", "Z")
+
+
+# Held too long
+
+HELD = """
+import functools, time
+from leasecap._hold import Hold
+supervise = functools.partial(supervise, hold=Hold(1.0, 0.1, time.monotonic() + {left}))
+"""
+
+
+@pytest.mark.parametrize("ignored", [(), (signal.SIGTERM,)])
+def test_a_command_whose_time_is_over_is_ended_and_the_status_is_124(
+    wrap: Callable[..., Wrapped], env: dict[str, str], ignored: tuple[int, ...]
+) -> None:
+    env["HOOK"] = HELD.format(left=0.5)
+    status, out = wrap(*with_signal("ignore", *ignored), SH, "-c", "while :; do sleep 0.05; done").end()
+    assert (status, "gets TERM, and KILL in 0.1s" in out) == (124, True)
+
+
+def test_a_command_that_ended_in_time_unnoticed_keeps_its_status(
+    wrap: Callable[..., Wrapped], env: dict[str, str]
+) -> None:
+    # Leasecap was stopped, say, from before the end of the command until after that of its time.
+    env["HOOK"] = "os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)" + HELD.format(left=-1)
+    assert wrap(SH, "-c", "exit 3").end() == (3, "")

@@ -31,6 +31,8 @@ def acquiring() -> None:
     assert_type(leasecap.acquire("p", timeout=UNSET, limit=UNSET, priority=UNSET), Lease)
     assert_type(leasecap.acquire("p", timeout=1, limit=2, priority=-3, label="x", borrow=False), Lease)
     assert_type(leasecap.try_acquire("p", limit=1, on_lost=print), Lease | None)
+    assert_type(leasecap.acquire("p", max_hold=60), Lease)
+    assert_type(leasecap.try_acquire("p", max_hold=None), Lease | None)
     leasecap.acquire("p", on_wait=lambda waiting: print(waiting.position), on_lost=lambda lease: lease.release())
     leasecap.acquire("p", timeout="5")  # type: ignore[arg-type]
     leasecap.acquire("p", 5)  # type: ignore[call-arg]
@@ -45,6 +47,7 @@ async def acquiring_in_a_task() -> None:
     async with await leasecap.acquire_async("p") as lease:
         assert_type(lease, Lease)
         assert_type(await lease.lost, None)
+        assert_type(await lease.expired, None)
     assert_type(asyncio.create_task(leasecap.acquire_async("p")), asyncio.Task[Lease])
     await leasecap.acquire_async("p", tiemout=5)  # type: ignore[call-arg]
 
@@ -63,6 +66,8 @@ def blocks() -> None:
         assert_type(lease, Lease)
     with leasecap.acquire("p") as lease:
         assert_type(lease, Lease)
+    leasecap.slot("p", max_hold=2.5)
+    leasecap.slot("p", max_hold="5m")  # type: ignore[arg-type]
     leasecap.slot("p", tiemout=30)  # type: ignore[call-arg]
 
 
@@ -83,9 +88,11 @@ def leases(lease: Lease) -> None:
     lease.report("429")  # type: ignore[arg-type]
     assert_type(bool(lease.lost), bool)
     assert_type(lease.lost.wait(5), bool)
+    assert_type(bool(lease.expired), bool)
+    assert_type(lease.expired.wait(5), bool)
 
 
-@leasecap.limited("p", timeout=30)
+@leasecap.limited("p", timeout=30, max_hold=600)
 def function(one: int, *, two: str = "") -> float:
     return one + len(two)
 
@@ -141,6 +148,8 @@ def errors(error: LeasecapError) -> None:
         assert_type(error.remedy, str)
     elif isinstance(error, LeaseLost):
         assert_type(error.lease, str)
+        assert_type(error.gone, bool)
+        assert_type(error.max_hold, float | None)
 
 
 def looking() -> None:
@@ -158,6 +167,7 @@ def looking() -> None:
     assert_type(pool.in_flight, int)
     assert_type(pool.limit, int | str | None)
     assert_type(pool.holders[0].pid, int | None)
+    assert_type(pool.holders[0].over_max_hold, float | None)
     assert_type(pool.waiters[0].position, int)
     assert_type(status.as_dict(), dict[str, object])
     pool.in_flight = 0  # type: ignore[misc]

@@ -39,17 +39,26 @@ def drop_output() -> None:
 
 
 class Duration(click.ParamType[float]):
-    """``1.5``, ``500ms``, ``30s``, ``5m``, ``1h``."""
+    """``1.5``, ``500ms``, ``30s``, ``5m``, ``1h``.
+
+    :param zero: whether 0 can be meant.
+    """
 
     name = "DUR"
+
+    def __init__(self, *, zero: bool = True) -> None:
+        self._zero = zero
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
         try:
-            return parse_duration(str(value))
+            seconds = parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if seconds == 0 and not self._zero:
+            self.fail("it must be more than 0", param, ctx)
+        return seconds
 
 
 class Limit(click.ParamType[int]):

@@ -38,6 +38,13 @@ NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
     "-E", "--no-slot-status", "no_slot", metavar="CODE", type=click.IntRange(0, 255), default=NO_SLOT,
     show_default=True, help="Exit status when no slot came in time.",
 )  # fmt: skip
+@click.option(
+    "--max-hold", type=Duration(zero=False),
+    help="When CMD has held the slot so long, end it with TERM and exit with 124; else max_hold of the configuration.",
+)  # fmt: skip
+@click.option(
+    "--kill-after", type=Duration(), help="And with KILL if it still runs so long after that; else kill_after, or 10s."
+)
 @click.option("--priority", metavar="N", type=click.IntRange(-99, 99), help="Higher goes first.")
 @click.option("-l", "--label", metavar="LABEL", help="What status shows in place of the command.")
 @click.option("--no-borrow", is_flag=True, help="Take a slot of its own even under a lease of the same pool.")
@@ -50,6 +57,8 @@ def command(
     wait: float | None,
     no_wait: bool,
     no_slot: int,
+    max_hold: float | None,
+    kill_after: float | None,
     priority: int | None,
     label: str | None,
     no_borrow: bool,
@@ -59,8 +68,8 @@ def command(
 ) -> int:
     """Run CMD as soon as POOL has a free slot, and keep the slot until CMD ends.
 
-    The exit status is that of CMD; 75 when no slot came in time, 125 when leasecap itself failed, 126 when CMD can't be
-    executed, 127 when it isn't found.
+    The exit status is that of CMD; 75 when no slot came in time, 124 when CMD held it for too long, 125 when leasecap
+    itself failed, 126 when CMD can't be executed, 127 when it isn't found.
     """
     if no_wait and wait is not None:
         raise click.UsageError("give -w or -n, not both")
@@ -90,6 +99,8 @@ def command(
         borrow=not no_borrow,
         on_wait=None if quiet else _say_waiting,
         on_lost=_say_lost,
+        max_hold=UNSET if max_hold is None else max_hold,
+        kill_after=UNSET if kill_after is None else kill_after,
     )
     chosen = chosen_pool(pool, command[0], local.root(root_path()).config)
     began = local.effects.monotonic()
@@ -125,7 +136,7 @@ def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
         lease.note_child(Child(child.pid, start_of(child.pid) or 0))
     except StoreError as error:
         say(f"{error} (the command runs on)")
-    return supervise(gate, child)
+    return supervise(gate, child, lease.hold)
 
 
 def _say_waiting(waiting: Waiting) -> None:
@@ -136,6 +147,8 @@ def _say_waiting(waiting: Waiting) -> None:
 
 
 def _say_lost(lease: Lease) -> None:
+    if lease.expired:
+        return  # `supervise` tells, and ends it
     say(
         f"lease {lease.id} of pool {lease.pool} was lost (released by a person, or taken for dead): "
         "the command runs on beside the cap"

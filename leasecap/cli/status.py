@@ -109,6 +109,8 @@ def _holder(holder: Holder) -> tuple[str, ...]:
     notes = [] if holder.state == "held" else ["granted, not yet taken up"]
     if holder.borrows_from:
         notes.append(f"borrows from {holder.borrows_from}")
+    if holder.over_max_hold is not None:
+        notes.append(f"over max_hold by {format_duration(holder.over_max_hold)}")
     if holder.limit is not None:
         notes.append(f"--limit {holder.limit}")
     return (

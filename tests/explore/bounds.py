@@ -30,6 +30,7 @@ QUICK = {
         ("nested_three_deep", 1, 1),
         ("two_borrowers", 1, 0),
         ("two_threads", 2, 0),
+        ("held_too_long", 1, 0),
         ("another_pid_namespace", 0, 1),
         ("kept_for_the_next_time", 1, 0),
         ("command_outlives_its_wrapper", 0, 1),

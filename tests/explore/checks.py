@@ -137,7 +137,7 @@ class Checks:
 
     def _taken_from(self, taker: Actor, name: str, source: str) -> None:
         owner = self.world.actor_of(_entry.parse(name))
-        if owner is None or not owner.alive or owner.process is taker.process:
+        if owner is None or not owner.alive or owner is taker:
             return
         if source == LEASES:
             self._expect(self.steals, "the lease of a live process was taken")

@@ -206,11 +206,12 @@ def acquire(
     priority: int = 0,
     borrow: bool = True,
     interrupt_at: float | None = None,
+    max_hold: float | None = None,
 ) -> Lease:
     """`leasecap.acquire`, with the world's effects in place of the real ones."""
     kit: Kit = actor.process.kit
     waiter = Waiter(actor, interrupt_at)
-    request = Request(timeout, limit, priority, None, borrow, None, ("command",))
+    request = Request(timeout, limit, priority, None, borrow, None, ("command",), max_hold)
     actor.asks = True
     acquisition = waiter.acquisition = Acquisition(kit, kit, kit.store, request, waiter.wake)  # type: ignore[arg-type]
     waiter.steps = acquisition.steps()
@@ -222,6 +223,7 @@ def acquire(
     finally:
         actor.answered_at = actor.world.now
     lease = Lease(kit, kit, kit.store, claim, None)  # type: ignore[arg-type]
+    lease._lock = Turn(actor.world)  # type: ignore[assignment]
     kit.leases.append(lease)
     actor.holds(lease)
     return lease

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explore.programs import once, works
+from explore.programs import acquire, once, release, works
 from explore.scenarios.register import scenario
 from explore.stage import Stage
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor
+    from leasecap._lease import Lease
 
 
 @scenario("two acquire one slot and give it back; one may be killed")
@@ -151,4 +152,36 @@ def hints_alone() -> Stage:
         process.kit.hints = True
     stage.run(holder, "works")
     assert waiter.alive
+    return stage.raise_curtain()
+
+
+@scenario("held too long: a sweeper and the holder itself give the slot away, and the holder releases it just then")
+def held_too_long() -> Stage:
+    stage = Stage(tick=0.5, within=3.0, steals=True)
+    process = stage.process()
+    process.kit.store.force = True
+    leases: list[Lease] = []
+
+    def holder(actor: Actor) -> str:
+        lease = acquire(actor, max_hold=0.5)
+        assert lease.hold is not None
+        leases.append(lease)
+        actor.at("works")
+        actor.rests(lease.hold.give_away_at - actor.world.now, None, None)
+        actor.world.perform("work")  # a step, here and below: either may be the first
+        release(actor, lease)
+        return "lost" if lease.lost else "done"
+
+    def alarm(actor: Actor) -> None:
+        hold = leases[0].hold
+        assert hold is not None
+        actor.rests(hold.give_away_at - actor.world.now, None, None)
+        actor.world.perform("work")
+        leases[0]._give_away()
+
+    stage.run(stage.actor(holder, process), "works")
+    stage.actor(alarm, process)
+    waiter = stage.actor(once)
+    waiter.process.kit.store.force = True
+    stage.run(waiter)
     return stage.raise_curtain()
