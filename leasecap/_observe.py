@@ -153,11 +153,17 @@ class Observer:
     def hold(self, name: str) -> Hold | None:
         """When the time of the lease of that name is over; None if it has no such end, or none that is known here."""
         record = self.record(LEASES, name)
-        if record is None or record.max_hold is None or not same_clocks(record, self._effects.me()):
+        if record is None or record.max_hold is None:
             return None
         try:
             content = self._directory.read(f"{LEASES}/{name}/alive", BEAT_BYTES)
         except OSError:
+            return None
+        return self.hold_by(name, record, content)
+
+    def hold_by(self, name: str, record: Record | None, content: bytes) -> Hold | None:
+        """The same by its record and the content of ``alive``."""
+        if record is None or not same_clocks(record, self._effects.me()):
             return None
         stamp = read_beat(content)
         if stamp is not None and stamp[2]:

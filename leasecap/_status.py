@@ -291,7 +291,7 @@ class _View:
     def _holder(self, entry: Entry, where: str, lender: str | None) -> Holder:
         finding, record, content = self._observer.look(where, entry.name)
         beat, granted = self._ages(record, content)
-        hold = self._observer.hold(entry.name)
+        hold = self._observer.hold_by(entry.name, record, content)
         over = local.effects.monotonic() - hold.over_at if hold else 0.0
         return Holder(
             id=entry.token or entry.name,
