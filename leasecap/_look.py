@@ -24,7 +24,7 @@ class Look:
         self._acquisition = acquisition
         self._store = acquisition.store
         self._claim = claim
-        self._due = self._full_at = self._swept_at = -math.inf  # a machine's clock may stand below zero
+        self._due = self._full_at = self._looked_at = -math.inf  # a machine's clock may stand below zero
         self._began = self._tell_at = self._near_since = 0.0
         self._first_position = self._position = 0
         self._limit = 1
@@ -101,12 +101,14 @@ class Look:
         return True
 
     def _sweep(self, now: float) -> None:
-        if now < min(self._swept_at, self._changes_at):
+        first = self._position <= 2
+        # From its last look, by what it is now: what was due when it stood further back would be up to a second late.
+        period = _decide.SWEEP_EVERY if first else _decide.FAR_SWEEP
+        if now < min(self._looked_at + period, self._changes_at):
             return
         if self._changes_at <= now:
             self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
-        first = self._position <= 2
-        self._swept_at = now + (_decide.SWEEP_EVERY if first else _decide.FAR_SWEEP)
+        self._looked_at = now
         self._acquisition.refresh()
         stamp = self._store.stamp()
         # Unchanged since my own previous look: then nobody has swept for a whole period, and nobody else may.

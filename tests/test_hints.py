@@ -130,8 +130,8 @@ class Waiting:
     def refresh(self) -> None:
         """The configuration stays as it is."""
 
-    def sweep(self) -> None:
-        self.store.sweep()
+    def sweep(self) -> float:
+        return self.store.sweep()
 
     def tell(self, snapshot: _decide.Snapshot) -> None:
         self.told += 1
@@ -168,6 +168,21 @@ def test_who_is_far_back_and_sees_that_nobody_sweeps_does_so_as_often_as_a_late_
         assert pause == expected
         actor.world.clock += pause
     assert _decide.FAR_SWEEP < _decide.ACKNOWLEDGE_WITHIN
+
+
+def test_who_has_come_to_be_one_of_the_first_two_sweeps_as_often_as_they_do_from_then_on(root: Path) -> None:
+    actor = Actor(root)
+    holder, ahead, third = actor.ask(), [actor.ask() for _ in range(2)], actor.ask()
+    look = Look(Waiting(actor, False), third)  # type: ignore[arg-type]
+    look(actor.world.clock, True)
+    for ticket in ahead:
+        actor.store.withdraw(ticket)
+    actor.store.rewrite(holder, holder.record._replace(pid=ended_pid(), start=1))
+    actor.store.close(holder)
+    for _ in range(2):  # it is told, and looks again after a period
+        look(actor.world.clock, True)
+        actor.world.clock += _decide.SWEEP_EVERY
+    assert actor.where(third) == GRANTED
 
 
 def test_who_is_far_back_and_wants_to_be_told_of_the_wait_is_told_in_time(root: Path) -> None:
