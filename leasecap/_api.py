@@ -111,7 +111,7 @@ def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
 def _prepare(pool: str, wake: Callable[[], None], options: Options, argv: Sequence[str] | None = None) -> Acquisition:
     with local.lock:  # a fork must copy no half-done import: in the child it would stay so
         root = local.root(root_path())
-        settings = root.config.pool(pool)
+        settings = root.pool(pool)
         request = checked(options, settings, argv)
         return Acquisition(local, root, root.store(settings), request, wake)
 

@@ -35,19 +35,22 @@ reads, but not the one by which its threads wait: before 1970, each wait would e
 class ThreadWaiter:
     """Blocks the calling thread."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_asleep",)
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # A lock that is held until somebody wakes: an event costs 3 us, and most acquires never wait.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
 
     def wake(self) -> None:
-        self._event.set()
+        try:
+            self._asleep.release()
+        except RuntimeError:
+            pass  # it was woken already
 
     def wait(self, timeout: float) -> None:
         end = time.monotonic() + timeout
-        if self._event.wait(timeout):
-            self._event.clear()
-        elif time.monotonic() < end:
+        if not self._asleep.acquire(timeout=max(timeout, 0)) and time.monotonic() < end:
             time.sleep(EARLY)
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from leasecap._names import PoolName
 
 
+_MOST_REMEMBERED = 256
+
+
 class Root:
     """One root, as this process uses it.
 
@@ -38,6 +41,7 @@ class Root:
         self._local = local
         self._signature, self.config = self._load()
         self._stores: dict[str, Store] = {}
+        self._pools: dict[str, PoolConfig] = {}
         self._directory: Directory | None = None
         self._watch: Watch | None = None
 
@@ -54,6 +58,7 @@ class Root:
         if _config.signature(self.path) == self._signature:
             return False
         self._signature, self.config = self._load()
+        self._pools = {}
         for store in list(self._stores.values()):  # another thread may be opening one
             settings = self.config.pool(store.pool.name.text)
             store.configured = settings.limit or store.configured
@@ -67,6 +72,19 @@ class Root:
             self.refresh()
         except (ConfigError, StoreError):
             pass  # the last good one stays in force; those who wait say so, and newcomers fail
+
+    def pool(self, text: str) -> PoolConfig:
+        """`Config.pool` of the configuration, worked out once.
+
+        :raises ConfigError: if ``text`` can't name a pool.
+        """
+        known = self._pools
+        found = known.get(text)
+        if found is None:
+            found = self.config.pool(text)
+            if len(known) < _MOST_REMEMBERED:
+                known[text] = found
+        return found
 
     def store(self, pool: PoolConfig) -> Store:
         """The open pool; a pool whose directory was removed meanwhile is made again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import lru_cache
 
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults, store_error
@@ -22,6 +23,11 @@ def root_path() -> str:
         import platformdirs  # 18 ms, and not needed when the variable is set
 
         return platformdirs.user_config_dir("leasecap", appauthor=False)
+    return _checked(chosen)
+
+
+@lru_cache(maxsize=16)
+def _checked(chosen: str) -> str:
     if not os.path.isabs(chosen):
         # Agents run in many directories: a relative root would be a different cap in each of them.
         raise ConfigError(
