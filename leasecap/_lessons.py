@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from leasecap import _decide, _feedback
+from leasecap._errors import StoreError
 from leasecap._pool import LEASES
 from leasecap._state import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._decide import Plan, Snapshot
     from leasecap._feedback import Admission
     from leasecap._feedback_files import FeedbackFiles
+    from leasecap._state import State
+    from leasecap._store import Store
 
 
 class Lessons:
@@ -86,3 +91,32 @@ class Lessons:
         self._files.clear(self._old_marks)
         self._files.forget(self._posted)
         self._posted = []
+
+
+def learn(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+    """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
+
+    :param change: is given the state and the time (boot clock, seconds).
+    :param anew: a state that can't be read is forgotten.
+    :raises StoreError: when it can't be read or written.
+    """
+    files = store.feedback
+    if files is None or not store.section.try_enter():
+        return False
+    try:
+        clock = files.clock()
+        try:
+            state = files.read(clock)
+        except StoreError:
+            if not anew:
+                raise
+            state = None
+        changed = change(state or NOTHING, clock.boot)
+        if changed != state:
+            files.write(changed, clock)
+        store.settle()
+    finally:
+        again = store.leave()
+    if again:
+        store.enter_and_settle()
+    return True

@@ -9,6 +9,7 @@ from leasecap import _chain, _feedback, _process
 from leasecap._durations import LONGEST
 from leasecap._errors import StoreError
 from leasecap._feedback import Report
+from leasecap._lessons import learn
 from leasecap._pool import LEASES
 from leasecap._summary import called
 
@@ -187,7 +188,7 @@ def _change(store: Store, change: Callable[[State, float], State], *, anew: bool
         return after[-1]
 
     until = time.monotonic() + _PATIENCE
-    while not store.learn(noted, anew=anew):
+    while not learn(store, noted, anew=anew):
         if time.monotonic() > until:
             raise StoreError(
                 f"the pool's own lock is held by {store.section.occupant()}; it takes milliseconds",

@@ -14,15 +14,11 @@ critical section; a release, an acknowledgement and a reap need none, since they
 
 from __future__ import annotations
 
-from leasecap import _decide, _entry, _record
-from leasecap._describe import describe_self
-from leasecap._entries import Entries
+from leasecap import _decide, _entry
 from leasecap._errors import StoreError
+from leasecap._guarded import HELD, Guarded
 from leasecap._lessons import Lessons
-from leasecap._observe import Observer
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN
-from leasecap._section import DirectorySection, OsSection
-from leasecap._state import NOTHING
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
 from leasecap._sweep import Sweeper
 
 TYPE_CHECKING = False
@@ -34,12 +30,9 @@ if TYPE_CHECKING:
     from leasecap._entry import Entry
     from leasecap._feedback_files import FeedbackFiles
     from leasecap._pool import Pool
-    from leasecap._state import State
-
-_HELD = (GRANTED, LEASES)
 
 
-class Store(Entries):
+class Store(Guarded):
     """One open pool, as one process uses it; its threads share it.
 
     :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
@@ -64,19 +57,14 @@ class Store(Entries):
         refresh: Callable[[], None] = lambda: None,
         feedback: FeedbackFiles | None = None,
     ) -> None:
-        super().__init__(effects, pool)
+        super().__init__(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.configured = configured
         self.force = False
         self.refresh = refresh
         self.feedback = feedback
         self.ask: Callable[[], None] = lambda: None
         self.unanswered = False
-        self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.waker = waker
-        if pool.kind == "os":
-            self.section: OsSection | DirectorySection = OsSection(effects, pool.directory)
-        else:
-            self.section = DirectorySection(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
         self._listed: dict[str, tuple[list[str], tuple[Entry, ...]]] = {}
         self._granted_since: dict[str, float] = {}
         self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
@@ -194,34 +182,6 @@ class Store(Entries):
         """
         return None if self.feedback is None else Lessons(self.feedback)
 
-    def learn(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
-        """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
-
-        :param change: is given the state and the time (boot clock, seconds).
-        :param anew: a state that can't be read is forgotten.
-        :raises StoreError: when it can't be read or written.
-        """
-        files = self.feedback
-        if files is None or not self.section.try_enter():
-            return False
-        try:
-            clock = files.clock()
-            try:
-                state = files.read(clock)
-            except StoreError:
-                if not anew:
-                    raise
-                state = None
-            changed = change(state or NOTHING, clock.boot)
-            if changed != state:
-                files.write(changed, clock)
-            self.settle()
-        finally:
-            again = self.leave()
-        if again:
-            self.enter_and_settle()
-        return True
-
     def _entries(self, where: str) -> tuple[Entry, ...]:
         names = self.directory.list(where)
         known = self._listed.get(where)
@@ -265,7 +225,7 @@ class Store(Entries):
             tickets = (entry for entry in (*snapshot.queue, *snapshot.parked) if entry.name not in gone)
             declaring = {entry.name for entry in tickets if entry.limit is not None and entry.limit < lowest}
             self._relied_on = self._counted | declaring
-            self._relied_in = (QUEUE, PARKED, *_HELD) if declaring else _HELD
+            self._relied_in = (QUEUE, PARKED, *HELD) if declaring else HELD
         for entry in (*plan.reap, *plan.revoke):
             self.delete(entry.name)
 
@@ -303,55 +263,8 @@ class Store(Entries):
             return True
         return bool(relied_on) and not relied_on <= self._names_relied_on()
 
-    def _robbed_grants_beside(self, counted: set[str]) -> bool:
-        """Whether, after a theft, something is held that we didn't count: the robbed holder granted it beside us.
-
-        It finds out, but its attempt to enter failed while we were inside.
-        """
-        if self.pool.kind == "os" or not self.directory.list(STOLEN):
-            return False
-        return not {name for where in _HELD for name in self.directory.list(where)} <= counted
-
     def _names_relied_on(self) -> set[str]:
         return {name for where in self._relied_in for name in self.directory.list(where)}
-
-    # -- lock directory: what a stolen section granted --------------------------------------------------------------
-
-    def _sign(self, path: str) -> None:
-        """Write into the entry which section granted it; only a section that can be stolen has a token."""
-        if self.section.token:
-            self.directory.replace(f"{path}/by", self.section.token.encode())
-
-    def _suspects(self, snapshot: _decide.Snapshot, stuck: set[str]) -> frozenset[str]:
-        stolen = {name.partition(".")[0] for name in self.directory.list(STOLEN)}
-        if not stolen:
-            return frozenset()
-        held = [(GRANTED, entry) for entry in snapshot.granted if entry.name not in stuck] + [
-            (LEASES, entry) for entry in snapshot.leases
-        ]
-        return frozenset(entry.name for where, entry in held if self._signed_by(where, entry.name) in stolen)
-
-    def _signed_by(self, where: str, name: str) -> str:
-        try:
-            return self.directory.read(f"{where}/{name}/by", 64).decode("ascii", "replace")
-        except OSError:
-            return ""
-
-    def _adopt(self) -> None:
-        """Inside a section entered after a theft: vouch for what the robbed section has granted until now."""
-        for where in _HELD:
-            for name in self.directory.list(where):
-                if self._signed_by(where, name):
-                    try:
-                        self._sign(f"{where}/{name}")
-                    except FileNotFoundError:
-                        continue  # acknowledged or released meanwhile
-
-    def _section_record(self, token: str) -> bytes:
-        return _record.encode(describe_self(self.effects, self.pool, token=token, label="pool lock"))
-
-    def _is_dead(self, path: str) -> bool:
-        return not self.observer.judge_record(path).alive
 
     # -- sweeping ---------------------------------------------------------------------------------------------------
 

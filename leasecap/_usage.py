@@ -11,6 +11,7 @@ import time
 
 from leasecap import _feedback
 from leasecap._errors import StoreError
+from leasecap._lessons import learn
 from leasecap._report import tell
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ class Asking:
             asked.append(now)
             return _feedback.asking(state, now)
 
-        self._store.learn(begin)
+        learn(self._store, begin)
         if asked:
             try:
                 threading.Thread(target=self._answer, args=asked, name="leasecap-usage", daemon=True).start()
@@ -53,7 +54,7 @@ class Asking:
         in_flight, error = self._count()
         try:
             for _ in range(_TRIES):
-                if self._store.learn(lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
+                if learn(self._store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
                     return
                 time.sleep(_PAUSE)
         except (OSError, StoreError) as trouble:
