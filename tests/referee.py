@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -217,12 +218,37 @@ class Team:
     def until_waiting(self, number: int, pool: str = "p") -> None:
         until(lambda: self.pool(pool).waiting == number, f"{number} waiting")
 
+    def stop_outside(self, worker: Worker, pool: str = "p") -> None:
+        """SIGSTOP while it isn't in the pool's critical section, where it would keep everybody out.
+
+        A ticket is seen in the queue before its process has left the section, and the first two go there to sweep.
+        """
+        path = self.pool(pool).path
+        worker.stop()
+        while is_taken(path):
+            worker.go_on()
+            time.sleep(0.01)
+            worker.stop()
+
     def assert_idle(self, pool: str = "p") -> None:
         """Nothing that counts is left of anybody."""
         found = self.pool(pool)
         places = ("leases", "granted", "parked", "queue")
         left = {place: os.listdir(os.path.join(found.path, place)) for place in places}
         assert not any(left.values()) and found.error is None, f"not idle: {left}, {found}"
+
+
+def is_taken(pool: str) -> bool:
+    """Whether anybody is inside the critical section of the pool at this path."""
+    claimed = os.path.join(pool, "lock.d")
+    if os.path.isdir(claimed) and os.listdir(claimed):
+        return True
+    with open(os.path.join(pool, "lock")) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

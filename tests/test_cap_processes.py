@@ -88,7 +88,7 @@ def test_a_newcomer_does_not_overtake_a_head_that_has_not_taken_up_its_slot_yet(
     head.tell()
     team.until_waiting(1)
     # Nobody who runs knows of the free slot but the newcomer, who finds and reaps the dead holder.
-    head.stop()
+    team.stop_outside(head)
     killed = holder.kill()
     newcomer.tell()
     assert newcomer.expect("GOT") == "None"

@@ -36,7 +36,7 @@ def test_a_killed_holders_slot_passes_all_who_are_stopped_ahead(team: Team, stop
     hold(holder)
     queue(team, *ahead, last)
     for worker in ahead:
-        worker.stop()
+        team.stop_outside(worker)
     holder.kill()
     last.expect("HELD")
     give_back(last)
