@@ -116,7 +116,7 @@ class Lease:
         self._on_lost = on_lost
         self.reference = _chain.reference(root.path, store.pool.name.directory, self.id)
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of what is told under it may release the lease
         self._released = False
         local.heartbeats.add(store, claim, self._gone)
         if self.hold is not None:
@@ -266,16 +266,17 @@ class Lease:
             self._set_lost()
 
     def _set_lost(self) -> None:
+        with self._lock:
+            self._mark_lost()
+        self._call_on_lost()
+
+    def _mark_lost(self) -> None:
+        """Under the lock: who finds out second, in a release, may end the process, and must not before it is told."""
         if self.hold is not None and self._store.effects.monotonic() >= self.hold.over_at:
             self.expired._set()  # a sweeper was first to act on it
-        if self.lost._set():
-            self._tell_lost()
-
-    def _tell_lost(self) -> None:
-        if self.expired and self.hold is not None:
+        if self.lost._set() and self.expired and self.hold is not None:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
             tell(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
-        self._call_on_lost()
 
     def _call_on_lost(self) -> None:
         with self._lock:
@@ -300,7 +301,7 @@ class Lease:
                     return
                 self._store.end(self._claim.name)
                 self._released = True
-                self.lost._set()
+                self._mark_lost()
         except OSError:  # it goes on to count
             again = self._store.effects.monotonic() + self._store.observer.heartbeat
             self._local.heartbeats.set_alarm(self._claim, again, self._give_away)
@@ -308,4 +309,4 @@ class Lease:
         self._local.heartbeats.remove(self._claim)
         self._store.close(self._claim)
         self._local.claims.discard(self._claim)
-        self._tell_lost()
+        self._call_on_lost()

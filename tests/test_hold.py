@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import threading
 import time
 from pathlib import Path
 
@@ -357,3 +358,35 @@ def test_a_lease_that_a_person_released_in_time_has_not_expired(root: Path, told
     with pytest.raises(LeaseLost) as caught:
         lease.check()
     assert caught.value.max_hold is None
+
+
+def test_a_release_ends_no_process_before_its_loss_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The heartbeat thread, which ends with the process, finds the loss; the main thread releases, and is done.
+    configure(root)
+    lease = leasecap.acquire("p", max_hold=0.01)
+    assert lease.expired.wait(60)
+    assert lease._store.end(lease._claim.name)
+    telling, go_on, told = threading.Event(), threading.Event(), threading.Event()
+
+    def report(message: str) -> None:
+        telling.set()
+        go_on.wait(60)
+        told.set()
+
+    monkeypatch.setattr(_report, "report", report)
+    finder = threading.Thread(target=lease._gone)
+    finder.start()
+    assert telling.wait(60)
+    seen: list[bool] = []
+
+    def release() -> None:
+        lease.release()
+        seen.append(told.is_set())
+
+    releaser = threading.Thread(target=release)
+    releaser.start()
+    releaser.join(0.2)
+    go_on.set()
+    releaser.join()
+    finder.join()
+    assert seen == [True]

@@ -44,12 +44,6 @@ def configure(root: Path, *lines: str) -> None:
     (root / "config.toml").write_text("\n".join(("[pools.p]", "limit = 1", *lines)))
 
 
-def stop(pid: int) -> None:
-    """SIGSTOP; returns when it is stopped."""
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
-
-
 # -- the command of `leasecap run` ------------------------------------------------------------------------------------
 
 
@@ -139,9 +133,9 @@ def test_on_a_terminal_a_stopped_job_stays_stopped_and_is_ended_when_it_goes_on(
     configure(root)
     terminal = Terminal({**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)})
     try:
-        terminal.type(f"{sys.executable} -m leasecap run -p p --max-hold 3s -- sh -c 'echo re''ady; exec sleep 600'\n")
-        terminal.expect("ready")
-        terminal.type("\x1a")
+        # What Ctrl-Z does, at once: the time begins with the grant.
+        script = "kill -TSTP 0; exec sleep 600"
+        terminal.type(f"{sys.executable} -m leasecap run -p p --max-hold 1s -- sh -c '{script}'\n")
         terminal.expect("Stopped")
         until(lambda: status().holders[0].over_max_hold is not None)
         terminal.type("fg; echo status-$?\n")
@@ -165,9 +159,9 @@ def test_signals_are_passed_on_while_the_command_ends(root: Path) -> None:
 def test_runs_nested_in_each_other_end_with_the_innermost_told(root: Path) -> None:
     configure(root)
     inner = [*PROGRAM, "run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600"]
-    outer = run("run", "-p", "p", "--max-hold", "3s", "--", *inner)
+    outer = run("run", "-p", "p", "--max-hold", "2s", "--", *inner)
     assert outer.returncode == 124
-    assert gone(int(outer.stdout))
+    assert all(gone(int(pid)) for pid in outer.stdout.split())
     inner[6:6] = ["--max-hold", "0.2"]
     both = run("run", "-p", "p", "--max-hold", "1h", "--", *inner)
     assert both.returncode == 124
@@ -289,13 +283,11 @@ def test_a_slot_taken_for_a_process_is_given_away_since_nobody_gives_it_back(roo
 
 def test_a_stopped_run_whose_slot_was_given_away_says_so_and_ends_its_command_when_it_goes_on(root: Path) -> None:
     configure(root, "kill_after = 0.2", 'reclaim = "force"', "heartbeat = 0.5")
-    options = ["run", "-p", "p", "--max-hold", "3s", "--"]
-    wrapper = start(*options, "sh", "-c", IGNORES_TERM)
-    assert wrapper.stdout is not None and wrapper.stdout.readline() == "ready\n"
-    child = status().holders[0].child
-    assert child is not None
-    for pid in (wrapper.pid, child):
-        stop(pid)
+    # It stops leasecap itself, at once: the time begins with the grant.
+    script = "trap '' TERM; kill -STOP $PPID; echo $$; while :; do sleep 0.05; done"
+    wrapper = start("run", "-p", "p", "--max-hold", "1s", "--", "sh", "-c", script)
+    assert wrapper.stdout is not None
+    child = int(wrapper.stdout.readline())
     done = run("run", "-p", "p", "-w", "60", "--", "echo", "next")
     assert (done.returncode, done.stdout) == (0, "next\n")
     assert not gone(child)
