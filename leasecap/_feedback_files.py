@@ -78,13 +78,12 @@ class FeedbackFiles:
 
         :raises StoreError: when it can't be read, or isn't one: it might hold a reduction or a pause.
         """
-        path = self._directory.full(STATE)
         try:
             data = self._directory.read(STATE, _state.MAX_BYTES + 1)
         except FileNotFoundError:
             return NOTHING
         except OSError as error:
-            raise store_error(error, path) from error
+            raise store_error(error, self._directory.full(STATE)) from error
         # By its content: a file that is replaced twice within a tick of the kernel's clock can have the inode, size and
         # times of the one before (seen with two processes that report in a row; one report of 20 was lost).
         seen, state = self._last
@@ -94,7 +93,7 @@ class FeedbackFiles:
             except ValueError as error:
                 raise StoreError(
                     f"{error}; it may hold a pause or a reduced limit, so no slot is given out",
-                    path=path,
+                    path=self._directory.full(STATE),
                     remedy=f"{resume_command(self._pool.name.text)} starts it anew, at the configured limit",
                 ) from None
             self._last = data, state

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from leasecap._store import Store
 
 
+_LINGER = 5.0
+"""Seconds for which the thread sleeps on with nothing to look after; only then it waits to be woken. Leases held for
+less than it takes a thread to wake would else wake it each time, in vain: a fifth of an acquire's CPU time."""
+
+
 class Beating:
     """One entry that is kept alive.
 
@@ -91,6 +96,7 @@ class Heartbeats:
             self._beating.pop(claim.name, None)
 
     def _run(self) -> None:
+        idle = False
         while True:
             to_call: list[tuple[Beating, Callable[[], None] | None]] = []
             early = False
@@ -106,9 +112,11 @@ class Heartbeats:
                         beating.alarm = math.inf
                         to_call.append((beating, beating.on_alarm))
                 if not to_call:
-                    self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=math.inf)
+                    nothing = math.inf if idle else now + _LINGER
+                    self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=nothing)
                     sleep = max(self._wakes_at - time.monotonic(), 0.01)
                     woken = self._changed.wait(None if self._wakes_at == math.inf else sleep)
+                    idle = not woken and not self._beating
                     early = not woken and time.monotonic() < self._wakes_at
             if early:
                 time.sleep(EARLY)
