@@ -27,6 +27,9 @@ lease.release()
 say("RELEASED")
 """
 
+# The same, declaring a limit of 1, and not told anything.
+CAREFUL = TOLD.replace(", on_wait=on_wait", "").replace("limit=limit", "limit=1")
+
 
 def by_command(team: Team, limit: int) -> None:
     team.leasecap("limit", "p", str(limit)).done()
@@ -123,7 +126,7 @@ def test_a_declared_limit_tightens_the_pool_while_its_owner_waits_and_while_it_h
     ready(*holders)
     for holder in holders:
         hold(holder)
-    careful = team.start(TOLD, 1)
+    careful = team.start(CAREFUL)
     team.until_waiting(1)
     assert team.pool().limit == 1
     assert not can_be_had(team)
