@@ -57,11 +57,14 @@ def _seconds(value: object) -> float:
     raise ValueError
 
 
-def _beat(value: object) -> float:
-    seconds = _seconds(value)
-    if seconds < _SHORTEST_BEAT:
-        raise ValueError
-    return seconds
+def _at_least(shortest: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        seconds = _seconds(value)
+        if seconds < shortest:
+            raise ValueError
+        return seconds
+
+    return parse
 
 
 def _more_than_none(value: object) -> float:
@@ -97,13 +100,6 @@ def _plain_limit(value: object) -> int:
     if limit == UNLIMITED:
         raise ValueError
     return limit
-
-
-def _some_seconds(value: object) -> float:
-    seconds = _seconds(value)
-    if seconds < _SHORTEST_INTERVAL:
-        raise ValueError
-    return seconds
 
 
 def _argv(value: object) -> tuple[str, ...]:
@@ -142,8 +138,8 @@ _POOL_KEYS: Mapping[str, Key] = {
     "limit": (parse_limit, LIMIT_ALLOWED),
     "queue_timeout": (_seconds, _DURATION),
     "priority": (_priority, f"a whole number from {_LOWEST_PRIORITY} to {_HIGHEST_PRIORITY}"),
-    "stale_after": (_beat, _DURATION + f", at least {BEATS} heartbeats"),
-    "heartbeat": (_beat, _DURATION + f", {_SHORTEST_BEAT} at least"),
+    "stale_after": (_at_least(_SHORTEST_BEAT), _DURATION + f", at least {BEATS} heartbeats"),
+    "heartbeat": (_at_least(_SHORTEST_BEAT), _DURATION + f", {_SHORTEST_BEAT} at least"),
     "lock": (_one_of("auto", "os", "directory"), '"auto", "os" or "directory"'),
     "max_pause": (_seconds, _DURATION),
     "stagger": (_seconds, _DURATION + ", 0 for off"),
@@ -151,12 +147,12 @@ _POOL_KEYS: Mapping[str, Key] = {
     "adaptive": (_one_of("off", "reduce", "aimd"), '"off", "reduce" or "aimd"'),
     "backoff": (_factor, f"a factor from {_LEAST_FACTOR} to {_MOST_FACTOR}"),
     "min_limit": (_plain_limit, f"a whole number from 1 to {HIGHEST_LIMIT}"),
-    "probe_interval": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "probe_interval": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "latency_guard": (_true_or_false, "true or false"),
     "cooldown": (_seconds, _DURATION + ", 0 for off"),
     "usage_command": (_argv, 'a command as a list of texts, as ["my-usage", "--json"]'),
-    "usage_interval": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
-    "usage_timeout": (_some_seconds, _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "usage_interval": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "usage_timeout": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "max_hold": (_more_than_none, _DURATION + ", more than 0"),
     "kill_after": (_seconds, _DURATION),
     "reclaim": (_one_of("never", "force"), '"never" or "force"'),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from . import picture
 from .agent import QUESTIONS
-from .stage import DemoError, Referee, Screen, Stage
+from .stage import DemoError, Referee, Screen, Stage, check
 
 LIMIT = 3
 AGENTS = 12
@@ -55,10 +53,7 @@ def run_agents(stage: Stage, name: str, command: Sequence[str], *, look: bool) -
     screen.heading(f"{name}: {AGENTS} x  {' '.join(command)}")
     referee = Referee(stage, LIMIT, SEED)
     begin = time.monotonic()
-    agents: dict[Path, subprocess.Popen[str]] = {}
-    for number in range(1, AGENTS + 1):
-        log = stage.directory / f"{name}-{number}.log"
-        agents[log] = stage.start(command, log, OPENAI_BASE_URL=referee.base_url)
+    agents = stage.start_all(AGENTS, name, command, referee)
     while running := sum(agent.poll() is None for agent in agents.values()):
         now = referee.measurements()
         screen.progress(f"  {now['answered']} of {AGENTS * len(QUESTIONS)} requests answered, {now['refused']} refused")
@@ -70,9 +65,7 @@ def run_agents(stage: Stage, name: str, command: Sequence[str], *, look: bool) -
         time.sleep(0.05)
     seconds = time.monotonic() - begin
     screen.progress("")
-    for log, agent in agents.items():
-        if agent.returncode:
-            raise DemoError(f"in the {name} run an agent exited with {agent.returncode}:\n{log.read_text()}")
+    check(agents, name)
     found = referee.measurements()
     record = [(when - begin, in_flight, refused) for when, in_flight, refused in found["record"]]
     run = Run(record, found["answered"], found["refused"], seconds)

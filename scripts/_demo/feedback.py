@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-from pathlib import Path
 
 from . import picture
 from .agent import QUESTIONS
 from .cap import AGENTS, LIMIT, PATIENCE, SEED
-from .stage import DemoError, Referee, Stage
+from .stage import DemoError, Referee, Stage, check
 
 CONFIGURED = AGENTS  # as good as no cap
 AGENT = ["python", "listener.py"]
@@ -30,10 +28,7 @@ def play(stage: Stage) -> list[str]:
     stage.configure(SETTINGS)
     referee = Referee(stage, LIMIT, SEED)
     begin = time.monotonic()
-    agents: dict[Path, subprocess.Popen[str]] = {}
-    for number in range(1, AGENTS + 1):
-        log = stage.directory / f"feedback-{number}.log"
-        agents[log] = stage.start(AGENT, log, OPENAI_BASE_URL=referee.base_url)
+    agents = stage.start_all(AGENTS, "feedback", AGENT, referee)
     limits: list[picture.Sample] = [(0.0, CONFIGURED, 0)]
     said: list[str] = []
     while any(agent.poll() is None for agent in agents.values()):
@@ -46,9 +41,7 @@ def play(stage: Stage) -> list[str]:
             raise DemoError(f"the feedback run was not over after {PATIENCE:.0f} s")
     seconds = time.monotonic() - begin
     screen.progress("")
-    for log, agent in agents.items():
-        if agent.returncode:
-            raise DemoError(f"in the feedback run an agent exited with {agent.returncode}:\n{log.read_text()}")
+    check(agents, "feedback")
     found = referee.measurements()
     screen.say(f"  done in {seconds:.1f} s: {found['answered']} requests answered, {found['refused']} refused")
     screen.heading(f"feedback: the effective limit, over time (real: {LIMIT}, configured: {CONFIGURED})")

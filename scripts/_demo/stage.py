@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -84,6 +84,13 @@ class Stage:
         self._running.append(process)
         return process
 
+    def start_all(
+        self, count: int, name: str, command: Sequence[str], referee: Referee
+    ) -> dict[Path, subprocess.Popen[str]]:
+        """Start agents that ask the referee, each with a log of its own."""
+        logs = [self.directory / f"{name}-{number}.log" for number in range(1, count + 1)]
+        return {log: self.start(command, log, OPENAI_BASE_URL=referee.base_url) for log in logs}
+
     def configure(self, text: str) -> None:
         """Write config.toml."""
         root = self.directory / "root"
@@ -112,6 +119,13 @@ class Stage:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(2)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def check(agents: Mapping[Path, subprocess.Popen[str]], name: str) -> None:
+    """Stop the demo if one of the agents, which have ended, failed."""
+    for log, agent in agents.items():
+        if agent.returncode:
+            raise DemoError(f"in the {name} run an agent exited with {agent.returncode}:\n{log.read_text()}")
 
 
 class Referee:
