@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 import leasecap
 from leasecap import _feedback, _reporting, _state
-from leasecap._api import pool_store
+from leasecap._api import _prepare, pool_store
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap._feedback import Report, Rules
+from leasecap._feedback_files import Posted
+from leasecap._request import Options
 from leasecap._state import NOTHING, Clock, State
 
 TYPE_CHECKING = False
@@ -267,3 +269,52 @@ def test_the_mark_of_another_boot_holds_nothing(root: Path) -> None:
     Path(cooling, "planted").touch()
     leasecap.acquire("p", timeout=0).release()
     assert leasecap.try_acquire("p") is None
+
+
+# -- what follows from it ---------------------------------------------------------------------------------------------
+
+
+def test_a_report_from_before_a_reboot_pauses_for_what_is_left_and_is_about_no_lease_of_now(store: Store) -> None:
+    files = store.feedback
+    assert files is not None
+    now = files.clock()
+    before = Clock("another boot", now.boot + 5000, now.wall - 20)
+    report = Report("concurrency", "a 429", retry_after=60, granted=now.boot + 4000)
+    state = State(last_cut=now.boot - 1)
+    after = files.take_up(state, [Posted("name", report, before)], now, 8, 9)
+    assert after.pause is not None and after.pause.until == pytest.approx(now.boot + 40)
+    assert after.cut is None, "that lease is gone, and more is in flight than the limit allows"
+
+
+def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
+    lessons = store.lessons()
+    assert lessons is not None and lessons.silent
+    store.sweep()
+    store.sweep()
+    assert store._sweeper._calm is not None
+    leasecap.report("p", 429, retry_after=60)
+    lessons = store.lessons()
+    assert lessons is not None and not lessons.silent
+    store._sweeper._calm = None
+    store.sweep()
+    store.sweep()
+    assert store._sweeper._calm is None, "a pause ends and a limit grows with nobody moving"
+
+
+def test_who_waits_for_the_end_of_a_pause_looks_right_then(store: Store) -> None:
+    _reporting.pause(store, 0.05, "by hand")
+    steps = _prepare("p", lambda: None, Options()).steps()
+    try:
+        assert next(steps) <= 0.05
+    finally:
+        steps.close()
+
+
+def test_a_newcomer_takes_on_the_declared_limit_it_finds_and_not_the_reduced_one(root: Path) -> None:
+    first = leasecap.acquire("q", limit=4, timeout=0, borrow=False)
+    leasecap.report("q", 429)
+    assert leasecap.status("q").pools[0].limit == 3
+    second = leasecap.acquire("q", timeout=0, borrow=False)
+    assert {holder.limit for holder in leasecap.status("q").pools[0].holders} == {4}
+    first.release()
+    second.release()
