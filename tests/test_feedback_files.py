@@ -318,3 +318,11 @@ def test_a_newcomer_takes_on_the_declared_limit_it_finds_and_not_the_reduced_one
     assert {holder.limit for holder in leasecap.status("q").pools[0].holders} == {4}
     first.release()
     second.release()
+
+
+def test_a_mark_is_not_used_again_before_its_end(root: Path) -> None:
+    configure(root, "cooldown = 60\n")
+    for number in range(1, 4):
+        leasecap.acquire("p", timeout=0).release()
+        feedback = leasecap.status("p").pools[0].feedback
+        assert feedback is not None and feedback.cooling == number
