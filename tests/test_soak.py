@@ -121,6 +121,26 @@ def test_a_borrower_is_judged_by_the_limit_of_its_lender() -> None:
     assert not verdict.overlaps
 
 
+def test_a_borrower_of_a_borrower_is_judged_by_the_limit_of_who_lent_first() -> None:
+    verdict = judge(
+        """
+        0 limit p 2
+        1 ask p a.0 a
+        2 start p a.0 a
+        2 start p b.0 b
+        3 limiting p 1
+        3 limit p 1
+        4 lend p a.0 a
+        4 ask p a.1 a a.0
+        5 start p a.1 a a.0
+        5 lend p a.1 a a.0
+        5 ask p a.2 a a.1
+        6 start p a.2 a a.1
+        """
+    )
+    assert not verdict.overlaps
+
+
 # -- slots that stand empty -----------------------------------------------------------------------------------------
 
 

@@ -151,7 +151,8 @@ class Referee:
 
     def _on_ask(self, event: Event) -> None:
         self._pools[event.pool].waiting[event.who] = event
-        self._asked[event.who] = event.time
+        # Whoever borrows was granted nothing that counts: its lender was, or the lender's lender.
+        self._asked[event.who] = min(event.time, self._asked.get(event.under, event.time))
 
     def _on_quit(self, event: Event) -> None:
         if self._pools[event.pool].waiting.pop(event.who, None) is not None:
@@ -166,7 +167,6 @@ class Referee:
             verdict.by_commands += event.process.startswith("run")
             verdict.borrowed += event.under != "-"
         pool.working[event.who] = event
-        # Whoever goes on after lending its slot, or borrows one, was granted nothing that counts: its lender was.
         asked = min(self._asked.get(who, event.time) for who in (event.who, event.under))
         limit = pool.highest_limit(asked)
         if len(pool.working) > limit:
