@@ -1,7 +1,8 @@
 """How a slot is acquired: one procedure for threads, event loops and `leasecap run`.
 
 It is a generator. It yields how long to pause at most (seconds) and is resumed then, or when its waker is called;
-`_drive` has the drivers. Nothing in it blocks: each step between two pauses takes well under a millisecond.
+`_drive` and `_drive_async` have the drivers. Nothing in it blocks: each step between two pauses takes well under a
+millisecond.
 """
 
 from __future__ import annotations

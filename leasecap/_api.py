@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 
 from leasecap._acquire import Acquisition
-from leasecap._drive import LoopWaiter, ThreadWaiter, drive, drive_async
+from leasecap._drive import ThreadWaiter, drive
 from leasecap._errors import AcquireTimeout
 from leasecap._interrupts import HeldBack
 from leasecap._lease import Lease
@@ -94,6 +94,9 @@ async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
 
 async def acquire_async_with(pool: str, options: Options) -> Lease:
     """`acquire_async` with its arguments in one piece."""
+    with local.lock:  # a fork must copy no half-done import
+        from leasecap._drive_async import LoopWaiter, drive_async
+
     waiter = LoopWaiter()
     acquisition = _prepare(pool, waiter.wake, options)
     claim = await drive_async(acquisition.steps(), waiter)

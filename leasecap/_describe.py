@@ -7,6 +7,7 @@ import sys
 from functools import lru_cache
 
 from leasecap._record import Record
+from leasecap._redact import redact_argv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ def describe_self(
 
 @lru_cache(maxsize=16)
 def _shown(argv: tuple[str, ...]) -> str:
-    from leasecap._redact import redact_argv
-
     return redact_argv(argv)
 
 

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from leasecap._feedback import Rules
     from leasecap._state import Cut, Pause, State, Usage
 
-_RECENT = (
-    60.0  # seconds for which an answer that a callable gave is shown; its process alone knows whether it still asks
-)
+_RECENT = 60.0  # seconds for which a callable's answer is shown: whether it goes on asking only its process knows
 
 
 def explain(

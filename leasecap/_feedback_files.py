@@ -15,7 +15,6 @@ from collections import deque
 
 from leasecap import _entry, _feedback, _state
 from leasecap._errors import StoreError
-from leasecap._explain import resume_command
 from leasecap._faults import faults, store_error
 from leasecap._feedback import Report, Rules
 from leasecap._named_tuple import NamedTuple
@@ -84,13 +83,14 @@ class FeedbackFiles:
             return NOTHING
         except OSError as error:
             raise store_error(error, self._directory.full(STATE)) from error
-        # By its content: a file that is replaced twice within a tick of the kernel's clock can have the inode, size and
-        # times of the one before (seen with two processes that report in a row; one report of 20 was lost).
+        # By its content: where a file system counts time coarsely, a file replaced twice can look like the one before.
         seen, state = self._last
         if data != seen:
             try:
                 state = _state.decode(data)
             except ValueError as error:
+                from leasecap._explain import resume_command
+
                 raise StoreError(
                     f"{error}; it may hold a pause or a reduced limit, so no slot is given out",
                     path=self._directory.full(STATE),

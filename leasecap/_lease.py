@@ -12,7 +12,6 @@ from leasecap._faults import store_error
 from leasecap._hold import hold_of
 from leasecap._interrupts import HeldBack
 from leasecap._report import tell
-from leasecap._summary import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +180,7 @@ class Lease:
         cut it again.
         """
         from leasecap import _reporting
+        from leasecap._summary import called
 
         who, granted = called(self._claim.record), self._claim.granted / 1e9
         store = self._store
@@ -249,7 +249,7 @@ class Lease:
         with HeldBack():
             self._give_back(hand_on=False)
         if self._store.owes:
-            from leasecap._drive import turns
+            from leasecap._drive_async import turns
 
             try:
                 await turns().take(first=True)

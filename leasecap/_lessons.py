@@ -36,6 +36,9 @@ class Lessons:
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
         """``snapshot``, and what this look means for it."""
         files = self._files
+        spaced = files.rules.stagger_after_idle
+        if self.silent and not self._posted and not spaced:
+            return snapshot
         snapshot = snapshot._replace(cooling=tuple(self.cooling))
         if self._posted:
             load = _decide.Loads((*snapshot.granted, *snapshot.leases)).total
@@ -43,7 +46,6 @@ class Lessons:
             if level in (None, _decide.UNLIMITED):
                 level = max(load, 1)
             self.state = files.take_up(self.state, self._posted, self.clock, level, load)
-        spaced = files.rules.stagger_after_idle
         if spaced and not (snapshot.leases or snapshot.granted) and files.idle_for(LEASES, self.clock) >= spaced:
             self.state = _feedback.idled(self.state)
         return snapshot._replace(admission=self.admission())

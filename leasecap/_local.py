@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from functools import partial
 
 from leasecap import _config
 from leasecap._effects import Effects
@@ -14,7 +15,6 @@ from leasecap._feedback_files import FeedbackFiles
 from leasecap._heartbeat import Heartbeats
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
-from leasecap._usage import Asking
 from leasecap._watch import Watch
 
 TYPE_CHECKING = False
@@ -104,7 +104,7 @@ class Root:
                         refresh=self._keep_up,
                         feedback=files,
                     )
-                store.ask = Asking(store, files).ask
+                store.ask = partial(_ask, store, files)
             store.configured = pool.limit
             store.force = pool.reclaim == "force"
             return store
@@ -249,6 +249,13 @@ def _is_there(store: Store) -> bool:
     except OSError:
         return False
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _ask(store: Store, files: FeedbackFiles) -> None:
+    with local.lock:  # a fork must copy no half-done import
+        from leasecap._usage import ask  # few pools have somebody to ask
+
+    ask(store, files)
 
 
 local = Local()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from leasecap import _decide, _process
 from leasecap._durations import format_duration
-from leasecap._explain import explain
 from leasecap._pool import LEASES
 
 TYPE_CHECKING = False
@@ -36,6 +35,8 @@ def feedback_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
     files, lessons = store.feedback, store.lessons()
     if files is None or lessons is None:
         return ()
+    from leasecap._explain import explain
+
     lessons.seen_in(snapshot)
     full = _decide.full_limit(snapshot)
     now = lessons.clock.boot

@@ -26,49 +26,44 @@ _MOST_BYTES = 4096  # of an answer: it is one number
 _TRIES, _PAUSE = 200, 0.01  # at the pool's lock, with an answer in hand; after that the question counts as unanswered
 
 
-class Asking:
-    """The questions of one process about one pool."""
+def ask(store: Store, files: FeedbackFiles) -> None:
+    """Ask, unless somebody else does or just has."""
+    asked: list[float] = []
 
-    def __init__(self, store: Store, files: FeedbackFiles) -> None:
-        self._store = store
-        self._files = files
+    def begin(state: State, now: float) -> State:
+        if not _feedback.may_ask(state, files.rules, now):
+            return state
+        asked.append(now)
+        return _feedback.asking(state, now)
 
-    def ask(self) -> None:
-        """Ask, unless somebody else does or just has."""
-        asked: list[float] = []
-
-        def begin(state: State, now: float) -> State:
-            if not _feedback.may_ask(state, self._files.rules, now):
-                return state
-            asked.append(now)
-            return _feedback.asking(state, now)
-
-        learn(self._store, begin)
-        if asked:
-            try:
-                threading.Thread(target=self._answer, args=asked, name="leasecap-usage", daemon=True).start()
-            except RuntimeError as error:
-                tell(f"the provider can't be asked for its usage: {error}")
-
-    def _answer(self, asked: float) -> None:
-        in_flight, error = self._count()
+    learn(store, begin)
+    if asked:
         try:
-            for _ in range(_TRIES):
-                if learn(self._store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
-                    return
-                time.sleep(_PAUSE)
-        except (OSError, StoreError) as trouble:
-            tell(f"the provider's usage could not be noted: {trouble}")
+            threading.Thread(target=_answer, args=(store, files, *asked), name="leasecap-usage", daemon=True).start()
+        except RuntimeError as error:
+            tell(f"the provider can't be asked for its usage: {error}")
 
-    def _count(self) -> tuple[int | None, str | None]:
-        """What the provider says, or why that is no information."""
-        try:
-            found = self._files.count() if self._files.count is not None else _output(self._files)
-        except Exception as error:  # the callable is the user's code
-            return None, f"{type(error).__name__}: {error}"[:200]
-        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
-            return None, f"{found!r:.60} is no count"
-        return found, None
+
+def _answer(store: Store, files: FeedbackFiles, asked: float) -> None:
+    in_flight, error = _count(files)
+    try:
+        for _ in range(_TRIES):
+            if learn(store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
+                return
+            time.sleep(_PAUSE)
+    except (OSError, StoreError) as trouble:
+        tell(f"the provider's usage could not be noted: {trouble}")
+
+
+def _count(files: FeedbackFiles) -> tuple[int | None, str | None]:
+    """What the provider says, or why that is no information."""
+    try:
+        found = files.count() if files.count is not None else _output(files)
+    except Exception as error:  # the callable is the user's code
+        return None, f"{type(error).__name__}: {error}"[:200]
+    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+        return None, f"{found!r:.60} is no count"
+    return found, None
 
 
 def _output(files: FeedbackFiles) -> int:

@@ -11,7 +11,7 @@ from referee import Interval, Team, peak
 
 import leasecap
 from leasecap import _store
-from leasecap._drive import turns
+from leasecap._drive_async import turns
 
 TYPE_CHECKING = False
 
