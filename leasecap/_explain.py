@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leasecap._decide import UNLIMITED
 from leasecap._durations import format_duration
+from leasecap._feedback import is_slow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def explain(
         lines.append(_cut(cut, rules, now, pool, full))
     ramp = state.ramp
     if ramp is not None and ramp.last is not None and 0 <= now - ramp.last < rules.stagger:
-        lines.append(f"coming back from a pause: grants are {rules.stagger:g} s apart")
+        lines.append(f"grants that raise the load are {rules.stagger:g} s apart")
     latency = state.latency
-    if cut is not None and latency is not None and latency.short > 2 * latency.long:
+    if cut is not None and latency is not None and is_slow(latency, now):
         lines.append(
             f"the time to first byte is rising ({latency.short:.1f} s, {latency.long:.1f} s on average): no growth"
         )

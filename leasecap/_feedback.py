@@ -183,7 +183,7 @@ def reported(state: State, rules: Rules, now: float, report: Report, level: int,
             jitter = report.jitter * min(bounded / 10, _MOST_JITTER)
             state = paused(state, now, min(bounded + jitter, rules.max_pause), report.why)
         return _cut(state, rules, now, report, level, load)
-    if rules.latency_guard and report.ttfb is not None and _is_slow(state.latency, now):
+    if rules.latency_guard and report.ttfb is not None and is_slow(state.latency, now):
         return _cut(state, rules, now, report, level, load)
     return state
 
@@ -249,7 +249,7 @@ def pressed(state: State, rules: Rules, now: float, full: int) -> State:
     :param full: the limit without the reduction.
     """
     cut = state.cut
-    if cut is None or rules.adaptive != "aimd" or _is_slow(state.latency, now):
+    if cut is None or rules.adaptive != "aimd" or is_slow(state.latency, now):
         return state
     step = rules.probe_interval / QUICK_STEPS
     if not 0 <= now - cut.pressed <= step + 1.0:
@@ -296,7 +296,7 @@ def _averaged(latency: Latency | None, ttfb: float, now: float) -> Latency:
     return Latency(short, long, min(latency.samples + 1, _SAMPLES), now)
 
 
-def _is_slow(latency: Latency | None, now: float) -> bool:
+def is_slow(latency: Latency | None, now: float) -> bool:
     """Whether the time to first byte is rising: the short average over twice the long one."""
     if latency is None or latency.samples < _SAMPLES or not 0 <= now - latency.at < FRESH_LATENCY:
         return False

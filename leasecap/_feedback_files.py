@@ -129,7 +129,7 @@ class FeedbackFiles:
     def _posted(self, name: str) -> Posted | None:
         try:
             raw = json.loads(self._directory.read(f"{REPORTS}/{name}", _state.MAX_BYTES))
-            return Posted(name, Report(**raw["report"]), Clock(**raw["made"]))
+            return Posted(name, _state.made(Report, raw["report"]), _state.made(Clock, raw["made"]))
         except FileNotFoundError:
             return None  # taken up meanwhile
         except (ValueError, TypeError, KeyError):

@@ -12,6 +12,12 @@ import math
 
 from leasecap._named_tuple import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 VERSION = 1
 MAX_BYTES = 16_384
 """A state is below 2 kB."""
@@ -191,15 +197,18 @@ def decode(data: bytes) -> State:
         raise ValueError(f"has format {version!r}, and this leasecap knows format {VERSION}")
     for name, kind in _PARTS.items():
         if raw.get(name) is not None:
-            raw[name] = _made(kind, raw[name])
-    state = _made(State, raw)
-    assert isinstance(state, State)
+            raw[name] = made(kind, raw[name])
+    state = made(State, raw)
     if state.cut is not None and (state.cut.limit < 1 or state.cut.phase not in PHASES):
         raise ValueError(f"holds a reduction that can't be: limit {state.cut.limit}, phase {state.cut.phase!r}")
     return state
 
 
-def _made(kind: type, raw: object) -> object:
+def made(kind: type[T], raw: object) -> T:
+    """The named tuple that ``raw``, a parsed object, has all the fields of, each of its type.
+
+    :raises ValueError: otherwise.
+    """
     allowed = {name: _TYPES[annotation] for name, annotation in kind.__annotations__.items()}
     if not isinstance(raw, dict) or raw.keys() != allowed.keys():
         raise ValueError(f"has other fields than a {kind.__name__.lower()} of this format")

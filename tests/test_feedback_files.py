@@ -19,7 +19,7 @@ from leasecap._errors import AcquireTimeout, StoreError
 from leasecap._feedback import Report, Rules
 from leasecap._feedback_files import Posted
 from leasecap._request import Options
-from leasecap._state import NOTHING, Clock, State
+from leasecap._state import NOTHING, Clock, Latency, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ def some_state() -> State:
     report = Report("concurrency", "a 429", retry_after=30, ttfb=0.5, granted=10.0)
     state = _feedback.reported(NOTHING, Rules(), 10.0, report, 8, 8)
     return _feedback.answered(_feedback.asking(state, 10.0), 10.0, 10.1, None, "no answer")
+
+
+REPORT = Report("concurrency", "a 429")
+
+
+def dumped(raw: object) -> bytes:
+    return json.dumps(raw).encode()
 
 
 # -- the file --------------------------------------------------------------------------------------------------------
@@ -180,7 +187,9 @@ def test_a_report_made_while_the_pools_lock_is_held_is_taken_up_before_the_next_
 
 
 def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
-    for number, content in enumerate((b"", b"{}", b'{"report": {"kind": 1}, "made": {}}', b"[1]")):
+    whole = {"report": REPORT._asdict(), "made": Clock(None, 0.0, 0.0)._asdict()}
+    odd = {**whole, "report": REPORT._replace(retry_after="soon")._asdict()}  # type: ignore[arg-type]
+    for number, content in enumerate((b"", b"{}", b'{"report": {"kind": 1}, "made": {}}', b"[1]", dumped(odd))):
         Path(store.directory.full(f"reports/{number}")).write_bytes(content)
     with leasecap.acquire("p", timeout=0):
         pass
@@ -327,3 +336,15 @@ def test_a_mark_is_not_used_again_before_its_end(root: Path) -> None:
         leasecap.acquire("p", timeout=0).release()
         feedback = leasecap.status("p").pools[0].feedback
         assert feedback is not None and feedback.cooling == number
+
+
+def test_status_says_that_growth_is_held_back_only_while_it_is(store: Store) -> None:
+    leasecap.report("p", 429)
+    files = store.feedback
+    assert files is not None
+    clock = files.clock()
+    for latency, held in ((Latency(5.0, 1.0, 20, clock.boot), True), (Latency(5.0, 1.0, 20, clock.boot - 61), False)):
+        files.write(files.read(clock)._replace(latency=latency), clock)
+        feedback = leasecap.status("p").pools[0].feedback
+        assert feedback is not None
+        assert any("no growth" in line for line in feedback.lines) == held
