@@ -220,8 +220,9 @@ class Acquisition:
 
     def _hear_answer(self) -> Generator[float, None, None]:
         """Wait until the provider has said how much it counts, where that is all that is missing."""
-        files = self.store.feedback
-        assert files is not None
+        learning = self.store.learning
+        assert learning is not None
+        files = learning.files
         self.store.ask()
         end = self._local.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
         while self._local.effects.monotonic() < end:

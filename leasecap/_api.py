@@ -151,9 +151,9 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    files = pool_store(pool).feedback
-    assert files is not None
-    files.count = count
+    learning = pool_store(pool).learning
+    assert learning is not None
+    learning.count = count
 
 
 def pool_store(pool: str) -> Store:

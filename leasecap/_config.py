@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 
 from leasecap._errors import ConfigError
-from leasecap._feedback import Rules
 from leasecap._named_tuple import NamedTuple
 from leasecap._names import PoolName, pool_name
 from leasecap._presets import PRESETS
+from leasecap._rules import Rules
 from leasecap._settings import BEATS, HEARTBEAT, KILL_AFTER, NAME_ALLOWED, STALE_AFTER, TABLES, parse_name
 from leasecap._settings import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
 from leasecap._toml import key_text, line_of, parse_toml, read_text

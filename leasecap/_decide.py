@@ -9,15 +9,15 @@ from __future__ import annotations
 import sys
 from operator import attrgetter
 
-from leasecap._feedback import OPEN
 from leasecap._named_tuple import NamedTuple
+from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from leasecap._entry import Entry
-    from leasecap._feedback import Admission
+    from leasecap._rules import Admission
 
 UNLIMITED = sys.maxsize
 """The limit of a pool for which a person wrote ``unlimited``. An int, so that the lowest limit is plain ``min()``."""

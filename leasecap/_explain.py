@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from leasecap._feedback import Rules
+    from leasecap._rules import Rules
     from leasecap._state import Cut, Pause, State, Usage
 
 _RECENT = 60.0  # seconds for which a callable's answer is shown: whether it goes on asking only its process knows

@@ -12,7 +12,12 @@ from __future__ import annotations
 import math
 
 from leasecap._named_tuple import NamedTuple
+from leasecap._rules import OPEN, Admission
 from leasecap._state import NOTHING, Cut, Latency, Pause, Ramp, State, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._rules import Rules
 
 MAX_PROBE_INTERVAL = 600.0
 """Seconds between probes at most, however many have failed."""
@@ -28,61 +33,6 @@ FRESH_LATENCY = 60.0
 
 _SHORT, _LONG, _SAMPLES = 0.3, 0.03, 20  # weights of the two moving averages, and how many values make them one
 _MOST_JITTER = 1.0
-
-
-class Rules(NamedTuple):
-    """What a pool's configuration says of feedback; durations in seconds.
-
-    :ivar max_pause: the longest pause that a Retry-After can ask for.
-    :ivar stagger: between grants that raise the load after a pause; 0 is off.
-    :ivar stagger_after_idle: how long a pool must be idle for its next grants to be spaced as well; 0 is off.
-    :ivar adaptive: "off", "reduce" (never grows back by itself) or "aimd".
-    :ivar backoff: the factor of a cut.
-    :ivar min_limit: no cut goes below it.
-    :ivar probe_interval: between two steps beyond a level that failed.
-    :ivar latency_guard: whether a rising time to first byte cuts, and not only holds growth back.
-    :ivar cooldown: for which a released slot stays taken.
-    :ivar usage_command: prints how many requests the provider counts in flight.
-    :ivar usage_interval: between two questions, of the whole machine.
-    :ivar usage_timeout: for an answer.
-    """
-
-    max_pause: float = 600.0
-    stagger: float = 0.25
-    stagger_after_idle: float = 0.0
-    adaptive: str = "aimd"
-    backoff: float = 0.7
-    min_limit: int = 1
-    probe_interval: float = 60.0
-    latency_guard: bool = False
-    cooldown: float = 0.0
-    usage_command: tuple[str, ...] = ()
-    usage_interval: float = 1.0
-    usage_timeout: float = 5.0
-
-
-class Admission(NamedTuple):
-    """What the state means for the next grants; read by `_decide`.
-
-    :ivar closed: nobody is granted anything.
-    :ivar limit: the reduced limit, or None.
-    :ivar high: up to this load a grant is a hand-off; None: grants aren't spaced.
-    :ivar raises: how many grants may raise the load above ``high`` now.
-    :ivar answers: how many grants may be given on the provider's last answer; None: it isn't asked, or says nothing.
-    :ivar counted: how many the provider counted in flight; below the limit there is room for one more.
-    :ivar changes_in: seconds until this changes by itself, as far as that is known.
-    """
-
-    closed: bool = False
-    limit: int | None = None
-    high: int | None = None
-    raises: int = 0
-    answers: int | None = None
-    counted: int = 0
-    changes_in: float = math.inf
-
-
-OPEN = Admission()
 
 
 class Report(NamedTuple):

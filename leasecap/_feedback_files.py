@@ -1,6 +1,6 @@
-"""Feedback on disk: ``state.json``, reports on their way into it, and the marks of slots that cool down.
+"""Feedback on disk: ``feedback/state.json``, reports on their way into it, and the marks of slots that cool down.
 
-The state is read and written inside the critical section. A report is not: it is a file in ``reports/``, which whoever
+The state is read and written inside the critical section. A report is not: it is a file beside it, which whoever
 is next inside takes up before it grants anything. So reporting never waits for a lock, from no event loop either, and a
 report made while the section is held is not lost. A slot cools down as a file in ``cooling/``, made before the lease
 ends: it outlives the holder, and being killed between the two leaves nothing that has to be undone.
@@ -16,20 +16,22 @@ from collections import deque
 from leasecap import _entry, _feedback, _state
 from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
-from leasecap._feedback import Report, Rules
+from leasecap._feedback import Report
 from leasecap._named_tuple import NamedTuple
-from leasecap._pool import COOLING, REPORTS
+from leasecap._pool import COOLING, FEEDBACK
 from leasecap._state import NOTHING, Clock, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from leasecap._effects import Effects
     from leasecap._entry import Entry
+    from leasecap._learning import Learning
     from leasecap._pool import Pool
+    from leasecap._rules import Rules
 
-STATE = "state.json"
+STATE = f"{FEEDBACK}/state.json"
 
 _KEEP_MARKS = 1.0  # seconds after its end in which whoever made a mark may use it again
 _STAMP = 17  # the end of the cool-down in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
@@ -37,7 +39,7 @@ _NAME_MAX = 255
 
 
 class Posted(NamedTuple):
-    """A report in ``reports/``, and when it was made."""
+    """A report that nobody has taken up, and when it was made."""
 
     name: str
     report: Report
@@ -45,15 +47,10 @@ class Posted(NamedTuple):
 
 
 class FeedbackFiles:
-    """The feedback of one pool.
+    """The feedback of one pool."""
 
-    :ivar rules: what the configuration says now.
-    :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
-    """
-
-    def __init__(self, effects: Effects, pool: Pool, rules: Rules) -> None:
-        self.rules = rules
-        self.count: Callable[[], int] | None = None
+    def __init__(self, effects: Effects, pool: Pool, learning: Learning) -> None:
+        self.learning = learning
         self._lock = threading.Lock()
         self._marks: deque[tuple[int, str]] = deque()  # of this process, with their ends (boot clock, ns)
         self._effects = effects
@@ -62,9 +59,9 @@ class FeedbackFiles:
         self._last: tuple[bytes | None, State] = None, NOTHING  # in one piece: other threads look without the section
 
     @property
-    def gated(self) -> bool:
-        """Whether the provider is asked before a grant that could be too much."""
-        return self.count is not None or bool(self.rules.usage_command)
+    def rules(self) -> Rules:
+        """What the configuration says now."""
+        return self.learning.rules
 
     def clock(self) -> Clock:
         """The time now."""
@@ -106,7 +103,17 @@ class FeedbackFiles:
         """
         stamped = state._replace(epoch=clock.epoch, boot=clock.boot, wall=clock.wall)
         with faults(self._directory.full(STATE)):
-            self._directory.replace(STATE, _state.encode(stamped))
+            self._put(STATE, _state.encode(stamped))
+
+    def _put(self, path: str, data: bytes) -> None:
+        try:
+            self._directory.replace(path, data)
+        except FileNotFoundError:  # the first of it
+            try:
+                self._directory.make(FEEDBACK)
+            except FileExistsError:
+                pass  # somebody else's first
+            self._directory.replace(path, data)
 
     # -- reports ----------------------------------------------------------------------------------------------------
 
@@ -117,18 +124,24 @@ class FeedbackFiles:
         """
         clock = self.clock()
         name = f"{self._effects.boot_clock():016x}-{self._effects.token()}"
-        with faults(self._directory.full(REPORTS)):
+        with faults(self._directory.full(FEEDBACK)):
             data = json.dumps({"report": report._asdict(), "made": clock._asdict()}).encode("ascii")
-            self._directory.replace(f"{REPORTS}/{name}", data)
+            self._put(f"{FEEDBACK}/{name}", data)
 
     def posted(self) -> list[Posted]:
         """The reports that nobody has taken up, oldest first."""
-        found = (self._posted(name) for name in sorted(self._directory.list(REPORTS)) if "." not in name)
+        try:
+            names = self._directory.list(FEEDBACK)
+        except FileNotFoundError:
+            return []
+        found = (
+            self._posted(name) for name in sorted(names) if "." not in name
+        )  # nor the state, nor what is half made
         return [posted for posted in found if posted is not None]
 
     def _posted(self, name: str) -> Posted | None:
         try:
-            raw = json.loads(self._directory.read(f"{REPORTS}/{name}", _state.MAX_BYTES))
+            raw = json.loads(self._directory.read(f"{FEEDBACK}/{name}", _state.MAX_BYTES))
             return Posted(name, _state.made(Report, raw["report"]), _state.made(Clock, raw["made"]))
         except FileNotFoundError:
             return None  # taken up meanwhile
@@ -151,17 +164,15 @@ class FeedbackFiles:
     def forget(self, posted: list[Posted]) -> None:
         """Remove reports that have been taken up."""
         for one in posted:
-            self._unlink(f"{REPORTS}/{one.name}")
+            self._unlink(f"{FEEDBACK}/{one.name}")
 
     # -- slots that cool down ---------------------------------------------------------------------------------------
 
     def cool(self, entry: Entry) -> None:
-        """Count ``entry`` for ``cooldown`` seconds more, also once it is gone; nothing if there is no cool-down.
+        """Count ``entry`` for ``cooldown`` seconds more, also once it is gone.
 
         :raises OSError: when that can't be noted.
         """
-        if not self.rules.cooldown:
-            return
         now = self._effects.boot_clock()
         until = now + int(self.rules.cooldown * 1e9)
         mark = f"{COOLING}/{f'{until:016x}-{entry.name}'[:_NAME_MAX]}"

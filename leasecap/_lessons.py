@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leasecap._decide import Plan, Snapshot
-    from leasecap._feedback import Admission
     from leasecap._feedback_files import FeedbackFiles
+    from leasecap._rules import Admission
     from leasecap._state import State
     from leasecap._store import Store
 
@@ -53,7 +53,7 @@ class Lessons:
     def admission(self) -> Admission:
         """What it means for grants."""
         files = self._files
-        found = _feedback.admission(self.state, files.rules, self.clock.boot, gated=files.gated)
+        found = _feedback.admission(self.state, files.rules, self.clock.boot, gated=files.learning.gated)
         if self.cooling:
             return found._replace(changes_in=min(found.changes_in, *self.cooling.values()))
         return found
@@ -72,7 +72,7 @@ class Lessons:
     @property
     def silent(self) -> bool:
         """Whether nothing of it changes by itself: nobody has reported, nothing cools down, nobody is to be asked."""
-        return self.state is NOTHING and not self.cooling and not self._files.gated
+        return self.state is NOTHING and not self.cooling and not self._files.learning.gated
 
     def teach(self, plan: Plan, snapshot: Snapshot) -> bool:
         """Whether there is something to write down, apart from what grants change."""
@@ -104,10 +104,10 @@ def learn(store: Store, change: Callable[[State, float], State], *, anew: bool =
     :param anew: a state that can't be read is forgotten.
     :raises StoreError: when it can't be read or written.
     """
-    files = store.feedback
-    if files is None or not store.section.try_enter():
+    if store.learning is None or not store.section.try_enter():
         return False
     try:
+        files = store.learning.files
         clock = files.clock()
         try:
             state = files.read(clock)

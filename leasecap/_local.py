@@ -11,8 +11,8 @@ from leasecap import _config
 from leasecap._effects import Effects
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
-from leasecap._feedback_files import FeedbackFiles
 from leasecap._heartbeat import Heartbeats
+from leasecap._learning import Learning
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
 from leasecap._watch import Watch
@@ -62,8 +62,8 @@ class Root:
         for store in list(self._stores.values()):  # another thread may be opening one
             settings = self.config.pool(store.pool.name.text)
             store.configured = settings.limit or store.configured
-            if store.feedback is not None:
-                store.feedback.rules = settings.rules
+            if store.learning is not None:
+                store.learning.rules = settings.rules
             store.force = settings.reclaim == "force"
         return True
 
@@ -92,7 +92,7 @@ class Root:
             store = self._stores.get(pool.name.directory)
             if store is None or not _is_there(store):
                 opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
-                files = FeedbackFiles(self._local.effects, opened, pool.rules)
+                learning = Learning(self._local, opened, pool.rules)
                 with faults(opened.directory.path):  # the first to write: the root may be read-only
                     store = self._stores[pool.name.directory] = Store(
                         self._local.effects,
@@ -102,9 +102,9 @@ class Root:
                         heartbeat=pool.heartbeat,
                         waker=self.wake,
                         refresh=self._keep_up,
-                        feedback=files,
+                        learning=learning,
                     )
-                store.ask = partial(_ask, store, files)
+                store.ask = partial(_ask, store, learning)
             store.configured = pool.limit
             store.force = pool.reclaim == "force"
             return store
@@ -251,11 +251,11 @@ def _is_there(store: Store) -> bool:
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _ask(store: Store, files: FeedbackFiles) -> None:
+def _ask(store: Store, learning: Learning) -> None:
     with local.lock:  # a fork must copy no half-done import
         from leasecap._usage import ask  # few pools have somebody to ask
 
-    ask(store, files)
+    ask(store, learning)
 
 
 local = Local()

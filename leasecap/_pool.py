@@ -27,8 +27,8 @@ FORMAT = 1
 # twice. Read in the order in which entries move on, none is ever missed.
 QUEUE, PARKED, GRANTED, LEASES = "queue", "parked", "granted", "leases"
 STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
-REPORTS, COOLING = "reports", "cooling"
-_DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN, REPORTS, COOLING)
+FEEDBACK, COOLING = "feedback", "cooling"
+_DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN, COOLING)
 
 
 class Pool(NamedTuple):

@@ -46,8 +46,8 @@ def report(
     :raises StoreError: when it can't be noted, or the state of the pool can't be read.
     """
     found = _checked(store, who, status, retry_after, kind, ttfb, granted)
-    if found is not None and store.feedback is not None:
-        store.feedback.post(found)
+    if found is not None and store.learning is not None:
+        store.learning.files.post(found)
         store.enter_and_settle()
 
 

@@ -10,12 +10,12 @@ from leasecap import _config, _decide, _entry
 from leasecap._describe import this_host
 from leasecap._errors import ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._feedback import Rules
 from leasecap._local import local
 from leasecap._names import pool_name
 from leasecap._observe import Observer, read_beat
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, open_existing
 from leasecap._root import root_path
+from leasecap._rules import Rules
 from leasecap._status_feedback import PoolFeedback as PoolFeedback
 from leasecap._status_feedback import look
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from leasecap import _decide
 from leasecap._explain import explain
-from leasecap._feedback_files import FeedbackFiles
+from leasecap._learning import Learning
 from leasecap._lessons import Lessons
 from leasecap._local import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._decide import Snapshot
-    from leasecap._feedback import Rules
     from leasecap._pool import Pool
+    from leasecap._rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
 
     :raises StoreError: when the state can't be read.
     """
-    lessons = Lessons(FeedbackFiles(local.effects, pool, rules))
+    lessons = Lessons(Learning(local, pool, rules).files)
     snapshot = lessons.seen_in(snapshot)
     full = _decide.full_limit(snapshot)
     now, state = lessons.clock.boot, lessons.state

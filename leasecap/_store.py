@@ -17,7 +17,6 @@ from __future__ import annotations
 from leasecap import _decide, _entry
 from leasecap._errors import StoreError
 from leasecap._guarded import HELD, Guarded
-from leasecap._lessons import Lessons
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
 from leasecap._sweep import Sweeper
 
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from leasecap._effects import Effects
     from leasecap._entries import Claim
     from leasecap._entry import Entry
-    from leasecap._feedback_files import FeedbackFiles
+    from leasecap._learning import Learning
+    from leasecap._lessons import Lessons
     from leasecap._pool import Pool
 
 
@@ -42,7 +42,7 @@ class Store(Guarded):
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     :ivar ask: asks the provider for its own count, in the background.
     :ivar unanswered: whether somebody wasn't granted a slot for want of that count.
-    :ivar feedback: what the provider's answers have taught; None leaves all that out.
+    :ivar learning: what the provider's answers have taught; None leaves all that out.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Store(Guarded):
         heartbeat: float,
         waker: Callable[[str, str], None],
         refresh: Callable[[], None] = lambda: None,
-        feedback: FeedbackFiles | None = None,
+        learning: Learning | None = None,
     ) -> None:
         super().__init__(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.configured = configured
         self.force = False
         self.refresh = refresh
-        self.feedback = feedback
+        self.learning = learning
         self.ask: Callable[[], None] = lambda: None
         self.unanswered = False
         self.waker = waker
@@ -122,7 +122,7 @@ class Store(Guarded):
 
     def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[_decide.Plan, _decide.Snapshot]:
         lessons = self.lessons()
-        snapshot = self.snapshot(lessons)
+        snapshot = self.snapshot_with(lessons)
         now = self.effects.monotonic()
         if self._passed_over:
             over = self._passed_over = {name: until for name, until in self._passed_over.items() if now < until}
@@ -149,12 +149,15 @@ class Store(Guarded):
                     lessons.keep(plan)
                 return plan, snapshot
 
-    def snapshot(self, lessons: Lessons | None = None) -> _decide.Snapshot:
-        """The pool as it stands: four listings, in the order in which entries move on, so that none is missed.
+    def snapshot(self) -> _decide.Snapshot:
+        """The pool as it stands, with what is known of the provider.
 
-        :param lessons: what is known of the provider now; unless it is given, it is read.
         :raises StoreError: when that can't be read.
         """
+        return self.snapshot_with(self.lessons())
+
+    def snapshot_with(self, lessons: Lessons | None) -> _decide.Snapshot:
+        """The pool as it stands: four listings, in the order in which entries move on, so that none is missed."""
         queue, parked, granted, leases = (self._entries(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
         now = self.effects.monotonic()
         # It may have been taken back and granted again since. Not sooner than this: those far back, who look once per
@@ -172,15 +175,14 @@ class Store(Guarded):
             leases=leases,
             granted_since=self._granted_since,
         )
-        lessons = lessons or self.lessons()
         return snapshot if lessons is None else lessons.seen_in(snapshot)
 
     def lessons(self) -> Lessons | None:
-        """What is known of the provider now.
+        """What is known of the provider now; None: nothing.
 
         :raises StoreError: when that can't be read.
         """
-        return None if self.feedback is None else Lessons(self.feedback)
+        return None if self.learning is None else self.learning.lessons()
 
     def _entries(self, where: str) -> tuple[Entry, ...]:
         names = self.directory.list(where)
@@ -317,9 +319,9 @@ class Store(Guarded):
         return True
 
     def _cool(self, entry: Entry) -> None:
-        if self.feedback is not None:
+        if self.learning is not None and self.learning.rules.cooldown:
             try:
-                self.feedback.cool(entry)
+                self.learning.files.cool(entry)
             except OSError:
                 pass  # a full disk must not keep a slot for ever
 

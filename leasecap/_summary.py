@@ -32,15 +32,15 @@ def called(record: Record) -> str:
 
 def feedback_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
     """What the provider's answers keep back, one line each."""
-    files, lessons = store.feedback, store.lessons()
-    if files is None or lessons is None:
+    lessons = store.lessons()
+    if lessons is None or store.learning is None:
         return ()
     from leasecap._explain import explain
 
     lessons.seen_in(snapshot)
     full = _decide.full_limit(snapshot)
     now = lessons.clock.boot
-    return explain(lessons.state, files.rules, now, store.pool.name.text, full, lessons.cooling.values())
+    return explain(lessons.state, store.learning.rules, now, store.pool.name.text, full, lessons.cooling.values())
 
 
 def _held_for(store: Store, name: str, record: Record | None) -> float:

@@ -59,7 +59,7 @@ class Sweeper:
             called_for = bool(reaped)
         else:
             lessons = store.lessons()
-            snapshot = store.snapshot(lessons)
+            snapshot = store.snapshot_with(lessons)
             places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
             reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
             if thorough:

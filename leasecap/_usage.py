@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from leasecap._feedback_files import FeedbackFiles
+    from leasecap._learning import Learning
     from leasecap._state import State
     from leasecap._store import Store
 
@@ -26,12 +26,12 @@ _MOST_BYTES = 4096  # of an answer: it is one number
 _TRIES, _PAUSE = 200, 0.01  # at the pool's lock, with an answer in hand; after that the question counts as unanswered
 
 
-def ask(store: Store, files: FeedbackFiles) -> None:
+def ask(store: Store, learning: Learning) -> None:
     """Ask, unless somebody else does or just has."""
     asked: list[float] = []
 
     def begin(state: State, now: float) -> State:
-        if not _feedback.may_ask(state, files.rules, now):
+        if not _feedback.may_ask(state, learning.rules, now):
             return state
         asked.append(now)
         return _feedback.asking(state, now)
@@ -39,13 +39,13 @@ def ask(store: Store, files: FeedbackFiles) -> None:
     learn(store, begin)
     if asked:
         try:
-            threading.Thread(target=_answer, args=(store, files, *asked), name="leasecap-usage", daemon=True).start()
+            threading.Thread(target=_answer, args=(store, learning, *asked), name="leasecap-usage", daemon=True).start()
         except RuntimeError as error:
             tell(f"the provider can't be asked for its usage: {error}")
 
 
-def _answer(store: Store, files: FeedbackFiles, asked: float) -> None:
-    in_flight, error = _count(files)
+def _answer(store: Store, learning: Learning, asked: float) -> None:
+    in_flight, error = _count(learning)
     try:
         for _ in range(_TRIES):
             if learn(store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
@@ -55,10 +55,10 @@ def _answer(store: Store, files: FeedbackFiles, asked: float) -> None:
         tell(f"the provider's usage could not be noted: {trouble}")
 
 
-def _count(files: FeedbackFiles) -> tuple[int | None, str | None]:
+def _count(learning: Learning) -> tuple[int | None, str | None]:
     """What the provider says, or why that is no information."""
     try:
-        found = files.count() if files.count is not None else _output(files)
+        found = learning.count() if learning.count is not None else _output(learning)
     except Exception as error:  # the callable is the user's code
         return None, f"{type(error).__name__}: {error}"[:200]
     if isinstance(found, bool) or not isinstance(found, int) or found < 0:
@@ -66,7 +66,7 @@ def _count(files: FeedbackFiles) -> tuple[int | None, str | None]:
     return found, None
 
 
-def _output(files: FeedbackFiles) -> int:
+def _output(learning: Learning) -> int:
     """The number that ``usage_command`` prints.
 
     :raises OSError, ValueError: when there is none.
@@ -75,20 +75,20 @@ def _output(files: FeedbackFiles) -> int:
     import signal
     import subprocess
 
-    command: Sequence[str] = files.rules.usage_command
+    command: Sequence[str] = learning.rules.usage_command
     # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
     group = 0 if hasattr(os, "killpg") else None
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
     ) as process:
         try:
-            said, _ = process.communicate(timeout=files.rules.usage_timeout)
+            said, _ = process.communicate(timeout=learning.rules.usage_timeout)
         except subprocess.TimeoutExpired:
             if group is None:
                 process.kill()
             else:
                 os.killpg(process.pid, signal.SIGKILL)
-            raise ValueError(f"no answer within {files.rules.usage_timeout:g} s") from None
+            raise ValueError(f"no answer within {learning.rules.usage_timeout:g} s") from None
     if process.returncode:
         raise ValueError(f"{command[0]} ended with status {process.returncode}")
     text = said[:_MOST_BYTES].decode("ascii", "replace").strip()

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from staged_world import entry
 
 from leasecap import _decide, _feedback
-from leasecap._feedback import Report, Rules
+from leasecap._feedback import Report
 from leasecap._state import NOTHING, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._entry import Entry
+    from leasecap._rules import Rules
 
 TICK = 0.1
 REFUSAL = 0.1

@@ -13,7 +13,8 @@ from staged_world import entry
 
 from leasecap import _decide, _feedback
 from leasecap._decide import UNLIMITED, Plan, Snapshot
-from leasecap._feedback import Report, Rules
+from leasecap._feedback import Report
+from leasecap._rules import Rules
 from leasecap._state import NOTHING, Clock, Cut, Latency, Ramp, State, Usage, rebased
 
 NOW = 1000.0

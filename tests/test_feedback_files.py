@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,12 @@ from hypothesis import strategies as st
 import leasecap
 from leasecap import _feedback, _reporting, _state
 from leasecap._api import _prepare, pool_store
+from leasecap._effects import Directory
 from leasecap._errors import AcquireTimeout, StoreError
-from leasecap._feedback import Report, Rules
+from leasecap._feedback import Report
 from leasecap._feedback_files import Posted
 from leasecap._request import Options
+from leasecap._rules import Rules
 from leasecap._state import NOTHING, Clock, Latency, State
 
 TYPE_CHECKING = False
@@ -38,7 +43,14 @@ def store(root: Path) -> Store:
 
 
 def state_file(store: Store) -> Path:
-    return Path(store.directory.full("state.json"))
+    file = Path(store.directory.full("feedback/state.json"))
+    file.parent.mkdir(exist_ok=True)
+    return file
+
+
+def posted(store: Store) -> set[str]:
+    """The files of reports that nobody has taken up."""
+    return set(os.listdir(state_file(store).parent)) - {"state.json"}
 
 
 def some_state() -> State:
@@ -123,10 +135,10 @@ def test_a_lease_can_be_released_though_the_state_broke_meanwhile(store: Store) 
 
 def test_a_state_that_cannot_be_written_grants_nothing(store: Store) -> None:
     _reporting.pause(store, 0.001, "by hand")
-    directory = Path(store.directory.path)
+    directory = state_file(store).parent
     if os.geteuid() == 0:
-        (directory / "state.json").unlink()
-        (directory / "state.json").mkdir()  # root may write anywhere
+        state_file(store).unlink()
+        state_file(store).mkdir()  # root may write anywhere
     else:
         directory.chmod(0o500)
     try:
@@ -169,7 +181,7 @@ def test_processes_that_report_at_once_cut_once_and_lose_nothing(store: Store) -
     state = lessons.state
     assert state.cut is not None and state.cut.limit == 6
     assert state.latency is not None and state.latency.samples == 20
-    assert not os.listdir(store.directory.full("reports"))
+    assert not posted(store)
 
 
 def test_a_report_made_while_the_pools_lock_is_held_is_taken_up_before_the_next_grant(store: Store) -> None:
@@ -190,10 +202,10 @@ def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
     whole = {"report": REPORT._asdict(), "made": Clock(None, 0.0, 0.0)._asdict()}
     odd = {**whole, "report": REPORT._replace(retry_after="soon")._asdict()}  # type: ignore[arg-type]
     for number, content in enumerate((b"", b"{}", b'{"report": {"kind": 1}, "made": {}}', b"[1]", dumped(odd))):
-        Path(store.directory.full(f"reports/{number}")).write_bytes(content)
+        (state_file(store).parent / str(number)).write_bytes(content)
     with leasecap.acquire("p", timeout=0):
         pass
-    assert not os.listdir(store.directory.full("reports"))
+    assert not posted(store)
 
 
 # -- what may be reported --------------------------------------------------------------------------------------------
@@ -231,7 +243,7 @@ def test_what_is_no_retry_after_is_refused(value: float | str) -> None:
 def test_a_report_that_cannot_be_meant_is_refused_and_nothing_is_noted(store: Store, arguments: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         leasecap.report("p", **arguments)  # type: ignore[arg-type]
-    assert not state_file(store).exists() and not os.listdir(store.directory.full("reports"))
+    assert not state_file(store).exists() and not posted(store)
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 404, 500, 502])
@@ -285,8 +297,8 @@ def test_the_mark_of_another_boot_holds_nothing(root: Path) -> None:
 
 
 def test_a_report_from_before_a_reboot_pauses_for_what_is_left_and_is_about_no_lease_of_now(store: Store) -> None:
-    files = store.feedback
-    assert files is not None
+    assert store.learning is not None
+    files = store.learning.files
     now = files.clock()
     before = Clock("another boot", now.boot + 5000, now.wall - 20)
     report = Report("concurrency", "a 429", retry_after=60, granted=now.boot + 4000)
@@ -298,7 +310,7 @@ def test_a_report_from_before_a_reboot_pauses_for_what_is_left_and_is_about_no_l
 
 def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
     lessons = store.lessons()
-    assert lessons is not None and lessons.silent
+    assert lessons is None
     store.sweep()
     store.sweep()
     assert store._sweeper._calm is not None
@@ -340,11 +352,33 @@ def test_a_mark_is_not_used_again_before_its_end(root: Path) -> None:
 
 def test_status_says_that_growth_is_held_back_only_while_it_is(store: Store) -> None:
     leasecap.report("p", 429)
-    files = store.feedback
-    assert files is not None
+    assert store.learning is not None
+    files = store.learning.files
     clock = files.clock()
     for latency, held in ((Latency(5.0, 1.0, 20, clock.boot), True), (Latency(5.0, 1.0, 20, clock.boot - 61), False)):
         files.write(files.read(clock)._replace(latency=latency), clock)
         feedback = leasecap.status("p").pools[0].feedback
         assert feedback is not None
         assert any("no growth" in line for line in feedback.lines) == held
+
+
+def test_a_pool_where_nobody_reported_anything_loads_nothing_of_feedback(root: Path) -> None:
+    code = (
+        "import leasecap, sys\n"
+        "leasecap.acquire('q', limit=1).release()\n"
+        "print([m for m in sys.modules if m in {'leasecap._feedback', 'leasecap._state', 'leasecap._lessons'}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_state_directory_that_cannot_be_looked_at_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(self: Directory, name: str = "") -> os.stat_result:
+        if name == "feedback":
+            raise OSError(errno.EIO, "Input/output error", name)
+        return real(self, name)
+
+    real = Directory.stat
+    monkeypatch.setattr(Directory, "stat", stat)
+    with pytest.raises(StoreError):
+        leasecap.acquire("p", timeout=0)

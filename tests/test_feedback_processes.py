@@ -287,7 +287,7 @@ def test_pausing_and_resuming_say_what_holds_then(team: Team) -> None:
     assert "until `leasecap resume p`" in run("pause", "p").stdout
     assert "open again (it was closed: by hand" in run("resume", "p").stdout
     assert run("resume", "p").stdout == "p: was not paused\n"
-    Path(team.pool().path, "state.json").write_text("{")
+    Path(team.pool().path, "feedback", "state.json").write_text("{")
     assert run("run", "-p", "p", "--", "true").returncode == 125
     assert "begins anew" in run("resume", "p").stdout
     assert run("run", "-p", "p", "--", "true").returncode == 0

@@ -18,6 +18,7 @@ def command(pool: str) -> None:
     """
     from leasecap import _feedback, _reporting
     from leasecap._api import pool_store
+    from leasecap._rules import Rules
 
     store = pool_store(pool)
     try:
@@ -30,7 +31,7 @@ def command(pool: str) -> None:
     now = store.effects.boot_clock() / 1e9
     if broken:
         click.echo(f"{name}: its state could not be read; it begins anew, at the configured limit")
-    elif pause is None or not _feedback.admission(before, _feedback.Rules(), now, gated=False).closed:
+    elif pause is None or not _feedback.admission(before, Rules(), now, gated=False).closed:
         click.echo(f"{name}: was not paused")
     else:
         click.echo(f"{name}: open again (it was closed: {printable(pause.why, 200)})")

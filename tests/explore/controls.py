@@ -44,9 +44,9 @@ def built_in_place(patch: Patch) -> None:
 
 def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
-    snapshot = _store.Store.snapshot
+    snapshot = _store.Store.snapshot_with
 
-    def reversed_snapshot(store: _store.Store, lessons: Lessons | None = None) -> _decide.Snapshot:
+    def reversed_snapshot(store: _store.Store, lessons: Lessons | None) -> _decide.Snapshot:
         places = (_pool.LEASES, _pool.GRANTED, _pool.PARKED, _pool.QUEUE)
         found = {where: store.directory.list(where) for where in places}
         directory = store.directory
@@ -56,12 +56,12 @@ def listed_in_another_order(patch: Patch) -> None:
         finally:
             store.directory = directory
 
-    patch.setattr(_store.Store, "snapshot", reversed_snapshot)
+    patch.setattr(_store.Store, "snapshot_with", reversed_snapshot)
 
 
 def acknowledged_within_one_directory(patch: Patch) -> None:
     """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
-    snapshot, names = _store.Store.snapshot, _store.Store._names_relied_on
+    snapshot, names = _store.Store.snapshot_with, _store.Store._names_relied_on
 
     def grant(store: _store.Store, entry: _entry.Entry) -> bool:
         try:
@@ -94,7 +94,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
 
     patch.setattr(_store.Store, "_grant", grant)
     patch.setattr(_entries.Entries, "acknowledge", acknowledge)
-    patch.setattr(_store.Store, "snapshot", without_marks(snapshot))
+    patch.setattr(_store.Store, "snapshot_with", without_marks(snapshot))
     patch.setattr(_store.Store, "_names_relied_on", without_marks(names))
 
 

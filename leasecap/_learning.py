@@ -1,0 +1,67 @@
+"""What one pool learns from its provider, loaded when there is anything of it: most acquires need none of that."""
+
+from __future__ import annotations
+
+from leasecap._pool import FEEDBACK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._feedback_files import FeedbackFiles
+    from leasecap._lessons import Lessons
+    from leasecap._local import Local
+    from leasecap._pool import Pool
+    from leasecap._rules import Rules
+
+
+class Learning:
+    """The feedback of one pool.
+
+    :ivar rules: what the configuration says now.
+    :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
+    """
+
+    def __init__(self, local: Local, pool: Pool, rules: Rules) -> None:
+        self.rules = rules
+        self.count: Callable[[], int] | None = None
+        self._local = local
+        self._pool = pool
+        self._files: FeedbackFiles | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the provider is asked before a grant that could be too much."""
+        return self.count is not None or bool(self.rules.usage_command)
+
+    @property
+    def files(self) -> FeedbackFiles:
+        """Where it stands."""
+        with self._local.lock:  # a fork must copy no half-done import
+            if self._files is None:
+                from leasecap import _lessons as _lessons  # for `lessons`, which is called without the lock
+                from leasecap._feedback_files import FeedbackFiles
+
+                self._files = FeedbackFiles(self._local.effects, self._pool, self)
+            return self._files
+
+    def lessons(self) -> Lessons | None:
+        """What is known of the provider now; None where nobody has reported anything, and nothing is configured.
+
+        :raises OSError, StoreError: when that can't be read.
+        """
+        rules = self.rules
+        if not (rules.cooldown or rules.stagger_after_idle or self.gated or self._is_there()):
+            return None
+        files = self.files
+        from leasecap._lessons import Lessons
+
+        return Lessons(files)
+
+    def _is_there(self) -> bool:
+        # One look in place of an open and a listing, 20 of the 460 us of an uncontended acquire (`scripts/bench`, A).
+        try:
+            self._pool.directory.stat(FEEDBACK)
+        except FileNotFoundError:
+            return False
+        return True
