@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from leasecap._pool import Pool
 
 
-def describe_self(
-    effects: Effects, pool: Pool, *, token: str, label: str | None, argv: Sequence[str] | None = None
-) -> Record:
+def describe_self(effects: Effects, pool: Pool, *, label: str | None, argv: Sequence[str] | None = None) -> Record:
     """A record of this process.
 
     :param argv: the command to show, if it isn't this process's own.
     """
     me = effects.me()
     return Record(
-        token=token,
         pool=pool.name.text,
         pid=me.pid,
         start=me.start,

@@ -158,7 +158,7 @@ class Directory:
         """
         if not hasattr(os, "mkfifo"):
             raise OSError(errno.ENOSYS, "no named pipes on this platform")
-        # Aside: a pipe that isn't open yet looks like one whose process is gone (`is_deaf`).
+        # Aside: a pipe that isn't open yet looks like one whose process is gone (`hears`).
         aside = os.path.join(os.path.dirname(name), f".{os.path.basename(name)}")
         os.mkfifo(self._at(aside), 0o600, dir_fd=self._fd)
         # For writing too: else it would read as ended whenever no granter has it open.
@@ -175,21 +175,26 @@ class Directory:
 
         :raises OSError: ENXIO when nobody listens, EAGAIN when it is full.
         """
-        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd)
+        fd = self._open_pipe(name)
         try:
-            if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "not a pipe", self.full(name))
             os.write(fd, said)
         finally:
             os.close(fd)
 
-    def is_deaf(self, name: str) -> bool:
-        """Whether it is a named pipe that nobody listens to."""
+    def _open_pipe(self, name: str) -> int:
+        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd)
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a pipe", self.full(name))
+        return fd
+
+    def hears(self, name: str) -> bool | None:
+        """Whether somebody listens to a named pipe; None if that can't be told."""
         try:
-            os.close(os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd))
+            os.close(self._open_pipe(name))
         except OSError as error:
-            return error.errno == errno.ENXIO and not os.path.basename(name).startswith(".")
-        return False
+            return False if error.errno == errno.ENXIO else None
+        return True
 
     def probe(self, name: str) -> bool | None:
         """Whether somebody holds the OS lock on the file; None if that can't be told.

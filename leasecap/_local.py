@@ -101,6 +101,7 @@ class Root:
                         stale_after=pool.stale_after,
                         heartbeat=pool.heartbeat,
                         waker=self.wake,
+                        listens=self.listens,
                         refresh=self._keep_up,
                         learning=learning,
                     )
@@ -138,6 +139,10 @@ class Root:
             self._opened().ring(f"wake/{process}", f"{name}\n".encode("ascii", "replace"))
         except OSError:
             pass  # it doesn't listen: it looks by itself
+
+    def listens(self, process: str) -> bool:
+        """Whether the process surely lives, since it reads from its pipe. Not listening says nothing."""
+        return process == self._local.process or self._opened().hears(f"wake/{process}") is True
 
     def watch(self) -> Watch:
         """This process's watch, not started."""

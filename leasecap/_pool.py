@@ -37,6 +37,7 @@ class Pool(NamedTuple):
     :ivar root: the root's path.
     :ivar kind: of the critical section, "os" or "directory".
     :ivar local: whether only this machine can write it.
+    :ivar counts: whether a directory's link count tells how many directories are in it.
     """
 
     root: str
@@ -44,6 +45,7 @@ class Pool(NamedTuple):
     directory: Directory
     kind: str
     local: bool
+    counts: bool = False
 
 
 def pool_path(root: str, name: PoolName) -> str:
@@ -87,7 +89,10 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
     except BaseException:
         directory.close()
         raise
-    return Pool(root, name, directory, kind, file_system(path).local)
+    local = file_system(path).local  # elsewhere what a stat says can be some seconds old
+    # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which.
+    counts = local and directory.stat().st_nlink >= 2 + len(_DIRECTORIES)
+    return Pool(root, name, directory, kind, local, counts)
 
 
 def _check(directory: Directory, name: PoolName) -> str:

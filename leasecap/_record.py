@@ -35,6 +35,8 @@ PENDING = Child(0, 0)
 class Record(NamedTuple):
     """See `_process.Identity` for the meaning of pid, start, boot, machine, pid_ns and time_ns.
 
+    The entry's token stands in its name alone: so the record of a spare is right for the entry that is made of it.
+
     :ivar proof: "lock" where the holder keeps the OS lock on ``alive`` and heartbeats, "pid" where only the process
         table speaks for it (`leasecap acquire --for-pid`).
     :ivar local: whether the writer's root was on a local file system.
@@ -42,7 +44,6 @@ class Record(NamedTuple):
     :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `_hold`.
     """
 
-    token: str
     pool: str
     pid: int
     start: int | None
@@ -77,18 +78,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+@lru_cache(maxsize=16)  # those of one process are mostly the same
 def encode(record: Record) -> bytes:
     """The bytes of ``info.json``."""
-    text = b'{"token":%s,%s' % (json.dumps(record.token).encode("ascii"), _behind_token(record._replace(token="")))
-    return b'%s,"check":%d}' % (text[:-1], crc32(text))
-
-
-# A process's records differ in the token alone: 30 us of an acquire's 400 (`scripts/bench`, A).
-@lru_cache(maxsize=16)
-def _behind_token(record: Record) -> bytes:
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
     child = None if record.child is None else record.child._asdict()
-    return _checked({**record._asdict(), "child": child}).removeprefix(b'{"token":"",')
+    text = _checked({**record._asdict(), "child": child})
+    return b'%s,"check":%d}' % (text[:-1], crc32(text))
 
 
 def checksum(raw: Mapping[str, object]) -> int:

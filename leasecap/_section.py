@@ -110,12 +110,12 @@ class DirectorySection:
         self,
         effects: Effects,
         directory: Directory,
-        record: Callable[[str], bytes],
+        record: Callable[[], bytes],
         is_dead: Callable[[str], bool],
         adopt: Callable[[], None],
     ) -> None:
         """
-        :param record: the bytes of a record of this process with the given token.
+        :param record: the bytes of a record of this process.
         :param is_dead: whether the owner of the record at this path is provably gone.
         :param adopt: vouches for all that is held now; called inside, by the first to enter after a theft.
         """
@@ -146,7 +146,7 @@ class DirectorySection:
         staged = f"staging/{STAGED_LOCK}{token}"
         directory.make(staged)
         try:
-            directory.write(f"{staged}/{token}", self._record(token))
+            directory.write(f"{staged}/{token}", self._record())
             for again in (True, False):
                 try:
                     directory.rename(staged, "lock.d")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from leasecap._lessons import Lessons
     from leasecap._pool import Pool
 
+_EMPTY = 2  # links of a directory without directories: its own name and its "."
+
 
 class Store(Guarded):
     """One open pool, as one process uses it; its threads share it.
@@ -54,6 +56,7 @@ class Store(Guarded):
         stale_after: float,
         heartbeat: float,
         waker: Callable[[str, str], None],
+        listens: Callable[[str], bool] = lambda process: False,
         refresh: Callable[[], None] = lambda: None,
         learning: Learning | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class Store(Guarded):
         self.ask: Callable[[], None] = lambda: None
         self.unanswered = False
         self.waker = waker
+        self._listens = listens
         self._listed: dict[str, tuple[list[str], tuple[Entry, ...]]] = {}
         self._granted_since: dict[str, float] = {}
         self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
@@ -133,11 +137,7 @@ class Store(Guarded):
             snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer), newcomer=newcomer.name)
         while True:
             plan = _decide.decide(snapshot, now)
-            dead = {
-                ticket.name
-                for ticket in plan.grant
-                if ticket is not newcomer and not self.observer.lives(QUEUE, ticket.name)
-            }
+            dead = {ticket.name for ticket in plan.grant if ticket is not newcomer and not self._lives(ticket)}
             if dead:
                 snapshot = snapshot._replace(dead=snapshot.dead | dead)
             elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot, stuck)):
@@ -148,6 +148,10 @@ class Store(Guarded):
                 if lessons is not None:
                     lessons.keep(plan)
                 return plan, snapshot
+
+    def _lives(self, ticket: Entry) -> bool:
+        # Who listens lives: that takes two system calls, to read its record and look for its process seven and 200 us.
+        return self._listens(ticket.process) or self.observer.lives(QUEUE, ticket.name)
 
     def snapshot(self) -> _decide.Snapshot:
         """The pool as it stands, with what is known of the provider.
@@ -185,12 +189,23 @@ class Store(Guarded):
         return None if self.learning is None else self.learning.lessons()
 
     def _entries(self, where: str) -> tuple[Entry, ...]:
-        names = self.directory.list(where)
+        names = self.names(where)
         known = self._listed.get(where)
         if known is None or known[0] != names:  # to compare takes a fifth of what it takes to look up 1000 entries
             known = names, tuple(map(_entry.parse, [name for name in names if name[0] != "."]))
             self._listed[where] = known
         return known[1]
+
+    def names(self, where: str) -> list[str]:
+        """The names in ``where``; empty without a listing where the link count says so.
+
+        That saves 6 of 8 us, six times in a hand-off. Not in ``leases/``: the link counts of a rename change one after
+        the other, so an entry on its way there could be in neither. Others come where they go to by the section alone;
+        and the listing of ``leases/``, which comes last, waits for a rename that has begun.
+        """
+        if self.pool.counts and where != LEASES and self.directory.stat(where).st_nlink == _EMPTY:
+            return []
+        return self.directory.list(where)
 
     def _carry_out(self, plan: _decide.Plan, snapshot: _decide.Snapshot, claim: Claim | None) -> None:
         for entry in plan.reap:
@@ -266,7 +281,7 @@ class Store(Guarded):
         return bool(relied_on) and not relied_on <= self._names_relied_on()
 
     def _names_relied_on(self) -> set[str]:
-        return {name for where in self._relied_in for name in self.directory.list(where)}
+        return {name for where in self._relied_in for name in self.names(where)}
 
     # -- sweeping ---------------------------------------------------------------------------------------------------
 
@@ -331,7 +346,7 @@ class Store(Guarded):
         try:
             # Who queues after this look was inside the section after our rename, or looks once more on its way out.
             # Where somebody waited when this process was last inside, the look would only be made twice.
-            if self._relied_on or self.directory.list(QUEUE):
+            if self._relied_on or self.names(QUEUE):
                 self.enter_and_settle()
         except (OSError, StoreError):
             pass  # the slot is free all the same; the first in the queue sweeps and grants it, or says what is wrong

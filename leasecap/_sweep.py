@@ -52,7 +52,7 @@ class Sweeper:
         thorough = now >= self._thorough_at
         changes_in = math.inf
         leases = store.directory.list(LEASES)
-        if not thorough and leases == self._calm and not store.directory.list(GRANTED):
+        if not thorough and leases == self._calm and not store.names(GRANTED):
             # Nobody has moved since nothing was to be done, so only a death or a hold that has become too long can call
             # for anything: two listings and a look at each process, half of what the whole snapshot costs.
             reaped = self._clear(self._some_of([(LEASES, _entry.parse(name)) for name in leases]))

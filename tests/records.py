@@ -5,7 +5,6 @@ from __future__ import annotations
 from leasecap._record import Record
 
 RECORD = Record(
-    token="0123456789abcdef",
     pool="p",
     pid=4711,
     start=123456,

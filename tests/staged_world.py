@@ -195,7 +195,7 @@ class Actor:
             limit=limit,
             ancestors=ancestors,
         )
-        record = describe_self(self.world, self.store.pool, token=token, label=None, argv=("a command",))
+        record = describe_self(self.world, self.store.pool, label=None, argv=("a command",))
         return self.store.stage(entry, change(record))
 
     def place(self, claim: Claim, *, may_queue: bool = True) -> bool:

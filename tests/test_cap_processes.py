@@ -105,13 +105,13 @@ def test_a_newcomer_does_not_overtake_a_head_that_has_not_taken_up_its_slot_yet(
 # Stops for a word with the test when it is inside the pool's lock for the first time.
 INSIDE = """
 from leasecap import _store
-snapshot = _store.Store.snapshot
-def slow_snapshot(self, lessons=None):
-    _store.Store.snapshot = snapshot
+snapshot = _store.Store.snapshot_with
+def slow_snapshot(self, lessons):
+    _store.Store.snapshot_with = snapshot
     say("INSIDE")
     hear()
     return snapshot(self, lessons)
-_store.Store.snapshot = slow_snapshot
+_store.Store.snapshot_with = slow_snapshot
 """
 
 

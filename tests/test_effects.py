@@ -228,3 +228,15 @@ os.write(int(sys.argv[1]), b"%d" % Effects().boot_clock())
     said = int(os.read(read, 40))
     os.close(read)
     assert before < said < Effects().boot_clock()
+
+
+def test_a_file_in_place_of_a_pipe_hears_nothing(place: Path, directory: Directory) -> None:
+    (place / "file").touch()
+    assert directory.hears("file") is None
+    with pytest.raises(OSError, match="not a pipe"):
+        directory.ring("file", b"a name")
+    assert directory.hears("nothing") is None
+    fd = directory.listen("pipe")
+    assert directory.hears("pipe") is True
+    os.close(fd)
+    assert directory.hears("pipe") is False

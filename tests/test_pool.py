@@ -327,3 +327,46 @@ for name in sorted(os.listdir("granted")):
         mover.end()
         mover.process.communicate()
     assert len(directory.list(LEASES)) == 500
+
+
+# -- link counts ------------------------------------------------------------------------------------------------------
+
+
+def test_link_counts_are_relied_on_where_the_pools_own_directory_shows_that_they_count(root: Path) -> None:
+    root.mkdir(0o700)
+    before = os.stat(root).st_nlink
+    (root / "another").mkdir()
+    counted = os.stat(root).st_nlink == before + 1
+    assert Actor(root).store.pool.counts == counted
+
+
+def test_without_link_counts_all_is_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Directory.stat
+
+    def stat(self: Directory, name: str = "") -> os.stat_result:
+        found = real(self, name)
+        return os.stat_result((*found[:3], 1, *found[4:]))  # as btrfs has it, for any number of directories
+
+    monkeypatch.setattr(Directory, "stat", stat)
+    one = Actor(root, limit=1)
+    assert not one.store.pool.counts
+    first, second = one.stage(), one.stage()
+    assert one.place(first)
+    assert not one.place(second)
+    assert one.store.release(first)
+    assert one.store.acknowledge(second)
+
+
+def test_the_link_count_of_leases_is_not_relied_on(root: Path) -> None:
+    """A rename changes the two counts one after the other: an acknowledged grant can be in neither for a moment."""
+    one = Actor(root, limit=1)
+    assert one.place(one.stage())
+
+    class Between(type(one.store.directory)):  # type: ignore[misc]
+        def stat(self, name: str = "") -> os.stat_result:
+            found = super().stat(name)
+            return os.stat_result((*found[:3], 2, *found[4:]), {"st_mtime_ns": found.st_mtime_ns})
+
+    one.store.directory.__class__ = Between
+    assert len(one.store.snapshot().leases) == 1
+    assert not one.place(one.stage())

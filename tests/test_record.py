@@ -15,7 +15,6 @@ TEXTS = st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC8
 
 RECORDS = st.builds(
     Record,
-    token=TEXTS,
     pool=TEXTS,
     pid=st.integers(1, 2**31 - 1),
     start=st.none() | st.integers(0, 2**63),

@@ -274,7 +274,7 @@ def test_the_first_to_enter_after_a_theft_vouches_for_what_is_held_and_nobody_af
     def section(name: str) -> DirectorySection:
         actor = Actor(root, kind="directory")
         return DirectorySection(
-            actor.world, actor.store.directory, lambda token: b"", lambda path: True, lambda: adopted.append(name)
+            actor.world, actor.store.directory, lambda: b"", lambda path: True, lambda: adopted.append(name)
         )
 
     first, second, third = section("first"), section("second"), section("third")
@@ -361,7 +361,7 @@ def test_what_a_claimant_left_when_it_was_killed_is_swept_and_what_a_living_one_
 ) -> None:
     for actor, token in ((robbed, "0" * 16), (thief, "1" * 16)):
         actor.store.directory.make(f"staging/lock-{token}")
-        actor.store.directory.write(f"staging/lock-{token}/{token}", actor.store._section_record(token))
+        actor.store.directory.write(f"staging/lock-{token}/{token}", actor.store._section_record())
     thief.store.sweep()
     assert os.listdir(thief.store.directory.full("staging")) == ["lock-" + "1" * 16]
     assert not os.listdir(thief.store.directory.full("trash"))

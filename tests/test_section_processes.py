@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 # Says INSIDE in the middle of the critical section of its first acquire, and waits there.
 INSIDE = """
 from leasecap import _store
-settle = _store.Store.snapshot
-def snapshot(self, lessons=None):
+settle = _store.Store.snapshot_with
+def snapshot(self, lessons):
     say("INSIDE")
     hear()
     return settle(self, lessons)
-_store.Store.snapshot = snapshot
+_store.Store.snapshot_with = snapshot
 leasecap.acquire("p")
 say("HELD")
 """

@@ -123,7 +123,7 @@ def _deaf(root: str) -> int:
         return 0
     wake = Directory(path)
     try:
-        return sum(wake.is_deaf(name) for name in names)
+        return sum(name[0] != "." and wake.hears(name) is False for name in names)
     finally:
         wake.close()
 

@@ -35,6 +35,7 @@ class Found(NamedTuple):
     ino: int
     directory: bool
     version: int
+    links: int
 
 
 class _Error(Exception):
@@ -136,7 +137,10 @@ class MemoryFs:
     def stat(self, who: int, process: int, path: str) -> Found:
         ino = self._lookup(path)
         node = self.nodes[ino]
-        return Found(ino, node is None, 0 if node is None else node[1])
+        if node is not None:
+            return Found(ino, False, node[1], 1)
+        names = (f"{path}/{name}" if path else name for name in self.children(path))
+        return Found(ino, True, 0, 2 + sum(self.nodes[self.names[name]] is None for name in names))
 
     def list(self, who: int, process: int, path: str, chunk: int = 0) -> tuple[str, ...]:
         if self.nodes[self._lookup(path)] is not None:
@@ -333,7 +337,8 @@ class MemoryDirectory(Directory):
     def stat(self, name: str = "") -> os.stat_result:
         found: Found = _raised(self._perform("stat", name), name)
         mode = stat.S_IFDIR if found.directory else stat.S_IFREG
-        return os.stat_result((mode, found.ino, 1, 1, 0, 0, 0, 0, 0, 0), {"st_mtime_ns": found.version})
+        times = {"st_mtime_ns": found.version}
+        return os.stat_result((mode, found.ino, 1, found.links, 0, 0, 0, 0, 0, 0), times)
 
     def list(self, name: str) -> list[str]:
         if not self._chunked:
@@ -390,7 +395,7 @@ class MemoryDirectory(Directory):
     def ring(self, name: str, said: bytes) -> None:
         raise NotImplementedError
 
-    def is_deaf(self, name: str) -> bool:
+    def hears(self, name: str) -> bool | None:
         raise NotImplementedError
 
     def probe(self, name: str) -> bool | None:
