@@ -250,8 +250,6 @@ class Acquisition:
         try:
             look = Look(self, claim)
             while True:
-                if self.store.acknowledge(claim):
-                    return True
                 now = self._local.effects.monotonic()
                 if self._deadline is not None and now >= self._deadline:
                     if self.store.withdraw(claim):
@@ -261,6 +259,8 @@ class Acquisition:
                 if pause is None:
                     return claim.granted != 0
                 yield pause if self._deadline is None else min(pause, self._deadline - now)
+                if self.store.acknowledge(claim):
+                    return True
         finally:
             self._local.waiters.pop(claim.name, None)
             self._local.heartbeats.remove(claim)

@@ -104,10 +104,10 @@ def path_of(root: str) -> str:
     return os.path.join(root, FILE_NAME)
 
 
-def signature(root: str) -> tuple[int, ...]:
-    """A cheap value that changes when config.toml does; () without a file. Take it before `load`, not after."""
+def signature(path: str) -> tuple[int, ...]:
+    """A cheap value that changes when the file does; () without one. Take it before `load`, not after."""
     try:
-        found = os.lstat(path_of(root))
+        found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:

@@ -48,7 +48,7 @@ def set_limit(root: str, pool: str, limit: int | None) -> Change:
     make_root(root)
     with _only_editor(root):
         path = path_of(root)
-        seen = signature(root)
+        seen = signature(path)
         old = read_text(path) or ""
         before = parse(path, old).pool(pool)
         new = _edited(path, old, before.name.text, value)
@@ -157,7 +157,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if signature(root) != seen:  # a text editor, which knows nothing of our lock
+        if signature(path) != seen:  # a text editor, which knows nothing of our lock
             raise StoreError(
                 "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."
             )

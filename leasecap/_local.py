@@ -47,7 +47,7 @@ class Root:
 
     def _load(self) -> tuple[tuple[int, ...], Config]:
         # The signature first: an edit in between is then seen as a change at the next look.
-        signature = _config.signature(self.path)
+        signature = _config.signature(_config.path_of(self.path))
         return signature, _config.load(self.path)
 
     def refresh(self) -> bool:
@@ -55,7 +55,7 @@ class Root:
 
         :raises ConfigError, StoreError: as `_config.load`.
         """
-        if _config.signature(self.path) == self._signature:
+        if _config.signature(self.config.path) == self._signature:
             return False
         self._signature, self.config = self._load()
         self._pools = {}

@@ -108,8 +108,9 @@ class Look:
             return
         if self._changes_at <= now:
             self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
+        if self._looked_at > -math.inf:  # at first it has been inside the section just now, where that is done
+            self._acquisition.refresh()
         self._looked_at = now
-        self._acquisition.refresh()
         stamp = self._store.stamp()
         # Unchanged since my own previous look: then nobody has swept for a whole period, and nobody else may.
         self._deputy = stamp == self._stamp

@@ -90,8 +90,9 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
         directory.close()
         raise
     local = file_system(path).local  # elsewhere what a stat says can be some seconds old
-    # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which.
-    counts = local and directory.stat().st_nlink >= 2 + len(_DIRECTORIES)
+    # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which. Not
+    # where a section can be stolen: who was robbed may be granting beside the one who looks.
+    counts = kind == "os" and local and directory.stat().st_nlink >= 2 + len(_DIRECTORIES)
     return Pool(root, name, directory, kind, local, counts)
 
 

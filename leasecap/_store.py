@@ -80,6 +80,7 @@ class Store(Guarded):
         self._counted: set[str] = set()
         self._settle_again = False
         self._to_wake: list[Entry] = []
+        self._to_tell: list[Entry] = []
         self._rung: set[str] = set()
 
     # -- inside the section -----------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ class Store(Guarded):
         # Who granted it may have died before it woke the waiter, which may look no sooner than it would be parked.
         self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._rung)
         self._rung = {entry.name for entry in (*snapshot.granted, *granted)}
-        self._to_wake += plan.first
+        self._to_tell += plan.first
         self.unanswered = plan.ask
         others_wait = len(snapshot.queue) > len(plan.grant)
         self._settle_again = missed and others_wait
@@ -273,12 +274,15 @@ class Store(Guarded):
         """
         relied_on, counted, settle_again = self._relied_on, self._counted, self._settle_again
         to_wake, self._to_wake = self._to_wake, []
+        to_tell, self._to_tell = self._to_tell, []
         ours = self.section.leave()
         for entry in to_wake:
             self.waker(entry.process, entry.name)
-        if settle_again or not ours or self._robbed_grants_beside(counted):
-            return True
-        return bool(relied_on) and not relied_on <= self._names_relied_on()
+        again = settle_again or not ours or self._robbed_grants_beside(counted)
+        again = again or (bool(relied_on) and not relied_on <= self._names_relied_on())
+        for entry in to_tell:  # last: they would take the processor from who was granted a slot
+            self.waker(entry.process, entry.name)
+        return again
 
     def _names_relied_on(self) -> set[str]:
         return {name for where in self._relied_in for name in self.names(where)}

@@ -93,15 +93,15 @@ def test_no_descriptor_is_left_open_whatever_happens(tmp_path: Path) -> None:
 
 
 def test_the_signature_changes_with_the_file_and_only_then(tmp_path: Path) -> None:
-    root, path = str(tmp_path), tmp_path / "config.toml"
-    assert signature(root) == signature(str(tmp_path / "none")) == ()
+    path = tmp_path / "config.toml"
+    assert signature(str(path)) == signature(str(tmp_path / "none")) == ()
     path.write_text("[pools.a]\nlimit = 1\n")
-    first = signature(root)
-    assert first == signature(root) != ()
+    first = signature(str(path))
+    assert first == signature(str(path)) != ()
     other = tmp_path / "other"
     other.write_text("[pools.a]\nlimit = 2\n")
     os.utime(other, ns=(first[0], first[0]))
     other.rename(path)
-    assert signature(root) != first
+    assert signature(str(path)) != first
     path.unlink()
-    assert signature(root) == ()
+    assert signature(str(path)) == ()

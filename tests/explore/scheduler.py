@@ -217,7 +217,7 @@ class World:
         self.hub: greenlet = greenlet.getcurrent()
         self.effects = MemoryEffects(self.perform, self)
         self.directory = MemoryDirectory(f"{ROOT}/pools/{NAME.directory}", self.perform, chunked=chunked)
-        self.pool = Pool(ROOT, NAME, self.directory, kind, True, counts=True)
+        self.pool = Pool(ROOT, NAME, self.directory, kind, True, counts=kind == "os")
         self.outcome: Hashable = None
         self.watchers: list[Callable[[Actor, str, tuple[Any, ...], Any], None]] = []
         self.facts: Callable[[], Hashable] = tuple
