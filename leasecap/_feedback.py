@@ -53,37 +53,31 @@ class Report(NamedTuple):
     jitter: float = 0.0
 
 
-def admission(state: State, rules: Rules, now: float, *, gated: bool) -> Admission:
+def admission(state: State, rules: Rules, now: float, *, gated: bool, cooled_in: float = math.inf) -> Admission:
     """What ``state`` means for grants at ``now``.
 
     :param gated: the provider is asked how many requests it counts before a grant that could be too much.
+    :param cooled_in: seconds until the next slot has cooled down.
     """
-    if state is NOTHING and not gated:
+    if state is NOTHING and not gated and cooled_in == math.inf:
         return OPEN
     pause, cut, ramp = state.pause, state.cut, state.ramp
-    changes: list[float] = []
+    changes_in = cooled_in
     closed = pause is not None and (pause.until is None or now < pause.until)
     if closed and pause is not None and pause.until is not None:
-        changes.append(pause.until - now)
+        changes_in = min(changes_in, pause.until - now)
     high, raises = None, 0
     if ramp is not None and rules.stagger > 0:
         high = ramp.high
         since = math.inf if ramp.last is None else now - ramp.last
         raises = int(not 0 <= since < rules.stagger)
         if not raises:
-            changes.append(rules.stagger - since)
+            changes_in = min(changes_in, rules.stagger - since)
     answers, counted = None, 0
     if gated:
         answers, counted = _answers(state.usage, rules, now)
-    return Admission(
-        closed=closed,
-        limit=cut.limit if cut is not None and rules.adaptive != "off" else None,
-        high=high,
-        raises=raises,
-        answers=answers,
-        counted=counted,
-        changes_in=min(changes, default=math.inf),
-    )
+    limit = cut.limit if cut is not None and rules.adaptive != "off" else None
+    return Admission(closed, limit, high, raises, answers, counted, changes_in)
 
 
 def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None, int]:

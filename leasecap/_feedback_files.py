@@ -2,7 +2,7 @@
 
 The state is read and written inside the critical section. A report is not: it is a file beside it, which whoever
 is next inside takes up before it grants anything. So reporting never waits for a lock, from no event loop either, and a
-report made while the section is held is not lost. A slot cools down as a file in ``cooling/``, made before the lease
+report made while the section is held is not lost. A slot cools down as a file there, made before the lease
 ends: it outlives the holder, and being killed between the two leaves nothing that has to be undone.
 """
 
@@ -18,7 +18,7 @@ from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
 from leasecap._feedback import Report
 from leasecap._named_tuple import NamedTuple
-from leasecap._pool import COOLING, FEEDBACK
+from leasecap._pool import FEEDBACK
 from leasecap._state import NOTHING, Clock, State
 
 TYPE_CHECKING = False
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 STATE = f"{FEEDBACK}/state.json"
 
 _KEEP_MARKS = 1.0  # seconds after its end in which whoever made a mark may use it again
-_STAMP = 17  # the end of the cool-down in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
+_COOLING = "cooling-"
+_STAMP = len(_COOLING) + 17  # then the end in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
 _NAME_MAX = 255
 
 
@@ -128,15 +129,16 @@ class FeedbackFiles:
             data = json.dumps({"report": report._asdict(), "made": clock._asdict()}).encode("ascii")
             self._put(f"{FEEDBACK}/{name}", data)
 
-    def posted(self) -> list[Posted]:
-        """The reports that nobody has taken up, oldest first."""
+    def names(self) -> list[str]:
+        """Of all its files but the state, and what is half made."""
         try:
-            names = self._directory.list(FEEDBACK)
+            return [name for name in self._directory.list(FEEDBACK) if "." not in name]
         except FileNotFoundError:
             return []
-        found = (
-            self._posted(name) for name in sorted(names) if "." not in name
-        )  # nor the state, nor what is half made
+
+    def posted(self, names: list[str]) -> list[Posted]:
+        """The reports among ``names``, oldest first."""
+        found = [self._posted(name) for name in sorted(names) if not name.startswith(_COOLING)]
         return [posted for posted in found if posted is not None]
 
     def _posted(self, name: str) -> Posted | None:
@@ -175,7 +177,7 @@ class FeedbackFiles:
         """
         now = self._effects.boot_clock()
         until = now + int(self.rules.cooldown * 1e9)
-        mark = f"{COOLING}/{f'{until:016x}-{entry.name}'[:_NAME_MAX]}"
+        mark = f"{FEEDBACK}/{f'{_COOLING}{until:016x}-{entry.name}'[:_NAME_MAX]}"
         with self._lock:
             spare = self._marks.popleft()[1] if self._marks and self._marks[0][0] <= now else None
             self._marks.append((until, mark))
@@ -188,13 +190,15 @@ class FeedbackFiles:
                 pass  # somebody has cleared it away
             else:
                 return
-        self._directory.write(mark, b"")
+        self._put(mark, b"")
 
-    def cooling(self, clock: Clock) -> tuple[dict[Entry, float], list[str]]:
-        """What cools down, and for how many seconds more; and marks that nobody needs."""
+    def cooling(self, names: list[str], clock: Clock) -> tuple[dict[Entry, float], list[str]]:
+        """What cools down by the marks among ``names``, and for how many seconds more; and marks that nobody needs."""
         found: dict[Entry, float] = {}
         old: list[str] = []
-        for name in self._directory.list(COOLING) if self.rules.cooldown else ():
+        for name in names:
+            if not name.startswith(_COOLING):
+                continue
             left = self._left(name, clock)
             if left > 0:
                 found[_entry.parse(name[_STAMP:])] = left
@@ -204,7 +208,7 @@ class FeedbackFiles:
 
     def _left(self, name: str, clock: Clock) -> float:
         try:
-            left = int(name[: _STAMP - 1], 16) / 1e9 - clock.boot
+            left = int(name[len(_COOLING) : _STAMP - 1], 16) / 1e9 - clock.boot
         except ValueError:
             return -math.inf
         # More than the cool-down itself is the boot clock of another start of the machine.
@@ -213,7 +217,7 @@ class FeedbackFiles:
     def clear(self, marks: Iterable[str]) -> None:
         """Remove marks of slots that have cooled down."""
         for name in marks:
-            self._unlink(f"{COOLING}/{name}")
+            self._unlink(f"{FEEDBACK}/{name}")
 
     def idle_for(self, where: str, clock: Clock) -> float:
         """Seconds since an entry was moved into ``where`` or out of it."""

@@ -27,7 +27,7 @@ class Learning:
         self.count: Callable[[], int] | None = None
         self._local = local
         self._pool = pool
-        self._files: FeedbackFiles | None = None
+        self._parts: tuple[FeedbackFiles, type[Lessons]] | None = None
 
     @property
     def gated(self) -> bool:
@@ -37,13 +37,16 @@ class Learning:
     @property
     def files(self) -> FeedbackFiles:
         """Where it stands."""
-        with self._local.lock:  # a fork must copy no half-done import
-            if self._files is None:
-                from leasecap import _lessons as _lessons  # for `lessons`, which is called without the lock
-                from leasecap._feedback_files import FeedbackFiles
+        return self._loaded()[0]
 
-                self._files = FeedbackFiles(self._local.effects, self._pool, self)
-            return self._files
+    def _loaded(self) -> tuple[FeedbackFiles, type[Lessons]]:
+        if self._parts is None:
+            with self._local.lock:  # a fork must copy no half-done import
+                from leasecap._feedback_files import FeedbackFiles
+                from leasecap._lessons import Lessons
+
+                self._parts = self._parts or (FeedbackFiles(self._local.effects, self._pool, self), Lessons)
+        return self._parts
 
     def lessons(self) -> Lessons | None:
         """What is known of the provider now; None where nobody has reported anything, and nothing is configured.
@@ -53,10 +56,8 @@ class Learning:
         rules = self.rules
         if not (rules.cooldown or rules.stagger_after_idle or self.gated or self._is_there()):
             return None
-        files = self.files
-        from leasecap._lessons import Lessons
-
-        return Lessons(files)
+        files, look = self._loaded()
+        return look(files)
 
     def _is_there(self) -> bool:
         # One look in place of an open and a listing, 20 of the 460 us of an uncontended acquire (`scripts/bench`, A).

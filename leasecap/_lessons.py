@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from leasecap import _decide, _feedback
 from leasecap._errors import StoreError
 from leasecap._pool import LEASES
@@ -30,8 +32,9 @@ class Lessons:
         self._files = files
         self.clock = files.clock()
         self._written = self.state = files.read(self.clock)
-        self._posted = files.posted()
-        self.cooling, self._old_marks = files.cooling(self.clock)
+        names = files.names()
+        self._posted = files.posted(names)
+        self.cooling, self._old_marks = files.cooling(names, self.clock)
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
         """``snapshot``, and what this look means for it."""
@@ -39,7 +42,6 @@ class Lessons:
         spaced = files.rules.stagger_after_idle
         if self.silent and not self._posted and not spaced:
             return snapshot
-        snapshot = snapshot._replace(cooling=tuple(self.cooling))
         if self._posted:
             load = _decide.Loads((*snapshot.granted, *snapshot.leases)).total
             level = _decide.effective_limit(snapshot._replace(admission=self.admission()))
@@ -48,15 +50,15 @@ class Lessons:
             self.state = files.take_up(self.state, self._posted, self.clock, level, load)
         if spaced and not (snapshot.leases or snapshot.granted) and files.idle_for(LEASES, self.clock) >= spaced:
             self.state = _feedback.idled(self.state)
-        return snapshot._replace(admission=self.admission())
+        return snapshot._replace(cooling=tuple(self.cooling), admission=self.admission())
 
     def admission(self) -> Admission:
         """What it means for grants."""
-        files = self._files
-        found = _feedback.admission(self.state, files.rules, self.clock.boot, gated=files.learning.gated)
-        if self.cooling:
-            return found._replace(changes_in=min(found.changes_in, *self.cooling.values()))
-        return found
+        learning = self._files.learning
+        cooled_in = min(self.cooling.values(), default=math.inf)
+        return _feedback.admission(
+            self.state, learning.rules, self.clock.boot, gated=learning.gated, cooled_in=cooled_in
+        )
 
     def grow(self, plan: Plan, snapshot: Snapshot) -> bool:
         """Raise the reduced limit if it is time to; whether it was raised."""

@@ -27,8 +27,8 @@ FORMAT = 1
 # twice. Read in the order in which entries move on, none is ever missed.
 QUEUE, PARKED, GRANTED, LEASES = "queue", "parked", "granted", "leases"
 STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
-FEEDBACK, COOLING = "feedback", "cooling"
-_DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN, COOLING)
+FEEDBACK = "feedback"  # made when there is any
+_DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN)
 
 
 class Pool(NamedTuple):

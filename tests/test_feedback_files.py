@@ -276,18 +276,18 @@ def test_marks_of_slots_that_have_cooled_down_do_not_pile_up(root: Path) -> None
     configure(root, "cooldown = 0.001\n")
     for _ in range(50):
         leasecap.acquire("p", timeout=5).release()
-    cooling = pool_store("p").directory.full("cooling")
+    cooling = pool_store("p").directory.full("feedback")
     assert len(os.listdir(cooling)) < 10, "this process uses its own again"
     for number in range(20):  # those of processes that are gone
-        Path(cooling, f"{number:016x}-{'0' * 40}").touch()
+        Path(cooling, f"cooling-{number:016x}-{'0' * 40}").touch()
     leasecap.acquire("p", timeout=5).release()
     assert len(os.listdir(cooling)) < 10
 
 
 def test_the_mark_of_another_boot_holds_nothing(root: Path) -> None:
     configure(root, "cooldown = 60\n", limit=1)
-    cooling = pool_store("p").directory.full("cooling")
-    Path(cooling, f"{2**62:016x}-{'0' * 40}").touch()
+    cooling = state_file(pool_store("p")).parent
+    Path(cooling, f"cooling-{2**62:016x}-{'0' * 40}").touch()
     Path(cooling, "planted").touch()
     leasecap.acquire("p", timeout=0).release()
     assert leasecap.try_acquire("p") is None
