@@ -321,7 +321,7 @@ class Acquisition:
         waiting = Waiting(
             pool=self.store.pool.name.text,
             limit=_decide.effective_limit(snapshot),
-            in_flight=_decide.Loads((*snapshot.granted, *snapshot.leases)).total,
+            in_flight=_decide.in_flight(snapshot),
             position=self.position,
             waited=self._local.effects.monotonic() - self._started,
             holders=holder_lines(self.store, snapshot),

@@ -7,14 +7,15 @@ from the whole snapshot, never "one came free, so grant one": so it can be carri
 from __future__ import annotations
 
 import sys
-from operator import attrgetter
 
+from leasecap import _entry
+from leasecap._entry import Group
 from leasecap._named_tuple import NamedTuple
 from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Mapping
 
     from leasecap._entry import Entry
     from leasecap._rules import Admission
@@ -44,6 +45,8 @@ FAR_LOOK = 1.0
 SELDOM_LOOK = 10.0
 """Seconds between looks, at most, of who is woken and stands far back."""
 
+NOBODY = Group()
+
 
 class Snapshot(NamedTuple):
     """A pool at one moment.
@@ -62,10 +65,10 @@ class Snapshot(NamedTuple):
     """
 
     configured: int | None
-    queue: tuple[Entry, ...] = ()
-    parked: tuple[Entry, ...] = ()
-    granted: tuple[Entry, ...] = ()
-    leases: tuple[Entry, ...] = ()
+    queue: Group = NOBODY
+    parked: Group = NOBODY
+    granted: Group = NOBODY
+    leases: Group = NOBODY
     dead: frozenset[str] = frozenset()
     granted_since: Mapping[str, float] = {}
     suspect: frozenset[str] = frozenset()
@@ -109,17 +112,17 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
     everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases) if dead else ()
     reap = tuple(entry for entry in everything if entry.name in dead)
     # While the listings were read.
-    acknowledged = {entry.name for entry in snapshot.leases} if snapshot.granted else set()
+    acknowledged = frozenset(snapshot.leases.names) if snapshot.granted else frozenset()
     late = {
-        entry.name
-        for entry in snapshot.granted
-        if now - snapshot.granted_since.get(entry.name, now) >= ACKNOWLEDGE_WITHIN and entry.name not in acknowledged
+        name
+        for name in snapshot.granted.names
+        if now - snapshot.granted_since.get(name, now) >= ACKNOWLEDGE_WITHIN and name not in acknowledged
     }
     full = full_limit(snapshot)
     out = dead | late
-    held: Collection[Entry] = snapshot.leases
+    held = snapshot.leases
     if out or snapshot.granted:
-        held = {entry.name: entry for entry in (*snapshot.granted, *held) if entry.name not in out}.values()
+        held = Group(dict.fromkeys((*snapshot.granted.names, *held.names))).without(out)
     loads = Loads(held)
     over = full is not None and loads.total > full
     excess: set[str] = set()
@@ -128,22 +131,23 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         if full is None or loads.total <= full:
             break
         excess.add(entry.name)
-        loads = Loads(entry for entry in held if entry.name not in excess)
+        loads = Loads(held.without(excess))
     if snapshot.cooling:
-        loads = Loads((*(entry for entry in held if entry.name not in excess), *snapshot.cooling))
+        loads = Loads(Group.of((*held.without(excess), *snapshot.cooling)))
     grants = _Grants(snapshot, loads, _reduced(full, snapshot.admission))
-    queue = sorted(snapshot.queue, key=attrgetter("name"))  # by the name alone takes a third of the time
-    for ticket in queue:
-        if len(grants.left) > 1 and not ticket.ancestors:
-            continue  # it has nobody to borrow from; at 1000 tickets this saves most of the loop
-        if ticket.name not in dead and ticket.token:
+    queue = sorted(snapshot.queue.names)
+    for name in queue:
+        if len(grants.left) > 1 and not snapshot.queue.nested:
+            break  # the others have nobody to borrow from
+        ticket = _entry.parse(name)
+        if name not in dead and ticket.token and (len(grants.left) < 2 or ticket.ancestors):
             grants.consider(ticket)
     return Plan(
         reap=reap,
-        revoke=tuple(entry for entry in snapshot.leases if entry.name in excess),
+        revoke=tuple(entry for entry in snapshot.leases if entry.name in excess) if excess else (),
         take_back=tuple(entry for entry in snapshot.granted if entry.name in (late | excess) - dead),
         grant=tuple(grants.granted),
-        first=tuple(ticket for ticket in grants.left[:2] if ticket not in queue[:2]),
+        first=tuple(ticket for ticket in grants.left[:2] if ticket.name not in queue[:2]),
         over=over,
         high=grants.high,
         spent=grants.spent,
@@ -202,6 +206,11 @@ class _Grants:
         return True
 
 
+def in_flight(snapshot: Snapshot) -> int:
+    """The load of all that is held."""
+    return Loads(Group(dict.fromkeys((*snapshot.granted.names, *snapshot.leases.names)))).total
+
+
 def effective_limit(snapshot: Snapshot) -> int | None:
     """The limit that holds now: `full_limit`, or less while the provider takes less; None if there is none."""
     return _reduced(full_limit(snapshot), snapshot.admission)
@@ -213,14 +222,10 @@ def _reduced(full: int | None, admission: Admission) -> int | None:
 
 def full_limit(snapshot: Snapshot) -> int | None:
     """The lowest of the configured limit and those declared by anyone who holds or waits; None if there is none."""
-    dead = snapshot.dead
-    limits = {
-        entry.limit
-        for group in (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
-        for entry in group
-        if not dead or entry.name not in dead
-    }
-    limits.add(snapshot.configured)
+    groups: tuple[Group, ...] = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
+    if snapshot.dead:
+        groups = tuple(group.without(snapshot.dead) for group in groups)
+    limits = (snapshot.configured, *(group.lowest for group in groups if group))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -232,17 +237,19 @@ class Loads:
     without a lender. Nothing is stored about who borrowed from whom, and removing any lease never raises the load.
     """
 
-    __slots__ = ("_borrowed", "_lender", "_load", "total")
+    __slots__ = ("_borrowed", "_lender", "_load", "_unread", "total")
 
-    def __init__(self, leases: Iterable[Entry] = ()) -> None:
-        leases = tuple(leases)
-        # Most leases run under no other: those at once, 0.1 us each for 9 (`scripts/bench`, J).
-        self._load = {lease.token or lease.name: 1 for lease in leases if not lease.ancestors}
-        self.total = len(self._load)
+    def __init__(self, leases: Group = NOBODY) -> None:
+        self._load: dict[str, int] = {}
         self._lender: dict[str, str] = {}
         self._borrowed: dict[str, int] = {}
-        if self.total == len(leases):
+        self._unread: Group | None = None
+        if not leases.nested:
+            # Most leases run under no other: they are counted, and read when somebody might borrow from them.
+            self._unread = leases
+            self.total = len(leases)
             return
+        self.total = 0
         held = {lease.token or lease.name: lease for lease in leases}
         # A lender has to be added before its borrowers. Orders are no help: those of two time namespaces don't compare.
         for lease in held.values():
@@ -256,6 +263,9 @@ class Loads:
 
     def lender_of(self, entry: Entry) -> str | None:
         """The token of the lease whose slot ``entry`` may use."""
+        if self._unread is not None and entry.ancestors:
+            self._load |= {lease.token or lease.name: 1 for lease in self._unread}
+            self._unread = None
         return next((token for token in entry.ancestors if token in self._load), None)
 
     def added_by(self, entry: Entry) -> int:

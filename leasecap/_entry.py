@@ -8,9 +8,14 @@ sort in queue order, and hold only ``[0-9a-f-]``, which no file system folds or 
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import itemgetter
 
 from leasecap._errors import LeasecapError
 from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
 
 TOKEN_BYTES = 8
 PRIORITY_LIMIT = 99
@@ -66,7 +71,7 @@ def parse(name: str) -> Entry:
     parts = name.split("-")
     try:
         priority, order, token, process, limit, *ancestors = parts
-        if not (len(priority) == 3 and len(order) == len(token) == 16 and process):
+        if not (len(priority) == 3 and len(order) == len(token) == 16 and len(process) == 12):
             raise ValueError(name)
         # By position: a granter reads the names of the whole queue, and by keyword each takes 3 us and not 2.
         return Entry(
@@ -74,3 +79,64 @@ def parse(name: str) -> Entry:
         )
     except ValueError:
         return Entry(name=name, token="", process="", order=0, priority=0, limit=None, ancestors=())
+
+
+_tail = itemgetter(slice(50, None))  # what follows the process: "-LIMIT", and "-ANCESTOR" for each
+
+
+def _declared(tail: str) -> int:
+    """:raises ValueError: when it is no tail."""
+    if tail[:1] != "-":
+        raise ValueError(tail)
+    return int(tail[1:].partition("-")[0], 16)
+
+
+class Group:
+    """The entries of one place, each name once.
+
+    An entry is parsed when it is asked for. Mostly it isn't: how many there are, and what they declare, is all that a
+    grant needs to know of those that hold a slot and of all but the first who wait. Their names' tails say it, and are
+    mostly equal: to decide with 1000 leases takes 17 us, and 370 where each of them is parsed and counted.
+
+    :ivar names: as they were listed.
+    """
+
+    __slots__ = ("_tails", "names")
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self.names = names
+        self._tails: set[str] | None = None
+
+    @staticmethod
+    def of(entries: Iterable[Entry]) -> Group:
+        """A group of these."""
+        return Group(dict.fromkeys([entry.name for entry in entries]))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(parse, self.names)
+
+    def without(self, names: Collection[str]) -> Group:
+        """The others."""
+        return Group([name for name in self.names if name not in names])
+
+    @property
+    def lowest(self) -> int | None:
+        """The lowest limit that one of them declares. A planted name that ends like ours may declare one as well."""
+        try:
+            limits: Iterable[int | None] = [_declared(tail) for tail in self._read()]
+        except ValueError:  # a planted name that doesn't
+            limits = (entry.limit for entry in self)
+        return min(filter(None, limits), default=None)
+
+    @property
+    def nested(self) -> bool:
+        """Whether one of them may run under another lease of the pool."""
+        return any("-" in tail[1:] for tail in self._read())
+
+    def _read(self) -> set[str]:
+        if self._tails is None:
+            self._tails = set(map(_tail, self.names))
+        return self._tails

@@ -43,7 +43,7 @@ class Lessons:
         if self.silent and not self._posted and not spaced:
             return snapshot
         if self._posted:
-            load = _decide.Loads((*snapshot.granted, *snapshot.leases)).total
+            load = _decide.in_flight(snapshot)
             level = _decide.effective_limit(snapshot._replace(admission=self.admission()))
             if level in (None, _decide.UNLIMITED):
                 level = max(load, 1)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from leasecap import _config, _decide, _entry
 from leasecap._describe import this_host
+from leasecap._entry import Group
 from leasecap._errors import ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._local import local
@@ -232,7 +233,7 @@ class _View:
         queue, parked = by_place.get(QUEUE, []), by_place.get(PARKED, [])
         held = sorted((*by_place.get(GRANTED, []), *by_place.get(LEASES, [])), key=lambda entry: entry.order)
         configured = self._settings.limit if self._settings else None
-        snapshot = _decide.Snapshot(configured, tuple(queue), tuple(parked), (), tuple(held))
+        snapshot = _decide.Snapshot(configured, Group.of(queue), Group.of(parked), leases=Group.of(held))
         feedback, error = None, None
         try:
             rules = self._settings.rules if self._settings else Rules()
@@ -240,7 +241,7 @@ class _View:
         except StoreError as trouble:
             error = str(trouble)
         limit = _decide.effective_limit(snapshot)
-        loads = _decide.Loads(held)
+        loads = _decide.Loads(snapshot.leases)
         return PoolStatus(
             pool=self._pool.name.text,
             path=self._pool.directory.path,

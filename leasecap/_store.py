@@ -15,6 +15,7 @@ critical section; a release, an acknowledgement and a reap need none, since they
 from __future__ import annotations
 
 from leasecap import _decide, _entry
+from leasecap._entry import Group
 from leasecap._errors import StoreError
 from leasecap._guarded import HELD, Guarded
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
@@ -69,7 +70,6 @@ class Store(Guarded):
         self.unanswered = False
         self.waker = waker
         self._listens = listens
-        self._listed: dict[str, tuple[list[str], tuple[Entry, ...]]] = {}
         self._granted_since: dict[str, float] = {}
         self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
         self._last_look = 0.0
@@ -99,7 +99,7 @@ class Store(Guarded):
 
     def has_to_ring(self, snapshot: _decide.Snapshot) -> bool:
         """Whether somebody was granted a slot and not woken by this process yet; `settle` does that."""
-        return any(entry.name not in self._rung for entry in snapshot.granted)
+        return any(name not in self._rung for name in snapshot.granted.names)
 
     def settle(self) -> None:
         """Inside the section: do what the pool's state calls for."""
@@ -131,11 +131,12 @@ class Store(Guarded):
         now = self.effects.monotonic()
         if self._passed_over:
             over = self._passed_over = {name: until for name, until in self._passed_over.items() if now < until}
-            queue = tuple(ticket for ticket in snapshot.queue if ticket.name not in over)
-            parked = (ticket for ticket in snapshot.queue if ticket.name in over)
-            snapshot = snapshot._replace(queue=queue, parked=(*snapshot.parked, *parked))
+            queue = snapshot.queue.without(over)
+            parked = [name for name in snapshot.queue.names if name in over]
+            snapshot = snapshot._replace(queue=queue, parked=Group((*snapshot.parked.names, *parked)))
         if newcomer is not None:
-            snapshot = snapshot._replace(queue=(*snapshot.queue, newcomer), newcomer=newcomer.name)
+            queue = Group((*snapshot.queue.names, newcomer.name))
+            snapshot = snapshot._replace(queue=queue, newcomer=newcomer.name)
         while True:
             plan = _decide.decide(snapshot, now)
             dead = {ticket.name for ticket in plan.grant if ticket is not newcomer and not self._lives(ticket)}
@@ -163,7 +164,7 @@ class Store(Guarded):
 
     def snapshot_with(self, lessons: Lessons | None) -> _decide.Snapshot:
         """The pool as it stands: four listings, in the order in which entries move on, so that none is missed."""
-        queue, parked, granted, leases = (self._entries(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
+        queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
         now = self.effects.monotonic()
         # It may have been taken back and granted again since. Not sooner than this: those far back, who look once per
         # `FAR_SWEEP`, would never take back anything, and with three stopped at the head the pool stood still.
@@ -171,7 +172,7 @@ class Store(Guarded):
             self._granted_since.clear()
         self._last_look = now
         since = self._granted_since
-        self._granted_since = {entry.name: since.get(entry.name, now) for entry in granted}
+        self._granted_since = {name: since.get(name, now) for name in granted.names}
         snapshot = _decide.Snapshot(
             configured=self.configured,
             queue=queue,
@@ -189,13 +190,9 @@ class Store(Guarded):
         """
         return None if self.learning is None else self.learning.lessons()
 
-    def _entries(self, where: str) -> tuple[Entry, ...]:
+    def _group(self, where: str) -> Group:
         names = self.names(where)
-        known = self._listed.get(where)
-        if known is None or known[0] != names:  # to compare takes a fifth of what it takes to look up 1000 entries
-            known = names, tuple(map(_entry.parse, [name for name in names if name[0] != "."]))
-            self._listed[where] = known
-        return known[1]
+        return Group([name for name in names if name[0] != "."]) if names else _decide.NOBODY
 
     def names(self, where: str) -> list[str]:
         """The names in ``where``; empty without a listing where the link count says so.
@@ -225,7 +222,7 @@ class Store(Guarded):
             granted.append(entry)
         # Who granted it may have died before it woke the waiter, which may look no sooner than it would be parked.
         self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._rung)
-        self._rung = {entry.name for entry in (*snapshot.granted, *granted)}
+        self._rung = {*snapshot.granted.names, *(entry.name for entry in granted)}
         self._to_tell += plan.first
         self.unanswered = plan.ask
         others_wait = len(snapshot.queue) > len(plan.grant)
@@ -233,15 +230,16 @@ class Store(Guarded):
         self._relied_on = set()
         if others_wait or self.section.token:  # else nobody asks, and with 1000 leases it costs 100 us
             gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
-            held = [entry for entry in (*snapshot.granted, *snapshot.leases, *granted) if entry.name not in gone]
-            self._counted = {entry.name for entry in held}
+            held = [group.without(gone) for group in (snapshot.granted, snapshot.leases, Group.of(granted))]
+            self._counted = {name for group in held for name in group.names}
         if others_wait:
             # What keeps them out: all that is held, and tickets that declare a lower limit than else holds. Where none
             # does, to look once more on the way out is two short listings instead of four, a quarter of a hand-off.
-            limits = (self.configured, *(entry.limit for entry in held))
+            limits = (self.configured, *(group.lowest for group in held))
             lowest = min((limit for limit in limits if limit is not None), default=_decide.UNLIMITED)
-            tickets = (entry for entry in (*snapshot.queue, *snapshot.parked) if entry.name not in gone)
-            declaring = {entry.name for entry in tickets if entry.limit is not None and entry.limit < lowest}
+            tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)]
+            tighter = [group for group in tickets if (group.lowest or lowest) < lowest]
+            declaring = {entry.name for group in tighter for entry in group if (entry.limit or lowest) < lowest}
             self._relied_on = self._counted | declaring
             self._relied_in = (QUEUE, PARKED, *HELD) if declaring else HELD
         for entry in (*plan.reap, *plan.revoke):

@@ -120,7 +120,7 @@ class Sweeper:
         store = self._store
         staging = store.directory.list(STAGING)
         staged = tuple(_entry.parse(name) for name in staging if not name.startswith(STAGED_LOCK))
-        head = sorted(snapshot.queue)[:_PROBED_TICKETS]
+        head = [_entry.parse(name) for name in sorted(snapshot.queue.names)[:_PROBED_TICKETS]]
         gone = self._reap((QUEUE, entry) for entry in head)
         if gone:
             store.tell_first(min(gone))
@@ -132,8 +132,9 @@ class Sweeper:
                     store.discard(STAGING, name)
         for name in store.directory.list(TRASH):
             store.delete(name)
-        everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases, *staged)
-        store.observer.forget_all_but({entry.name for entry in everything})
+        places = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
+        everything = {name for place in places for name in place.names} | {entry.name for entry in staged}
+        store.observer.forget_all_but(everything)
         self._forget_thefts()
 
     def _forget_thefts(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from hypothesis import strategies as st
-from staged_world import entry
+from staged_world import entry, pool_at
 
 from leasecap import _entry
 from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Plan, Snapshot
+from leasecap._entry import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     if draw(st.integers(0, 3)) == 0:
         places[draw(st.sampled_from(["queue", "leases"]))].append(draw(GARBAGE))
     ages = st.sampled_from([0.0, 0.5, ACKNOWLEDGE_WITHIN - 0.01, ACKNOWLEDGE_WITHIN, 60.0])
-    return Snapshot(
+    return pool_at(
         configured=draw(st.sampled_from([None, 1, 2, 3, 4, 6, UNLIMITED])),
         queue=tuple(places["queue"]),
         parked=tuple(places["parked"]),
@@ -89,15 +90,14 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The pool after the plan."""
 
-    def without(group: Sequence[Entry], *gone: Iterable[Entry]) -> tuple[Entry, ...]:
-        names = {one.name for some in gone for one in some}
-        return tuple(one for one in group if one.name not in names)
+    def moved(group: Group, gone: Iterable[Entry], come: Iterable[Entry] = ()) -> Group:
+        return Group.of((*group.without({one.name for one in gone}), *come))
 
     return snapshot._replace(
-        queue=without(snapshot.queue, plan.reap, plan.grant),
-        parked=without(snapshot.parked, plan.reap) + plan.take_back,
-        granted=without(snapshot.granted, plan.reap, plan.take_back) + plan.grant,
-        leases=without(snapshot.leases, plan.reap, plan.revoke),
+        queue=moved(snapshot.queue, (*plan.reap, *plan.grant)),
+        parked=moved(snapshot.parked, plan.reap, plan.take_back),
+        granted=moved(snapshot.granted, (*plan.reap, *plan.take_back), plan.grant),
+        leases=moved(snapshot.leases, (*plan.reap, *plan.revoke)),
         dead=frozenset(),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from staged_world import entry
+from staged_world import entry, pool_at
 
 from leasecap import _decide, _feedback
 from leasecap._feedback import Report
@@ -64,7 +64,7 @@ class Hour:
     def _grant(self, lag: float) -> None:
         while True:
             admission = _feedback.admission(self.state, self.rules, self.now, gated=False)
-            snapshot = _decide.Snapshot(
+            snapshot = pool_at(
                 self._configured,
                 tuple(self._queue),
                 leases=tuple(self._held),

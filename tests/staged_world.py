@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from leasecap import _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN
+from leasecap._decide import ACKNOWLEDGE_WITHIN, Snapshot
 from leasecap._describe import describe_self
 from leasecap._effects import Directory, Effects
+from leasecap._entry import Group
 from leasecap._names import pool_name
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH, open_pool
 from leasecap._store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from leasecap._entries import Claim
     from leasecap._entry import Entry
     from leasecap._process import Identity, Presence
@@ -260,6 +263,18 @@ def as_a_dead_process(actor: Actor, pid: int) -> None:
     It goes on to act: so does a process that another kernel took for dead by its heartbeat.
     """
     actor.world.identity = Effects().me()._replace(pid=pid, start=1)
+
+
+def pool_at(
+    configured: int | None,
+    queue: Iterable[Entry] = (),
+    parked: Iterable[Entry] = (),
+    granted: Iterable[Entry] = (),
+    leases: Iterable[Entry] = (),
+    **others: Any,
+) -> Snapshot:
+    """A snapshot with these entries."""
+    return Snapshot(configured, Group.of(queue), Group.of(parked), Group.of(granted), Group.of(leases), **others)
 
 
 def entry(number: int, *ancestors: int, priority: int = 0, limit: int | None = None, order: int | None = None) -> Entry:

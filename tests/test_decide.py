@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pool_snapshots import NOW, carried_out, entries, held, load_of_pool, names, snapshots
-from staged_world import entry
+from staged_world import entry, pool_at
 
 from leasecap import _decide, _entry
 from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Loads, Snapshot, decide
+from leasecap._entry import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
 @given(entries())
 def test_the_load_counted_step_by_step_is_the_load_as_it_is_defined(held: list[Entry]) -> None:
-    assert Loads(held).total == load_of_pool(held)
+    assert Loads(Group.of(held)).total == load_of_pool(held)
 
 
 @given(entries(odd=False), st.data())
 def test_removing_a_lease_never_raises_the_load(held: list[Entry], data: st.DataObject) -> None:
     while held:
-        before = Loads(held).total
+        before = Loads(Group.of(held)).total
         held.remove(data.draw(st.sampled_from(held)))
-        assert Loads(held).total <= before
+        assert Loads(Group.of(held)).total <= before
 
 
 @given(entries())
@@ -42,8 +43,8 @@ def test_what_a_grant_would_add_is_what_it_adds(everything: list[Entry]) -> None
 
 
 def test_leases_that_name_each_other_as_ancestors_are_counted_and_end_nothing() -> None:
-    assert Loads([entry(1, 2), entry(2, 1)]).total >= 1
-    assert Loads([entry(1, 1)]).total == 1
+    assert Loads(Group.of([entry(1, 2), entry(2, 1)])).total >= 1
+    assert Loads(Group.of([entry(1, 1)])).total == 1
 
 
 # -- the plan --------------------------------------------------------------------------------------------------------
@@ -137,8 +138,8 @@ def test_a_declared_limit_can_only_tighten(snapshot: Snapshot) -> None:
 @pytest.mark.parametrize("where", ["queue", "parked", "granted", "leases"])
 def test_a_limit_holds_as_long_as_who_declared_it_waits_or_holds(where: str) -> None:
     strict = entry(1, limit=1)
-    snapshot = Snapshot(configured=4, queue=(entry(2), entry(3)))
-    snapshot = snapshot._replace(**{where: (strict, *getattr(snapshot, where))})  # type: ignore[arg-type]
+    snapshot = pool_at(configured=4, queue=(entry(2), entry(3)))
+    snapshot = snapshot._replace(**{where: Group.of((strict, *getattr(snapshot, where)))})  # type: ignore[arg-type]
     assert _decide.effective_limit(snapshot) == 1
     assert len(held(carried_out(snapshot, decide(snapshot, NOW)))) == 1
     ended = snapshot._replace(dead=frozenset({strict.name}))
@@ -151,17 +152,17 @@ def test_a_limit_holds_as_long_as_who_declared_it_waits_or_holds(where: str) -> 
 
 def test_two_free_slots_go_to_the_first_two_of_four_at_once() -> None:
     queue = (entry(14), entry(11), entry(13, priority=1), entry(12))
-    plan = decide(Snapshot(configured=4, queue=queue, leases=(entry(1), entry(2))), NOW)
+    plan = decide(pool_at(configured=4, queue=queue, leases=(entry(1), entry(2))), NOW)
     assert names(plan.grant) == names([entry(13, priority=1), entry(11)])
 
 
 def test_without_any_limit_nobody_is_granted() -> None:
-    assert decide(Snapshot(configured=None, queue=(entry(1),)), NOW).grant == ()
+    assert decide(pool_at(configured=None, queue=(entry(1),)), NOW).grant == ()
 
 
 def test_unlimited_grants_everybody() -> None:
     waiting = tuple(entry(number) for number in range(50))
-    assert decide(Snapshot(configured=UNLIMITED, queue=waiting), NOW).grant == waiting
+    assert decide(pool_at(configured=UNLIMITED, queue=waiting), NOW).grant == waiting
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 5])
@@ -169,32 +170,32 @@ def test_a_chain_of_borrowers_never_locks_itself_out_at_a_cap_of_one(depth: int)
     leases: tuple[Entry, ...] = (entry(1),)
     for number in range(2, depth + 1):
         stranger, child = entry(90), entry(number, *range(number - 1, 0, -1), order=99)
-        plan = decide(Snapshot(configured=1, queue=(stranger, child), leases=leases), NOW)
+        plan = decide(pool_at(configured=1, queue=(stranger, child), leases=leases), NOW)
         assert names(plan.grant) == [child.name]
         leases = (*leases, child)
-    assert Loads(leases).total == 1
+    assert Loads(Group.of(leases)).total == 1
     for gone in leases:  # whoever of them ends, a stranger has to wait for the last
         rest = tuple(lease for lease in leases if lease is not gone)
-        assert decide(Snapshot(configured=1, queue=(entry(90),), leases=rest), NOW).grant == ()
+        assert decide(pool_at(configured=1, queue=(entry(90),), leases=rest), NOW).grant == ()
 
 
 def test_only_one_of_two_siblings_borrows_at_a_time() -> None:
     parent, first, second = entry(1), entry(2, 1), entry(3, 1)
-    assert names(decide(Snapshot(configured=1, queue=(second, first), leases=(parent,)), NOW).grant) == [first.name]
-    assert decide(Snapshot(configured=1, queue=(second,), leases=(parent, first)), NOW).grant == ()
-    assert names(decide(Snapshot(configured=2, queue=(second,), leases=(parent, first)), NOW).grant) == [second.name]
+    assert names(decide(pool_at(configured=1, queue=(second, first), leases=(parent,)), NOW).grant) == [first.name]
+    assert decide(pool_at(configured=1, queue=(second,), leases=(parent, first)), NOW).grant == ()
+    assert names(decide(pool_at(configured=2, queue=(second,), leases=(parent, first)), NOW).grant) == [second.name]
 
 
 def test_the_second_borrower_waits_in_the_queue_like_everybody_else() -> None:
     parent, first, second, stranger = entry(1), entry(2, 1), entry(4, 1), entry(3)
-    snapshot = Snapshot(configured=2, queue=(second, stranger), leases=(parent, first))
+    snapshot = pool_at(configured=2, queue=(second, stranger), leases=(parent, first))
     assert names(decide(snapshot, NOW).grant) == [stranger.name]
 
 
 def test_a_pool_over_a_lowered_limit_grants_to_borrowers_alone_and_so_drains() -> None:
     lenders = (entry(1), entry(2), entry(3))
     borrowers = (entry(14, 1), entry(15, 2), entry(16, 3))
-    plan = decide(Snapshot(configured=1, queue=(entry(10), *borrowers), leases=lenders), NOW)
+    plan = decide(pool_at(configured=1, queue=(entry(10), *borrowers), leases=lenders), NOW)
     assert plan.over
     assert names(plan.grant) == names(borrowers)
     assert not plan.revoke  # lowering a limit never takes what runs
@@ -202,7 +203,7 @@ def test_a_pool_over_a_lowered_limit_grants_to_borrowers_alone_and_so_drains() -
 
 def test_a_grant_is_taken_back_when_it_was_not_acknowledged_in_time() -> None:
     granted, waiting = entry(1), entry(2)
-    snapshot = Snapshot(configured=1, queue=(waiting,), granted=(granted,), granted_since={granted.name: NOW})
+    snapshot = pool_at(configured=1, queue=(waiting,), granted=(granted,), granted_since={granted.name: NOW})
     early = decide(snapshot, NOW + ACKNOWLEDGE_WITHIN - 0.001)
     assert (early.take_back, early.grant) == ((), ())
     late = decide(snapshot, NOW + ACKNOWLEDGE_WITHIN)
@@ -210,12 +211,12 @@ def test_a_grant_is_taken_back_when_it_was_not_acknowledged_in_time() -> None:
 
 
 def test_a_grant_seen_for_the_first_time_is_not_taken_back() -> None:
-    assert decide(Snapshot(configured=1, granted=(entry(1),)), NOW).take_back == ()
+    assert decide(pool_at(configured=1, granted=(entry(1),)), NOW).take_back == ()
 
 
 def test_a_grant_acknowledged_while_the_pool_was_read_is_not_taken_back() -> None:
     one, waiting = entry(1), entry(2)
-    snapshot = Snapshot(
+    snapshot = pool_at(
         configured=1, queue=(waiting,), granted=(one,), leases=(one,), granted_since={one.name: NOW - 60}
     )
     plan = decide(snapshot, NOW)
@@ -226,13 +227,13 @@ def test_a_late_grant_of_a_dead_process_is_reaped_and_not_taken_back() -> None:
     late, waiting = entry(1), entry(2)
     since = {late.name: NOW - 60}
     dead = frozenset({late.name})
-    plan = decide(Snapshot(configured=1, queue=(waiting,), granted=(late,), granted_since=since, dead=dead), NOW)
+    plan = decide(pool_at(configured=1, queue=(waiting,), granted=(late,), granted_since=since, dead=dead), NOW)
     assert (plan.reap, plan.take_back, plan.grant) == ((late,), (), (waiting,))
 
 
 def test_suspects_are_revoked_newest_first_until_the_pool_is_within_its_limit() -> None:
     leases = tuple(entry(number) for number in (3, 1, 4, 2, 5))
-    snapshot = Snapshot(configured=3, leases=leases, suspect=frozenset(names([entry(1), entry(2), entry(4)])))
+    snapshot = pool_at(configured=3, leases=leases, suspect=frozenset(names([entry(1), entry(2), entry(4)])))
     plan = decide(snapshot, NOW)
     assert plan.over
     assert set(names(plan.revoke)) == set(names([entry(4), entry(2)]))
@@ -241,20 +242,20 @@ def test_suspects_are_revoked_newest_first_until_the_pool_is_within_its_limit() 
 
 def test_a_suspect_grant_above_the_limit_goes_back_to_the_queue() -> None:
     grant = entry(2)
-    plan = decide(Snapshot(configured=1, leases=(entry(1),), granted=(grant,), suspect=frozenset({grant.name})), NOW)
+    plan = decide(pool_at(configured=1, leases=(entry(1),), granted=(grant,), suspect=frozenset({grant.name})), NOW)
     assert (plan.take_back, plan.revoke) == ((grant,), ())
 
 
 def test_an_unknown_name_counts_as_held_and_is_never_granted() -> None:
     unknown, another = _entry.parse("lost+found"), _entry.parse("x")
-    assert decide(Snapshot(configured=1, queue=(entry(1),), leases=(unknown,)), NOW).grant == ()
-    assert Loads([unknown, another]).total == 2
-    assert names(decide(Snapshot(configured=2, queue=(unknown, entry(1)), leases=(another,)), NOW).grant) == [
+    assert decide(pool_at(configured=1, queue=(entry(1),), leases=(unknown,)), NOW).grant == ()
+    assert Loads(Group.of([unknown, another])).total == 2
+    assert names(decide(pool_at(configured=2, queue=(unknown, entry(1)), leases=(another,)), NOW).grant) == [
         entry(1).name
     ]
-    assert decide(Snapshot(configured=9, queue=(unknown,)), NOW).grant == ()
+    assert decide(pool_at(configured=9, queue=(unknown,)), NOW).grant == ()
 
 
 def test_who_was_parked_is_passed_over_until_it_moves() -> None:
     parked, waiting = entry(1, priority=9), entry(2)
-    assert names(decide(Snapshot(configured=2, queue=(waiting,), parked=(parked,)), NOW).grant) == [waiting.name]
+    assert names(decide(pool_at(configured=2, queue=(waiting,), parked=(parked,)), NOW).grant) == [waiting.name]

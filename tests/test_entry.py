@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leasecap import _entry
+from leasecap._decide import Loads
+from leasecap._entry import Group
 from leasecap._errors import LeasecapError
 
 TYPE_CHECKING = False
@@ -33,9 +35,9 @@ def test_a_name_says_all_that_went_into_it(entry: Entry) -> None:
 
 @given(token=TOKENS, limit=st.none() | st.integers(1, 9), priority=st.integers(-99, 99), ancestor=TOKENS)
 def test_every_fact_comes_back_as_it_was_given(token: str, limit: int | None, priority: int, ancestor: str) -> None:
-    entry = _entry.make(token=token, process="ab", order=7, priority=priority, limit=limit, ancestors=(ancestor,))
+    entry = _entry.make(token=token, process="ab" * 6, order=7, priority=priority, limit=limit, ancestors=(ancestor,))
     facts = (entry.token, entry.process, entry.order, entry.priority, entry.limit, entry.ancestors)
-    assert facts == (token, "ab", 7, priority, limit, (ancestor,))
+    assert facts == (token, "ab" * 6, 7, priority, limit, (ancestor,))
 
 
 @given(st.lists(ENTRIES, max_size=20))
@@ -94,3 +96,36 @@ def test_a_clock_that_is_negative_gives_a_name_like_any_other() -> None:
     # libfaketime moves the boot clock, too; in a name of its own making the minus would be a separator.
     entry = _entry.make(token="a" * 16, process="b" * 12, order=-5, priority=0, limit=None)
     assert (entry.token, entry.order) == ("a" * 16, 0)
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+PLANTED = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff", "x" * 60, "-" * 60, f"{'0' * 50}-zz", ""])
+
+
+@given(st.lists(ENTRIES.map(lambda entry: entry.name) | PLANTED, max_size=20, unique=True))
+def test_a_group_says_of_its_entries_what_each_says_of_itself(names: list[str]) -> None:
+    group = Group(names)
+    entries = [_entry.parse(name) for name in names]
+    assert list(group) == entries
+    assert group.lowest == min((entry.limit for entry in entries if entry.limit is not None), default=None)
+    if any(entry.ancestors for entry in entries):
+        assert group.nested
+    if all(entry.token for entry in entries):
+        assert group.nested == any(entry.ancestors for entry in entries)
+
+
+@given(st.lists(ENTRIES, max_size=5), st.lists(ENTRIES, max_size=5))
+def test_a_group_holds_each_entry_once_and_can_be_without_some(some: list[Entry], others: list[Entry]) -> None:
+    group = Group.of((*some, *others, *some))
+    assert set(group) == {*some, *others} and len(group) == len({*some, *others})
+    rest = group.without({entry.name for entry in others})
+    assert set(rest) == set(some) - set(others)
+
+
+def test_a_group_of_many_is_not_parsed_to_be_counted() -> None:
+    _entry.parse.cache_clear()
+    group = Group([f"500-{number:016x}-{number:016x}-{'0' * 12}-{number % 3:x}" for number in range(1000)])
+    assert (len(group), group.lowest, group.nested) == (1000, 1, False)
+    assert Loads(group).total == 1000
+    assert _entry.parse.cache_info().currsize == 0

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from provider_model import Hour
-from staged_world import entry
+from staged_world import entry, pool_at
 
 from leasecap import _decide, _feedback
-from leasecap._decide import UNLIMITED, Plan, Snapshot
+from leasecap._decide import UNLIMITED, Plan
 from leasecap._feedback import Report
 from leasecap._rules import Rules
 from leasecap._state import NOTHING, Clock, Cut, Latency, Ramp, State, Usage, rebased
@@ -52,7 +52,7 @@ def plan_for(
 ) -> Plan:
     admission = _feedback.admission(state, rules, now, gated=gated)
     queue = tuple(entry(100 + number, order=number) for number in range(waiting))
-    snapshot = Snapshot(
+    snapshot = pool_at(
         limit,
         queue,
         leases=tuple(entry(number) for number in range(1, leases + 1)),
@@ -87,7 +87,7 @@ def test_a_retry_after_closes_the_pool_for_all_who_wait_and_no_longer() -> None:
 def test_a_pause_keeps_borrowers_waiting_as_well() -> None:
     state = _feedback.paused(NOTHING, NOW, 30, "by hand")
     admission = _feedback.admission(state, RULES, NOW, gated=False)
-    snapshot = Snapshot(2, (entry(2, 1), entry(3)), leases=(entry(1),), admission=admission)
+    snapshot = pool_at(2, (entry(2, 1), entry(3)), leases=(entry(1),), admission=admission)
     assert _decide.decide(snapshot, NOW).grant == ()
 
 
@@ -211,7 +211,7 @@ def test_the_reduced_limit_holds_for_all_who_wait() -> None:
 
 def test_a_pool_without_any_limit_stays_shut_even_when_reduced() -> None:
     admission = _feedback.admission(refused(NOTHING, level=10), RULES, NOW, gated=False)
-    assert _decide.decide(Snapshot(None, (entry(1), entry(2)), admission=admission), NOW).grant == ()
+    assert _decide.decide(pool_at(None, (entry(1), entry(2)), admission=admission), NOW).grant == ()
 
 
 def test_an_unlimited_pool_is_cut_from_what_is_in_flight() -> None:
@@ -301,7 +301,7 @@ def test_a_cooling_slot_counts() -> None:
 
 
 def test_a_cooling_borrower_is_counted_within_its_lender() -> None:
-    snapshot = Snapshot(2, (entry(7), entry(8)), leases=(entry(1),), cooling=(entry(2, 1), entry(3, 2, 1)))
+    snapshot = pool_at(2, (entry(7), entry(8)), leases=(entry(1),), cooling=(entry(2, 1), entry(3, 2, 1)))
     assert len(_decide.decide(snapshot, NOW).grant) == 1
 
 
