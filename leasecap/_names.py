@@ -7,6 +7,7 @@ Nothing of an endpoint but host and port is kept, and no error about one repeats
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 from leasecap._errors import ConfigError
@@ -112,18 +113,16 @@ def _directory(identity: str) -> str:
 
 
 def _sha256() -> Callable[[bytes], hashlib._Hash]:
-    from importlib import import_module
-
-    # Python's own, as `random` does (from 3.12, and before): hashlib loads OpenSSL, 3 of the 8 ms of a first acquire.
-    for module in ("_sha2", "_sha256"):
-        try:
-            found: Callable[[bytes], hashlib._Hash] = import_module(module).sha256
-        except ImportError:
-            continue
-        return found
-    from hashlib import sha256
-
-    return sha256
+    # Python's own, as `random` does: hashlib loads OpenSSL, as long as all else of a first acquire.
+    try:
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]
+        else:
+            from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        from hashlib import sha256
+    found: Callable[[bytes], hashlib._Hash] = sha256
+    return found
 
 
 def _endpoint(text: str) -> str | None:
