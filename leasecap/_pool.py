@@ -8,16 +8,16 @@ import os
 import stat
 
 from leasecap._effects import NO_OS_LOCKS
-from leasecap._errors import StoreError
+from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults, store_error
 from leasecap._filesystem import file_system
 from leasecap._named_tuple import NamedTuple
+from leasecap._names import PoolName, pool_name
 from leasecap._root import make_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._effects import Directory, Effects
-    from leasecap._names import PoolName
 
 FORMAT = 1
 
@@ -51,6 +51,16 @@ class Pool(NamedTuple):
 def pool_path(root: str, name: PoolName) -> str:
     """Where the pool of that name is, or will be."""
     return os.path.join(root, "pools", name.directory)
+
+
+def name_on_disk(root: str, directory: str) -> PoolName:
+    """The name of the pool in the directory of that name below ``pools/``, as far as it can be read."""
+    try:
+        with open(os.path.join(root, "pools", directory, "pool.json"), "rb") as file:
+            name = pool_name(json.loads(file.read(4096))["name"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return PoolName(directory, directory, directory)  # opening it will say what is wrong
+    return name if name.directory == directory else PoolName(directory, directory, directory)
 
 
 def open_pool(effects: Effects, root: str, name: PoolName, lock: str) -> Pool:
@@ -122,10 +132,13 @@ def _check(directory: Directory, name: PoolName) -> str:
             path=path,
             remedy=f"it was edited or copied there: when no agent uses it, remove {directory.path}",
         )
-    for part in _DIRECTORIES:
-        with faults(directory.full(part)):
+    part = ""
+    try:
+        for part in _DIRECTORIES:
             if not stat.S_ISDIR(directory.stat(part).st_mode):
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        raise store_error(error, directory.full(part)) from error
     return str(kind)
 
 

@@ -10,6 +10,7 @@ import json
 import math
 from binascii import crc32
 from functools import lru_cache
+from operator import contains, itemgetter
 
 from leasecap._named_tuple import NamedTuple
 
@@ -76,6 +77,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     }[annotation]
     for name, annotation in Record.__annotations__.items()
 }
+_fields = itemgetter(*_TYPES)
 
 
 @lru_cache(maxsize=16)  # those of one process are mostly the same
@@ -115,18 +117,20 @@ def decode(data: bytes) -> Record | None:
             return None
     except (ValueError, RecursionError):
         return None
-    if raw.get("version") != VERSION or type(raw["version"]) is not int:
+    try:
+        found = Record._make(_fields(raw))
+    except KeyError:
         return None
-    if not all(name in raw and type(raw[name]) in types for name, types in _TYPES.items()):
+    if not all(map(contains, _TYPES.values(), map(type, found))) or found.version != VERSION:
         return None
-    child = raw["child"]
-    if child is not None:
-        if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):
-            return None
-        child = Child(child["pid"], child["start"])
-    if not 0 < raw["pid"] < 2**31 or raw["proof"] not in ("lock", "pid"):
+    if not 0 < found.pid < 2**31 or found.proof not in ("lock", "pid"):
         return None
     # NaN, which is before no moment, would make a hold over from the start.
-    if not all(raw[name] is None or 0 <= raw[name] < math.inf for name in ("max_hold", "kill_after")):
+    if not all(limit is None or 0 <= limit < math.inf for limit in (found.max_hold, found.kill_after)):
         return None
-    return Record(**{name: raw[name] for name in _TYPES if name != "child"}, child=child)
+    child = raw["child"]
+    if child is None:
+        return found
+    if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):
+        return None
+    return found._replace(child=Child(child["pid"], child["start"]))

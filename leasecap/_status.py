@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from leasecap import _config, _decide, _entry
 from leasecap._describe import this_host
 from leasecap._entry import Group
-from leasecap._errors import ConfigError, LeasecapError, StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._local import local
 from leasecap._names import pool_name
 from leasecap._observe import Observer, read_beat
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, open_existing
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, name_on_disk, open_existing
 from leasecap._root import root_path
 from leasecap._rules import Rules
 from leasecap._status_feedback import PoolFeedback as PoolFeedback
@@ -22,11 +23,17 @@ from leasecap._status_feedback import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from leasecap._config import Config, PoolConfig
     from leasecap._entry import Entry
     from leasecap._names import PoolName
     from leasecap._pool import Pool
+    from leasecap._process import Presence
     from leasecap._record import Record
+
+    Ask: TypeAlias = Callable[[int, int], Presence]
 
 SCHEMA_VERSION = 1
 _TRIES = 5
@@ -151,8 +158,9 @@ def status(pool: str | None = None) -> Status:
         config_error = str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
     names = [named] if named else _known(root, config)
-    pools = tuple(_pool_status(root, name, config) for name in names)
-    return Status(SCHEMA_VERSION, _utc(0.0), root, pools, config_error)
+    presence = lru_cache(maxsize=None)(local.effects.presence)  # a process may hold many leases, in many pools
+    pools = tuple(_pool_status(root, name, config, presence) for name in names)
+    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error)
 
 
 def _known(root: str, config: Config | None) -> list[PoolName]:
@@ -165,24 +173,11 @@ def _known(root: str, config: Config | None) -> list[PoolName]:
         directories = []
     for directory in directories:
         if not directory.startswith(".") and directory not in found:
-            found[directory] = _name_on_disk(root, directory)
+            found[directory] = name_on_disk(root, directory)
     return sorted(found.values(), key=lambda name: name.text)
 
 
-def _name_on_disk(root: str, directory: str) -> PoolName:
-    import json
-
-    from leasecap._names import PoolName
-
-    try:
-        with open(os.path.join(root, "pools", directory, "pool.json"), "rb") as file:
-            name = pool_name(json.loads(file.read(4096))["name"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigError):
-        return PoolName(directory, directory, directory)  # opening it will say what is wrong
-    return name if name.directory == directory else PoolName(directory, directory, directory)
-
-
-def _pool_status(root: str, name: PoolName, config: Config | None) -> PoolStatus:
+def _pool_status(root: str, name: PoolName, config: Config | None, presence: Ask) -> PoolStatus:
     path = os.path.join(root, "pools", name.directory)
     settings = config.pool(name.text) if config is not None else None
     try:
@@ -192,7 +187,7 @@ def _pool_status(root: str, name: PoolName, config: Config | None) -> PoolStatus
     except LeasecapError as error:
         return _without_entries(name, path, settings, str(error))
     try:
-        return _View(pool, settings).pool_status()
+        return _View(pool, settings, presence).pool_status()
     except OSError as error:
         return _without_entries(name, path, settings, str(store_error(error, path)))
     finally:
@@ -209,20 +204,19 @@ def _word(limit: int | None) -> int | str | None:
     return "unlimited" if limit == _decide.UNLIMITED else limit
 
 
-def _utc(ago: float) -> str:
-    moment = datetime.now(UTC) - timedelta(seconds=ago)
+def _utc(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _View:
     """One look at one pool."""
 
-    def __init__(self, pool: Pool, settings: PoolConfig | None) -> None:
+    def __init__(self, pool: Pool, settings: PoolConfig | None, presence: Ask) -> None:
         self._pool = pool
         self._settings = settings
         stale_after, heartbeat = (settings.stale_after, settings.heartbeat) if settings else (30.0, 10.0)
-        self._observer = Observer(local.effects, pool, stale_after=stale_after, heartbeat=heartbeat)
-        self._now = local.effects.boot_clock()
+        self._observer = Observer(local.effects, pool, stale_after=stale_after, heartbeat=heartbeat, presence=presence)
+        self._now, self._wall = local.effects.boot_clock(), datetime.now(UTC)
         self._here = this_host()
 
     def pool_status(self) -> PoolStatus:
@@ -267,17 +261,19 @@ class _View:
         Read in the order in which entries move on, later places winning: one that moves in between is seen at least
         once, and counted once.
         """
-        before: dict[Entry, str] | None = None
+        before: dict[str, str] | None = None
         for _ in range(_TRIES):
-            places: dict[Entry, str] = {}
-            for where in (QUEUE, PARKED, GRANTED, LEASES):
-                for name in self._pool.directory.list(where):
-                    if not name.startswith("."):
-                        places[_entry.parse(name)] = where
-            if places == before:
-                return places, True
+            places = {
+                name: where
+                for where in (QUEUE, PARKED, GRANTED, LEASES)
+                for name in self._pool.directory.list(where)
+                if not name.startswith(".")
+            }
+            stable = places == before
+            if stable:
+                break
             before = places
-        return places, False
+        return {_entry.parse(name): where for name, where in places.items()}, stable
 
     def _source(self, limit: int | None, configured: int | None, snapshot: _decide.Snapshot) -> str:
         source = self._settings.limit_source if self._settings else ""
@@ -303,7 +299,7 @@ class _View:
             label=record.label if record else None,
             command=record.command if record else None,
             cwd=record.cwd if record else None,
-            granted_at=None if granted is None else _utc(granted),
+            granted_at=self._moment(granted),
             held_for=granted,
             heartbeat_age=beat,
             alive=finding.alive,
@@ -326,7 +322,7 @@ class _View:
             command=record.command if record else None,
             position=position,
             priority=entry.priority,
-            asked_at=None if waited is None else _utc(waited),
+            asked_at=self._moment(waited),
             waited=waited,
             alive=finding.alive,
             evidence=finding.evidence,
@@ -338,6 +334,9 @@ class _View:
 
     def _age(self, moment: int) -> float:
         return max((self._now - moment) / 1e9, 0.0)
+
+    def _moment(self, ago: float | None) -> str | None:
+        return None if ago is None else _utc(self._wall - timedelta(seconds=ago))
 
     def _comparable(self, record: Record | None) -> bool:
         """Whether the writer's boot clock is this one."""

@@ -88,11 +88,11 @@ class Files(HookedDirectory):
         super().unlink(name)
         self.world.process.late("unlink")  # type: ignore[attr-defined]
 
-    def probe(self, name: str) -> bool | None:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
         try:
-            return super().probe(name)
+            return super().probe(name, limit)
         except OSError:
-            return None  # as the real one says
+            return None, b""  # as the real one says
 
 
 class Eyes(Effects):

@@ -66,9 +66,9 @@ class HookedDirectory(Directory):
         self.world.before("rmdir", name)
         super().rmdir(name)
 
-    def read(self, name: str, limit: int) -> bytes:
+    def read_and_stat(self, name: str, limit: int) -> tuple[bytes, os.stat_result]:  # `read` as well
         self.world.before("read", name)
-        return super().read(name, limit)
+        return super().read_and_stat(name, limit)
 
     def write(self, name: str, data: bytes) -> None:
         self.world.before("write", name)
@@ -86,9 +86,9 @@ class HookedDirectory(Directory):
         self.world.before("open", name)
         return super().open(name, create=create)
 
-    def probe(self, name: str) -> bool | None:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
         self.world.before("probe", name)
-        return super().probe(name)
+        return super().probe(name, limit)
 
 
 class World(Effects):

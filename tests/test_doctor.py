@@ -306,7 +306,7 @@ def test_locks_that_do_not_exclude_are_bad(made: Path, monkeypatch: pytest.Monke
 def test_locks_that_a_probe_does_not_see_come_and_go_are_bad(
     made: Path, monkeypatch: pytest.MonkeyPatch, seen: bool | None
 ) -> None:
-    monkeypatch.setattr(Directory, "probe", lambda self, name: seen)
+    monkeypatch.setattr(Directory, "probe", lambda self, name: (seen, b""))
     assert _place.locks(site(made)).verdict == "bad"
 
 

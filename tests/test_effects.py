@@ -65,7 +65,7 @@ def test_nobody_can_say_who_locks_what_is_no_file(
     place: Path, directory: Directory, plant: Callable[[Path], object]
 ) -> None:
     plant(place / "it")
-    assert directory.probe("it") is None
+    assert directory.probe("it")[0] is None
 
 
 @pytest.mark.parametrize("plant", [name for name in PLANTED if name != "a directory"])
@@ -100,7 +100,7 @@ def test_the_directory_that_was_opened_is_the_one_that_is_used(tmp_path: Path) -
     directory.rename("f", "d/f")
     assert directory.read("d/f", 9) == b"3"
     assert directory.list("d") == ["f"]
-    assert directory.probe("d/f") is False
+    assert directory.probe("d/f")[0] is False
     directory.unlink("d/f")
     directory.rmdir("d")
     assert os.listdir(moved) == []
@@ -174,9 +174,9 @@ def test_one_of_two_descriptors_has_the_lock_until_it_is_unlocked_or_closed(dire
     assert effects.lock(one)
     assert effects.lock(one)
     assert not effects.lock(other)
-    assert directory.probe("f") is True
+    assert directory.probe("f")[0] is True
     effects.unlock(one)
-    assert directory.probe("f") is False
+    assert directory.probe("f")[0] is False
     assert effects.lock(other)
     effects.close(other)
     assert effects.lock(one)
@@ -186,7 +186,7 @@ def test_one_of_two_descriptors_has_the_lock_until_it_is_unlocked_or_closed(dire
 def test_a_probe_takes_nothing_away_from_who_locks_next(directory: Directory) -> None:
     effects = Effects()
     fd = directory.open("f", create=True)
-    assert directory.probe("f") is False
+    assert directory.probe("f")[0] is False
     assert effects.lock(fd)
     effects.close(fd)
 
@@ -204,7 +204,7 @@ def test_a_file_system_without_locks_is_an_error_and_never_a_lock(
     with pytest.raises(OSError, match=r".") as caught:
         Effects().lock(fd)
     assert caught.value.errno == error
-    assert directory.probe("f") is None
+    assert directory.probe("f")[0] is None
     os.close(fd)
 
 

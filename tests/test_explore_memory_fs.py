@@ -31,7 +31,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("write"), PATHS, DATA),
     st.tuples(st.just("replace"), PATHS, DATA),
     st.tuples(st.just("overwrite"), PATHS, DATA),
-    st.tuples(st.just("probe"), PATHS),
+    st.tuples(st.just("probe"), PATHS, st.sampled_from([0, 100])),
 )
 DESCRIPTORS = st.integers(0, 3)
 PROCESSES = st.sampled_from(["one", "two"])
@@ -132,7 +132,7 @@ def test_any_sequence_of_operations_ends_alike_in_memory_and_on_disk(place: Path
             for name in ("a", "b", "c", "a/a", "a/b", "b/a", "a/a/a", "a/a/b", "b/a/b"):
                 pair.same("list", name)
                 pair.same("read", name, 100)
-                pair.same("probe", name)
+                pair.same("probe", name, 100)
         finally:
             pair.close()
 
@@ -179,13 +179,13 @@ def test_a_lock_ends_with_the_last_process_that_has_its_description(tmp_path: Pa
     assert fs.lock(1, 1, fd)
     fs.inherit(1, 1, fd, 2)
     for number, child in enumerate(children, 1):
-        assert directory.probe("file") is True
-        assert MemoryDirectory("", lambda operation, *args: fs.apply(9, 9, operation, args)).probe("file") is True
+        assert directory.probe("file")[0] is True
+        assert MemoryDirectory("", lambda operation, *args: fs.apply(9, 9, operation, args)).probe("file")[0] is True
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         fs.end(number)
-    assert directory.probe("file") is False
-    assert MemoryDirectory("", lambda operation, *args: fs.apply(9, 9, operation, args)).probe("file") is False
+    assert directory.probe("file")[0] is False
+    assert MemoryDirectory("", lambda operation, *args: fs.apply(9, 9, operation, args)).probe("file")[0] is False
     os.close(heard)
     os.close(said)
     directory.close()

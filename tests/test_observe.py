@@ -86,7 +86,7 @@ os._exit(0)
     with helper(code, root, "os") as holder:
         name, _, _ = holder.hear(), holder.hear(), holder.hear()
         holder.process.wait()
-        assert observer.store.directory.probe(f"{LEASES}/{name}/alive") is True
+        assert observer.store.directory.probe(f"{LEASES}/{name}/alive")[0] is True
         assert evidence(observer, name) == (False, "process gone")
 
 
@@ -331,8 +331,8 @@ def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: P
     alive = f"{LEASES}/{claim.name}/alive"
     with open(observer.store.directory.full(alive)) as file:  # a prober in the middle of its probe
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        assert observer.store.directory.probe(alive) is False
-    assert observer.store.directory.probe(alive) is False
+        assert observer.store.directory.probe(alive)[0] is False
+    assert observer.store.directory.probe(alive)[0] is False
 
 
 def test_a_probe_that_a_fork_has_copied_keeps_nothing_alive(observer: Actor) -> None:
@@ -351,7 +351,7 @@ def flock(fd, how):
         sys.stdin.read()
         os._exit(0)
 _effects.fcntl.flock = flock
-found = _effects.Directory(os.path.dirname(sys.argv[1])).probe("alive")
+found = _effects.Directory(os.path.dirname(sys.argv[1])).probe("alive")[0]
 os.write(1, b"%r\\n" % found)
 sys.stdin.read()
 """
@@ -365,8 +365,8 @@ sys.stdin.read()
 
 
 def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
-    assert observer.store.directory.probe("no such file") is None
-    assert observer.store.directory.probe(LEASES) is None
+    assert observer.store.directory.probe("no such file")[0] is None
+    assert observer.store.directory.probe(LEASES)[0] is None
 
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:

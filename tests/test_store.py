@@ -15,7 +15,7 @@ def test_a_claim_is_whole_before_anybody_sees_it(actors: tuple[Actor, Actor], ki
     claim = one.stage()
     assert one.where(claim) == STAGING
     assert set(os.listdir(one.store.directory.full(f"{STAGING}/{claim.name}"))) == {"alive", "info.json"}
-    assert one.store.directory.probe(f"{STAGING}/{claim.name}/alive") is (kind == "os")
+    assert one.store.directory.probe(f"{STAGING}/{claim.name}/alive")[0] is (kind == "os")
     assert other.held() == set()
     one.place(claim)
     assert one.where(claim) == LEASES

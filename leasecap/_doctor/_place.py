@@ -143,9 +143,9 @@ def locks(site: Site) -> Check:
         one = directory.open("lock", create=True)
         two = directory.open("lock")
         try:
-            excludes = effects.lock(one) and not effects.lock(two) and directory.probe("lock") is True
+            excludes = effects.lock(one) and not effects.lock(two) and directory.probe("lock")[0] is True
             effects.unlock(one)
-            excludes = excludes and directory.probe("lock") is False and effects.lock(two)
+            excludes = excludes and directory.probe("lock")[0] is False and effects.lock(two)
         except OSError as error:
             if error.errno not in NO_OS_LOCKS:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -59,4 +60,6 @@ def main() -> None:
         # `leasecap status | head -1`: nobody reads on. Python would complain once more when it flushes at exit.
         _say.drop_output()
         status = 1
+    # What is left goes with the process. Python would look through all of it for cycles at exit: 9 ms of `status`.
+    gc.freeze()
     sys.exit(status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 
@@ -64,6 +63,12 @@ def _look(pools: tuple[str, ...]) -> Status:
 
 def _tty() -> bool:
     return sys.stdout.isatty()
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _style(text: str, **how: bool | str) -> str:
@@ -147,8 +152,7 @@ def _ago(seconds: float | None) -> str:
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
-    room = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths) - 2 if _tty() else 200
-    room = max(room, _COMMAND_LEAST)
+    room = max(_columns() - sum(widths) - 2 * len(widths) - 2, _COMMAND_LEAST) if _tty() else 200
     lines = []
     for row in (head, *rows):
         last = row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"

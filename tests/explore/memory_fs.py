@@ -298,9 +298,12 @@ class MemoryFs:
             ino = self.opened.pop(description)
             self._forget(ino)
 
-    def unlock_and_close(self, who: int, process: int, fd: int) -> None:
+    def unlock_read_and_close(self, who: int, process: int, fd: int, limit: int) -> bytes:
         self.unlock(who, process, fd)
+        node = self.nodes[self.opened[self._description(process, fd)]]
+        assert node is not None
         self.close(who, process, fd)
+        return node[0][:limit]
 
     def end(self, process: int) -> None:
         """What the end of a process does: its descriptors are closed."""
@@ -357,6 +360,10 @@ class MemoryDirectory(Directory):
     def rmdir(self, name: str) -> None:
         _raised(self._perform("rmdir", name), name)
 
+    def read_and_stat(self, name: str, limit: int) -> tuple[bytes, os.stat_result]:
+        found = self.stat(name)
+        return self.read(name, limit), found
+
     def read(self, name: str, limit: int) -> bytes:
         data: bytes = _raised(self._perform("read", name, limit), name)
         return data
@@ -398,15 +405,14 @@ class MemoryDirectory(Directory):
     def hears(self, name: str) -> bool | None:
         raise NotImplementedError
 
-    def probe(self, name: str) -> bool | None:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
         fd = self._perform("open_to_probe", name)
         if isinstance(fd, Failed):
-            return None
-        if self._perform("lock", fd, False):
-            self._perform("unlock_and_close", fd)
-            return False
-        self._perform("close", fd)
-        return True
+            return None, b""
+        free = self._perform("lock", fd, False)
+        # One step: what others do between its three comes to the same before it or after it.
+        content: bytes = self._perform("unlock_read_and_close", fd, limit)
+        return not free, content
 
 
 class MemoryEffects(Effects):
