@@ -53,12 +53,12 @@ def pool_path(root: str, name: PoolName) -> str:
     return os.path.join(root, "pools", name.directory)
 
 
-def name_on_disk(root: str, directory: str) -> PoolName:
+def name_on_disk(effects: Effects, root: str, directory: str) -> PoolName:
     """The name of the pool in the directory of that name below ``pools/``, as far as it can be read."""
     try:
-        with open(os.path.join(root, "pools", directory, "pool.json"), "rb") as file:
-            name = pool_name(json.loads(file.read(4096))["name"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        description = effects.directory(os.path.join(root, "pools", directory)).read("pool.json", 4096)
+        name = pool_name(json.loads(description)["name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError):
         return PoolName(directory, directory, directory)  # opening it will say what is wrong
     return name if name.directory == directory else PoolName(directory, directory, directory)
 

@@ -173,7 +173,7 @@ def _known(root: str, config: Config | None) -> list[PoolName]:
         directories = []
     for directory in directories:
         if not directory.startswith(".") and directory not in found:
-            found[directory] = name_on_disk(root, directory)
+            found[directory] = name_on_disk(local.effects, root, directory)
     return sorted(found.values(), key=lambda name: name.text)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from commands import PROGRAM, environment, run, start, status, status_json, until
+from planted import PLANTED
 
 import leasecap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_what_was_put_there_by_somebody_else_is_shown_and_counts(root: Path, lea
     assert "strange" in run("status").stdout
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"format": 2, "name": "p", "identity": "p", "lock": "os"}'])
+@pytest.mark.parametrize("content", ["", "{", "[" * 4096, '{"format": 2, "name": "p", "identity": "p", "lock": "os"}'])
 def test_a_pool_that_cannot_be_read_says_why_and_the_others_are_shown(
     root: Path, lease: leasecap.Lease, content: str
 ) -> None:
@@ -150,6 +151,19 @@ def test_a_pool_that_cannot_be_read_says_why_and_the_others_are_shown(
     assert done.returncode == 1
     assert "pool.json" in done.stdout
     assert "other  0/" in done.stdout
+
+
+@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
+def test_what_is_planted_in_place_of_a_pools_description_is_shown_as_such_at_once(
+    root: Path, lease: leasecap.Lease, plant: Callable[[Path], object]
+) -> None:
+    # A FIFO had `status` wait for ever for somebody to write to it.
+    description = pool_directory(root) / "pool.json"
+    description.unlink()
+    plant(description)
+    done = run("status")
+    assert done.returncode == 1
+    assert "pool.json" in done.stdout
 
 
 def _directory_of(pool: str) -> str:
