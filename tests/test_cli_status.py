@@ -13,10 +13,13 @@ from commands import PROGRAM, environment, run, start, status, status_json, unti
 from planted import PLANTED
 
 import leasecap
+from leasecap import _process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from leasecap._process import Presence
 
 
 @pytest.fixture
@@ -99,6 +102,24 @@ def test_a_broken_configuration_is_said_and_the_pools_are_shown_all_the_same(roo
     assert done.returncode == 1
     assert "config.toml:2" in done.stdout
     assert lease.id in done.stdout
+
+
+def test_a_process_is_looked_up_once_however_many_slots_it_holds(
+    lease: leasecap.Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    presence = _process.presence
+
+    def counted(pid: int, start: int) -> Presence:
+        asked.append(pid)
+        return presence(pid, start)
+
+    with leasecap.acquire("q", limit=2, borrow=False), leasecap.acquire("q", limit=2, borrow=False):
+        monkeypatch.setattr(_process, "presence", counted)
+        for looks in (1, 2):
+            holders = [holder for pool in leasecap.status().pools for holder in pool.holders]
+            assert [holder.evidence for holder in holders] == ["lock held"] * 3
+            assert asked == [os.getpid()] * looks, "and again by the next status"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 99}', b"\xff" * 20_000])

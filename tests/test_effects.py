@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -49,6 +50,7 @@ def test_what_is_planted_in_place_of_a_file_is_refused_at_once_and_its_target_un
     place: Path, directory: Directory, plant: Callable[[Path], object], use: Callable[[Directory], object]
 ) -> None:
     plant(place / "it")
+    gc.collect()  # what earlier tests left in cycles would be closed in between
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     with pytest.raises(OSError, match=r".") as caught:
         use(directory)
@@ -183,6 +185,33 @@ def test_one_of_two_descriptors_has_the_lock_until_it_is_unlocked_or_closed(dire
     effects.close(one)
 
 
+def test_a_probe_says_what_stands_in_the_file_whether_it_is_locked_or_not(directory: Directory) -> None:
+    effects = Effects()
+    directory.write("f", b"0123456789")
+    assert directory.probe("f", 4) == (False, b"0123")
+    fd = directory.open("f")
+    assert effects.lock(fd)
+    assert directory.probe("f", 99) == (True, b"0123456789")
+    effects.close(fd)
+    assert directory.probe("no such file", 4) == (None, b"")
+
+
+def test_a_file_is_read_with_the_stat_of_what_was_read(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory.write("f", b"one")
+    before = directory.stat("f")
+    read = os.read
+
+    def replaced_meanwhile(fd: int, limit: int) -> bytes:
+        monkeypatch.undo()
+        directory.replace("f", b"two")
+        return read(fd, limit)
+
+    monkeypatch.setattr(os, "read", replaced_meanwhile)
+    data, found = directory.read_and_stat("f", 99)
+    assert (data, found.st_ino) == (b"one", before.st_ino)
+    assert directory.read_and_stat("f", 99)[0] == b"two"
+
+
 def test_a_probe_takes_nothing_away_from_who_locks_next(directory: Directory) -> None:
     effects = Effects()
     fd = directory.open("f", create=True)
@@ -204,7 +233,8 @@ def test_a_file_system_without_locks_is_an_error_and_never_a_lock(
     with pytest.raises(OSError, match=r".") as caught:
         Effects().lock(fd)
     assert caught.value.errno == error
-    assert directory.probe("f")[0] is None
+    os.write(fd, b"beat")
+    assert directory.probe("f", 9) == (None, b"beat")
     os.close(fd)
 
 

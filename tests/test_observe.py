@@ -292,6 +292,25 @@ def test_a_record_is_read_again_when_it_has_changed_and_only_then(observer: Acto
     assert len(read) == 2
 
 
+def test_a_record_replaced_while_it_is_read_is_read_again(observer: Actor) -> None:
+    claim = observer.ask()
+    first, second = (claim.record._replace(child=Child(pid, 6)) for pid in (5, 7))
+    path = f"{LEASES}/{claim.name}/info.json"
+    observer.store.directory.replace(path, _record.encode(first))
+    observer.world.once("read", lambda: observer.store.directory.replace(path, _record.encode(second)))
+    assert observer.store.observer.record(LEASES, claim.name) in (first, second)
+    assert observer.store.observer.record(LEASES, claim.name) == second
+
+
+def test_a_holder_that_lives_is_looked_at_in_two_steps(observer: Actor) -> None:
+    # `status` looks at a thousand of them.
+    claim = observer.ask()
+    done: list[str] = []
+    observer.world.before = lambda operation, *names: done.append(operation)
+    assert evidence(observer, claim) == (True, "lock held")
+    assert done == ["read", "probe", "presence"]
+
+
 def test_an_entry_that_has_just_moved_is_found_alive(observer: Actor) -> None:
     claim = observer.ask()
     observer.store.close(claim)
