@@ -101,34 +101,23 @@ def _checked(raw: Mapping[str, object]) -> bytes:
     return json.dumps({name: raw.get(name) for name in _TYPES}, separators=(",", ":")).encode("ascii")
 
 
+def _is_as_written(data: bytes) -> bool:
+    # To check the bytes takes 2 us, to write the fields again 20; a granter reads a record inside the section.
+    text, _, check = data.rpartition(b',"check":')
+    return check.rstrip() == b"%d}" % crc32(text + b"}")
+
+
+@lru_cache(maxsize=16)  # as `encode`: 14 of the 90 us that `status` takes for a lease (`scripts/bench`, K)
 def decode(data: bytes) -> Record | None:
     """The record, or None for anything that isn't one."""
     if len(data) > MAX_BYTES:
         return None
-    text, _, check = data.rpartition(b',"check":')
-    start, _, behind = text.partition(b'",')
-    token = start.removeprefix(b'{"token":"')
     try:
-        # To check the bytes takes 2 us, to write the fields again 20; a granter reads a record inside the section.
-        if token.isalnum() and check.rstrip() == b"%d}" % crc32(text + b"}"):
-            record = _with_no_token(behind)
-            return None if record is None else record._replace(token=token.decode("ascii"))
         raw = json.loads(data.decode())
-        return _record_of(raw) if isinstance(raw, dict) and raw.get("check") == checksum(raw) else None
-    except (ValueError, RecursionError):
-        return None
-
-
-# A process's records differ in the token alone: 14 of the 90 us that `status` takes for a lease (`scripts/bench`, K).
-@lru_cache(maxsize=16)
-def _with_no_token(behind: bytes) -> Record | None:
-    return _record_of(json.loads(b'{"token":"",%s}' % behind))
-
-
-def _record_of(raw: Mapping[str, object]) -> Record | None:
-    try:
+        if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
+            return None
         found = Record._make(_fields(raw))
-    except KeyError:
+    except (ValueError, KeyError, RecursionError):
         return None
     if not all(map(contains, _TYPES.values(), map(type, found))) or found.version != VERSION:
         return None

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leasecap import _decide
-from leasecap._explain import explain
 from leasecap._learning import Learning
-from leasecap._lessons import Lessons
 from leasecap._local import local
 
 TYPE_CHECKING = False
@@ -54,16 +52,19 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
 
     :raises StoreError: when the state can't be read.
     """
-    lessons = Lessons(Learning(local, pool, rules).files)
+    lessons = Learning(local, pool, rules).lessons()
+    if lessons is None:
+        return snapshot, PoolFeedback(_full(snapshot), None, None, None, False, None, None, 0, None, None, None, ())
+    from leasecap._explain import explain  # and with `lessons` all that it needs, where there is anything to say
+
     snapshot = lessons.seen_in(snapshot)
-    full = _decide.full_limit(snapshot)
     now, state = lessons.clock.boot, lessons.state
     paused = snapshot.admission.closed
     pause = state.pause if paused else None
     cut = state.cut if snapshot.admission.limit is not None else None
     usage = state.usage
     return snapshot, PoolFeedback(
-        full_limit="unlimited" if full == _decide.UNLIMITED else full,
+        full_limit=_full(snapshot),
         reduced_limit=cut.limit if cut else None,
         reduced_ago=now - cut.at if cut else None,
         reduced_by=cut.why if cut else None,
@@ -74,5 +75,10 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
         usage=usage.in_flight if usage else None,
         usage_age=now - usage.answered if usage and usage.answered is not None else None,
         usage_error=usage.error if usage else None,
-        lines=explain(state, rules, now, pool.name.text, full, lessons.cooling.values()),
+        lines=explain(state, rules, now, pool.name.text, _decide.full_limit(snapshot), lessons.cooling.values()),
     )
+
+
+def _full(snapshot: Snapshot) -> int | str | None:
+    full = _decide.full_limit(snapshot)
+    return "unlimited" if full == _decide.UNLIMITED else full

@@ -68,6 +68,14 @@ def test_an_uncontended_acquire_imports_nothing_more(root: Path, before: set[str
     assert (modules - before) & HEAVY == set()
 
 
+def test_what_status_says_of_feedback_is_loaded_where_there_is_any(root: Path) -> None:
+    parts = {f"leasecap.{name}" for name in ("_explain", "_feedback", "_feedback_files", "_lessons", "_state")}
+    modules, _ = fresh('import leasecap; leasecap.acquire("p", limit=1).release(); assert leasecap.status().pools')
+    assert modules & parts == set()
+    modules, _ = fresh('import leasecap; leasecap.report("p", 503); assert leasecap.status().pools')
+    assert modules & parts == parts
+
+
 def test_the_command_line_loads_only_the_verb_that_it_runs(root: Path) -> None:
     code = """
 import sys

@@ -47,12 +47,6 @@ def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
     assert _record.decode(_record.encode(record)) == record
 
 
-def test_records_of_one_process_are_told_apart_by_their_tokens() -> None:
-    for token in ("0123456789abcdef", "fedcba9876543210", "a", 'a","pid":1,"x":"', "", "é", "\\u0041"):
-        record = RECORD._replace(token=token)
-        assert _record.decode(_record.encode(record)) == record
-
-
 def test_a_record_truncated_anywhere_is_none() -> None:
     for length in range(len(BYTES)):
         assert _record.decode(BYTES[:length]) is None
