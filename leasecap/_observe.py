@@ -13,12 +13,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from leasecap._effects import Effects
     from leasecap._hold import Hold
     from leasecap._pool import Pool
     from leasecap._process import Presence
     from leasecap._record import Child, Record
+
+    Ask: TypeAlias = Callable[[int, int], Presence]
+    Look: TypeAlias = tuple[Finding, Record | None, bytes]
 
 BEAT_BYTES = 50
 _BEAT = 2**64
@@ -66,7 +70,7 @@ class Observer:
         *,
         stale_after: float,
         heartbeat: float,
-        presence: Callable[[int, int], Presence] | None = None,
+        presence: Ask | None = None,
     ) -> None:
         """:param presence: what to ask in place of ``effects.presence``."""
         self._effects = effects
@@ -86,7 +90,7 @@ class Observer:
         """
         return self.look(where, name)[0]
 
-    def look(self, where: str, name: str) -> tuple[Finding, Record | None, bytes]:
+    def look(self, where: str, name: str) -> Look:
         """`judge`'s finding, with what it rests on: the record and the content of ``alive``."""
         path = f"{where}/{name}"
         record = self.record(where, name)

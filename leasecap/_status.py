@@ -19,21 +19,16 @@ from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, name_on_disk, open_ex
 from leasecap._root import root_path
 from leasecap._rules import Rules
 from leasecap._status_feedback import PoolFeedback as PoolFeedback
-from leasecap._status_feedback import look
+from leasecap._status_feedback import look, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
     from leasecap._config import Config, PoolConfig
     from leasecap._entry import Entry
     from leasecap._names import PoolName
+    from leasecap._observe import Ask, Look
     from leasecap._pool import Pool
-    from leasecap._process import Presence
     from leasecap._record import Record
-
-    Ask: TypeAlias = Callable[[int, int], Presence]
 
 SCHEMA_VERSION = 1
 _TRIES = 5
@@ -197,11 +192,7 @@ def _pool_status(root: str, name: PoolName, config: Config | None, presence: Ask
 def _without_entries(name: PoolName, path: str, settings: PoolConfig | None, error: str | None) -> PoolStatus:
     limit = settings.limit if settings else None
     source = settings.limit_source if settings else ""
-    return PoolStatus(name.text, path, _word(limit), source, 0, 0, (), (), True, None, error, None)
-
-
-def _word(limit: int | None) -> int | str | None:
-    return "unlimited" if limit == _decide.UNLIMITED else limit
+    return PoolStatus(name.text, path, word(limit), source, 0, 0, (), (), True, None, error, None)
 
 
 def _utc(moment: datetime) -> str:
@@ -221,11 +212,9 @@ class _View:
 
     def pool_status(self) -> PoolStatus:
         places, stable = self._places()
-        by_place = {
-            place: sorted(entry for entry, where in places.items() if where == place) for place in set(places.values())
-        }
-        queue, parked = by_place.get(QUEUE, []), by_place.get(PARKED, [])
-        held = sorted((*by_place.get(GRANTED, []), *by_place.get(LEASES, [])), key=lambda entry: entry.order)
+        queue, parked = (sorted(entry for entry in places if places[entry] == where) for where in (QUEUE, PARKED))
+        held = [entry for entry in places if places[entry] in (GRANTED, LEASES)]
+        held.sort(key=lambda entry: (entry.order, places[entry], entry))
         configured = self._settings.limit if self._settings else None
         snapshot = _decide.Snapshot(configured, Group.of(queue), Group.of(parked), leases=Group.of(held))
         feedback, error = None, None
@@ -236,16 +225,20 @@ class _View:
             error = str(trouble)
         limit = _decide.effective_limit(snapshot)
         loads = _decide.Loads(snapshot.leases)
+        # First all looks, then what is made of them: taking turns, they take 10 of 70 us more for each lease.
+        looks = {entry.name: self._observer.look(where, entry.name) for entry, where in places.items()}
         return PoolStatus(
             pool=self._pool.name.text,
             path=self._pool.directory.path,
-            limit=_word(limit),
+            limit=word(limit),
             limit_source=self._source(limit, configured, snapshot),
             in_flight=loads.total,
             waiting=len(queue) + len(parked),
-            holders=tuple(self._holder(entry, places[entry], loads.lender_of(entry)) for entry in held),
+            holders=tuple(
+                self._holder(entry, places[entry], loads.lender_of(entry), looks[entry.name]) for entry in held
+            ),
             waiters=tuple(
-                self._waiter(entry, place, position if place == QUEUE else 0)
+                self._waiter(entry, place, position if place == QUEUE else 0, looks[entry.name])
                 for place, tickets in ((QUEUE, queue), (PARKED, parked))
                 for position, entry in enumerate(tickets, 1)
             ),
@@ -280,13 +273,13 @@ class _View:
         if limit is None or limit == configured:
             return source
         if limit == snapshot.admission.limit:
-            return f"reduced, below {_word(_decide.full_limit(snapshot))} from {source or 'a declaration'}"
+            return f"reduced, below {word(_decide.full_limit(snapshot))} from {source or 'a declaration'}"
         ids = [entry.token for entry in (*snapshot.leases, *snapshot.queue) if entry.limit == limit]
         declared = f"declared by {ids[0]}" if ids else "declared"
-        return declared if configured is None else f"{declared}, below {_word(configured)} from {source}"
+        return declared if configured is None else f"{declared}, below {word(configured)} from {source}"
 
-    def _holder(self, entry: Entry, where: str, lender: str | None) -> Holder:
-        finding, record, content = self._observer.look(where, entry.name)
+    def _holder(self, entry: Entry, where: str, lender: str | None, look: Look) -> Holder:
+        finding, record, content = look
         beat, granted = self._ages(record, content)
         hold = self._observer.hold_by(entry.name, record, content)
         over = local.effects.monotonic() - hold.over_at if hold else 0.0
@@ -310,8 +303,8 @@ class _View:
             over_max_hold=over if over > 0 else None,
         )
 
-    def _waiter(self, entry: Entry, where: str, position: int) -> Waiter:
-        finding, record, _ = self._observer.look(where, entry.name)
+    def _waiter(self, entry: Entry, where: str, position: int, look: Look) -> Waiter:
+        finding, record, _ = look
         waited = self._age(entry.order) if self._comparable(record) else None
         return Waiter(
             id=entry.token or entry.name,

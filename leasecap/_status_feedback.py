@@ -52,9 +52,10 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
 
     :raises StoreError: when the state can't be read.
     """
+    full = _decide.full_limit(snapshot)
     lessons = Learning(local, pool, rules).lessons()
     if lessons is None:
-        return snapshot, PoolFeedback(_full(snapshot), None, None, None, False, None, None, 0, None, None, None, ())
+        return snapshot, PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, ())
     from leasecap._explain import explain  # and with `lessons` all that it needs, where there is anything to say
 
     snapshot = lessons.seen_in(snapshot)
@@ -64,7 +65,7 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
     cut = state.cut if snapshot.admission.limit is not None else None
     usage = state.usage
     return snapshot, PoolFeedback(
-        full_limit=_full(snapshot),
+        full_limit=word(full),
         reduced_limit=cut.limit if cut else None,
         reduced_ago=now - cut.at if cut else None,
         reduced_by=cut.why if cut else None,
@@ -75,10 +76,10 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
         usage=usage.in_flight if usage else None,
         usage_age=now - usage.answered if usage and usage.answered is not None else None,
         usage_error=usage.error if usage else None,
-        lines=explain(state, rules, now, pool.name.text, _decide.full_limit(snapshot), lessons.cooling.values()),
+        lines=explain(state, rules, now, pool.name.text, full, lessons.cooling.values()),
     )
 
 
-def _full(snapshot: Snapshot) -> int | str | None:
-    full = _decide.full_limit(snapshot)
-    return "unlimited" if full == _decide.UNLIMITED else full
+def word(limit: int | None) -> int | str | None:
+    """A limit as people read it."""
+    return "unlimited" if limit == _decide.UNLIMITED else limit
