@@ -96,13 +96,15 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
         raise store_error(error, path) from error
     try:
         kind = _check(directory, name)
+        with faults(path):
+            links = directory.stat().st_nlink
     except BaseException:
         directory.close()
         raise
     local = file_system(path).local  # elsewhere what a stat says can be some seconds old
     # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which. Not
     # where a section can be stolen: who was robbed may be granting beside the one who looks.
-    counts = kind == "os" and local and directory.stat().st_nlink >= 2 + len(_DIRECTORIES)
+    counts = kind == "os" and local and links >= 2 + len(_DIRECTORIES)
     return Pool(root, name, directory, kind, local, counts)
 
 
