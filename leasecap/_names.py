@@ -112,7 +112,6 @@ def _directory(identity: str) -> str:
     return f"{slug or 'pool'}-{_sha256()(identity.encode()).hexdigest()[:20]}"
 
 
-@lru_cache(maxsize=1)
 def _sha256() -> Callable[[bytes], hashlib._Hash]:
     # Python's own, as `random` does: hashlib loads OpenSSL, as long as all else of a first acquire.
     try:
