@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from leasecap._ends import Ends
     from leasecap._entries import Claim
     from leasecap._local import Local, Root
     from leasecap._request import Request
@@ -241,14 +242,13 @@ class Acquisition:
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""
         self._local.waiters[claim.name] = self._wake
-        self._local.heartbeats.add(self.store, claim)
         watch = self.root.watch()
         with self._local.lock:  # as in `_stage_once`
             listens = watch.start()  # subscribe, look, then wait: no wake-up is lost
         # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
         watched = listens and self.store.pool.kind == "os" and self.store.pool.local
+        look = Look(self, claim)
         try:
-            look = Look(self, claim)
             while True:
                 now = self._local.effects.monotonic()
                 if self._deadline is not None and now >= self._deadline:
@@ -263,9 +263,15 @@ class Acquisition:
                     return True
         finally:
             self._local.waiters.pop(claim.name, None)
-            self._local.heartbeats.remove(claim)
+            look.close()
             if listens:
                 watch.stop()
+
+    def ends(self, claim: Claim) -> Ends:
+        """To watch the ends of those who hold, while ``claim`` waits."""
+        with self._local.lock:  # a fork must copy no half-done import; most waits are over before this one is needed
+            from leasecap._ends import Ends
+        return Ends(self._local, self.store, self.root.watch(), claim, self._wake)
 
     def _why(self, snapshot: _decide.Snapshot) -> str | None:
         """What the provider's answers have to do with it."""

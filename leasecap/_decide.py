@@ -33,8 +33,8 @@ SWEEP_EVERY = 0.1
 did, so a killed holder's slot is granted within two periods: inside the promised 300 ms."""
 
 FAR_SWEEP = 1.0
-"""The same for those further back, who sweep when the first two don't: dead or stopped, they would keep a killed
-holder's slot from everybody."""
+"""The same for the first two while the end of every holder wakes them (`_ends`); and for those further back, who sweep
+when the first two don't: dead or stopped, they would keep a killed holder's slot from everybody."""
 
 FIRST_LOOK = 0.0015
 """Seconds between looks of a waiter that has just come near the head."""
@@ -83,6 +83,7 @@ class Plan(NamedTuple):
     :ivar revoke: suspect leases above the limit; their holders are told that they are lost.
     :ivar take_back: grants that go back to the queue, parked.
     :ivar first: tickets that this makes one of the first two in the queue, who sweep; they are told.
+    :ivar stay: those that were one of them before; they are told if they rest (`_ends`).
     :ivar over: whether more is held than the limit allows (it was lowered, or a lock directory was stolen).
     :ivar high: the load that the grants lead to, if it is the highest since a pause.
     :ivar spent: whether one of them is given on the provider's answer.
@@ -95,6 +96,7 @@ class Plan(NamedTuple):
     take_back: tuple[Entry, ...]
     grant: tuple[Entry, ...]
     first: tuple[Entry, ...]
+    stay: tuple[Entry, ...]
     over: bool
     high: int | None = None
     spent: bool = False
@@ -148,6 +150,7 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         take_back=tuple(entry for entry in snapshot.granted if entry.name in (late | excess) - dead),
         grant=tuple(grants.granted),
         first=tuple(ticket for ticket in grants.left[:2] if ticket.name not in queue[:2]),
+        stay=tuple(ticket for ticket in grants.left[:2] if ticket.name in queue[:2]),
         over=over,
         high=grants.high,
         spent=grants.spent,
@@ -302,6 +305,7 @@ class Wait(NamedTuple):
     :ivar near_for: seconds since it came near the head.
     :ivar rate: tickets per second that it has seen go before it, or 0.0 when none has.
     :ivar watched: a wake-up reaches it.
+    :ivar covered: so does the end of each holder, and nothing else can come to be due.
     """
 
     position: int
@@ -310,6 +314,7 @@ class Wait(NamedTuple):
     near_for: float
     rate: float
     watched: bool
+    covered: bool = False
 
 
 def is_near(position: int, limit: int) -> bool:
@@ -327,7 +332,9 @@ def rest(wait: Wait) -> float:
     to bring the waiter near the head.
     """
     if wait.watched:
-        return SWEEP_EVERY if wait.position <= 2 else min(max(wait.position / 4, FAR_LOOK), SELDOM_LOOK)
+        if wait.position <= 2:
+            return FAR_SWEEP if wait.covered else SWEEP_EVERY
+        return min(max((wait.position - 1) / 2, FAR_LOOK), SELDOM_LOOK)
     if is_near(wait.position, wait.limit):
         return min(max(wait.near_for / 128, FIRST_LOOK), SWEEP_EVERY)
     ahead = wait.position - wait.limit

@@ -277,6 +277,14 @@ class Effects:
     def presence(self, pid: int, start: int) -> _process.Presence:
         return _process.presence(pid, start)
 
+    @property
+    def sees_ends(self) -> bool:
+        """Whether `end_of` is to be had on this platform."""
+        return hasattr(os, "pidfd_open")
+
+    def end_of(self, pid: int, start: int) -> int | None:
+        return _process.end_of(pid, start)
+
 
 def _held(fd: int) -> bool | None:
     if fcntl is None:

@@ -10,9 +10,10 @@ from leasecap._pool import QUEUE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._acquire import Acquisition
+    from leasecap._ends import Ends
     from leasecap._entries import Claim
 
-_FULL_LOOK, _FULL_LOOK_WATCHED = 0.05, 5.0
+_FULL_LOOK, _FULL_LOOK_WATCHED = 0.05, 15.0
 """Seconds between looks at the whole queue; those in between only ask what became of one's own ticket. Who is woken
 looks at it all when that happens, so 100 idle waiters cost a fifth of what they did (`scripts/bench`, F)."""
 
@@ -24,20 +25,24 @@ class Look:
         self._acquisition = acquisition
         self._store = acquisition.store
         self._claim = claim
-        self._due = self._full_at = self._looked_at = -math.inf  # a machine's clock may stand below zero
-        self._began = self._tell_at = self._near_since = 0.0
+        self._due = math.inf  # the first look is one that something calls for
+        self._full_at = self._looked_at = self._cover_at = -math.inf  # a machine's clock may stand below zero
+        self._began = self._tell_at = self._beat_at = self._near_since = 0.0
         self._first_position = self._position = 0
         self._limit = 1
         self._changes_at = math.inf
         self._stamp: bytes | None = None
         self._deputy = False
         self._tell_every = 1.0
+        self._beat_every = self._store.observer.heartbeat
+        self._ends: Ends | None = None
 
     def __call__(self, now: float, watched: bool) -> float | None:
         """Look; returns the seconds until the next look, or None if the ticket left the queue."""
         if not self._began:
             self._began = now
             self._tell_at = now + self._tell_every if self._acquisition.tells else math.inf
+            self._beat_at = now + self._beat_every
         woken = now < self._due  # so something has changed
         if (woken or now >= self._full_at or not self._is_queued(watched)) and not self._full_look(now, watched):
             return None
@@ -55,6 +60,7 @@ class Look:
                 near_for=now - self._near_since if self._near_since else 0.0,
                 rate=(self._first_position - self._position) / waited if waited else 0.0,
                 watched=watched,
+                covered=watched and not woken and self._is_covered(now),
             )
         )
         if self._position <= 2:
@@ -62,9 +68,37 @@ class Look:
             pause = min(pause, max(self._changes_at - now, _decide.FIRST_LOOK))
         if self._deputy:
             pause = min(pause, _decide.FAR_SWEEP)
-        pause = min(pause, self._tell_at - now)
+        pause = min(pause, self._tell_at - now, self._beat_every)
+        if now + pause > self._beat_at:
+            self._beat(now)  # early, so that nobody has to wake for it
         self._due = now + pause
         return pause
+
+    def close(self) -> None:
+        """After the last one."""
+        if self._ends is not None:
+            self._ends.close()
+
+    def _beat(self, now: float) -> None:
+        self._beat_at = now + self._beat_every
+        try:
+            self._store.beat(self._claim)
+        except OSError:
+            pass  # who is taken for dead for want of it begins again, and that fails with what is wrong
+
+    def _is_covered(self, now: float) -> bool:
+        """Whether the ends of all holders wake it, so that it need not look for them.
+
+        Asked when a pause is over and nothing came: in a pool that is busy this would cost more than it saves.
+        """
+        if self._position > 2 or now < self._cover_at or not self._store.effects.sees_ends:
+            return False
+        if self._ends is None:
+            self._ends = self._acquisition.ends(self._claim)
+        covered = self._ends.cover()
+        if not covered:
+            self._cover_at = now + _decide.FAR_SWEEP
+        return covered
 
     def _is_queued(self, watched: bool) -> bool:
         if not watched:
@@ -104,7 +138,10 @@ class Look:
         first = self._position <= 2
         # From its last look, by what it is now: what was due when it stood further back would be up to a second late.
         period = _decide.SWEEP_EVERY if first else _decide.FAR_SWEEP
-        if now < min(self._looked_at + period, self._changes_at):
+        ended = self._ends is not None and self._ends.came
+        if self._ends is not None:
+            self._ends.came = False  # before the sweep: what ends during it wakes once more
+        if not ended and now < min(self._looked_at + period, self._changes_at):
             return
         if self._changes_at <= now:
             self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
@@ -114,7 +151,7 @@ class Look:
         stamp = self._store.stamp()
         # Unchanged since my own previous look: then nobody has swept for a whole period, and nobody else may.
         self._deputy = stamp == self._stamp
-        if self._deputy or (first and self._stamp is None):
+        if ended or self._deputy or (first and self._stamp is None):
             self._changes_at = now + self._acquisition.sweep()
             stamp = self._store.stamp()
         self._stamp = stamp

@@ -118,6 +118,14 @@ class Observer:
             return True
         return self.judge(where, name).alive
 
+    def speakers(self, name: str) -> list[tuple[int, int]]:
+        """Pid and start of the processes that can be seen from here, each of which keeps the lease while it runs."""
+        record = self.record(LEASES, name)
+        if record is None or not comparable(record, self._effects.me()):
+            return []
+        command = record.child or _record.PENDING
+        return [(pid, start) for pid, start in ((record.pid, record.start), command) if pid and start is not None]
+
     def granted_at(self, where: str, name: str) -> float | None:
         """When the lease was granted, by the boot clock (seconds); None if it doesn't say."""
         stamp = read_beat(self._content(where, name))

@@ -28,6 +28,8 @@ FORMAT = 1
 QUEUE, PARKED, GRANTED, LEASES = "queue", "parked", "granted", "leases"
 STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
 FEEDBACK = "feedback"  # made when there is any
+RESTS = "rests"
+"""The file in a ticket whose waiter looks more seldom, since the ends of all holders wake it (`_ends`)."""
 _DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN)
 
 

@@ -101,6 +101,24 @@ def presence(pid: int, start: int) -> Presence:
     return "gone" if started is None or started != start else "runs"
 
 
+def end_of(pid: int, start: int) -> int | None:
+    """A descriptor that can be read from once the process with this pid and start time has ended.
+
+    None if it doesn't run, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+    # Asked only now: before, the pid could pass to another process until it was opened.
+    if presence(pid, start) == "runs":
+        return fd
+    os.close(fd)
+    return None
+
+
 def ancestors_of(pid: int) -> list[int]:
     """The parents of ``pid``, nearest first, as far as they can be seen (Linux; elsewhere by psutil)."""
     found: list[int] = []

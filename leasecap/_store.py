@@ -18,7 +18,8 @@ from leasecap import _decide, _entry
 from leasecap._entry import Group
 from leasecap._errors import StoreError
 from leasecap._guarded import HELD, Guarded
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, RESTS, STAGING
+from leasecap._rules import OPEN
 from leasecap._sweep import Sweeper
 
 TYPE_CHECKING = False
@@ -81,6 +82,7 @@ class Store(Guarded):
         self._settle_again = False
         self._to_wake: list[Entry] = []
         self._to_tell: list[Entry] = []
+        self._to_rouse: tuple[Entry, ...] = ()
         self._rung: set[str] = set()
 
     # -- inside the section -----------------------------------------------------------------------------------------
@@ -224,6 +226,8 @@ class Store(Guarded):
         self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._rung)
         self._rung = {*snapshot.granted.names, *(entry.name for entry in granted)}
         self._to_tell += plan.first
+        if self.effects.sees_ends and (granted or snapshot.admission != OPEN):
+            self._to_rouse = plan.stay
         self.unanswered = plan.ask
         others_wait = len(snapshot.queue) > len(plan.grant)
         self._settle_again = missed and others_wait
@@ -273,14 +277,24 @@ class Store(Guarded):
         relied_on, counted, settle_again = self._relied_on, self._counted, self._settle_again
         to_wake, self._to_wake = self._to_wake, []
         to_tell, self._to_tell = self._to_tell, []
+        to_rouse, self._to_rouse = self._to_rouse, ()
         ours = self.section.leave()
         for entry in to_wake:
             self.waker(entry.process, entry.name)
         again = settle_again or not ours or self._robbed_grants_beside(counted)
         again = again or (bool(relied_on) and not relied_on <= self._names_relied_on())
-        for entry in to_tell:  # last: they would take the processor from who was granted a slot
+        # Last: they would take the processor from who was granted a slot. Who rests is asked for after the grants, too,
+        # since whoever says so only now sees them (`_ends`).
+        for entry in (*to_tell, *(ticket for ticket in to_rouse if self._rests(ticket))):
             self.waker(entry.process, entry.name)
         return again
+
+    def _rests(self, ticket: Entry) -> bool:
+        try:
+            self.directory.stat(f"{QUEUE}/{ticket.name}/{RESTS}")
+        except OSError:
+            return False
+        return True
 
     def _names_relied_on(self) -> set[str]:
         return {name for where in self._relied_in for name in self.names(where)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 from helper_process import ended_pid
-from staged_world import Actor, as_a_dead_process, entry
+from staged_world import Actor, Hook, as_a_dead_process, entry
 
 from leasecap import _decide
 from leasecap._look import Look
-from leasecap._pool import GRANTED, LEASES, QUEUE
+from leasecap._pool import GRANTED, LEASES, QUEUE, RESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,10 +119,27 @@ def test_a_slot_released_by_one_that_died_before_it_handed_it_on_is_found_by_the
     assert one.where(waiting) == GRANTED
 
 
+class Watched:
+    """What stands for `_ends.Ends`.
+
+    :ivar covers: what it answers.
+    :ivar asked: how often it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.came = self.covers = False
+        self.asked = 0
+
+    def cover(self) -> bool:
+        self.asked += 1
+        return self.covers
+
+
 class Waiting:
     """As much of an acquisition as a look needs."""
 
     def __init__(self, actor: Actor, tells: bool) -> None:
+        self.watched = Watched()
         self.store = actor.store
         self.tells = tells
         self.told = 0
@@ -135,6 +153,9 @@ class Waiting:
 
     def tell(self, snapshot: _decide.Snapshot) -> None:
         self.told += 1
+
+    def ends(self, claim: Claim) -> Watched:
+        return self.watched
 
 
 def fortieth(actor: Actor) -> Claim:
@@ -183,6 +204,148 @@ def test_who_has_come_to_be_one_of_the_first_two_sweeps_as_often_as_they_do_from
         look(actor.world.clock, True)
         actor.world.clock += _decide.SWEEP_EVERY
     assert actor.where(third) == GRANTED
+
+
+@pytest.fixture
+def head(root: Path) -> tuple[Actor, Waiting, Look]:
+    """The first in the queue, whose first look has been."""
+    actor = Actor(root)
+    actor.ask()
+    waiting = Waiting(actor, False)
+    look = Look(waiting, actor.ask())  # type: ignore[arg-type]
+    assert look(actor.world.clock, True) == _decide.SWEEP_EVERY
+    assert waiting.watched.asked == 0, "most waits are over by the second look"
+    return actor, waiting, look
+
+
+def test_the_head_rests_once_a_period_was_quiet_and_the_ends_of_all_holders_wake_it(
+    head: tuple[Actor, Waiting, Look],
+) -> None:
+    actor, waiting, look = head
+    waiting.watched.covers = True
+    for _ in range(2):
+        actor.world.clock += _decide.SWEEP_EVERY
+        assert look(actor.world.clock, True) == _decide.FAR_SWEEP
+        actor.world.clock += _decide.SWEEP_EVERY  # it is woken: somebody was granted something, or is about to be
+        assert look(actor.world.clock, True) == _decide.SWEEP_EVERY
+    assert waiting.watched.asked == 2
+
+
+def test_who_cannot_be_covered_goes_on_as_before_and_tries_again_after_a_while(
+    head: tuple[Actor, Waiting, Look],
+) -> None:
+    actor, waiting, look = head
+    for _ in range(25):
+        actor.world.clock += _decide.SWEEP_EVERY
+        assert look(actor.world.clock, True) == _decide.SWEEP_EVERY
+    assert waiting.watched.asked == 3
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_who_is_far_back_or_woken_by_nobody_is_never_covered(root: Path, watched: bool) -> None:
+    actor = Actor(root)
+    waiting = Waiting(actor, False)
+    actor.ask()
+    if watched:
+        actor.ask(), actor.ask()
+    look = Look(waiting, actor.ask())  # type: ignore[arg-type]
+    for _ in range(5):
+        pause = look(actor.world.clock, watched)
+        assert pause is not None
+        actor.world.clock += pause
+    assert waiting.watched.asked == 0
+
+
+def test_the_end_of_a_process_is_looked_into_at_once_though_another_has_just_swept(
+    head: tuple[Actor, Waiting, Look],
+) -> None:
+    actor, waiting, look = head
+    waiting.watched.covers = True
+    actor.world.clock += _decide.SWEEP_EVERY
+    look(actor.world.clock, True)
+    actor.store.directory.overwrite("sweep", b"f" * 16)
+    waiting.watched.came = True
+    look(actor.world.clock + 0.001, True)
+    assert actor.store.stamp() != b"f" * 16
+    assert not waiting.watched.came
+
+
+def test_a_grant_wakes_of_the_first_two_those_who_rest(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    holder, first, rests, third = one.ask(), other.ask(), other.ask(), other.ask()
+    one.store.directory.write(f"{QUEUE}/{rests.name}/{RESTS}", b"")
+    one.store.directory.write(f"{QUEUE}/{third.name}/{RESTS}", b"")
+    one.store.release(holder)
+    assert one.woken == [first.name, third.name, rests.name]  # the third is one of the first two now
+    one.woken.clear()
+    one.store.enter_and_settle()
+    assert one.woken == [], "nothing was granted"
+
+
+def test_a_grant_wakes_nobody_of_the_first_two_who_looks_by_itself(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    holder, first, _ = one.ask(), other.ask(), other.ask()
+    one.store.release(holder)
+    assert one.woken == [first.name]
+
+
+def test_where_no_end_of_a_process_wakes_anybody_nobody_rests_and_nobody_is_asked_whether_it_does(
+    head: tuple[Actor, Waiting, Look], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor, waiting, look = head
+    monkeypatch.setattr(type(actor.world), "sees_ends", False)
+    actor.world.clock += _decide.SWEEP_EVERY
+    assert look(actor.world.clock, True) == _decide.SWEEP_EVERY
+    assert waiting.watched.asked == 0
+    actor.ask()
+    (lease,) = actor.store.snapshot().leases
+    done: list[str] = []
+    actor.world.before = lambda operation, *names: done.append(" ".join((operation, *names)))
+    assert actor.store.end(lease.name)
+    assert not any(RESTS in line for line in done)
+
+
+@pytest.mark.parametrize("heartbeat", [0.3, 4.0, 10.0, 25.0])
+def test_a_ticket_is_never_without_a_heartbeat_for_longer_than_is_said_and_nobody_wakes_for_it(
+    root: Path, heartbeat: float
+) -> None:
+    actor = Actor(root, heartbeat=heartbeat)
+    claim = fortieth(actor)
+    look = Look(Waiting(actor, False), claim)  # type: ignore[arg-type]
+    begun = beaten = actor.world.clock
+    content = b""
+    looks = 0
+    while actor.world.clock < begun + 200:
+        assert actor.world.clock - beaten <= heartbeat + 1e-6
+        actor.store.directory.overwrite("sweep", b"%016d" % looks)
+        pause = look(actor.world.clock, True)
+        assert pause is not None
+        now = actor.store.directory.read(f"{QUEUE}/{claim.name}/alive", 50)
+        if now != content:
+            content, beaten = now, actor.world.clock
+        actor.world.clock += pause
+        looks += 1
+    assert looks <= 200 / min(heartbeat, _decide.SELDOM_LOOK) + 2
+
+
+def test_a_heartbeat_that_cannot_be_written_fails_no_wait(root: Path) -> None:
+    actor = Actor(root, heartbeat=0.05)
+    actor.ask()
+    look = Look(Waiting(actor, False), actor.ask())  # type: ignore[arg-type]
+    tried: list[str] = []
+    for _ in range(5):
+        pause = look(actor.world.clock, True)
+        assert pause is not None
+        actor.world.clock += pause
+        actor.world.failing("write_at_start", errno.EROFS)
+        fail = actor.world.before
+
+        def note(operation: str, *names: str, fail: Hook = fail) -> None:
+            tried.extend(operation for _ in range(operation == "write_at_start"))
+            fail(operation, *names)
+
+        actor.world.before = note
+    assert len(tried) == 4
 
 
 def test_who_is_far_back_and_wants_to_be_told_of_the_wait_is_told_in_time(root: Path) -> None:

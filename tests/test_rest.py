@@ -15,6 +15,7 @@ WAITS = st.builds(
     near_for=st.floats(0, 1e6),
     rate=st.floats(-1e3, 1e6),
     watched=st.booleans(),
+    covered=st.booleans(),
 )
 
 
@@ -29,7 +30,8 @@ def test_a_rest_is_never_shorter_than_the_first_look_nor_longer_than_the_far_one
 
 @given(WAITS)
 def test_the_first_two_in_the_queue_look_often_enough_to_sweep(wait: _decide.Wait) -> None:
-    assert _decide.rest(wait._replace(position=wait.position % 3)) <= _decide.SWEEP_EVERY
+    first = wait._replace(position=wait.position % 3)
+    assert _decide.rest(first) <= (_decide.FAR_SWEEP if wait.watched and wait.covered else _decide.SWEEP_EVERY)
 
 
 @given(WAITS, st.floats(0, 1e6))

@@ -459,6 +459,13 @@ class MemoryEffects(Effects):
         presence: Presence = self._perform("presence", pid, start)
         return presence
 
+    @property
+    def sees_ends(self) -> bool:
+        return False
+
+    def end_of(self, pid: int, start: int) -> int | None:
+        raise NotImplementedError("no process can be watched here")
+
 
 def _covers(shipped: type, fake: type) -> None:
     """An effect that this file doesn't know would be done for real, unseen by the scheduler."""

@@ -1,0 +1,355 @@
+"""Who is covered by a handle on a process, and who isn't."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helper_process import Helper, ended_pid, helper
+from referee import until
+from staged_world import Actor
+
+from leasecap import _process, _watch
+from leasecap._effects import Directory
+from leasecap._ends import Ends
+from leasecap._feedback_files import STATE
+from leasecap._learning import Learning
+from leasecap._pool import GRANTED, LEASES, QUEUE, RESTS
+from leasecap._record import PENDING, Child
+from leasecap._rules import Rules
+from leasecap._watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._entries import Claim
+    from leasecap._local import Local
+    from leasecap._record import Record
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a process wakes nobody here")
+
+SLEEPS = "input()"
+
+
+class Waiter:
+    """One that waits behind leases whose records a test makes up.
+
+    :ivar woken: is set in the thread of its watch.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.actor = Actor(root, limit=9)
+        self.woken = threading.Event()
+        self.watch = Watch(Directory(str(root)), "1" * 12, lambda names: None)
+        assert self.watch.start()
+        self.store = self.actor.store
+        local = types.SimpleNamespace(effects=self.actor.world, lock=contextlib.nullcontext())
+        self.local: Local = local  # type: ignore[assignment]
+        self.holders: list[Claim] = []
+        self.claim: Claim | None = None
+
+    def beside(self, change: Callable[[Record], Record] = lambda record: record) -> Claim:
+        """A lease with that record."""
+        claim = self.actor.stage(change=change)
+        assert self.actor.place(claim)
+        self.holders.append(claim)
+        return claim
+
+    def ends(self) -> Ends:
+        self.store.configured = len(self.holders)
+        self.claim = self.actor.ask()
+        return Ends(self.local, self.store, self.watch, self.claim, self.woken.set)
+
+    def handles(self) -> int:
+        return sum("pidfd" in link for link in links())
+
+
+def links() -> Iterator[str]:
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+@pytest.fixture
+def waiter(root: Path) -> Iterator[Waiter]:
+    made = Waiter(root)
+    yield made
+    made.watch.close()
+    until(lambda: made.handles() == 0, "every handle is closed")
+
+
+@pytest.fixture
+def process() -> Iterator[Helper]:
+    with helper(SLEEPS) as started:
+        yield started
+
+
+def held_by(process: Helper) -> Callable[[Record], Record]:
+    start = _process.start_of(process.pid)
+    return lambda record: record._replace(pid=process.pid, start=start)
+
+
+def test_the_end_of_a_process_that_holds_wakes(waiter: Waiter, process: Helper) -> None:
+    waiter.beside(held_by(process))
+    ends = waiter.ends()
+    assert ends.cover() and ends.cover()
+    assert waiter.handles() == 1 and not ends.came
+    process.become_a_zombie()
+    assert waiter.woken.wait(60)
+    assert ends.came
+    assert not ends.cover(), "who is no more speaks for nothing"
+    assert waiter.handles() == 0
+    ends.close()
+
+
+def test_a_process_with_several_leases_takes_one_descriptor_and_goes_with_the_last(
+    waiter: Waiter, process: Helper
+) -> None:
+    first, second = waiter.beside(held_by(process)), waiter.beside(held_by(process))
+    waiter.beside()
+    ends = waiter.ends()
+    assert ends.cover() and waiter.handles() == 2
+    waiter.store.remove(LEASES, first.name)
+    assert ends.cover() and waiter.handles() == 2
+    waiter.store.remove(LEASES, second.name)
+    assert ends.cover() and waiter.handles() == 1
+    ends.close()
+
+
+def test_where_the_holder_is_gone_its_command_is_watched(waiter: Waiter, process: Helper) -> None:
+    start = _process.start_of(process.pid)
+    assert start is not None
+    gone = ended_pid()
+    waiter.beside(lambda record: record._replace(pid=gone, start=1, child=Child(process.pid, start)))
+    ends = waiter.ends()
+    assert ends.cover()
+    process.end()
+    assert waiter.woken.wait(60)
+    ends.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pid_ns": "pid:[1]"},
+        {"pid_ns": None},
+        {"time_ns": "time:[1]"},
+        {"boot": "another"},
+        {"start": None},
+        {"start": 1},
+        {"start": 1, "proof": "pid"},
+        {"start": 1, "child": PENDING},
+    ],
+    ids=str,
+)
+def test_who_cannot_be_seen_is_not_covered(waiter: Waiter, change: dict[str, object]) -> None:
+    waiter.beside()
+    waiter.beside(lambda record: record._replace(**change))  # type: ignore[arg-type]
+    ends = waiter.ends()
+    assert not ends.cover()
+    ends.close()
+
+
+def test_a_corrupt_record_is_not_covered(waiter: Waiter) -> None:
+    claim = waiter.beside()
+    ends = waiter.ends()
+    waiter.store.directory.replace(f"{LEASES}/{claim.name}/info.json", b"{}")
+    assert not ends.cover()
+    ends.close()
+
+
+def test_a_grant_that_nobody_has_taken_up_is_not_covered(waiter: Waiter) -> None:
+    waiter.beside()
+    granted = waiter.beside()
+    ends = waiter.ends()
+    waiter.store.directory.rename(f"{LEASES}/{granted.name}", f"{GRANTED}/{granted.name}")
+    assert not ends.cover()
+    assert waiter.store.acknowledge(granted)
+    assert ends.cover()
+    ends.close()
+
+
+def test_where_nobody_holds_there_is_nothing_to_be_told_of(waiter: Waiter) -> None:
+    claim = waiter.beside()
+    ends = waiter.ends()
+    waiter.store.remove(LEASES, claim.name)
+    assert not ends.cover()
+    ends.close()
+
+
+def test_a_ticket_that_was_granted_meanwhile_does_not_say_that_it_rests(waiter: Waiter) -> None:
+    waiter.beside()
+    ends = waiter.ends()
+    assert waiter.claim is not None
+    waiter.store.directory.rename(f"{QUEUE}/{waiter.claim.name}", f"{GRANTED}/{waiter.claim.name}")
+    assert not ends.cover()
+    ends.close()
+
+
+def test_an_entry_that_says_so_already_says_it(waiter: Waiter) -> None:
+    waiter.beside()
+    ends = waiter.ends()
+    assert waiter.claim is not None
+    waiter.store.directory.write(f"{QUEUE}/{waiter.claim.name}/{RESTS}", b"")
+    assert ends.cover()
+    ends.close()
+
+
+def test_what_it_says_is_said_before_it_looks(waiter: Waiter) -> None:
+    waiter.beside()
+    ends = waiter.ends()
+    done: list[str] = []
+    waiter.actor.world.before = lambda operation, *names: done.append(f"{operation} {os.path.basename(names[0])}")
+    assert ends.cover()
+    waiter.actor.world.before = lambda *_: None
+    assert done.index(f"write {RESTS}") < done.index("list granted") < done.index("list leases")
+    ends.close()
+
+
+def test_while_slots_may_be_given_away_or_the_provider_keeps_somebody_out_nobody_is_covered(waiter: Waiter) -> None:
+    waiter.beside()
+    ends = waiter.ends()
+    assert ends.cover()
+    waiter.store.force = True
+    assert not ends.cover()
+    waiter.store.force = False
+    waiter.store.learning = Learning(waiter.local, waiter.store.pool, Rules(cooldown=100.0))
+    assert ends.cover()
+    waiter.store.learning.files.cool(waiter.holders[0].entry)
+    assert not ends.cover()
+    waiter.store.directory.write(STATE, b"damaged")
+    assert not ends.cover()
+    ends.close()
+
+
+@pytest.mark.parametrize("what", ["pidfd", "epoll", "many"])
+def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
+    waiter: Waiter, process: Helper, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    waiter.beside(held_by(process))
+    waiter.beside()
+    ends = waiter.ends()
+    with monkeypatch.context() as patch:
+        if what == "pidfd":
+            patch.setattr(os, "pidfd_open", fail)
+        elif what == "epoll":
+            patch.setattr("select.epoll", fail)
+        else:
+            patch.setattr(_watch, "MOST_HANDLES", 1)
+        assert not ends.cover()
+        assert waiter.handles() == (what == "many")
+    assert ends.cover()
+    ends.close()
+
+
+def test_a_pid_that_passes_to_another_process_before_it_is_opened_is_not_watched(
+    process: Helper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = _process.start_of(process.pid)
+    assert start is not None
+    before = sum("pidfd" in link for link in links())
+    with helper(SLEEPS) as successor:
+        opens = os.pidfd_open
+        monkeypatch.setattr(os, "pidfd_open", lambda pid: opens(successor.pid))
+        process.end()
+        assert _process.end_of(process.pid, start) is None
+    assert sum("pidfd" in link for link in links()) == before
+
+
+def test_what_ends_while_it_is_looked_for_is_not_lost(waiter: Waiter, process: Helper) -> None:
+    waiter.beside(held_by(process))
+    ends = waiter.ends()
+    waiter.actor.world.once("list", process.become_a_zombie, name=GRANTED)
+    assert not ends.cover()  # so it looks again after the usual period
+    ends.close()
+
+
+def test_after_the_wait_no_descriptor_is_open_and_the_lease_does_not_say_that_it_rests(waiter: Waiter) -> None:
+    holder = waiter.beside()
+    ends = waiter.ends()
+    assert ends.cover()
+    assert waiter.claim is not None
+    waiter.store.release(holder)
+    assert waiter.store.acknowledge(waiter.claim)
+    ends.close()
+    assert waiter.handles() == 0
+    assert set(waiter.store.directory.list(f"{LEASES}/{waiter.claim.name}")) == {"alive", "info.json"}
+    ends.close()
+
+
+def test_an_end_is_told_once(waiter: Waiter, process: Helper) -> None:
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+        waiter.woken.set()
+
+    handle = os.pidfd_open(process.pid)
+    assert waiter.watch.add(handle, tell)
+    process.become_a_zombie()
+    assert waiter.woken.wait(60)
+    heard_after_all(waiter)
+    assert told == 1  # the handle can be read from for ever after
+    waiter.watch.drop(handle)
+
+
+def heard_after_all(waiter: Waiter) -> None:
+    """Return when the watch's thread has done what was to be done before this."""
+    heard = threading.Event()
+    waiter.watch._on_wake = lambda names: heard.set()
+    Directory(os.environ["LEASECAP_HOME"]).ring("wake/" + "1" * 12, b"name\n")
+    assert heard.wait(60)
+
+
+def test_a_copy_of_a_handle_that_a_child_still_has_tells_nothing_of_its_successor(
+    waiter: Waiter, process: Helper
+) -> None:
+    handle = os.pidfd_open(process.pid)
+    copy = os.dup(handle)
+    assert waiter.watch.add(handle, lambda: None)
+    waiter.watch.drop(handle)
+    other = os.pidfd_open(os.getpid())
+    assert other == handle, "the same number"
+    assert waiter.watch.add(other, waiter.woken.set)
+    process.become_a_zombie()
+    heard_after_all(waiter)
+    assert not waiter.woken.is_set()
+    waiter.watch.drop(other)
+    os.close(copy)
+
+
+def test_a_fork_copies_no_handle_that_is_not_known(
+    waiter: Waiter, process: Helper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook that closes them in the child is kept waiting by the lock, and so is the fork."""
+    waiter.beside(held_by(process))
+    ends = waiter.ends()
+    lock = threading.Lock()
+    seen: list[str] = []
+
+    def checked(what: str, method: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            assert lock.locked(), what
+            seen.append(what)
+            return method(*arguments)
+
+        return call
+
+    ends._local.lock = lock  # type: ignore[assignment]
+    monkeypatch.setattr(_process, "end_of", checked("open", _process.end_of))
+    for method in ("add", "drop"):
+        monkeypatch.setattr(waiter.watch, method, checked(method, getattr(waiter.watch, method)))
+    assert ends.cover()
+    ends.close()
+    assert seen == ["open", "add", "drop"]
