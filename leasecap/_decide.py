@@ -326,7 +326,7 @@ def rest(wait: Wait) -> float:
     """Return the seconds until the next look, if no wake-up comes first.
 
     Who is woken (also on becoming one of the first two) looks only to sweep, or in case all ahead are stopped: the more
-    seldom the further back, which took 100 idle waiters from 150 looks in a second to 50 (`scripts/bench`, F). Else
+    seldom the further back, which took 100 idle waiters from 150 looks in a second to 16 (`scripts/bench`, F). Else
     near the head every 1.5 ms, growing to 1/128 of the time spent there: a grant is then seen late by 0.4 % of the wait
     on average, and a wait of a minute costs some 1000 looks. Further back, half the time that the queue seems to need
     to bring the waiter near the head.

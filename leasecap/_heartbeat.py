@@ -1,4 +1,7 @@
-"""One daemon thread per process keeps the heartbeats of all its leases and tickets, and notices lost ones."""
+"""One daemon thread per process keeps the heartbeats of all its leases, and notices lost ones.
+
+Those of tickets are written by their waiters' looks (`_look`).
+"""
 
 from __future__ import annotations
 
