@@ -34,6 +34,7 @@ def hold(*options: str, script: str = READY) -> subprocess.Popen[str]:
 
 def kill_alone(wrapper: subprocess.Popen[str]) -> int:
     """SIGKILL for the wrapper; returns the pid of the command, which runs on and has the pipes still open."""
+    until(lambda: status().holders[0].child is not None)  # it may say something before its wrapper has noted its pid
     child = status().holders[0].child
     assert child is not None
     wrapper.kill()
