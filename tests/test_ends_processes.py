@@ -119,6 +119,7 @@ def test_a_slot_whose_wrapper_is_killed_is_granted_when_its_command_is(team: Tea
     script = "print(__import__('os').getpid(), flush=True); input()"
     wrapper = team.leasecap("run", "-p", "p", "--", sys.executable, "-c", script)
     command = int(wrapper.line())
+    until(lambda: team.pool().holders[0].child == command, "the wrapper has noted its command")
     waiter = resting(team)
     wrapper.kill()
     heard(waiter, "COVERED")  # by the command
