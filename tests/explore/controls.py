@@ -14,7 +14,7 @@ from explore.memory_fs import MemoryFs
 from explore.programs import once
 from explore.scheduler import World
 from explore.stage import Scenario, Stage
-from leasecap import _acquire, _decide, _entries, _entry, _liveness, _observe, _pool, _section, _store
+from leasecap import _acquire, _decide, _entries, _entry, _liveness, _observe, _pool, _section, _settle, _store
 
 if TYPE_CHECKING:
     from leasecap._lessons import Lessons
@@ -38,7 +38,7 @@ def no_token_in_the_name(patch: Patch) -> None:
 
 def built_in_place(patch: Patch) -> None:
     """An entry is not built aside and renamed into the queue but built there."""
-    for module in (_entries, _store):
+    for module in (_entries, _settle):
         patch.setattr(module, "STAGING", _pool.QUEUE)
 
 
@@ -66,7 +66,7 @@ def listed_in_another_order(patch: Patch) -> None:
 
 def acknowledged_within_one_directory(patch: Patch) -> None:
     """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
-    snapshot, names = _store.Store.snapshot_with, _store.Store._names_relied_on
+    snapshot, names = _store.Store.snapshot_with, _store.Store._names_in
 
     def grant(store: _store.Store, entry: _entry.Entry) -> bool:
         try:
@@ -85,13 +85,13 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
         return True
 
     def without_marks(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(store: _store.Store, *lessons: Lessons | None) -> Any:
+        def wrapper(store: _store.Store, *arguments: Any) -> Any:
             directory = store.directory
             store.directory = types.SimpleNamespace(  # type: ignore[assignment]
                 list=lambda where: [name.lstrip("!") for name in directory.list(where)], stat=_uncounted
             )
             try:
-                return function(store, *lessons)
+                return function(store, *arguments)
             finally:
                 store.directory = directory
 
@@ -100,7 +100,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
     patch.setattr(_store.Store, "_grant", grant)
     patch.setattr(_entries.Entries, "acknowledge", acknowledge)
     patch.setattr(_store.Store, "snapshot_with", without_marks(snapshot))
-    patch.setattr(_store.Store, "_names_relied_on", without_marks(names))
+    patch.setattr(_store.Store, "_names_in", without_marks(names))
 
 
 def no_liveness_lock(patch: Patch) -> None:
@@ -191,13 +191,7 @@ def no_mutex_round_the_lock(patch: Patch) -> None:
 
 def no_look_on_leaving(patch: Patch) -> None:
     """Whoever leaves the critical section doesn't look whether somebody has released meanwhile."""
-    leave = _store.Store.leave
-
-    def just_leave(store: _store.Store) -> bool:
-        store._relied_on = set()
-        return leave(store)
-
-    patch.setattr(_store.Store, "leave", just_leave)
+    patch.setattr(_store.Store, "_is_called_for", lambda store, done: done.missed)
 
 
 def no_probe_before_a_grant(patch: Patch) -> None:
@@ -233,7 +227,7 @@ def robbed_and_not_told(patch: Patch) -> None:
 
 def built_in_the_trash(patch: Patch) -> None:
     """What is being built and what is being removed stand in one place."""
-    for module in (_entries, _store):
+    for module in (_entries, _settle):
         patch.setattr(module, "STAGING", _pool.TRASH)
 
 

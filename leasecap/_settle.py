@@ -1,0 +1,309 @@
+"""The critical section of a pool from the inside: the snapshot is read, the plan carried out, who is granted is woken.
+
+Every effect goes through `Effects`. Grants, publications and take-backs are done here alone.
+"""
+
+from __future__ import annotations
+
+from leasecap import _decide
+from leasecap._entry import Group
+from leasecap._guarded import HELD, Guarded
+from leasecap._named_tuple import NamedTuple
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, RESTS, STAGING
+from leasecap._rules import OPEN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._effects import Effects
+    from leasecap._entries import Claim
+    from leasecap._entry import Entry
+    from leasecap._learning import Learning
+    from leasecap._lessons import Lessons
+    from leasecap._pool import Pool
+
+_EMPTY = 2  # links of a directory without directories: its own name and its "."
+
+
+class _Done(NamedTuple):
+    """What was done inside, and what it was decided by.
+
+    :ivar missed: a ticket that was to be granted was gone.
+    """
+
+    plan: _decide.Plan
+    snapshot: _decide.Snapshot
+    granted: list[Entry]
+    missed: bool
+
+
+class Settled(Guarded):
+    """One open pool, as one process settles it; its threads share it.
+
+    :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
+    :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
+    :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
+    :ivar ask: asks the provider for its own count, in the background.
+    :ivar unanswered: whether somebody wasn't granted a slot for want of that count.
+    :ivar others_wait: whether somebody waited when this process was last inside.
+    :ivar learning: what the provider's answers have taught; None leaves all that out.
+    """
+
+    def __init__(
+        self,
+        effects: Effects,
+        pool: Pool,
+        *,
+        configured: int | None,
+        stale_after: float,
+        heartbeat: float,
+        waker: Callable[[str, str], None],
+        listens: Callable[[str], bool] = lambda process: False,
+        refresh: Callable[[], None] = lambda: None,
+        learning: Learning | None = None,
+    ) -> None:
+        super().__init__(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
+        self.configured = configured
+        self.refresh = refresh
+        self.learning = learning
+        self.ask: Callable[[], None] = lambda: None
+        self.unanswered = False
+        self.others_wait = False
+        self.waker = waker
+        self._listens = listens
+        self._granted_since: dict[str, float] = {}
+        self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
+        self._last_look = 0.0
+        self._done: _Done | None = None
+        self._to_wake: list[Entry] = []
+        self._rung: set[str] = set()
+
+    def place(self, claim: Claim, *, may_queue: bool) -> bool:
+        """Inside the section: grant the staged claim at once if the whole queue allows, else queue it if it may.
+
+        Returns whether it was granted.
+        """
+        plan, snapshot = self._plan(claim.entry)
+        granted = claim.entry in plan.grant
+        self._carry_out(plan, snapshot, claim)
+        if not granted and may_queue:
+            self.directory.rename(f"{STAGING}/{claim.name}", f"{QUEUE}/{claim.name}")
+        return granted
+
+    def has_to_ring(self, snapshot: _decide.Snapshot) -> bool:
+        """Whether somebody was granted a slot and not woken by this process yet; `settle` does that."""
+        return any(name not in self._rung for name in snapshot.granted.names)
+
+    def settle(self) -> None:
+        """Inside the section: do what the pool's state calls for."""
+        plan, snapshot = self._plan(None)
+        self._carry_out(plan, snapshot, None)
+
+    def _plan(self, newcomer: Entry | None) -> tuple[_decide.Plan, _decide.Snapshot]:
+        """Decide, and take back the grants that are to be: the rest of the plan counts on their slots.
+
+        What the plan makes of the feedback is written before anything is granted: if it can't be, nothing is.
+        """
+        # Inside the section, where no limit can have been set since and settled for. A holder read its limit when it
+        # acquired, hours ago; a waiter that was suspended, and taken for dead meanwhile, begins again with an old one.
+        self.refresh()
+        stuck: set[str] = set()
+        while True:
+            plan, snapshot = self._work_out(newcomer, stuck)
+            kept = {entry.name for entry in plan.take_back if not self._park(entry)}
+            if not kept:
+                return plan, snapshot
+            # Acknowledged in this very moment, or not to be moved: it goes on to count, and isn't late any more.
+            stuck |= kept
+            now = self.effects.monotonic()
+            self._granted_since.update(dict.fromkeys(kept, now))
+
+    def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[_decide.Plan, _decide.Snapshot]:
+        lessons = self.lessons()
+        snapshot = self.snapshot_with(lessons)
+        now = self.effects.monotonic()
+        if self._passed_over:
+            over = self._passed_over = {name: until for name, until in self._passed_over.items() if now < until}
+            queue = snapshot.queue.without(over)
+            parked = [name for name in snapshot.queue.names if name in over]
+            snapshot = snapshot._replace(queue=queue, parked=Group((*snapshot.parked.names, *parked)))
+        if newcomer is not None:
+            queue = Group((*snapshot.queue.names, newcomer.name))
+            snapshot = snapshot._replace(queue=queue, newcomer=newcomer.name)
+        while True:
+            plan = _decide.decide(snapshot, now)
+            dead = {ticket.name for ticket in plan.grant if ticket is not newcomer and not self._lives(ticket)}
+            if dead:
+                snapshot = snapshot._replace(dead=snapshot.dead | dead)
+            elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot, stuck)):
+                snapshot = snapshot._replace(suspect=suspect)
+            elif lessons is not None and lessons.grow(plan, snapshot):
+                snapshot = snapshot._replace(admission=lessons.admission())
+            else:
+                if lessons is not None:
+                    lessons.keep(plan)
+                return plan, snapshot
+
+    def _lives(self, ticket: Entry) -> bool:
+        # Who listens lives: that takes two system calls, to read its record and look for its process seven and 200 us.
+        return self._listens(ticket.process) or self.observer.lives(QUEUE, ticket.name)
+
+    def snapshot(self) -> _decide.Snapshot:
+        """The pool as it stands, with what is known of the provider.
+
+        :raises StoreError: when that can't be read.
+        """
+        return self.snapshot_with(self.lessons())
+
+    def snapshot_with(self, lessons: Lessons | None) -> _decide.Snapshot:
+        """The pool as it stands: four listings, in the order in which entries move on, so that none is missed."""
+        queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
+        now = self.effects.monotonic()
+        # It may have been taken back and granted again since. Not sooner than this: those far back, who look once per
+        # `FAR_SWEEP`, would never take back anything, and with three stopped at the head the pool stood still.
+        if now - self._last_look > _decide.ACKNOWLEDGE_WITHIN:
+            self._granted_since.clear()
+        self._last_look = now
+        since = self._granted_since
+        self._granted_since = {name: since.get(name, now) for name in granted.names}
+        snapshot = _decide.Snapshot(
+            configured=self.configured,
+            queue=queue,
+            parked=parked,
+            granted=granted,
+            leases=leases,
+            granted_since=self._granted_since,
+        )
+        return snapshot if lessons is None else lessons.seen_in(snapshot)
+
+    def lessons(self) -> Lessons | None:
+        """What is known of the provider now; None: nothing.
+
+        :raises StoreError: when that can't be read.
+        """
+        return None if self.learning is None else self.learning.lessons()
+
+    def _group(self, where: str) -> Group:
+        names = self.names(where)
+        return Group([name for name in names if name[0] != "."]) if names else _decide.NOBODY
+
+    def names(self, where: str) -> list[str]:
+        """The names in ``where``; empty without a listing where the link count says so.
+
+        That saves 6 of 8 us, six times in a hand-off. Not in ``leases/``: the link counts of a rename change one after
+        the other, so an entry on its way there could be in neither. Others come where they go to by the section alone;
+        and the listing of ``leases/``, which comes last, waits for a rename that has begun.
+        """
+        if self.pool.counts and where != LEASES and self.directory.stat(where).st_nlink == _EMPTY:
+            return []
+        return self.directory.list(where)
+
+    def _carry_out(self, plan: _decide.Plan, snapshot: _decide.Snapshot, claim: Claim | None) -> None:
+        for entry in plan.reap:
+            self.discard(QUEUE, entry.name)
+        for entry in plan.revoke:
+            self.discard(LEASES, entry.name)
+        granted: list[Entry] = []
+        missed = False
+        for entry in plan.grant:
+            if claim is not None and entry == claim.entry:
+                self._sign(f"{STAGING}/{entry.name}")
+                self.directory.rename(f"{STAGING}/{entry.name}", f"{LEASES}/{entry.name}")
+            elif not self._grant(entry):
+                missed = True
+                continue
+            granted.append(entry)
+        # Who granted it may have died before it woke the waiter, which may look no sooner than it would be parked.
+        self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._rung)
+        self._rung = {*snapshot.granted.names, *(entry.name for entry in granted)}
+        self._done = _Done(plan, snapshot, granted, missed)
+        self.unanswered = plan.ask
+        self.others_wait = len(snapshot.queue) > len(plan.grant)
+        for entry in (*plan.reap, *plan.revoke):
+            self.delete(entry.name)
+
+    def _grant(self, entry: Entry) -> bool:
+        try:
+            self._sign(f"{QUEUE}/{entry.name}")
+            self.directory.rename(f"{QUEUE}/{entry.name}", f"{GRANTED}/{entry.name}")
+        except FileNotFoundError:
+            return False  # withdrawn meanwhile: the slot is for the next one
+        except OSError:
+            # It can't be moved, or not by us: that fails nobody's request, and the slot is for the next one.
+            self._passed_over[entry.name] = self.effects.monotonic() + _decide.ACKNOWLEDGE_WITHIN
+            return False
+        self._to_wake.append(entry)
+        return True
+
+    def _park(self, entry: Entry) -> bool:
+        try:
+            return self.remove(GRANTED, entry.name, PARKED)
+        except OSError:
+            return False  # it goes on to count, and fails nobody's request
+
+    def leave(self) -> bool:
+        """Leave the section and wake whom it granted; True if `settle` is called for once more.
+
+        Somebody may have released while we were inside: its attempt to enter failed, so it relies on whoever is inside
+        to look once more on the way out. And a robbed section must look at what it granted.
+        """
+        to_wake, self._to_wake = self._to_wake, []
+        done, self._done = self._done, None
+        ours = self.section.leave()
+        for entry in to_wake:
+            self.waker(entry.process, entry.name)
+        # What follows would take the processor, or the section, from who was granted a slot.
+        if done is None:
+            return not ours
+        again = not ours or self._is_called_for(done)
+        for entry in (*done.plan.first, *self._who_rest(done)):
+            self.waker(entry.process, entry.name)
+        return again
+
+    def _is_called_for(self, done: _Done) -> bool:
+        """Whether something that `done` relied on has changed since."""
+        plan, snapshot = done.plan, done.snapshot
+        others_wait = len(snapshot.queue) > len(plan.grant)
+        if not others_wait and self.pool.kind == "os":
+            return False  # nobody asks, and with 1000 leases it costs 100 us
+        gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
+        held = [group.without(gone) for group in (snapshot.granted, snapshot.leases, Group.of(done.granted))]
+        counted = {name for group in held for name in group.names}
+        if self._robbed_grants_beside(counted):
+            return True
+        if not others_wait or done.missed:
+            return others_wait
+        # What keeps them out: all that is held, and tickets that declare a lower limit than else holds. Where none
+        # does, to look once more on the way out is two short listings instead of four, a quarter of a hand-off.
+        limits = (self.configured, *(group.lowest for group in held))
+        lowest = min((limit for limit in limits if limit is not None), default=_decide.UNLIMITED)
+        tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)]
+        tighter = [group for group in tickets if (group.lowest or lowest) < lowest]
+        declaring = {entry.name for group in tighter for entry in group if (entry.limit or lowest) < lowest}
+        return not counted | declaring <= self._names_in((QUEUE, PARKED, *HELD) if declaring else HELD)
+
+    def _names_in(self, places: tuple[str, ...]) -> set[str]:
+        return {name for where in places for name in self.names(where)}
+
+    def _who_rest(self, done: _Done) -> list[Entry]:
+        """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
+        if not self.effects.sees_ends or not (done.granted or done.snapshot.admission != OPEN):
+            return []
+        return [ticket for ticket in done.plan.stay if self._rests(ticket)]
+
+    def _rests(self, ticket: Entry) -> bool:
+        try:
+            self.directory.stat(f"{QUEUE}/{ticket.name}/{RESTS}")
+        except OSError:
+            return False
+        return True
+
+    def enter_and_settle(self) -> None:
+        """Try to enter, and settle until nothing more is called for. Never waits: whoever is inside looks again."""
+        again = True
+        while again and self.section.try_enter():
+            try:
+                self.settle()
+            finally:
+                again = self.leave()
