@@ -15,7 +15,7 @@ from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from leasecap._entry import Entry
     from leasecap._rules import Admission
@@ -111,20 +111,11 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
     the load unchanged: it borrows the slot of a lease that it runs under (`Loads`).
     """
     dead = snapshot.dead
-    everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases) if dead else ()
-    reap = tuple(entry for entry in everything if entry.name in dead)
-    # While the listings were read.
-    acknowledged = frozenset(snapshot.leases.names) if snapshot.granted else frozenset()
-    late = {
-        name
-        for name in snapshot.granted.names
-        if now - snapshot.granted_since.get(name, now) >= ACKNOWLEDGE_WITHIN and name not in acknowledged
-    }
+    late = _late(snapshot, now) if snapshot.granted else frozenset()
     full = full_limit(snapshot)
-    out = dead | late
     held = snapshot.leases
-    if out or snapshot.granted:
-        held = Group(dict.fromkeys((*snapshot.granted.names, *held.names))).without(out)
+    if dead or snapshot.granted:
+        held = Group(dict.fromkeys((*snapshot.granted.names, *held.names))).without(dead | late)
     loads = Loads(held)
     over = full is not None and loads.total > full
     excess: set[str] = set()
@@ -144,18 +135,34 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         ticket = _entry.parse(name)
         if name not in dead and ticket.token and (len(grants.left) < 2 or ticket.ancestors):
             grants.consider(ticket)
+    were_first = queue[:2]
     return Plan(
-        reap=reap,
-        revoke=tuple(entry for entry in snapshot.leases if entry.name in excess) if excess else (),
-        take_back=tuple(entry for entry in snapshot.granted if entry.name in (late | excess) - dead),
+        reap=_of(dead, snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases),
+        revoke=_of(excess, snapshot.leases),
+        take_back=_of((late | excess) - dead, snapshot.granted),
         grant=tuple(grants.granted),
-        first=tuple(ticket for ticket in grants.left[:2] if ticket.name not in queue[:2]),
-        stay=tuple(ticket for ticket in grants.left[:2] if ticket.name in queue[:2]),
+        first=tuple([ticket for ticket in grants.left[:2] if ticket.name not in were_first]),
+        stay=tuple([ticket for ticket in grants.left[:2] if ticket.name in were_first]),
         over=over,
         high=grants.high,
         spent=grants.spent,
         ask=grants.ask,
         pressed=grants.pressed,
+    )
+
+
+def _of(names: Collection[str], *groups: Group) -> tuple[Entry, ...]:
+    """The entries of those names."""
+    return tuple(entry for group in groups for entry in group if entry.name in names) if names else ()
+
+
+def _late(snapshot: Snapshot, now: float) -> frozenset[str]:
+    """Names of grants that should have been acknowledged by now."""
+    since, acknowledged = snapshot.granted_since, frozenset(snapshot.leases.names)  # while the listings were read
+    return frozenset(
+        name
+        for name in snapshot.granted.names
+        if now - since.get(name, now) >= ACKNOWLEDGE_WITHIN and name not in acknowledged
     )
 
 
@@ -228,8 +235,8 @@ def full_limit(snapshot: Snapshot) -> int | None:
     groups: tuple[Group, ...] = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
     if snapshot.dead:
         groups = tuple(group.without(snapshot.dead) for group in groups)
-    limits = (snapshot.configured, *(group.lowest for group in groups if group))
-    return min((limit for limit in limits if limit is not None), default=None)
+    limits = [group.lowest for group in groups if group.names]
+    return min([limit for limit in (snapshot.configured, *limits) if limit is not None], default=None)
 
 
 class Loads:

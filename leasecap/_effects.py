@@ -271,6 +271,15 @@ class Effects:
     def close(self, fd: int) -> None:
         os.close(fd)
 
+    def give_way(self) -> None:
+        """Let those run who have just been woken.
+
+        Linux takes a write to a pipe for the last thing that a process does before it sleeps, and has the reader wait
+        for the writer's processor: 1 ms in one hand-off of ten, 0.2 with this (`scripts/bench`, B).
+        """
+        if hasattr(os, "sched_yield"):
+            os.sched_yield()
+
     def me(self) -> _process.Identity:
         return _process.me()
 

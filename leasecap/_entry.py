@@ -84,13 +84,6 @@ def parse(name: str) -> Entry:
 _tail = itemgetter(slice(50, None))  # what follows the process: "-LIMIT", and "-ANCESTOR" for each
 
 
-def _declared(tail: str) -> int:
-    """:raises ValueError: when it is no tail."""
-    if tail[:1] != "-":
-        raise ValueError(tail)
-    return int(tail[1:].partition("-")[0], 16)
-
-
 class Group:
     """The entries of one place, each name once.
 
@@ -101,11 +94,11 @@ class Group:
     :ivar names: as they were listed.
     """
 
-    __slots__ = ("_tails", "names")
+    __slots__ = ("_known", "names")
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self.names = names
-        self._tails: set[str] | None = None
+        self._known: tuple[int | None, bool] | None = None
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> Group:
@@ -120,23 +113,27 @@ class Group:
 
     def without(self, names: Collection[str]) -> Group:
         """The others."""
-        return Group([name for name in self.names if name not in names])
+        return Group([name for name in self.names if name not in names]) if names else self
 
     @property
     def lowest(self) -> int | None:
         """The lowest limit that one of them declares. A planted name that ends like ours may declare one as well."""
-        try:
-            limits: Iterable[int | None] = [_declared(tail) for tail in self._read()]
-        except ValueError:  # a planted name that doesn't
-            limits = (entry.limit for entry in self)
-        return min(filter(None, limits), default=None)
+        return (self._known or self._read())[0]
 
     @property
     def nested(self) -> bool:
         """Whether one of them may run under another lease of the pool."""
-        return any("-" in tail[1:] for tail in self._read())
+        return (self._known or self._read())[1]
 
-    def _read(self) -> set[str]:
-        if self._tails is None:
-            self._tails = set(map(_tail, self.names))
-        return self._tails
+    def _read(self) -> tuple[int | None, bool]:
+        limits: list[int | None] = []
+        nested = False
+        try:
+            for tail in set(map(_tail, self.names)):
+                before, limit, *ancestors = tail.split("-")
+                limits.append(None if before else int(limit, 16))
+                nested = nested or bool(ancestors)
+        except ValueError:  # a planted name
+            limits, nested = [entry.limit for entry in self], True
+        self._known = min(filter(None, limits), default=None), nested
+        return self._known

@@ -253,6 +253,8 @@ class Settled(Guarded):
         ours = self.section.leave()
         for entry in to_wake:
             self.waker(entry.process, entry.name)
+        if to_wake:
+            self.effects.give_way()
         # What follows would take the processor, or the section, from who was granted a slot.
         if done is None:
             return not ours

@@ -451,6 +451,9 @@ class MemoryEffects(Effects):
     def close(self, fd: int) -> None:
         _raised(self._perform("close", fd))
 
+    def give_way(self) -> None:
+        pass  # the scheduler gives way to anybody at every step
+
     def me(self) -> Identity:
         identity: Identity = self.world.me()
         return identity
