@@ -22,7 +22,7 @@ class FileSystem(NamedTuple):
     local: bool
 
 
-_by_device: dict[int, FileSystem] = {}
+_known: dict[int, FileSystem] = {}
 
 
 def file_system(path: str) -> FileSystem:
@@ -32,30 +32,45 @@ def file_system(path: str) -> FileSystem:
     except OSError:
         return _file_system(path)
     # The table of mounts is read once per device and process: 0.2 ms of each of the 50 pools that `status` opens.
-    found = _by_device.get(device)
+    found = _known.get(device)
     if found is None:
-        found = _by_device[device] = _file_system(path)
+        found = _known[device] = _file_system(path)
     return found
 
 
 def _file_system(path: str) -> FileSystem:
     if sys.platform == "linux":
-        kind = _from_mountinfo(os.path.realpath(path))
+        kind = _from_mountinfo(path)
     else:
         kind = _from_psutil(os.path.realpath(path))
     return FileSystem(kind or "unknown", kind in _LOCAL)
 
 
 def _from_mountinfo(path: str) -> str | None:
+    # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw: proc_pid_mountinfo(5)
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
     except OSError:
         return None
+    return _by_device(lines, path) or _by_path(lines, os.path.realpath(path))
+
+
+def _by_device(lines: list[str], path: str) -> str | None:
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return None  # it isn't there yet
+    number = f"{os.major(device)}:{os.minor(device)}"
+    fields = (line.partition(" - ")[2] for line in lines if number in line and line.split(" ")[2] == number)
+    return next(fields, "").split(" ")[0] or None
+
+
+def _by_path(lines: list[str], path: str) -> str | None:
+    """By the mount point: btrfs gives its subvolumes numbers that no mount has."""
     best = ""
     kind = None
     for line in lines:
-        # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw: proc_pid_mountinfo(5)
         before, _, after = line.partition(" - ")
         point = before.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
         # Later lines lie over earlier ones, hence >=.
