@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from leasecap._local import Local, Root
     from leasecap._request import Request
     from leasecap._store import Store
+    from leasecap._watch import Watch
 
 SECTION_PATIENCE = 10.0
 """Seconds for which one and the same process may be inside the pool's own lock before it is an error. It takes less
@@ -48,15 +49,25 @@ _OCCUPANT_LOOK = 0.25
 class Acquisition:
     """One call for a slot."""
 
-    def __init__(self, local: Local, root: Root, store: Store, request: Request, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        local: Local,
+        root: Root,
+        store: Store,
+        request: Request,
+        wake: Callable[[], None],
+        listen: Callable[[Watch], bool] | None = None,
+    ) -> None:
         """
         :param wake: called from any thread when it is worth looking before the pause is over.
+        :param listen: begins to hear what is said to this process, in place of `Watch.start`.
         """
         self._local = local
         self.root = root
         self.store = store
         self._request = request
         self._wake = wake
+        self._listen = listen
         self._claim: Claim | None = None
         self._order = local.effects.boot_clock()
         self._started = local.effects.monotonic()
@@ -244,7 +255,8 @@ class Acquisition:
         self._local.waiters[claim.name] = self._wake
         watch = self.root.watch()
         with self._local.lock:  # as in `_stage_once`
-            listens = watch.start()  # subscribe, look, then wait: no wake-up is lost
+            # Subscribe, look, then wait: no wake-up is lost.
+            listens = watch.start() if self._listen is None else self._listen(watch)
         # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
         watched = listens and self.store.pool.kind == "os" and self.store.pool.local
         look = Look(self, claim)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leasecap._request import Unset
     from leasecap._store import Store
     from leasecap._waiting import Waiting
+    from leasecap._watch import Watch
 
     class TryOptions(TypedDict, total=False):
         limit: int | Unset | None
@@ -73,7 +74,7 @@ def acquire(
 def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:
     """`acquire` with a waiter of one's own; ``argv`` is the command to show in place of this process's."""
     with HeldBack() as interrupts:
-        acquisition = _prepare(pool, waiter.wake, options, argv)
+        acquisition = _prepare(pool, waiter.wake, options, argv, waiter.listen)
         claim = drive(acquisition.steps(), waiter, interrupts)
         lease = Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
         try:
@@ -111,12 +112,18 @@ def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
         return None
 
 
-def _prepare(pool: str, wake: Callable[[], None], options: Options, argv: Sequence[str] | None = None) -> Acquisition:
+def _prepare(
+    pool: str,
+    wake: Callable[[], None],
+    options: Options,
+    argv: Sequence[str] | None = None,
+    listen: Callable[[Watch], bool] | None = None,
+) -> Acquisition:
     with local.lock:  # a fork must copy no half-done import: in the child it would stay so
         root = local.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        return Acquisition(local, root, root.store(settings), request, wake)
+        return Acquisition(local, root, root.store(settings), request, wake, listen)
 
 
 def report(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeVar
 
     from leasecap._interrupts import HeldBack
+    from leasecap._watch import Watch
 
     T = TypeVar("T")
 
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
         def wake(self) -> None:
             """End the wait, or the next one if none is under way; from any thread."""
 
-        def wait(self, timeout: float) -> None:
-            """Return after ``timeout`` seconds or when woken."""
+        def wait(self, timeout: float, interrupts: HeldBack) -> None:
+            """Return after ``timeout`` seconds or when woken.
+
+            :param interrupts: held back; to be let in while it waits.
+            """
+
+        def listen(self, watch: Watch) -> bool:
+            """Begin to hear what is said to this process; False if that can't be."""
 
 
 EARLY = 0.01
@@ -32,23 +39,53 @@ reads, but not the one by which its threads wait: before 1970, each wait would e
 class ThreadWaiter:
     """Blocks the calling thread."""
 
-    __slots__ = ("_asleep",)
+    __slots__ = ("_asleep", "_hears", "_watch")
 
     def __init__(self) -> None:
         # A lock that is held until somebody wakes: an event costs 3 us, and most acquires never wait.
         self._asleep = threading.Lock()
         self._asleep.acquire()
+        self._hears = False
+        self._watch: Watch | None = None
+
+    def listen(self, watch: Watch) -> bool:
+        if not watch.start(alone=True):
+            return False
+        self._watch = watch
+        return True
 
     def wake(self) -> None:
         try:
             self._asleep.release()
         except RuntimeError:
             pass  # it was woken already
+        if self._hears and self._watch is not None:
+            self._watch.nudge()
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float, interrupts: HeldBack) -> None:
+        timeout = max(timeout, 0)
         end = time.monotonic() + timeout
-        if not self._asleep.acquire(timeout=max(timeout, 0)) and time.monotonic() < end:
-            time.sleep(EARLY)
+        woken = None if self._watch is None else self._hear(self._watch, timeout, interrupts)
+        if woken is None:
+            with interrupts.lifted():
+                woken = self._asleep.acquire(timeout=timeout)
+        if not woken and time.monotonic() < end:
+            with interrupts.lifted():
+                time.sleep(EARLY)
+
+    def _hear(self, watch: Watch, timeout: float, interrupts: HeldBack) -> bool | None:
+        """Whether something has come; None where it isn't for this thread to hear."""
+        self._hears = True  # first: from now on whoever wakes it writes to the pipe as well
+        try:
+            if self._asleep.acquire(blocking=False):
+                return True
+            heard = watch.hear(timeout, interrupts)
+        finally:
+            self._hears = False
+        if heard is None:
+            return None
+        watch.pass_on(heard)
+        return self._asleep.acquire(blocking=False) or bool(heard.said or heard.calls)
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:
@@ -59,8 +96,7 @@ def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack
     try:
         pause = next(steps)
         while True:
-            with interrupts.lifted():
-                waiter.wait(pause)
+            waiter.wait(pause, interrupts)
             pause = next(steps)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
+    from leasecap._interrupts import HeldBack
+    from leasecap._watch import Watch
+
 #: Ask us to end. While queued, they withdraw the ticket. SIGALRM is among them because an alarm survives exec:
 #: ``perl -e 'alarm 60; exec @ARGV' leasecap run ...`` is the ``timeout`` of systems that have none.
 ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGALRM, signal.SIGTERM})
@@ -93,7 +96,11 @@ class SignalGate:
         self._ignored = frozenset(s for s in _RUNNING if signal.getsignal(s) is signal.SIG_IGN)
         self._pipe = None if _HAS_SIGINFO else _Pipe(_QUEUED - self._ignored)
 
-    def wait(self, timeout: float | None = None) -> None:
+    def listen(self, watch: Watch) -> bool:
+        """Have a thread hear what is said to this process: this one can't wait for signals and a pipe at once."""
+        return watch.start()
+
+    def wait(self, timeout: float | None = None, interrupts: HeldBack | None = None) -> None:
         """Wait in the queue: until `wake`, any signal, or ``timeout`` seconds (None: for ever). May return early.
 
         HUP, INT, QUIT, TERM and ALRM raise `Interrupted`, nowhere but here. TSTP, TTIN and TTOU stop the process,
@@ -101,6 +108,9 @@ class SignalGate:
         are dropped: they are meant for the command, which isn't there yet, and kept for later they would kill it before
         it could install its handlers. ``wait(0)`` looks at what has arrived.
         """
+        if interrupts is not None:
+            with interrupts.lifted():
+                return self.wait(timeout)
         # The kernel itself stops and continues us. Taking a TSTP and then stopping ourselves would lose a SIGCONT
         # that arrives between the two, and we would stay stopped for good.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING - self.inherited_mask)

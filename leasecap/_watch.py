@@ -12,100 +12,88 @@ from __future__ import annotations
 import os
 import threading
 
+from leasecap._ear import Ear
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import select
     from collections.abc import Callable
 
+    from leasecap._ear import Heard
     from leasecap._effects import Directory
+    from leasecap._interrupts import HeldBack
 
 _MOST_CLEARED = 4
 """Pipes that whoever opens its own looks at, which is 13 us each. More than are left behind on average."""
 _END = b"\0"  # in no ticket's name
 _NOBODY = b"\n"
-_PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
 
 MOST_HANDLES = 64
 """Handles that one process has open at a time: most may have 1024 descriptors, and need them for their work."""
 
 
-class _Ear:
-    """What the thread waits for: the pipe, and handles, each with what to call when it can be read from.
-
-    An epoll takes more of them while it is waited for. It is made with the first: most waits are over before.
-    """
-
-    def __init__(self, pipe: int) -> None:
-        self.pipe = pipe
-        self.calls: dict[int, Callable[[], None]] = {}
-        self._poll: select.epoll | None = None
-
-    def hear(self) -> bytes:
-        """Block until something is written to the pipe."""
-        while self._poll is not None:
-            ready = [handle for handle, _ in self._poll.poll()]
-            for handle in ready:
-                call = self.calls.get(handle)
-                if call is not None:
-                    call()
-            if self.pipe in ready:
-                break
-        return os.read(self.pipe, _PIPE_HOLDS)
-
-    def add(self, handle: int, call: Callable[[], None]) -> None:
-        """:raises OSError: when it can't be waited for."""
-        from select import EPOLLIN, EPOLLONESHOT, epoll
-
-        if self._poll is None:
-            poll = epoll()
-            poll.register(self.pipe, EPOLLIN)
-            self._poll = poll
-            self.tell(_NOBODY)  # from the read to the poll
-        self.calls[handle] = call
-        try:
-            self._poll.register(handle, EPOLLIN | EPOLLONESHOT)  # it can be read from for ever after
-        except OSError:
-            del self.calls[handle]
-            raise
-
-    def drop(self, handle: int) -> None:
-        if self._poll is not None and self.calls.pop(handle, None) is not None:
-            self._poll.unregister(handle)  # a fork's child may still have a copy, which would go on to call
-            os.close(handle)
-
-    def tell(self, what: bytes) -> None:
-        os.write(self.pipe, what)
-
-    def close(self) -> None:
-        """Close everything; touches no epoll, which a fork's child shares with its parent."""
-        while self.calls:
-            os.close(self.calls.popitem()[0])
-        if self._poll is not None:
-            self._poll.close()
-        os.close(self.pipe)
-
-
 class Watch:
-    """This process's pipe under one root, open while somebody waits."""
+    """This process's pipe under one root, open while somebody waits.
+
+    A thread that waits alone in its process hears by itself; else a thread of the watch hears for all. To be woken by
+    that one first would cost each hand-off a second change of threads, 0.2 ms (`scripts/bench`, C).
+    """
 
     def __init__(self, root: Directory, process: str, on_wake: Callable[[bytes], None]) -> None:
         """
-        :param on_wake: called in a thread of the watch with what was written: names, each with a line feed.
+        :param on_wake: called by whoever hears with what was written: names, each with a line feed.
         """
         self._root = root
         self._place = f"wake/{process}"
         self._on_wake = on_wake
         self._lock = threading.Lock()
         self._users = self._starts = 0
-        self._ear: _Ear | None = None
+        self._ear: Ear | None = None
 
-    def start(self) -> bool:
-        """Listen, or join who does; False if no pipe is to be had. Pair it with `stop`."""
+    def start(self, *, alone: bool = False) -> bool:
+        """Listen, or join who does; False if no pipe is to be had. Pair it with `stop`.
+
+        :param alone: the caller hears by itself (`hear`), as long as it is the only one.
+        """
         with self._lock:
+            if alone:
+                import select as select  # for `hear`, which is called without the lock that forks wait for
             if self._ear is None and not self._open():
+                return False
+            if (self._users or not alone) and not self._has_thread():
+                if not self._users:
+                    self._close()
                 return False
             self._users += 1
             return True
+
+    def hear(self, timeout: float, interrupts: HeldBack) -> Heard | None:
+        """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where it isn't for the caller to hear.
+
+        :param interrupts: held back; let in while it waits.
+        """
+        ear = self._ear
+        if ear is None or ear.has_thread or not ear.taken.acquire(blocking=False):
+            return None
+        try:
+            with interrupts.lifted():
+                heard = ear.hear(timeout)
+        finally:
+            ear.taken.release()
+        if _END in heard.said:
+            ear.close()
+        return heard
+
+    def pass_on(self, heard: Heard) -> None:
+        """Do what it calls for."""
+        for call in heard.calls:
+            call()
+        self._on_wake(heard.said)
+
+    def nudge(self) -> None:
+        """End the `hear` of another thread, or its next one."""
+        with self._lock:
+            if self._ear is not None:
+                self._ear.tell(_NOBODY)
 
     def stop(self) -> None:
         """The last user stops it the first time. Who has waited twice will again, and keeps it until `close`."""
@@ -120,7 +108,7 @@ class Watch:
             self._close()
 
     def add(self, handle: int, call: Callable[[], None]) -> bool:
-        """Call ``call``, in the thread and once, when ``handle`` can be read from; False: not to be had, or too many.
+        """Call ``call``, once and in whatever thread hears, when ``handle`` can be read from; False: it can't be had.
 
         Only who has started it may; `drop` it, which closes it.
         """
@@ -128,7 +116,8 @@ class Watch:
             if self._ear is None or len(self._ear.calls) >= MOST_HANDLES:
                 return False
             try:
-                self._ear.add(handle, call)
+                if self._ear.add(handle, call) and self._ear.has_thread:
+                    self._ear.tell(_NOBODY)  # from the read to the poll
             except OSError:
                 return False
             return True
@@ -146,23 +135,29 @@ class Watch:
                 self._root.make("wake")
             except FileExistsError:
                 pass
-            ear = self._ear = _Ear(self._root.listen(self._place))
+            self._ear = Ear(self._root.listen(self._place))
         except OSError:
             # A file system without pipes, or a platform: looking alone serves, only slower.
-            return False
-        try:
-            threading.Thread(target=self._listen, args=(ear,), name="leasecap-wake", daemon=True).start()
-        except RuntimeError:
-            self._close()  # no more threads for this user
-            ear.close()
             return False
         self._clear_leftovers()
         return True
 
-    def _listen(self, ear: _Ear) -> None:
+    def _has_thread(self) -> bool:
+        ear = self._ear
+        assert ear is not None
+        if not ear.has_thread:
+            try:
+                threading.Thread(target=self._listen, args=(ear,), name="leasecap-wake", daemon=True).start()
+            except RuntimeError:
+                return False  # no more threads for this user
+            ear.has_thread = True  # who hears by itself now does so for all, and leaves it to the thread then
+        return True
+
+    def _listen(self, ear: Ear) -> None:
         try:
-            while _END not in (said := ear.hear()):
-                self._on_wake(said)
+            with ear.taken:
+                while _END not in (heard := ear.hear()).said:
+                    self.pass_on(heard)
         finally:
             ear.close()  # here, so that no number is another file's while it is waited for or written to
 
@@ -173,7 +168,10 @@ class Watch:
                 self._root.unlink(self._place)
             except OSError:
                 pass  # at worst a pipe without a reader stays until somebody clears up
-            ear.tell(_END)
+            if ear.has_thread or self._users:
+                ear.tell(_END)  # who hears it closes it
+            else:
+                ear.close()
 
     def _clear_leftovers(self) -> None:
         try:

@@ -10,6 +10,7 @@ from staged_world import Actor
 
 from leasecap._drive import EARLY, ThreadWaiter
 from leasecap._heartbeat import Heartbeats
+from leasecap._interrupts import HeldBack
 
 
 class NoWait:
@@ -41,7 +42,7 @@ def test_a_waiter_does_not_spin() -> None:
     waiter._asleep = NoWait()  # type: ignore[assignment]
     begin = time.monotonic()
     for _ in range(3):
-        waiter.wait(5.0)
+        waiter.wait(5.0, HeldBack())
     assert time.monotonic() - begin >= 3 * EARLY
 
 

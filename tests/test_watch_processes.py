@@ -24,9 +24,9 @@ def sleepy(wait):
 _decide.rest = sleepy
 from leasecap import _watch
 start = _watch.Watch.start
-def telling_start(self):
+def telling_start(self, **how):
     global listens
-    listens = start(self)
+    listens = start(self, **how)
     say("WATCHES" if listens else "LOOKS")
     return listens
 _watch.Watch.start = telling_start

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from crash.effects import Points
     from leasecap import Lease
+    from leasecap._interrupts import HeldBack
+    from leasecap._watch import Watch
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -141,7 +143,10 @@ class _Strings:
     def wake(self) -> None:
         """It looks soon enough."""
 
-    def wait(self, timeout: float) -> None:
+    def listen(self, watch: Watch) -> bool:
+        return watch.start()
+
+    def wait(self, timeout: float, interrupts: HeldBack) -> None:
         self.answer("waiting")
         live = not self._points.armed
         word, *rest = self._line.hear(min(timeout, 0.02) if live else None).split() or [""]

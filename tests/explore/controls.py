@@ -17,6 +17,7 @@ from explore.stage import Scenario, Stage
 from leasecap import _acquire, _decide, _entries, _entry, _liveness, _observe, _pool, _section, _settle, _store
 
 if TYPE_CHECKING:
+    from leasecap._interrupts import HeldBack
     from leasecap._lessons import Lessons
     from leasecap._liveness import Finding
 
@@ -126,11 +127,11 @@ def looks_before_it_subscribes(patch: Patch) -> None:
     """A waiter asks for hints when it has looked, and then waits."""
     start, wait = programs.Kit.start, programs.Waiter.wait
 
-    def late(waiter: programs.Waiter, timeout: float) -> None:
+    def late(waiter: programs.Waiter, timeout: float, interrupts: HeldBack) -> None:
         kit = waiter._actor.process.kit
         if kit.hints and f"wake-{kit.process}" not in waiter._actor.world.fs.names:
             start(kit)
-        wait(waiter, timeout)
+        wait(waiter, timeout, interrupts)
 
     patch.setattr(programs.Kit, "start", lambda kit: kit.hints)
     patch.setattr(programs.Waiter, "wait", late)

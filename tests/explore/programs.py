@@ -21,6 +21,8 @@ from leasecap._store import Store
 
 if TYPE_CHECKING:
     from leasecap._entries import Claim
+    from leasecap._interrupts import HeldBack
+    from leasecap._watch import Watch
 
 NO_INTERRUPTS: Any = types.SimpleNamespace(lifted=contextlib.nullcontext)
 
@@ -164,7 +166,10 @@ class Waiter:
     def wake(self) -> None:
         pass
 
-    def wait(self, timeout: float) -> None:
+    def listen(self, watch: Watch) -> bool:
+        return watch.start()
+
+    def wait(self, timeout: float, interrupts: HeldBack) -> None:
         actor, claim = self._actor, self.acquisition._claim
         inner = self.steps
         while inner.gi_yieldfrom is not None:

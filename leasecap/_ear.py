@@ -1,0 +1,100 @@
+"""What a process listens to: its named pipe, and handles on other processes."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import select
+    from collections.abc import Callable
+
+_PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
+
+
+class Heard(NamedTuple):
+    """What has come.
+
+    :ivar said: what was written to the pipe, or nothing.
+    :ivar calls: to be called, since their handles can be read from.
+    """
+
+    said: bytes
+    calls: list[Callable[[], None]]
+
+
+class Ear:
+    """The pipe, and handles, each with what to call when it can be read from.
+
+    An epoll takes more of them while it is waited for. It is made with the first: most waits are over before.
+
+    :ivar taken: by the one who hears.
+    :ivar has_thread: a thread hears, or is about to.
+    """
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+        self.calls: dict[int, Callable[[], None]] = {}
+        self.taken = threading.Lock()
+        self.has_thread = False
+        self._all: select.epoll | None = None
+        self._pipe_alone: select.poll | None = None
+
+    def hear(self, timeout: float | None = None) -> Heard:
+        """Block until something comes, ``timeout`` seconds at most."""
+        if timeout is None and self._all is None:
+            return Heard(os.read(self.pipe, _PIPE_HOLDS), [])
+        ready = self._wait(timeout)
+        calls = [call for call in map(self.calls.get, ready) if call is not None]
+        return Heard(os.read(self.pipe, _PIPE_HOLDS) if self.pipe in ready else b"", calls)
+
+    def _wait(self, timeout: float | None) -> list[int]:
+        if self._all is not None:
+            return [handle for handle, _ in self._all.poll(timeout)]
+        import select  # an acquire that waits comes here first (`_acquire`, under the lock that forks wait for)
+
+        if self._pipe_alone is None:
+            self._pipe_alone = select.poll()
+            self._pipe_alone.register(self.pipe, select.POLLIN)
+        return [handle for handle, _ in self._pipe_alone.poll(None if timeout is None else timeout * 1000)]
+
+    def add(self, handle: int, call: Callable[[], None]) -> bool:
+        """Returns whether it is the first: who hears only the pipe has to begin anew.
+
+        :raises OSError: when it can't be waited for.
+        """
+        from select import EPOLLIN, EPOLLONESHOT, epoll
+
+        first = self._all is None
+        if self._all is None:
+            everything = epoll()
+            everything.register(self.pipe, EPOLLIN)
+            self._all = everything
+        self.calls[handle] = call
+        try:
+            self._all.register(handle, EPOLLIN | EPOLLONESHOT)  # it can be read from for ever after
+        except OSError:
+            del self.calls[handle]
+            raise
+        return first
+
+    def drop(self, handle: int) -> None:
+        """Wait for it no longer, and close it."""
+        if self._all is not None and self.calls.pop(handle, None) is not None:
+            self._all.unregister(handle)  # a fork's child may still have a copy, which would go on to call
+            os.close(handle)
+
+    def tell(self, what: bytes) -> None:
+        """Write to the own pipe."""
+        os.write(self.pipe, what)
+
+    def close(self) -> None:
+        """Close everything; touches no epoll, which a fork's child shares with its parent."""
+        while self.calls:
+            os.close(self.calls.popitem()[0])
+        if self._all is not None:
+            self._all.close()
+        os.close(self.pipe)

@@ -1,0 +1,176 @@
+"""Who hears what is said to a process: the one thread that waits, or a thread for all of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from leasecap._drive import ThreadWaiter
+from leasecap._effects import Directory
+from leasecap._interrupts import HeldBack
+from leasecap._watch import Watch
+
+PROCESS = "1" * 12
+
+
+class Listening:
+    """A watch, and what was said to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Directory(str(root))
+        self.on_wake: Callable[[], None] = lambda: None
+        self.said: list[bytes] = []
+        self.watch = Watch(self.root, PROCESS, self.hear)
+
+    def hear(self, names: bytes) -> None:
+        if names.strip():
+            self.said.append(names)
+            self.on_wake()
+
+    def ring(self) -> None:
+        self.root.ring(f"wake/{PROCESS}", b"a ticket\n")
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Listening]:
+    found = Listening(tmp_path)
+    yield found
+    found.watch.close()
+    found.root.close()
+
+
+def waiting(waiter: ThreadWaiter, over: threading.Event) -> threading.Thread:
+    """A thread that waits, and says when that is over."""
+
+    def wait() -> None:
+        waiter.wait(600.0, HeldBack())
+        over.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_who_waits_alone_hears_by_itself_and_needs_no_thread(listening: Listening) -> None:
+    waiter = ThreadWaiter()
+    listening.on_wake = waiter.wake
+    before = threads()
+    assert waiter.listen(listening.watch)
+    listening.ring()
+    waiter.wait(60.0, HeldBack())
+    assert listening.said == [b"a ticket\n"]
+    assert threads() == before
+    waiter.wait(0.0, HeldBack())  # and is not woken by it once more
+    assert not waiter._asleep.acquire(blocking=False)
+    listening.watch.stop()
+    assert os.listdir(listening.root.full("wake")) == []
+
+
+def test_who_waits_alone_is_woken_by_another_thread_of_its_process(listening: Listening) -> None:
+    waiter, waits, over = ThreadWaiter(), threading.Event(), threading.Event()
+    assert waiter.listen(listening.watch)
+    hear = listening.watch.hear
+
+    def telling(timeout: float, interrupts: HeldBack) -> object:
+        waits.set()  # from here on a wake-up has to end the poll, or keep it from beginning
+        return hear(timeout, interrupts)
+
+    listening.watch.hear = telling  # type: ignore[assignment, method-assign]
+    thread = waiting(waiter, over)
+    assert waits.wait(60)
+    waiter.wake()
+    assert over.wait(60)
+    thread.join()
+    listening.watch.stop()
+
+
+def test_a_wake_up_before_the_wait_is_not_lost(listening: Listening) -> None:
+    waiter = ThreadWaiter()
+    assert waiter.listen(listening.watch)
+    waiter.wake()
+    waiter.wait(600.0, HeldBack())
+    listening.watch.stop()
+
+
+def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening: Listening) -> None:
+    waiter, second, waits, woken = ThreadWaiter(), ThreadWaiter(), threading.Event(), threading.Event()
+    assert waiter.listen(listening.watch)
+    hear = listening.watch.hear
+
+    def telling(timeout: float, interrupts: HeldBack) -> object:
+        waits.set()
+        return hear(timeout, interrupts)
+
+    listening.watch.hear = telling  # type: ignore[assignment, method-assign]
+
+    def wait() -> None:
+        while not listening.said:
+            waiter.wait(600.0, HeldBack())
+        woken.set()
+
+    def wake() -> None:
+        waiter.wake()
+        second.wake()
+
+    listening.on_wake = wake
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    assert waits.wait(60)
+    assert second.listen(listening.watch)
+    assert "leasecap-wake" in threads()
+    listening.ring()
+    second.wait(600.0, HeldBack())
+    assert woken.wait(60)
+    thread.join()
+    assert listening.said == [b"a ticket\n"]
+    listening.watch.stop()
+    listening.watch.stop()
+
+
+def test_where_no_thread_is_to_be_had_the_second_one_looks_by_itself(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    alone = ThreadWaiter()
+    assert alone.listen(listening.watch)
+    monkeypatch.setattr(threading, "Thread", NoThread)
+    assert not ThreadWaiter().listen(listening.watch)
+    listening.on_wake = alone.wake
+    listening.ring()
+    alone.wait(600.0, HeldBack())
+    assert listening.said == [b"a ticket\n"]
+    listening.watch.stop()
+    assert not listening.watch.start(), "nor one that needs the thread"
+    assert os.listdir(listening.root.full("wake")) == []
+
+
+def test_a_watch_that_is_closed_ends_the_wait_of_who_hears_alone(listening: Listening) -> None:
+    waiter, waits, over = ThreadWaiter(), threading.Event(), threading.Event()
+    assert waiter.listen(listening.watch)
+    ear = listening.watch._ear
+    assert ear is not None
+    hear = ear.hear
+
+    def telling(timeout: float | None = None) -> object:
+        waits.set()
+        return hear(timeout)
+
+    ear.hear = telling  # type: ignore[assignment, method-assign]
+    thread = waiting(waiter, over)
+    assert waits.wait(60)
+    listening.watch.close()
+    assert over.wait(60)
+    thread.join()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ear.pipe)
