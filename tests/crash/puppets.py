@@ -246,7 +246,10 @@ class Victim:
     def wake(self) -> None:
         """It looks soon enough."""
 
-    def wait(self, timeout: float) -> None:
+    def listen(self, watch: Watch) -> bool:
+        return watch.start()
+
+    def wait(self, timeout: float, interrupts: HeldBack) -> None:
         if self._struck:
             self._struck = False
             self._line.say("RESUMED")
