@@ -72,7 +72,7 @@ class Snapshot(NamedTuple):
     dead: frozenset[str] = frozenset()
     granted_since: Mapping[str, float] = {}
     suspect: frozenset[str] = frozenset()
-    cooling: tuple[Entry, ...] = ()
+    cooling: Group = NOBODY
     newcomer: str | None = None
     admission: Admission = OPEN
 
@@ -126,7 +126,7 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         excess.add(entry.name)
         loads = Loads(held.without(excess))
     if snapshot.cooling:
-        loads = Loads(Group.of((*held.without(excess), *snapshot.cooling)))
+        loads = Loads(Group(dict.fromkeys((*held.without(excess).names, *snapshot.cooling.names))))
     grants = _Grants(snapshot, loads, _reduced(full, snapshot.admission))
     queue = sorted(snapshot.queue.names)
     for name in queue:
@@ -341,7 +341,7 @@ def rest(wait: Wait) -> float:
     if wait.watched:
         if wait.position <= 2:
             return FAR_SWEEP if wait.covered else SWEEP_EVERY
-        return min(max((wait.position - 1) / 2, FAR_LOOK), SELDOM_LOOK)
+        return min(max(wait.position - 2, FAR_LOOK), SELDOM_LOOK)
     if is_near(wait.position, wait.limit):
         return min(max(wait.near_for / 128, FIRST_LOOK), SWEEP_EVERY)
     ahead = wait.position - wait.limit

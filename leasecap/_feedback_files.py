@@ -13,7 +13,7 @@ import math
 import threading
 from collections import deque
 
-from leasecap import _entry, _feedback, _state
+from leasecap import _feedback, _state
 from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
 from leasecap._feedback import Report
@@ -129,16 +129,23 @@ class FeedbackFiles:
             data = json.dumps({"report": report._asdict(), "made": clock._asdict()}).encode("ascii")
             self._put(f"{FEEDBACK}/{name}", data)
 
-    def names(self) -> list[str]:
-        """Of all its files but the state, and what is half made."""
+    def names(self) -> tuple[list[str], list[str]]:
+        """Of reports, and of marks of slots that cool down."""
+        reports: list[str] = []
+        marks: list[str] = []
         try:
-            return [name for name in self._directory.list(FEEDBACK) if "." not in name]
+            for name in self._directory.list(FEEDBACK):
+                if name.startswith(_COOLING):
+                    marks.append(name)
+                elif "." not in name:  # nor the state, nor what is half made
+                    reports.append(name)
         except FileNotFoundError:
-            return []
+            pass
+        return reports, marks
 
-    def posted(self, names: list[str]) -> list[Posted]:
-        """The reports among ``names``, oldest first."""
-        found = [self._posted(name) for name in sorted(names) if not name.startswith(_COOLING)]
+    def posted(self, reports: list[str]) -> list[Posted]:
+        """The reports of these names, oldest first."""
+        found = [self._posted(name) for name in sorted(reports)]
         return [posted for posted in found if posted is not None]
 
     def _posted(self, name: str) -> Posted | None:
@@ -192,16 +199,14 @@ class FeedbackFiles:
                 return
         self._put(mark, b"")
 
-    def cooling(self, names: list[str], clock: Clock) -> tuple[dict[Entry, float], list[str]]:
-        """What cools down by the marks among ``names``, and for how many seconds more; and marks that nobody needs."""
-        found: dict[Entry, float] = {}
+    def cooling(self, marks: list[str], clock: Clock) -> tuple[dict[str, float], list[str]]:
+        """Which entries cool down by these marks, for how many seconds; and those that nobody needs."""
+        found: dict[str, float] = {}
         old: list[str] = []
-        for name in names:
-            if not name.startswith(_COOLING):
-                continue
+        for name in marks:
             left = self._left(name, clock)
             if left > 0:
-                found[_entry.parse(name[_STAMP:])] = left
+                found[name[_STAMP:]] = left
             elif left <= -_KEEP_MARKS:
                 old.append(name)
         return found, old

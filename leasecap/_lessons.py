@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from leasecap import _decide, _feedback
+from leasecap._entry import Group
 from leasecap._errors import StoreError
 from leasecap._pool import LEASES
 from leasecap._state import NOTHING
@@ -32,9 +33,9 @@ class Lessons:
         self._files = files
         self.clock = files.clock()
         self._written = self.state = files.read(self.clock)
-        names = files.names()
-        self._posted = files.posted(names)
-        self.cooling, self._old_marks = files.cooling(names, self.clock)
+        reports, marks = files.names()
+        self._posted = files.posted(reports) if reports else []
+        self.cooling, self._old_marks = files.cooling(marks, self.clock)
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
         """``snapshot``, and what this look means for it."""
@@ -50,7 +51,7 @@ class Lessons:
             self.state = files.take_up(self.state, self._posted, self.clock, level, load)
         if spaced and not (snapshot.leases or snapshot.granted) and files.idle_for(LEASES, self.clock) >= spaced:
             self.state = _feedback.idled(self.state)
-        return snapshot._replace(cooling=tuple(self.cooling), admission=self.admission())
+        return snapshot._replace(cooling=Group(self.cooling), admission=self.admission())
 
     def admission(self) -> Admission:
         """What it means for grants."""

@@ -271,10 +271,12 @@ def pool_at(
     parked: Iterable[Entry] = (),
     granted: Iterable[Entry] = (),
     leases: Iterable[Entry] = (),
+    cooling: Iterable[Entry] = (),
     **others: Any,
 ) -> Snapshot:
     """A snapshot with these entries."""
-    return Snapshot(configured, Group.of(queue), Group.of(parked), Group.of(granted), Group.of(leases), **others)
+    groups = {"queue": queue, "parked": parked, "granted": granted, "leases": leases, "cooling": cooling}
+    return Snapshot(configured, **{name: Group.of(group) for name, group in groups.items()}, **others)  # type: ignore[arg-type]
 
 
 def entry(number: int, *ancestors: int, priority: int = 0, limit: int | None = None, order: int | None = None) -> Entry:
