@@ -6,7 +6,7 @@ come to be due by itself, it sweeps once a second instead of ten times, and at o
 
 Who holds can change at any time. So first it says in its ticket that it rests, and then it looks. Whoever grants
 anything wakes those who rest, after the grant, and so does who finds that the provider's answers keep somebody out
-(`_store.Store.leave`): one of the two sees the other. Who is woken goes on as before until a period was quiet.
+(`_settle.Settled.leave`): one of the two sees the other. Who is woken goes on as before until a period was quiet.
 """
 
 from __future__ import annotations

@@ -361,3 +361,26 @@ def test_who_is_far_back_and_wants_to_be_told_of_the_wait_is_told_in_time(root: 
             told_after.append(actor.world.clock - begun)
         actor.world.clock += pause
     assert told_after == [1.0, 3.0, 7.0]
+
+
+def test_who_was_granted_a_slot_is_woken_first_and_given_the_processor_before_anything_else_is_done(
+    actors: tuple[Actor, Actor],
+) -> None:
+    one, other = actors
+    holder, waiting, _, third = one.ask(), other.ask(), other.ask(), other.ask()
+    done: list[str] = []
+    one.store.waker = lambda process, name: done.append(name)
+    one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
+    one.world.before = lambda operation, *names: done.append("looks again") if operation == "list" else None
+    one.store.release(holder)
+    after = done[done.index(waiting.name) :]  # where link counts tell nothing, it looks at more places than one
+    assert list(dict.fromkeys(after)) == [waiting.name, "gives way", "looks again", third.name]
+
+
+def test_nobody_gives_way_who_has_woken_nobody(actors: tuple[Actor, Actor]) -> None:
+    one, other = actors
+    one.ask(), other.ask()
+    done: list[str] = []
+    one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
+    one.store.enter_and_settle()
+    assert done == []
