@@ -384,3 +384,16 @@ def test_nobody_gives_way_who_has_woken_nobody(actors: tuple[Actor, Actor]) -> N
     one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
     one.store.enter_and_settle()
     assert done == []
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_who_listens_is_granted_a_slot_without_a_look_at_its_record_and_else_that_decides(
+    actors: tuple[Actor, Actor], listens: bool
+) -> None:
+    one, other = actors
+    holder = one.ask()
+    as_a_dead_process(other, ended_pid())  # as far as its record tells
+    waiting = other.ask()
+    one.store._listens = lambda process: listens
+    one.store.release(holder)
+    assert (one.where(waiting) == GRANTED) == listens
