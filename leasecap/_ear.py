@@ -43,6 +43,14 @@ class Ear:
         self._all: select.epoll | None = None
         self._pipe_alone: select.poll | None = None
 
+    def prepare(self) -> None:
+        """For `hear` with a time-out. It imports: call it under the lock that forks wait for."""
+        if self._pipe_alone is None:
+            import select
+
+            self._pipe_alone = select.poll()
+            self._pipe_alone.register(self.pipe, select.POLLIN)
+
     def hear(self, timeout: float | None = None) -> Heard:
         """Block until something comes, ``timeout`` seconds at most."""
         if timeout is None and self._all is None:
@@ -54,11 +62,7 @@ class Ear:
     def _wait(self, timeout: float | None) -> list[int]:
         if self._all is not None:
             return [handle for handle, _ in self._all.poll(timeout)]
-        import select  # an acquire that waits comes here first (`_acquire`, under the lock that forks wait for)
-
-        if self._pipe_alone is None:
-            self._pipe_alone = select.poll()
-            self._pipe_alone.register(self.pipe, select.POLLIN)
+        assert self._pipe_alone is not None
         return [handle for handle, _ in self._pipe_alone.poll(None if timeout is None else timeout * 1000)]
 
     def add(self, handle: int, call: Callable[[], None]) -> bool:

@@ -275,7 +275,8 @@ class Effects:
         """Let those run who have just been woken.
 
         Linux takes a write to a pipe for the last thing that a process does before it sleeps, and has the reader wait
-        for the writer's processor: 1 ms in one hand-off of ten, 0.2 with this (`scripts/bench`, B).
+        for the writer's processor: from the write to the read 1 ms in one hand-off of ten, 0.2 with this (processes as
+        in B of `scripts/bench`).
         """
         if hasattr(os, "sched_yield"):
             os.sched_yield()

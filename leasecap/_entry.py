@@ -64,7 +64,7 @@ def make(
     return parse(name)
 
 
-# A waiter parses the same names at every look; at 1000 entries the cache is what keeps a look under a millisecond.
+# A sweep parses the names of all who hold, again and again.
 @lru_cache(maxsize=8192)
 def parse(name: str) -> Entry:
     """Return what ``name`` says. A name we didn't write is an entry without a token: it counts, and owns nothing."""
@@ -72,8 +72,7 @@ def parse(name: str) -> Entry:
     try:
         priority, order, token, process, limit, *ancestors = parts
         if not (len(priority) == 3 and len(order) == len(token) == 16 and len(process) == 12):
-            raise ValueError(name)
-        # By position: a granter reads the names of the whole queue, and by keyword each takes 3 us and not 2.
+            raise ValueError(name)  # `_tail` relies on these lengths
         return Entry(
             name, token, process, int(order, 16), 500 - int(priority), int(limit, 16) or None, tuple(ancestors)
         )

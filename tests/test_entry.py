@@ -115,6 +115,11 @@ def test_a_group_says_of_its_entries_what_each_says_of_itself(names: list[str]) 
         assert group.nested == any(entry.ancestors for entry in entries)
 
 
+def test_a_name_whose_parts_are_not_of_our_lengths_has_no_ancestors() -> None:
+    # In a group the ancestor would stand where the limit is looked for, and nothing behind it.
+    assert _entry.parse(f"500-{0:016x}-{1:016x}-{'ab' * 5}-4-{2:016x}").ancestors == ()
+
+
 @given(st.lists(ENTRIES, max_size=5), st.lists(ENTRIES, max_size=5))
 def test_a_group_holds_each_entry_once_and_can_be_without_some(some: list[Entry], others: list[Entry]) -> None:
     group = Group.of((*some, *others, *some))
