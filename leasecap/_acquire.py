@@ -14,7 +14,7 @@ from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._look import Look
-from leasecap._pool import LEASES
+from leasecap._pool import LEASES, QUEUE
 from leasecap._report import tell
 from leasecap._summary import feedback_lines, holder_lines, parent_notice
 
@@ -22,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from leasecap._ends import Ends
     from leasecap._entries import Claim
     from leasecap._local import Local, Root
     from leasecap._request import Request
@@ -72,7 +71,6 @@ class Acquisition:
         self._order = local.effects.boot_clock()
         self._started = local.effects.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
-        self._notice: str | None = None
         self._callers_own: Exception | None = None
         self.position = 0
 
@@ -252,38 +250,44 @@ class Acquisition:
 
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""
-        self._local.waiters[claim.name] = self._wake
-        watch = self.root.watch()
-        with self._local.lock:  # as in `_stage_once`
+        local, store = self._local, self.store
+        local.waiters[claim.name] = self._wake
+        watch, lookout = self.root.watch(), self.root.lookout(store)
+        with local.lock:  # as in `_stage_once`
             # Subscribe, look, then wait: no wake-up is lost.
             listens = watch.start() if self._listen is None else self._listen(watch)
         # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
-        watched = listens and self.store.pool.kind == "os" and self.store.pool.local
-        look = Look(self, claim)
+        watched = listens and store.pool.kind == "os" and store.pool.local
+        local.lookouts[claim.name] = lookout
+        watch.attend(lookout)
+        lookout.add(claim.name, local.effects.monotonic(), watched=watched, alone=not store.others_waited)
+        look = Look(self, claim, lookout)
         try:
             while True:
-                now = self._local.effects.monotonic()
+                now = local.effects.monotonic()
                 if self._deadline is not None and now >= self._deadline:
-                    if self.store.withdraw(claim):
+                    self.find_position(claim)
+                    if store.withdraw(claim):
                         raise self._timeout()
                     return True
-                pause = look(now, watched)
+                pause = look(now, watched, serves=not (watched and watch.has_thread()))
                 if pause is None:
                     return claim.granted != 0
                 yield pause if self._deadline is None else min(pause, self._deadline - now)
-                if self.store.acknowledge(claim):
+                if store.acknowledge(claim):
                     return True
         finally:
-            self._local.waiters.pop(claim.name, None)
-            look.close()
+            local.waiters.pop(claim.name, None)
+            local.lookouts.pop(claim.name, None)
+            lookout.remove(claim.name)
             if listens:
                 watch.stop()
 
-    def ends(self, claim: Claim) -> Ends:
-        """To watch the ends of those who hold, while ``claim`` waits."""
-        with self._local.lock:  # a fork must copy no half-done import; most waits are over before this one is needed
-            from leasecap._ends import Ends
-        return Ends(self._local, self.store, self.root.watch(), claim, self._wake)
+    def find_position(self, claim: Claim) -> int:
+        """Set and return the ticket's place in the queue; 0 if it has none."""
+        queue = self.store.directory.list(QUEUE)
+        self.position = 1 + sum(name < claim.name for name in queue) if claim.name in queue else 0
+        return self.position
 
     def _why(self, snapshot: _decide.Snapshot) -> str | None:
         """What the provider's answers have to do with it."""
@@ -316,15 +320,6 @@ class Acquisition:
         else:
             claims.discard(claim)
 
-    def refresh(self) -> None:
-        """Follow an edit of the configuration; a broken one leaves the last good one in force and is told."""
-        try:
-            if self.root.refresh():
-                self._notice = None
-                self.store.enter_and_settle()
-        except (ConfigError, StoreError) as error:
-            self._notice = f"the last good configuration stays in force: {error}"
-
     @property
     def tells(self) -> bool:
         """Whether anybody wants to be told of the wait."""
@@ -334,6 +329,11 @@ class Acquisition:
         """Call ``on_wait``."""
         if self._request.on_wait is None:
             return
+        notice = None
+        try:
+            self.root.refresh()
+        except (ConfigError, StoreError) as error:
+            notice = f"the last good configuration stays in force: {error}"
         from leasecap._waiting import Waiting  # with it comes dataclasses, 20 ms; it waits anyway
 
         waiting = Waiting(
@@ -343,7 +343,7 @@ class Acquisition:
             position=self.position,
             waited=self._local.effects.monotonic() - self._started,
             holders=holder_lines(self.store, snapshot),
-            notice=self._notice or self._why(snapshot) or parent_notice(self.store, snapshot, self._request.borrow),
+            notice=notice or self._why(snapshot) or parent_notice(self.store, snapshot, self._request.borrow),
         )
         try:
             self._request.on_wait(waiting)

@@ -44,7 +44,7 @@ class Ear:
         self._pipe_alone: select.poll | None = None
 
     def prepare(self) -> None:
-        """For `hear` with a time-out. It imports: call it under the lock that forks wait for."""
+        """Before the first `hear`. It imports: call it under the lock that forks wait for."""
         if self._pipe_alone is None:
             import select
 
@@ -53,11 +53,15 @@ class Ear:
 
     def hear(self, timeout: float | None = None) -> Heard:
         """Block until something comes, ``timeout`` seconds at most."""
-        if timeout is None and self._all is None:
-            return Heard(os.read(self.pipe, _PIPE_HOLDS), [])
         ready = self._wait(timeout)
         calls = [call for call in map(self.calls.get, ready) if call is not None]
-        return Heard(os.read(self.pipe, _PIPE_HOLDS) if self.pipe in ready else b"", calls)
+        return Heard(self._read() if self.pipe in ready else b"", calls)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.pipe, _PIPE_HOLDS)
+        except BlockingIOError:
+            return b""  # made anew meanwhile
 
     def _wait(self, timeout: float | None) -> list[int]:
         if self._all is not None:
@@ -93,7 +97,24 @@ class Ear:
 
     def tell(self, what: bytes) -> None:
         """Write to the own pipe."""
-        os.write(self.pipe, what)
+        try:
+            os.write(self.pipe, what)
+        except BlockingIOError:
+            pass  # full: whoever hears has enough to wake up for
+
+    def renew(self, pipe: int) -> None:
+        """Hear this pipe in place of the other one, under the same number."""
+        self.tell(b"\n")  # who waits for the old one begins anew
+        os.dup2(pipe, self.pipe, inheritable=False)
+        os.close(pipe)
+        if self._all is not None:
+            from select import EPOLLIN
+
+            try:
+                self._all.unregister(self.pipe)  # a fork's child may still have a copy, and then it is still there
+            except OSError:
+                pass
+            self._all.register(self.pipe, EPOLLIN)
 
     def close(self) -> None:
         """Close everything; touches no epoll, which a fork's child shares with its parent."""

@@ -162,21 +162,15 @@ class Directory:
     def listen(self, name: str) -> int:
         """Make a named pipe that can be read from at once; returns the descriptor.
 
+        Make it aside: until it is open it looks like one whose process has exited (`hears`).
+
         :raises OSError: where none can be made.
         """
         if not hasattr(os, "mkfifo"):
             raise OSError(errno.ENOSYS, "no named pipes on this platform")
-        # Aside: a pipe that isn't open yet looks like one whose process is gone (`hears`).
-        aside = os.path.join(os.path.dirname(name), f".{os.path.basename(name)}")
-        os.mkfifo(self._at(aside), 0o600, dir_fd=self._fd)
+        os.mkfifo(self._at(name), 0o600, dir_fd=self._fd)
         # For writing too: else it would read as ended whenever no granter has it open.
-        fd = os.open(self._at(aside), os.O_RDWR | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
-        try:
-            self.rename(aside, name)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
 
     def ring(self, name: str, said: bytes) -> None:
         """Write to a named pipe, whole or not at all; never blocks.
@@ -288,12 +282,12 @@ class Effects:
         return _process.presence(pid, start)
 
     @property
-    def sees_ends(self) -> bool:
-        """Whether `end_of` is to be had on this platform."""
+    def sees_exits(self) -> bool:
+        """Whether `exit_of` is to be had on this platform."""
         return hasattr(os, "pidfd_open")
 
-    def end_of(self, pid: int, start: int) -> int | None:
-        return _process.end_of(pid, start)
+    def exit_of(self, pid: int, start: int) -> int | None:
+        return _process.exit_of(pid, start)
 
 
 def _held(fd: int) -> bool | None:

@@ -165,10 +165,10 @@ class Entries:
             return False
         return True
 
-    def discard(self, where: str, name: str) -> bool:
+    def discard(self, where: str, name: str, to: str = TRASH) -> bool:
         """`remove`, where what can't be removed goes on to count, and fails nobody's request."""
         try:
-            return self.remove(where, name)
+            return self.remove(where, name, to)
         except OSError:
             return False
 

@@ -72,13 +72,16 @@ def parse(name: str) -> Entry:
     try:
         priority, order, token, process, limit, *ancestors = parts
         if not (len(priority) == 3 and len(order) == len(token) == 16 and len(process) == 12):
-            raise ValueError(name)  # `_tail` relies on these lengths
+            raise ValueError(name)  # `_tail` and `process_of` rely on these lengths
         return Entry(
             name, token, process, int(order, 16), 500 - int(priority), int(limit, 16) or None, tuple(ancestors)
         )
     except ValueError:
         return Entry(name=name, token="", process="", order=0, priority=0, limit=None, ancestors=())
 
+
+process_of = itemgetter(slice(38, 50))
+"""The process that a name of ours names, without parsing it."""
 
 _tail = itemgetter(slice(50, None))  # what follows the process: "-LIMIT", and "-ANCESTOR" for each
 
@@ -113,6 +116,10 @@ class Group:
     def without(self, names: Collection[str]) -> Group:
         """The others."""
         return Group([name for name in self.names if name not in names]) if names else self
+
+    def without_processes(self, processes: Collection[str]) -> Group:
+        """Those of other processes."""
+        return Group([name for name in self.names if process_of(name) not in processes]) if processes else self
 
     @property
     def lowest(self) -> int | None:

@@ -69,7 +69,7 @@ def judge(facts: Facts) -> Finding:
         return Finding(False, "process gone")
     if facts.lock == "held":
         return Finding(True, "lock held")
-    runs = "runs" in (facts.holder, facts.child)
+    runs = not {"runs", "stopped"}.isdisjoint((facts.holder, facts.child))
     same_boot = record is not None and _same(record.boot, facts.observer.boot)
     both_local = record is not None and record.local and facts.local
     by_lock = record is not None and record.proof == "lock"

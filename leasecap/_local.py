@@ -13,17 +13,19 @@ from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._learning import Learning
+from leasecap._marks import QUESTION, Marks
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
-from leasecap._watch import Watch
+from leasecap._watch import NOTICE, WAKEUP, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from leasecap._config import Config, PoolConfig
     from leasecap._effects import Directory
     from leasecap._entries import Claim
+    from leasecap._lookout import Lookout
     from leasecap._names import PoolName
 
 
@@ -41,6 +43,8 @@ class Root:
         self._local = local
         self._signature, self.config = self._load()
         self._stores: dict[str, Store] = {}
+        self._lookouts: dict[str, Lookout] = {}
+        self.marks = Marks(self._opened)
         self._pools: dict[str, PoolConfig] = {}
         self._directory: Directory | None = None
         self._watch: Watch | None = None
@@ -101,7 +105,9 @@ class Root:
                         stale_after=pool.stale_after,
                         heartbeat=pool.heartbeat,
                         waker=self.wake,
+                        notify=self.notify,
                         listens=self.listens,
+                        marks=self.marks,
                         refresh=self._keep_up,
                         learning=learning,
                     )
@@ -130,19 +136,39 @@ class Root:
 
     def wake(self, process: str, name: str) -> None:
         """Wake the waiter of ``name``, in this process or another one. A hint: failing is no error."""
+        line = f"{name}\n".encode("ascii", "replace")
         if process == self._local.process:
-            waiter = self._local.waiters.get(name)
-            if waiter is not None:
-                waiter()
+            self._local.wake(line)
             return
         try:
-            self._opened().ring(f"wake/{process}", f"{name}\n".encode("ascii", "replace"))
+            self._opened().ring(f"wake/{process}/{WAKEUP}", line)
         except OSError:
             pass  # it doesn't listen: it looks by itself
 
+    def notify(self, process: str, name: str) -> None:
+        """Have the process look who stands ahead of it, in the queue in which ``name`` stands. A hint as well."""
+        self.wake(process, NOTICE + name)
+
     def listens(self, process: str) -> bool:
         """Whether the process surely lives, since it reads from its pipe. Not listening says nothing."""
-        return process == self._local.process or self._opened().hears(f"wake/{process}") is True
+        return process == self._local.process or self._opened().hears(f"wake/{process}/{WAKEUP}") is True
+
+    def lookout(self, store: Store) -> Lookout:
+        """This process's look-out over the store's queue."""
+        watch = self.watch()
+        with self._local.lock:  # a fork must copy no half-done import; most acquires never wait
+            from leasecap._lookout import Lookout
+
+            place = store.pool.name.directory
+            lookout = self._lookouts.get(place)
+            if lookout is None or lookout.store is not store:
+                lookout = self._lookouts[place] = Lookout(self._local, store, watch, self._answer)
+        return lookout
+
+    def _answer(self) -> None:
+        if self._watch is not None and self._watch.has_changed() and self.marks.answer(self._local.process):
+            for lookout in tuple(self._lookouts.values()):
+                lookout.come_back()
 
     def watch(self) -> Watch:
         """This process's watch, not started."""
@@ -183,7 +209,7 @@ class Local:
     """Everything of this process.
 
     :ivar process: the id under which others wake this process.
-    :ivar waiters: for each queued ticket, what wakes its waiter.
+    :ivar waiters: for each queued ticket, what wakes its waiter; ``lookouts`` its process's look-out over the queue.
     :ivar claims: entries of this process that hold a descriptor.
     """
 
@@ -196,6 +222,7 @@ class Local:
         self.process = os.urandom(6).hex()
         self.heartbeats = Heartbeats()
         self.waiters: dict[str, Callable[[], None]] = {}
+        self.lookouts: dict[str, Lookout] = {}
         self.claims: set[Claim] = set()
         self._roots: dict[str, Root] = {}
 
@@ -220,8 +247,21 @@ class Local:
             root.close()
 
     def wake(self, names: bytes) -> None:
-        """Wake the waiters of these tickets, one a line."""
-        for name in names.decode("ascii", "replace").splitlines():
+        """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
+        for line in names.decode("ascii", "replace").splitlines():
+            if line == QUESTION:
+                for lookout in set(self.lookouts.values()):
+                    lookout.ask()
+            elif line.startswith(NOTICE):
+                found = self.lookouts.get(line[len(NOTICE) :])
+                if found is not None:
+                    found.notify()
+            else:
+                self.wake_tickets([line])
+
+    def wake_tickets(self, names: Iterable[str]) -> None:
+        """Wake the waiters of these tickets."""
+        for name in names:
             waiter = self.waiters.get(name)
             if waiter is not None:
                 waiter()

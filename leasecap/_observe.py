@@ -110,13 +110,19 @@ class Observer:
     def lives(self, where: str, name: str) -> bool:
         """`judge`'s verdict alone, at a sixth of the time where the process is seen to run: that is enough for "alive".
 
-        25 us for 150; a sweep asks for every holder, and a granter, inside the section, for whom it grants to.
+        A sweep asks for every holder.
         """
         record = self.record(where, name)
         seen = record is not None and comparable(record, self._effects.me())
-        if seen and record is not None and self._presence(record.pid, record.start) == "runs":
+        if seen and record is not None and self._presence(record.pid, record.start) in ("runs", "stopped"):
             return True
         return self.judge(where, name).alive
+
+    def visible(self, record: Record) -> tuple[int, int] | None:
+        """Pid and start of the record's process, if these mean here what they meant to it."""
+        if record.start is None or not comparable(record, self._effects.me()):
+            return None
+        return record.pid, record.start
 
     def speakers(self, name: str) -> list[tuple[int, int]]:
         """Pid and start of the processes that can be seen from here, each of which keeps the lease while it runs."""

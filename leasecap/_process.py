@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    Presence = Literal["runs", "gone", "unseen"]
+    Presence = Literal["runs", "stopped", "gone", "unseen"]
 
 _LINUX = sys.platform == "linux"
 
@@ -67,7 +67,7 @@ def start_of(pid: int) -> int | None:
     """
     if _LINUX:
         fields = _stat_fields(pid)
-        return None if fields is None or fields[0] in (b"Z", b"X") else int(fields[19])
+        return None if fields is None or _has_exited(pid, fields) else int(fields[19])
     import psutil
 
     try:
@@ -80,14 +80,19 @@ def start_of(pid: int) -> int | None:
 
 
 def presence(pid: int, start: int) -> Presence:
-    """Whether the process that had this pid and start time runs on; "unseen" if that can't be told. Zombies are gone.
+    """Whether the process that had this pid and start time runs, is stopped (SIGSTOP, Ctrl-Z) or has exited.
+
+    "unseen" if that can't be told. A zombie has exited. One that is stopped by a debugger counts as running: it goes on
+    by itself, and a frozen cgroup shows nothing.
 
     Ask only when pid namespace, time namespace and boot are known to be the same.
     """
     if _LINUX:
         fields = _stat_fields(pid)
         if fields is not None:
-            return "gone" if fields[0] in (b"Z", b"X") or int(fields[19]) != start else "runs"
+            if _has_exited(pid, fields) or int(fields[19]) != start:
+                return "gone"
+            return "stopped" if fields[0] == b"T" else "runs"
     try:
         os.kill(pid, 0)  # unlike a missing /proc entry, ESRCH can't come from a hidden process (hidepid)
     except ProcessLookupError:
@@ -98,11 +103,23 @@ def presence(pid: int, start: int) -> Presence:
     if _LINUX:
         return "unseen"
     started = start_of(pid)
-    return "gone" if started is None or started != start else "runs"
+    if started is None or started != start:
+        return "gone"
+    return "stopped" if _is_stopped(pid) else "runs"
 
 
-def end_of(pid: int, start: int) -> int | None:
-    """A descriptor that can be read from once the process with this pid and start time has ended.
+def _is_stopped(pid: int) -> bool:
+    """Where there is no /proc."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+def exit_of(pid: int, start: int) -> int | None:
+    """A descriptor that can be read from once the process with this pid and start time has exited.
 
     None if it doesn't run, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
     """
@@ -113,7 +130,7 @@ def end_of(pid: int, start: int) -> int | None:
     except (AttributeError, OSError):
         return None
     # Asked only now: before, the pid could pass to another process until it was opened.
-    if presence(pid, start) == "runs":
+    if presence(pid, start) in ("runs", "stopped"):
         return fd
     os.close(fd)
     return None
@@ -145,6 +162,16 @@ def _stat_fields(pid: int) -> list[bytes] | None:
             os.close(fd)
     except OSError:  # ESRCH too: it ended in between
         return None
+
+
+def _has_exited(pid: int, fields: list[bytes]) -> bool:
+    if fields[0] not in (b"Z", b"X"):
+        return False
+    # A main thread that has exited (pthread_exit) shows as a zombie while the process's other threads work.
+    try:
+        return os.listdir(f"/proc/{pid}/task") in ([str(pid)], [])
+    except OSError:
+        return True
 
 
 def _sees_processes(pid: int) -> bool:

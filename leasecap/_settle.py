@@ -5,11 +5,14 @@ Every effect goes through `Effects`. Grants, publications and take-backs are don
 
 from __future__ import annotations
 
-from leasecap import _decide
-from leasecap._entry import Group
+from leasecap import _decide, _entry
+from leasecap._entry import Group, process_of
 from leasecap._guarded import HELD, Guarded
+from leasecap._loads import NOBODY
 from leasecap._named_tuple import NamedTuple
+from leasecap._peers import Looks, Peers
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, RESTS, STAGING
+from leasecap._removal import bury
 from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
@@ -21,21 +24,28 @@ if TYPE_CHECKING:
     from leasecap._entry import Entry
     from leasecap._learning import Learning
     from leasecap._lessons import Lessons
+    from leasecap._marks import Marks
     from leasecap._pool import Pool
 
 _EMPTY = 2  # links of a directory without directories: its own name and its "."
+
+BURIED_AT_ONCE = 64
+"""Entries of the dead that whoever leaves the section removes, at most; the others are left to the next one or a sweep.
+They are in nobody's way: what is known to be dead counts for nothing."""
 
 
 class _Done(NamedTuple):
     """What was done inside, and what it was decided by.
 
     :ivar missed: a ticket that was to be granted was gone.
+    :ivar behind: a ticket that stands right behind the one that has just queued.
     """
 
     plan: _decide.Plan
     snapshot: _decide.Snapshot
     granted: list[Entry]
     missed: bool
+    behind: tuple[Entry, ...] = ()
 
     @property
     def others_wait(self) -> bool:
@@ -47,11 +57,13 @@ class Settled(Guarded):
     """One open pool, as one process settles it; its threads share it.
 
     :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
-    :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
+    :ivar waker: wakes the waiter of the ticket of the given name, in the process with the given id; called outside the
+        section. ``notify`` does the same for the process, which then looks who stands ahead of it.
+    :ivar peers: the processes that wait; ``marks`` of those that don't answer.
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     :ivar ask: asks the provider for its own count, in the background.
     :ivar unanswered: whether somebody wasn't granted a slot for want of that count.
-    :ivar others_wait: whether somebody waited when this process was last inside.
+    :ivar others_wait: whether somebody waited when this process was last inside; ``others_waited`` beside its newcomer.
     :ivar learning: what the provider's answers have taught; None leaves all that out.
     """
 
@@ -64,7 +76,9 @@ class Settled(Guarded):
         stale_after: float,
         heartbeat: float,
         waker: Callable[[str, str], None],
+        notify: Callable[[str, str], None] | None = None,
         listens: Callable[[str], bool] = lambda process: False,
+        marks: Marks | None = None,
         refresh: Callable[[], None] = lambda: None,
         learning: Learning | None = None,
     ) -> None:
@@ -74,9 +88,12 @@ class Settled(Guarded):
         self.learning = learning
         self.ask: Callable[[], None] = lambda: None
         self.unanswered = False
-        self.others_wait = False
+        self.others_wait = self.others_waited = False
         self.waker = waker
-        self._listens = listens
+        self.notify = notify or waker
+        self.marks = marks
+        self.peers = Peers(effects, self.observer, listens, marks.is_deaf if marks else lambda process: False)
+        self._unseen = False
         self._granted_since: dict[str, float] = {}
         self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
         self._last_look = 0.0
@@ -91,9 +108,13 @@ class Settled(Guarded):
         """
         plan, snapshot = self._plan(claim.entry)
         granted = claim.entry in plan.grant
+        self.others_waited = len(snapshot.queue) > 1
         self._carry_out(plan, snapshot, claim)
         if not granted and may_queue:
             self.directory.rename(f"{STAGING}/{claim.name}", f"{QUEUE}/{claim.name}")
+            behind = min((name for name in snapshot.queue.names if name > claim.name), default=None)
+            if behind is not None and self._done is not None:  # it has gone before: whose process is watched changes
+                self._done = self._done._replace(behind=(_entry.parse(behind),))
         return granted
 
     def has_to_ring(self, snapshot: _decide.Snapshot) -> bool:
@@ -136,23 +157,24 @@ class Settled(Guarded):
         if newcomer is not None:
             queue = Group((*snapshot.queue.names, newcomer.name))
             snapshot = snapshot._replace(queue=queue, newcomer=newcomer.name)
+        looks = Looks(self.peers)
+        snapshot = looks.at_the_slow(snapshot, now)
         while True:
             plan = _decide.decide(snapshot, now)
-            dead = {ticket.name for ticket in plan.grant if ticket is not newcomer and not self._lives(ticket)}
-            if dead:
-                snapshot = snapshot._replace(dead=snapshot.dead | dead)
+            seen = looks.at_the_granted(plan, snapshot, newcomer)
+            if seen is not None:
+                snapshot = seen
             elif plan.over and not snapshot.suspect and (suspect := self._suspects(snapshot, stuck)):
                 snapshot = snapshot._replace(suspect=suspect)
             elif lessons is not None and lessons.grow(plan, snapshot):
                 snapshot = snapshot._replace(admission=lessons.admission())
             else:
+                self._unseen = looks.too_many
+                if self._unseen:
+                    plan = plan._replace(grant=(), spent=False, high=None)
                 if lessons is not None:
                     lessons.keep(plan)
                 return plan, snapshot
-
-    def _lives(self, ticket: Entry) -> bool:
-        # Who listens lives: that takes three system calls, 18 us; to read its record and look for its process 200.
-        return self._listens(ticket.process) or self.observer.lives(QUEUE, ticket.name)
 
     def snapshot(self) -> _decide.Snapshot:
         """The pool as it stands, with what is known of the provider.
@@ -178,6 +200,8 @@ class Settled(Guarded):
             parked=parked,
             granted=granted,
             leases=leases,
+            dead=frozenset(self.peers.dead),
+            gone=frozenset(self.peers.gone),
             granted_since=self._granted_since,
         )
         return snapshot if lessons is None else lessons.seen_in(snapshot)
@@ -191,7 +215,7 @@ class Settled(Guarded):
 
     def _group(self, where: str) -> Group:
         names = self.names(where)
-        return Group([name for name in names if name[0] != "."]) if names else _decide.NOBODY
+        return Group([name for name in names if name[0] != "."]) if names else NOBODY
 
     def names(self, where: str) -> list[str]:
         """The names in ``where``; empty without a listing where the link count says so.
@@ -205,8 +229,6 @@ class Settled(Guarded):
         return self.directory.list(where)
 
     def _carry_out(self, plan: _decide.Plan, snapshot: _decide.Snapshot, claim: Claim | None) -> None:
-        for entry in plan.reap:
-            self.discard(QUEUE, entry.name)
         for entry in plan.revoke:
             self.discard(LEASES, entry.name)
         granted: list[Entry] = []
@@ -225,7 +247,7 @@ class Settled(Guarded):
         self._done = _Done(plan, snapshot, granted, missed)
         self.unanswered = plan.ask
         self.others_wait = self._done.others_wait
-        for entry in (*plan.reap, *plan.revoke):
+        for entry in plan.revoke:
             self.delete(entry.name)
 
     def _grant(self, entry: Entry) -> bool:
@@ -255,6 +277,8 @@ class Settled(Guarded):
         """
         to_wake, self._to_wake = self._to_wake, []
         done, self._done = self._done, None
+        unseen, self._unseen = self._unseen, False
+        self.peers.seen_away = frozenset()
         ours = self.section.leave()
         for entry in to_wake:
             self.waker(entry.process, entry.name)
@@ -263,17 +287,30 @@ class Settled(Guarded):
         # What follows would take the processor, or the section, from who was granted a slot.
         if done is None:
             return not ours
-        again = not ours or self._is_called_for(done)
-        for entry in (*done.plan.first, *self._who_rest(done)):
-            self.waker(entry.process, entry.name)
+        again = not ours or unseen or self._is_called_for(done)
+        for entry in {entry.process: entry for entry in self._to_notify(done)}.values():
+            self.notify(entry.process, entry.name)
+        if unseen:
+            self.peers.look_at_all(self.names(QUEUE))
+        elif self.peers.dead or self.peers.gone:
+            bury(self, BURIED_AT_ONCE)
         return again
+
+    def _to_notify(self, done: _Done) -> list[Entry]:
+        """Whose processes have to look: those that came to be first, or have another one right ahead of them.
+
+        And who was passed over, so that it looks as soon as it runs.
+        """
+        away = done.snapshot.away
+        passed = [_entry.parse(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
+        return [*passed, *done.plan.behind, *done.behind, *self._who_rest(done), *done.plan.first]
 
     def _is_called_for(self, done: _Done) -> bool:
         """Whether something that `done` relied on has changed since."""
         plan, snapshot = done.plan, done.snapshot
         if not done.others_wait and self.pool.kind == "os":
             return False  # nobody asks, and with 1000 leases it costs 100 us
-        gone = {entry.name for entry in (*plan.reap, *plan.revoke, *plan.take_back)}
+        gone = {entry.name for entry in (*plan.revoke, *plan.take_back)}
         held = [group.without(gone) for group in (snapshot.granted, snapshot.leases, Group.of(done.granted))]
         counted = {name for group in held for name in group.names}
         if self._robbed_grants_beside(counted):
@@ -294,7 +331,7 @@ class Settled(Guarded):
 
     def _who_rest(self, done: _Done) -> list[Entry]:
         """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
-        if not self.effects.sees_ends or not (done.granted or done.snapshot.admission != OPEN):
+        if not self.effects.sees_exits or not (done.granted or done.snapshot.admission != OPEN):
             return []
         return [ticket for ticket in done.plan.stay if self._rests(ticket)]
 

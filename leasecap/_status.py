@@ -12,6 +12,7 @@ from leasecap._describe import this_host
 from leasecap._entry import Group
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import store_error
+from leasecap._loads import Loads
 from leasecap._local import local
 from leasecap._names import pool_name
 from leasecap._observe import Observer, read_beat
@@ -224,7 +225,7 @@ class _View:
         except StoreError as trouble:
             error = str(trouble)
         limit = _decide.effective_limit(snapshot)
-        loads = _decide.Loads(snapshot.leases)
+        loads = Loads(snapshot.leases)
         # First all looks, then what is made of them: taking turns, they take 10 of 70 us more for each lease.
         looks = {entry.name: self._observer.look(where, entry.name) for entry, where in places.items()}
         return PoolStatus(

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from leasecap import _entry
 from leasecap._errors import StoreError
 from leasecap._pool import LEASES, PARKED, QUEUE
+from leasecap._removal import tell_behind
 from leasecap._settle import Settled
 from leasecap._sweep import Sweeper
 
@@ -66,7 +66,7 @@ class Store(Settled):
         """
         where = self.drop(claim)
         if where == QUEUE:
-            self.tell_first(claim.name)
+            tell_behind(self, [claim.name])
         if where is not None:
             self.hand_on()
 
@@ -106,28 +106,20 @@ class Store(Settled):
                 return False
             self.remove(PARKED, claim.name)  # not there either: somebody took us for dead, and we're out all the same
         else:
-            self.tell_first(claim.name)
+            tell_behind(self, [claim.name])
         self.close(claim)
         self.delete(claim.name)
         if claim.entry.limit is not None:
             self.hand_on()  # the limit that it declared no longer holds
         return True
 
-    def tell_first(self, left: str) -> None:
-        """Wake the first two in the queue if the ticket ``left``, which was withdrawn or reaped, stood before them.
-
-        They sweep, and who comes to be one of them would else learn it at its next look, `_decide.SELDOM_LOOK` later.
-        """
-        try:
-            first = sorted(self.directory.list(QUEUE))[:2]
-        except OSError:
-            return  # they look by themselves
-        for name in first if left < max(first, default="") else ():
-            self.waker(_entry.parse(name).process, name)
-
-    def sweep(self) -> float:
+    def sweep(self, *, everything: bool = False) -> float:
         """`Sweeper.sweep`."""
-        return self._sweeper.sweep()
+        return self._sweeper.sweep(everything=everything)
+
+    def declarer(self) -> tuple[int, int] | None:
+        """`Sweeper.declarer`."""
+        return self._sweeper.declarer()
 
     def stamp(self) -> bytes:
         """`Sweeper.stamp`."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
-from leasecap import _decide, _entry
+from leasecap import _decide, _entry, _polling
 from leasecap._durations import format_duration
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
+from leasecap._entry import process_of
+from leasecap._marks import QUESTION
+from leasecap._peers import Looks
+from leasecap._pool import GRANTED, LEASES, PARKED, STAGING, STOLEN, TRASH
+from leasecap._removal import bury
 from leasecap._report import tell
 from leasecap._section import STAGED_LOCK
 from leasecap._summary import called
@@ -15,16 +19,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from leasecap._decide import Snapshot
+    from leasecap._decide import Plan, Snapshot
     from leasecap._entry import Entry
     from leasecap._store import Store
 
 _PROBED_HOLDERS = 200
 """Holders that one sweep looks at, in turns: 5 ms. With more of them a killed one's slot comes free that much later."""
 
-_PROBED_TICKETS = 16
-"""Tickets that a thorough sweep looks at, from the head: a waiter is looked at again before it is granted anything, so
-one that died further back harms nobody yet."""
+_PROBED_PROCESSES = 16
+"""Processes that wait and that a thorough sweep looks at, in turns: a process is looked at again before it is granted
+anything, and whoever stands behind it watches it. One that died harms nobody yet, but stays in the way of the eye."""
+
+ASK_AFTER = 1.0
+"""Seconds after which those who stand in the queue are asked whether they run, since a grant isn't taken up."""
 
 _THOROUGH_EVERY = 1.0
 """Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, and most of
@@ -37,11 +44,15 @@ class Sweeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._thorough_at = -math.inf  # a machine's clock may stand below zero
-        self._next = 0
-        self._calm: list[str] | None = None
+        self._next = self._next_waiting = 0
+        self._calm: tuple[list[str], int | None] | None = None
+        self._declarer: Entry | None = None
+        self._asked: dict[str, float] = {}
 
-    def sweep(self) -> float:
+    def sweep(self, *, everything: bool = False) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
+
+        :param everything: something has happened, as far as the caller knows.
 
         Returns the seconds until more can be granted without anybody's doing, as far as that is known. One entry that
         can't be removed is left where it is and goes on to count; it fails nobody's request.
@@ -52,7 +63,9 @@ class Sweeper:
         thorough = now >= self._thorough_at
         changes_in = math.inf
         leases = store.directory.list(LEASES)
-        if not thorough and leases == self._calm and not store.names(GRANTED):
+        state = leases, store.configured
+        calm = not (thorough or everything) and state == self._calm and not store.names(GRANTED)
+        if calm and (self._declarer is None or store.peers.look(self._declarer) in ("runs", "away")):
             # Nobody has moved since nothing was to be done, so only a death or a hold that has become too long can call
             # for anything: two listings and a look at each process, half of what the whole snapshot costs.
             reaped = self._clear(self._some_of([(LEASES, _entry.parse(name)) for name in leases]))
@@ -62,11 +75,16 @@ class Sweeper:
             snapshot = store.snapshot_with(lessons)
             places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
             reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
+            snapshot = self._look_at_the_queue(snapshot, thorough)
             if thorough:
                 self._thorough_at = now + _THOROUGH_EVERY
                 self._sweep_corners(snapshot)
+            snapshot = Looks(store.peers).at_the_slow(snapshot, now)
             plan = _decide.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
-            called_for = bool(reaped or plan.grant or plan.take_back or plan.over or store.has_to_ring(snapshot))
+            self._ask_the_silent(plan, snapshot, now)
+            died = bool(store.peers.gone or store.peers.dead)
+            called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
+            called_for = called_for or store.has_to_ring(snapshot)
             calm = not called_for
             if lessons is not None:
                 called_for = called_for or lessons.teach(plan, snapshot)
@@ -74,12 +92,60 @@ class Sweeper:
                 changes_in = snapshot.admission.changes_in
                 if plan.ask and lessons.may_ask():
                     store.ask()
-            self._calm = leases if calm else None
+            self._calm = state if calm else None
         if called_for or thorough:
             store.enter_and_settle()
+            if store.peers.gone or store.peers.dead:
+                bury(store)
         for name in reaped:
             store.delete(name)
         return changes_in
+
+    def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
+        """Look at those who wait: whose declared limit holds, and at times some of the others."""
+        peers = self._store.peers
+        first = {process_of(name): _entry.parse(name) for name in sorted(snapshot.queue.names, reverse=True)}
+        some = [ticket for ticket in first.values() if ticket.token] if thorough else []
+        if len(some) > _PROBED_PROCESSES:
+            begin = self._next_waiting % len(some)
+            self._next_waiting = begin + _PROBED_PROCESSES
+            some = (some + some)[begin : self._next_waiting]
+        found = {ticket: peers.look(ticket) for ticket in some}
+        self._declarer = None
+        for declarer in _decide.declarers(snapshot):
+            seen = found[declarer] = peers.look(declarer)
+            if seen in ("runs", "away"):
+                self._declarer = declarer
+                break  # one is enough for it to hold
+        return peers.seen_in(snapshot, found)
+
+    def declarer(self) -> tuple[int, int] | None:
+        """Pid and start of a process that waits and whose declared limit holds, if that is so and it can be seen."""
+        return None if self._declarer is None else self._store.peers.identity(self._declarer)
+
+    def _ask_the_silent(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
+        """Ask all who wait whether they run, since a grant isn't taken up; mark those who don't answer in time.
+
+        All at once: several that are frozen together cost two seconds together, and not each.
+        """
+        marks = self._store.marks
+        silent = {process_of(name) for name in snapshot.granted.names if self._is_late(snapshot, name, now)}
+        if not silent or marks is None:
+            self._asked.clear()
+            return
+        if plan.take_back:
+            for process, asked in tuple(self._asked.items()):
+                if now - asked >= _decide.ACKNOWLEDGE_WITHIN - ASK_AFTER - _polling.SWEEP_EVERY:
+                    del self._asked[process]
+                    marks.mark(process)
+        ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}
+        for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:
+            if marks.ask(process):
+                self._asked[process] = now
+                self._store.waker(process, QUESTION)
+
+    def _is_late(self, snapshot: Snapshot, name: str, now: float) -> bool:
+        return now - snapshot.granted_since.get(name, now) >= ASK_AFTER
 
     def _some_of(self, held: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
         if len(held) <= _PROBED_HOLDERS:
@@ -120,10 +186,6 @@ class Sweeper:
         store = self._store
         staging = store.directory.list(STAGING)
         staged = tuple(_entry.parse(name) for name in staging if not name.startswith(STAGED_LOCK))
-        head = [_entry.parse(name) for name in sorted(snapshot.queue.names)[:_PROBED_TICKETS]]
-        gone = self._reap((QUEUE, entry) for entry in head)
-        if gone:
-            store.tell_first(min(gone))
         self._reap((STAGING, entry) for entry in staged)
         for name in staging:
             if name.startswith(STAGED_LOCK):
@@ -135,6 +197,7 @@ class Sweeper:
         places = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
         everything = {name for place in places for name in place.names} | {entry.name for entry in staged}
         store.observer.forget_all_but(everything)
+        store.peers.forget_all_but({process_of(name) for place in places[:3] for name in place.names})
         self._forget_thefts()
 
     def _forget_thefts(self) -> None:

@@ -4,13 +4,16 @@ A blocked read costs nothing, and a pipe needs no observer. Watching a file inst
 threads, and one of the 128 inotify instances that a user has; to put that off, waiters had to look every 1.5 ms, which
 was half of their CPU time (`scripts/bench`, C). Wake-ups are hints; whoever waits looks by itself as well.
 
-Who reads the pipe waits for the ends of processes as well, if it is given handles on them (`_ends`).
+Who reads the pipe waits for the exits of processes as well, if it is given handles on them (`_exits`), and runs the
+process's look-outs when they are due (`_lookout`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 
 from leasecap._ear import Ear
 
@@ -21,11 +24,19 @@ if TYPE_CHECKING:
     from leasecap._ear import Heard
     from leasecap._effects import Directory
     from leasecap._interrupts import HeldBack
+    from leasecap._lookout import Lookout
 
 _MOST_CLEARED = 4
 """Pipes that whoever opens its own looks at, which is 13 us each. More than are left behind on average."""
 _END = b"\0"  # in no ticket's name
+
+WAKEUP = ".wakeup"
+"""The pipe in ``wake/<process>/``; marks stand beside it (`_marks`)."""
+
 _NOBODY = b"\n"
+
+NOTICE = "!"
+"""Before a ticket's name: its process is to look who stands ahead, and not its waiter whether it is granted."""
 
 MOST_HANDLES = 64
 """Handles that one process has open at a time: most may have 1024 descriptors, and need them for their work."""
@@ -44,11 +55,15 @@ class Watch:
         :param on_wake: called by whoever hears with what was written: names, each with a line feed.
         """
         self._root = root
+        self._process = process
         self._place = f"wake/{process}"
         self._on_wake = on_wake
         self._lock = threading.Lock()
         self._users = self._starts = 0
         self._ear: Ear | None = None
+        self._made = self._seen = 0
+        self._hears_until = -math.inf
+        self._lookouts: list[Lookout] = []
 
     def start(self, *, alone: bool = False) -> bool:
         """Listen, or join who does; False if no pipe is to be had. Pair it with `stop`.
@@ -59,9 +74,8 @@ class Watch:
             if self._ear is None and not self._open():
                 return False
             assert self._ear is not None
-            if alone and not self._users:
-                self._ear.prepare()
-            elif not self._start_thread(self._ear):
+            self._ear.prepare()
+            if not (alone and not self._users) and not self._start_thread(self._ear):
                 if not self._users:
                     self._close()
                 return False
@@ -77,9 +91,12 @@ class Watch:
         if ear is None or ear.has_thread or not ear.taken.acquire(blocking=False):
             return None
         try:
+            self._hears_until = time.monotonic() + timeout
+            timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
             with interrupts.lifted():
                 heard = ear.hear(timeout)
         finally:
+            self._hears_until = -math.inf
             ear.taken.release()
         if _END in heard.said:
             ear.close()
@@ -96,6 +113,50 @@ class Watch:
         with self._lock:
             if self._ear is not None:
                 self._ear.tell(_NOBODY)
+
+    def has_thread(self) -> bool:
+        """Whether a thread hears for all who wait, and runs their look-outs."""
+        ear = self._ear
+        return ear is not None and ear.has_thread
+
+    def attend(self, lookout: Lookout) -> None:
+        """Have whoever hears run this look-out when it is due."""
+        with self._lock:
+            if lookout not in self._lookouts:
+                self._lookouts.append(lookout)
+
+    def hear_until(self, when: float) -> None:
+        """A look-out has come to be due then."""
+        if when < self._hears_until:
+            self.nudge()
+
+    def _due(self) -> float:
+        return min([lookout.due for lookout in self._lookouts], default=math.inf)
+
+    def has_changed(self) -> bool:
+        """Whether somebody has left or removed a mark beside the wake-up since the last call.
+
+        Makes it anew if it is gone: a tidy-up may have removed it (``rm -r wake/*``).
+        """
+        with self._lock:
+            if self._ear is None:
+                return False
+            try:
+                found = self._root.stat(self._place)
+                gone = found.st_ino != self._made
+            except OSError:
+                gone = True
+            if gone:
+                self._renew(self._ear)
+                return False
+            changed, self._seen = found.st_mtime_ns != self._seen, found.st_mtime_ns
+            return changed
+
+    def _renew(self, ear: Ear) -> None:
+        try:
+            ear.renew(self._make())
+        except OSError:
+            pass  # it is tried again at the next look; till then looking serves
 
     def stop(self) -> None:
         """The last user stops it the first time. Who has waited twice will again, and keeps it until `close`."""
@@ -133,16 +194,39 @@ class Watch:
     def _open(self) -> bool:
         self._starts += 1
         try:
-            try:
-                self._root.make("wake")
-            except FileExistsError:
-                pass
-            self._ear = Ear(self._root.listen(self._place))
+            self._ear = Ear(self._make())
         except OSError:
             # A file system without pipes, or a platform: looking alone serves, only slower.
             return False
         self._clear_leftovers()
         return True
+
+    def _make(self) -> int:
+        aside = f"wake/.{self._process}"
+        try:
+            self._root.make("wake")
+        except FileExistsError:
+            pass
+        self._remove(aside)
+        self._root.make(aside)
+        pipe = self._root.listen(f"{aside}/{WAKEUP}")
+        try:
+            self._remove(self._place)
+            self._root.rename(aside, self._place)
+            found = self._root.stat(self._place)
+            self._made, self._seen = found.st_ino, found.st_mtime_ns
+        except BaseException:
+            os.close(pipe)
+            raise
+        return pipe
+
+    def _remove(self, place: str) -> None:
+        try:
+            for name in self._root.list(place):
+                self._root.unlink(f"{place}/{name}")
+            self._root.rmdir(place)
+        except OSError:
+            pass  # not there, or at worst in nobody's way
 
     def _start_thread(self, ear: Ear) -> bool:
         if not ear.has_thread:
@@ -156,18 +240,28 @@ class Watch:
     def _listen(self, ear: Ear) -> None:
         try:
             with ear.taken:
-                while _END not in (heard := ear.hear()).said:
+                while _END not in (heard := self._hear(ear)).said:
                     self.pass_on(heard)
+                    self._run_lookouts()
         finally:
             ear.close()  # here, so that no number is another file's while it is waited for or written to
+
+    def _hear(self, ear: Ear) -> Heard:
+        self._hears_until = self._due()
+        due = self._due()  # asked again: who makes one due sees until when this hears, or this sees when it is due
+        try:
+            return ear.hear(None if due == math.inf else max(due - time.monotonic(), 0.0))
+        finally:
+            self._hears_until = -math.inf
+
+    def _run_lookouts(self) -> None:
+        for lookout in tuple(self._lookouts):
+            lookout.run(time.monotonic())
 
     def _close(self) -> None:
         ear, self._ear = self._ear, None
         if ear is not None:
-            try:
-                self._root.unlink(self._place)
-            except OSError:
-                pass  # at worst a pipe without a reader stays until somebody clears up
+            self._remove(self._place)
             if ear.has_thread or self._users:
                 ear.tell(_END)  # who hears it closes it
             else:
@@ -176,10 +270,12 @@ class Watch:
     def _clear_leftovers(self) -> None:
         try:
             names = self._root.list("wake")
-            own = names.index(os.path.basename(self._place))  # anywhere, so that all of them are looked at some time
+            own = names.index(self._process)  # anywhere, so that all of them are looked at some time
             for name in (names[own + 1 :] + names[:own])[:_MOST_CLEARED]:
-                if name[0] != "." and self._root.hears(f"wake/{name}") is False:  # `Directory.listen` opens it later
-                    self._root.unlink(f"wake/{name}")
+                if name[0] == ".":
+                    continue  # being made, or left by one that was killed while it made it
+                if self._root.hears(f"wake/{name}/{WAKEUP}") is False:
+                    self._remove(f"wake/{name}")
         except (OSError, ValueError):
             pass  # another one was first
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from staged_world import entry, pool_at
 
 from leasecap import _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Plan, Snapshot
+from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Plan, Snapshot, living
 from leasecap._entry import Group
 
 TYPE_CHECKING = False
@@ -55,7 +55,9 @@ def entries(draw: st.DrawFn, *, most: int = 10, odd: bool = True) -> list[Entry]
             chain = [*chain[:1], 900, *chain[1:8]]
         limit = draw(st.sampled_from((None, None, None, None, None, 1, 2, 3, 5)))
         order = draw(st.integers(0, 4))  # few, so that some are equal
-        found.append(entry(number, *chain, priority=draw(st.integers(-2, 2)), limit=limit, order=order))
+        process = draw(st.integers(0, 3)) if draw(st.booleans()) else None  # some processes have several tickets
+        priority = draw(st.integers(-2, 2))
+        found.append(entry(number, *chain, priority=priority, limit=limit, order=order, process=process))
     return draw(st.permutations(found))
 
 
@@ -72,6 +74,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         places[draw(st.sampled_from(["leases"] if is_parent else [*waits, "leases", "leases"]))].append(one)
     if draw(st.integers(0, 3)) == 0:
         places[draw(st.sampled_from(["queue", "leases"]))].append(draw(GARBAGE))
+    processes = sorted({one.process for one in everything})
+    fates = {process: draw(st.sampled_from(["runs"] * 6 + ["gone", "away"])) for process in processes}
     ages = st.sampled_from([0.0, 0.5, ACKNOWLEDGE_WITHIN - 0.01, ACKNOWLEDGE_WITHIN, 60.0])
     return pool_at(
         configured=draw(st.sampled_from([None, 1, 2, 3, 4, 6, UNLIMITED])),
@@ -80,6 +84,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         granted=tuple(places["granted"]),
         leases=tuple(places["leases"]),
         dead=frozenset(one.name for one in everything if draw(st.integers(0, 7)) == 0),
+        gone=frozenset(process for process in processes if fates[process] == "gone"),
+        away=frozenset(process for process in processes if fates[process] == "away"),
         granted_since={one.name: NOW - draw(ages) for one in places["granted"] if draw(st.booleans())},
         suspect=frozenset(
             one.name for one in (*places["granted"], *places["leases"]) if one.token and draw(st.integers(0, 3)) == 0
@@ -94,16 +100,16 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
         return Group.of((*group.without({one.name for one in gone}), *come))
 
     return snapshot._replace(
-        queue=moved(snapshot.queue, (*plan.reap, *plan.grant)),
-        parked=moved(snapshot.parked, plan.reap, plan.take_back),
-        granted=moved(snapshot.granted, (*plan.reap, *plan.take_back), plan.grant),
-        leases=moved(snapshot.leases, (*plan.reap, *plan.revoke)),
-        dead=frozenset(),
+        queue=moved(snapshot.queue, plan.grant),
+        parked=moved(snapshot.parked, (), plan.take_back),
+        granted=moved(snapshot.granted, plan.take_back, plan.grant),
+        leases=moved(snapshot.leases, plan.revoke),
     )
 
 
 def held(snapshot: Snapshot) -> list[Entry]:
-    return [one for one in (*snapshot.granted, *snapshot.leases) if one.name not in snapshot.dead]
+    snapshot = living(snapshot)
+    return [*snapshot.granted, *snapshot.leases]
 
 
 def names(found: Iterable[Entry]) -> list[str]:

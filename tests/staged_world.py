@@ -7,6 +7,7 @@ steps of another is done in the other's hook.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -152,7 +153,8 @@ def nothing(*_: object) -> None:
 class Actor:
     """What one process does to a pool, step by step.
 
-    :ivar woken: names of the tickets that it woke, in order.
+    :ivar woken: names of the tickets whose waiters it woke, in order; ``notified`` of those whose processes are to look.
+    :ivar process: the id of its process.
     """
 
     def __init__(
@@ -168,6 +170,8 @@ class Actor:
     ) -> None:
         self.world = world or World()
         self.woken: list[str] = []
+        self.notified: list[str] = []
+        self.process = new_process()
         pool = open_pool(self.world, str(root), pool_name(name), kind)
         self.store = Store(
             self.world,
@@ -176,6 +180,7 @@ class Actor:
             stale_after=stale_after,
             heartbeat=heartbeat,
             waker=lambda process, name: self.woken.append(name),
+            notify=lambda process, name: self.notified.append(name),
         )
         _opened.append(self.store)
 
@@ -186,20 +191,20 @@ class Actor:
         priority: int = 0,
         limit: int | None = None,
         ancestors: tuple[str, ...] = (),
-        change: Callable[[Record], Record] = lambda record: record,
+        change: Callable[[Record], Record] | None = None,
     ) -> Claim:
-        """A claim in ``staging/``; ``change`` forges its record."""
+        """A claim in ``staging/``; ``change`` forges its record, which makes it another process's."""
         token = self.world.token()
         entry = _entry.make(
             token=token,
-            process="0" * 12,
+            process=self.process if change is None else new_process(),
             order=self.world.boot_clock() if order is None else order,
             priority=priority,
             limit=limit,
             ancestors=ancestors,
         )
         record = describe_self(self.world, self.store.pool, label=None, argv=("a command",))
-        return self.store.stage(entry, change(record))
+        return self.store.stage(entry, record if change is None else change(record))
 
     def place(self, claim: Claim, *, may_queue: bool = True) -> bool:
         """Place it as an acquisition does."""
@@ -231,6 +236,12 @@ class Actor:
 
 
 _opened: list[Store] = []
+_processes = itertools.count(1)
+
+
+def new_process() -> str:
+    """The id of a process that has none yet."""
+    return f"{next(_processes):012x}"
 
 
 def close_all() -> None:
@@ -263,6 +274,7 @@ def as_a_dead_process(actor: Actor, pid: int) -> None:
     It goes on to act: so does a process that another kernel took for dead by its heartbeat.
     """
     actor.world.identity = Effects().me()._replace(pid=pid, start=1)
+    actor.process = new_process()
 
 
 def pool_at(
@@ -279,11 +291,18 @@ def pool_at(
     return Snapshot(configured, **{name: Group.of(group) for name, group in groups.items()}, **others)  # type: ignore[arg-type]
 
 
-def entry(number: int, *ancestors: int, priority: int = 0, limit: int | None = None, order: int | None = None) -> Entry:
-    """The entry with this number for a token, asked for in the order of numbers."""
+def entry(
+    number: int,
+    *ancestors: int,
+    priority: int = 0,
+    limit: int | None = None,
+    order: int | None = None,
+    process: int | None = None,
+) -> Entry:
+    """The entry with this number for a token, asked for in the order of numbers; in a process of its own, unless given."""
     return _entry.make(
         token=f"{number:016x}",
-        process="0" * 12,
+        process=f"{number if process is None else process:012x}",
         order=number if order is None else order,
         priority=priority,
         limit=limit,

@@ -7,8 +7,9 @@ from pool_snapshots import NOW, carried_out, entries, held, load_of_pool, names,
 from staged_world import entry, pool_at
 
 from leasecap import _decide, _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Loads, Snapshot, decide
+from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Snapshot, decide, living
 from leasecap._entry import Group
+from leasecap._loads import Loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def test_who_is_granted_is_who_the_rule_names(snapshot: Snapshot) -> None:
     now_held = held(carried_out(snapshot, plan._replace(grant=())))
     expected: list[Entry] = []
     somebody_waits = limit is None
-    for ticket in sorted(snapshot.queue, key=lambda one: (-one.priority, one.order, one.token)):
-        if ticket.name in snapshot.dead or not ticket.token:
+    for ticket in sorted(living(snapshot).queue, key=lambda one: (-one.priority, one.order, one.token)):
+        if ticket.process in snapshot.away or not ticket.token:
             continue
         load, with_it = load_of_pool(now_held), load_of_pool([*now_held, ticket])
         if with_it == load or (not somebody_waits and limit is not None and with_it <= limit):
@@ -85,7 +86,7 @@ def test_no_slot_stays_free_while_somebody_waits(snapshot: Snapshot) -> None:
     plan = decide(snapshot, NOW)
     after = carried_out(snapshot, plan)
     limit = _decide.effective_limit(snapshot)
-    if any(ticket.token for ticket in after.queue):
+    if any(ticket.token and ticket.process not in snapshot.away for ticket in living(after).queue):
         assert limit is None or load_of_pool(held(after)) >= limit
 
 
@@ -94,24 +95,78 @@ def test_a_plan_carried_out_leaves_nothing_to_do(snapshot: Snapshot) -> None:
     for _ in range(20):
         plan = decide(snapshot, NOW)
         snapshot = carried_out(snapshot, plan)
-        if not plan.revoke and not plan.reap:  # a revoked lease's declared limit is gone: there may be room for more
+        if not plan.revoke:  # a revoked lease's declared limit is gone: there may be room for more
             break
     again = decide(snapshot, NOW)
-    assert not (again.reap or again.revoke or again.take_back or again.grant)
+    assert not (again.revoke or again.take_back or again.grant)
 
 
 @given(snapshots())
-def test_the_dead_are_reaped_from_everywhere_and_never_granted(snapshot: Snapshot) -> None:
-    plan = decide(snapshot, NOW)
-    everything = {*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases}
-    assert set(names(plan.reap)) == {one.name for one in everything} & snapshot.dead
-    for others in (plan.grant, plan.take_back):
+def test_what_the_dead_left_decides_nothing(snapshot: Snapshot) -> None:
+    plan, alive = decide(snapshot, NOW), living(snapshot)
+    assert plan == decide(alive._replace(dead=frozenset(), gone=frozenset()), NOW)
+    for others in (plan.grant, plan.take_back, plan.first, plan.stay, plan.behind):
         assert not set(names(others)) & snapshot.dead
+        assert not {one.process for one in others} & snapshot.gone
+
+
+@given(snapshots())
+def test_who_does_not_run_is_granted_nothing_and_loses_its_grant(snapshot: Snapshot) -> None:
+    plan = decide(snapshot, NOW)
+    assert not {one.process for one in plan.grant} & snapshot.away
+    alive = living(snapshot)
+    late = {one.name for one in alive.granted if one.process in snapshot.away} - set(alive.leases.names)
+    assert late <= set(names(plan.take_back))
+
+
+@given(snapshots())
+def test_the_first_two_processes_that_run_are_told_or_stay(snapshot: Snapshot) -> None:
+    plan = decide(snapshot, NOW)
+    left = [one for one in sorted(living(snapshot).queue) if one not in plan.grant and one.token]
+    running = list(dict.fromkeys(one.process for one in left if one.process not in snapshot.away))
+    assert {one.process for one in (*plan.first, *plan.stay)} == set(running[:2])
+
+
+@given(snapshots())
+def test_whoever_stood_right_behind_a_grant_is_told_or_watches_all(snapshot: Snapshot) -> None:
+    plan = decide(snapshot, NOW)
+    queue = sorted(living(snapshot).queue.names)
+    granted = set(names(plan.grant))
+    left = None
+    for name in queue:
+        if name in granted:
+            left = name
+            continue
+        process = _entry.parse(name).process
+        if left is not None and process != _entry.parse(left).process:
+            told = {one.process for one in (*plan.first, *plan.stay, *plan.behind)}
+            assert process in told
+        left = None
+
+
+@given(snapshots())
+def test_one_who_waits_and_whose_declared_limit_holds_is_named(snapshot: Snapshot) -> None:
+    found = list(_decide.declarers(snapshot))
+    without = snapshot._replace(dead=snapshot.dead | {one.name for one in found})
+    limit = _decide.effective_limit(snapshot)
+    assert all(one.limit == limit for one in found)
+    assert len({one.process for one in found}) == len(found)
+    if not found:
+        alive = living(snapshot)
+        others = alive._replace(queue=Group(), parked=Group())
+        assert limit == _decide.effective_limit(others)
+    else:
+        assert limit is not None
+        while more := list(_decide.declarers(without)):
+            if more[0].limit != limit:
+                break
+            without = without._replace(dead=without.dead | {one.name for one in more})
+        assert (_decide.effective_limit(without) or UNLIMITED) > limit
 
 
 @given(snapshots())
 def test_only_suspects_are_revoked_and_only_while_the_pool_is_over_its_limit(snapshot: Snapshot) -> None:
-    plan = decide(snapshot._replace(granted_since={}), NOW)  # so that what is taken back is suspect as well
+    plan = decide(snapshot := snapshot._replace(granted_since={}, away=frozenset()), NOW)  # so that what is taken back is suspect as well
     limit = _decide.effective_limit(snapshot)
     excess = {*names(plan.revoke), *names(plan.take_back)}
     assert excess <= snapshot.suspect
@@ -128,8 +183,9 @@ def test_only_suspects_are_revoked_and_only_while_the_pool_is_over_its_limit(sna
 
 @given(snapshots())
 def test_a_declared_limit_can_only_tighten(snapshot: Snapshot) -> None:
-    everything = (*snapshot.queue, *snapshot.parked, *snapshot.granted, *snapshot.leases)
-    said = [one.limit for one in everything if one.limit is not None and one.name not in snapshot.dead]
+    alive = living(snapshot)
+    everything = (*alive.queue, *alive.parked, *alive.granted, *alive.leases)
+    said = [one.limit for one in everything if one.limit is not None]
     if snapshot.configured is not None:
         said.append(snapshot.configured)
     assert _decide.effective_limit(snapshot) == (min(said) if said else None)
@@ -223,12 +279,30 @@ def test_a_grant_acknowledged_while_the_pool_was_read_is_not_taken_back() -> Non
     assert (plan.take_back, plan.grant) == ((), ())
 
 
-def test_a_late_grant_of_a_dead_process_is_reaped_and_not_taken_back() -> None:
+def test_a_late_grant_of_a_dead_process_is_not_taken_back() -> None:
     late, waiting = entry(1), entry(2)
     since = {late.name: NOW - 60}
     dead = frozenset({late.name})
     plan = decide(pool_at(configured=1, queue=(waiting,), granted=(late,), granted_since=since, dead=dead), NOW)
-    assert (plan.reap, plan.take_back, plan.grant) == ((late,), (), (waiting,))
+    assert (plan.take_back, plan.grant) == ((), (waiting,))
+
+
+def test_a_process_that_has_exited_has_no_ticket_left_but_its_leases() -> None:
+    gone = [entry(number, process=1) for number in (1, 2, 3)]
+    waiting = entry(9)
+    snapshot = pool_at(configured=2, queue=(*gone[:2], waiting), leases=(gone[2],), gone=frozenset({gone[0].process}))
+    plan = decide(snapshot, NOW)
+    assert names(plan.grant) == [waiting.name]
+    assert decide(snapshot._replace(configured=1), NOW).grant == ()
+
+
+def test_tickets_of_one_process_make_it_first_only_once() -> None:
+    many = [entry(number, process=1) for number in range(1, 6)]
+    second, third = entry(8), entry(9)
+    plan = decide(pool_at(configured=1, queue=(*many, second, third), leases=(entry(90),)), NOW)
+    assert (plan.first, names(plan.stay)) == ((), [many[0].name, second.name])
+    plan = decide(pool_at(configured=1, queue=(many[0], second, third)), NOW)
+    assert (names(plan.grant), names(plan.first), names(plan.stay)) == ([many[0].name], [third.name], [second.name])
 
 
 def test_suspects_are_revoked_newest_first_until_the_pool_is_within_its_limit() -> None:

@@ -32,7 +32,7 @@ class Listening:
             self.on_wake()
 
     def ring(self) -> None:
-        self.root.ring(f"wake/{PROCESS}", b"a ticket\n")
+        self.root.ring(f"wake/{PROCESS}/.wakeup", b"a ticket\n")
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 # Once it listens, it looks by itself only once a minute.
 SLEEPY = """
-from leasecap import _decide
-rest = _decide.rest
+from leasecap import _polling
+rest, look = _polling.rest, _polling.process_look
 listens = False
-def sleepy(wait):
-    return 60.0 if listens else rest(wait)
-_decide.rest = sleepy
+_polling.rest = lambda wait: 60.0 if listens else rest(wait)
+_polling.process_look = lambda rank, **how: 60.0 if listens else look(rank, **how)
 from leasecap import _watch
 start = _watch.Watch.start
 def telling_start(self, **how):

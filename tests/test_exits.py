@@ -17,7 +17,7 @@ from staged_world import Actor
 
 from leasecap import _process, _watch
 from leasecap._effects import Directory
-from leasecap._ends import Ends
+from leasecap._exits import Exits
 from leasecap._feedback_files import STATE
 from leasecap._learning import Learning
 from leasecap._pool import GRANTED, LEASES, QUEUE, RESTS
@@ -33,9 +33,30 @@ if TYPE_CHECKING:
     from leasecap._local import Local
     from leasecap._record import Record
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a process wakes nobody here")
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit of a process wakes nobody here")
 
 SLEEPS = "input()"
+
+
+class Covering:
+    """The exits that one waiter watches, no predecessor among them."""
+
+    def __init__(self, waiter: Waiter, exits: Exits) -> None:
+        self._waiter = waiter
+        self.watches = exits
+
+    @property
+    def came(self) -> bool:
+        return self.watches.came
+
+    def cover(self) -> bool:
+        assert self._waiter.claim is not None
+        return self.watches.watch([]) and self.watches.cover(self._waiter.claim.name)
+
+    def close(self) -> None:
+        assert self._waiter.claim is not None
+        self.watches.forget_ticket(self._waiter.claim.name)
+        self.watches.close()
 
 
 class Waiter:
@@ -62,10 +83,10 @@ class Waiter:
         self.holders.append(claim)
         return claim
 
-    def ends(self) -> Ends:
+    def exits(self) -> Covering:
         self.store.configured = len(self.holders)
         self.claim = self.actor.ask()
-        return Ends(self.local, self.store, self.watch, self.claim, self.woken.set)
+        return Covering(self, Exits(self.local, self.store, self.watch, self.woken.set))
 
     def handles(self) -> int:
         return sum("pidfd" in link for link in links())
@@ -96,17 +117,17 @@ def held_by(process: Helper) -> Callable[[Record], Record]:
     return lambda record: record._replace(pid=process.pid, start=start)
 
 
-def test_the_end_of_a_process_that_holds_wakes(waiter: Waiter, process: Helper) -> None:
+def test_the_exit_of_a_process_that_holds_wakes(waiter: Waiter, process: Helper) -> None:
     waiter.beside(held_by(process))
-    ends = waiter.ends()
-    assert ends.cover() and ends.cover()
-    assert waiter.handles() == 1 and not ends.came
+    exits = waiter.exits()
+    assert exits.cover() and exits.cover()
+    assert waiter.handles() == 1 and not exits.came
     process.become_a_zombie()
     assert waiter.woken.wait(60)
-    assert ends.came
-    assert not ends.cover(), "who is no more speaks for nothing"
+    assert exits.came
+    assert not exits.cover(), "who is no more speaks for nothing"
     assert waiter.handles() == 0
-    ends.close()
+    exits.close()
 
 
 def test_a_process_with_several_leases_takes_one_descriptor_and_goes_with_the_last(
@@ -114,13 +135,13 @@ def test_a_process_with_several_leases_takes_one_descriptor_and_goes_with_the_la
 ) -> None:
     first, second = waiter.beside(held_by(process)), waiter.beside(held_by(process))
     waiter.beside()
-    ends = waiter.ends()
-    assert ends.cover() and waiter.handles() == 2
+    exits = waiter.exits()
+    assert exits.cover() and waiter.handles() == 2
     waiter.store.remove(LEASES, first.name)
-    assert ends.cover() and waiter.handles() == 2
+    assert exits.cover() and waiter.handles() == 2
     waiter.store.remove(LEASES, second.name)
-    assert ends.cover() and waiter.handles() == 1
-    ends.close()
+    assert exits.cover() and waiter.handles() == 1
+    exits.close()
 
 
 def test_where_the_holder_is_gone_its_command_is_watched(waiter: Waiter, process: Helper) -> None:
@@ -128,11 +149,11 @@ def test_where_the_holder_is_gone_its_command_is_watched(waiter: Waiter, process
     assert start is not None
     gone = ended_pid()
     waiter.beside(lambda record: record._replace(pid=gone, start=1, child=Child(process.pid, start)))
-    ends = waiter.ends()
-    assert ends.cover()
+    exits = waiter.exits()
+    assert exits.cover()
     process.end()
     assert waiter.woken.wait(60)
-    ends.close()
+    exits.close()
 
 
 @pytest.mark.parametrize(
@@ -152,81 +173,81 @@ def test_where_the_holder_is_gone_its_command_is_watched(waiter: Waiter, process
 def test_who_cannot_be_seen_is_not_covered(waiter: Waiter, change: dict[str, object]) -> None:
     waiter.beside()
     waiter.beside(lambda record: record._replace(**change))  # type: ignore[arg-type]
-    ends = waiter.ends()
-    assert not ends.cover()
-    ends.close()
+    exits = waiter.exits()
+    assert not exits.cover()
+    exits.close()
 
 
 def test_a_corrupt_record_is_not_covered(waiter: Waiter) -> None:
     claim = waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     waiter.store.directory.replace(f"{LEASES}/{claim.name}/info.json", b"{}")
-    assert not ends.cover()
-    ends.close()
+    assert not exits.cover()
+    exits.close()
 
 
 def test_a_grant_that_nobody_has_taken_up_is_not_covered(waiter: Waiter) -> None:
     waiter.beside()
     granted = waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     waiter.store.directory.rename(f"{LEASES}/{granted.name}", f"{GRANTED}/{granted.name}")
-    assert not ends.cover()
+    assert not exits.cover()
     assert waiter.store.acknowledge(granted)
-    assert ends.cover()
-    ends.close()
+    assert exits.cover()
+    exits.close()
 
 
 def test_where_nobody_holds_there_is_nothing_to_be_told_of(waiter: Waiter) -> None:
     claim = waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     waiter.store.remove(LEASES, claim.name)
-    assert not ends.cover()
-    ends.close()
+    assert not exits.cover()
+    exits.close()
 
 
 def test_a_ticket_that_was_granted_meanwhile_does_not_say_that_it_rests(waiter: Waiter) -> None:
     waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     assert waiter.claim is not None
     waiter.store.directory.rename(f"{QUEUE}/{waiter.claim.name}", f"{GRANTED}/{waiter.claim.name}")
-    assert not ends.cover()
-    ends.close()
+    assert not exits.cover()
+    exits.close()
 
 
 def test_an_entry_that_says_so_already_says_it(waiter: Waiter) -> None:
     waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     assert waiter.claim is not None
     waiter.store.directory.write(f"{QUEUE}/{waiter.claim.name}/{RESTS}", b"")
-    assert ends.cover()
-    ends.close()
+    assert exits.cover()
+    exits.close()
 
 
 def test_what_it_says_is_said_before_it_looks(waiter: Waiter) -> None:
     waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     done: list[str] = []
     waiter.actor.world.before = lambda operation, *names: done.append(f"{operation} {os.path.basename(names[0])}")
-    assert ends.cover()
+    assert exits.cover()
     waiter.actor.world.before = lambda *_: None
     assert done.index(f"write {RESTS}") < done.index("list granted") < done.index("list leases")
-    ends.close()
+    exits.close()
 
 
 def test_while_slots_may_be_given_away_or_the_provider_keeps_somebody_out_nobody_is_covered(waiter: Waiter) -> None:
     waiter.beside()
-    ends = waiter.ends()
-    assert ends.cover()
+    exits = waiter.exits()
+    assert exits.cover()
     waiter.store.force = True
-    assert not ends.cover()
+    assert not exits.cover()
     waiter.store.force = False
     waiter.store.learning = Learning(waiter.local, waiter.store.pool, Rules(cooldown=100.0))
-    assert ends.cover()
+    assert exits.cover()
     waiter.store.learning.files.cool(waiter.holders[0].entry)
-    assert not ends.cover()
+    assert not exits.cover()
     waiter.store.directory.write(STATE, b"damaged")
-    assert not ends.cover()
-    ends.close()
+    assert not exits.cover()
+    exits.close()
 
 
 @pytest.mark.parametrize("what", ["pidfd", "epoll", "many"])
@@ -238,7 +259,7 @@ def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
 
     waiter.beside(held_by(process))
     waiter.beside()
-    ends = waiter.ends()
+    exits = waiter.exits()
     with monkeypatch.context() as patch:
         if what == "pidfd":
             patch.setattr(os, "pidfd_open", fail)
@@ -246,10 +267,10 @@ def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
             patch.setattr("select.epoll", fail)
         else:
             patch.setattr(_watch, "MOST_HANDLES", 1)
-        assert not ends.cover()
+        assert not exits.cover()
         assert waiter.handles() == (what == "many")
-    assert ends.cover()
-    ends.close()
+    assert exits.cover()
+    exits.close()
 
 
 def test_a_pid_that_passes_to_another_process_before_it_is_opened_is_not_watched(
@@ -262,32 +283,32 @@ def test_a_pid_that_passes_to_another_process_before_it_is_opened_is_not_watched
         opens = os.pidfd_open
         monkeypatch.setattr(os, "pidfd_open", lambda pid: opens(successor.pid))
         process.end()
-        assert _process.end_of(process.pid, start) is None
+        assert _process.exit_of(process.pid, start) is None
     assert sum("pidfd" in link for link in links()) == before
 
 
-def test_what_ends_while_it_is_looked_for_is_not_lost(waiter: Waiter, process: Helper) -> None:
+def test_what_exits_while_it_is_looked_for_is_not_lost(waiter: Waiter, process: Helper) -> None:
     waiter.beside(held_by(process))
-    ends = waiter.ends()
+    exits = waiter.exits()
     waiter.actor.world.once("list", process.become_a_zombie, name=GRANTED)
-    assert not ends.cover()  # so it looks again after the usual period
-    ends.close()
+    assert not exits.cover()  # so it looks again after the usual period
+    exits.close()
 
 
 def test_after_the_wait_no_descriptor_is_open_and_the_lease_does_not_say_that_it_rests(waiter: Waiter) -> None:
     holder = waiter.beside()
-    ends = waiter.ends()
-    assert ends.cover()
+    exits = waiter.exits()
+    assert exits.cover()
     assert waiter.claim is not None
     waiter.store.release(holder)
     assert waiter.store.acknowledge(waiter.claim)
-    ends.close()
+    exits.close()
     assert waiter.handles() == 0
     assert set(waiter.store.directory.list(f"{LEASES}/{waiter.claim.name}")) == {"alive", "info.json"}
-    ends.close()
+    exits.close()
 
 
-def test_an_end_is_told_once(waiter: Waiter, process: Helper) -> None:
+def test_an_exit_is_told_once(waiter: Waiter, process: Helper) -> None:
     told = 0
 
     def tell() -> None:
@@ -308,7 +329,7 @@ def heard_after_all(waiter: Waiter) -> None:
     """Return when the watch's thread has done what was to be done before this."""
     heard = threading.Event()
     waiter.watch._on_wake = lambda names: heard.set()
-    Directory(os.environ["LEASECAP_HOME"]).ring("wake/" + "1" * 12, b"name\n")
+    Directory(os.environ["LEASECAP_HOME"]).ring("wake/" + "1" * 12 + "/.wakeup", b"name\n")
     assert heard.wait(60)
 
 
@@ -334,7 +355,7 @@ def test_a_fork_copies_no_handle_that_is_not_known(
 ) -> None:
     """The hook that closes them in the child is kept waiting by the lock, and so is the fork."""
     waiter.beside(held_by(process))
-    ends = waiter.ends()
+    exits = waiter.exits()
     lock = threading.Lock()
     seen: list[str] = []
 
@@ -346,10 +367,10 @@ def test_a_fork_copies_no_handle_that_is_not_known(
 
         return call
 
-    ends._local.lock = lock  # type: ignore[assignment]
-    monkeypatch.setattr(_process, "end_of", checked("open", _process.end_of))
+    exits.watches._local.lock = lock  # type: ignore[assignment]
+    monkeypatch.setattr(_process, "exit_of", checked("open", _process.exit_of))
     for method in ("add", "drop"):
         monkeypatch.setattr(waiter.watch, method, checked(method, getattr(waiter.watch, method)))
-    assert ends.cover()
-    ends.close()
+    assert exits.cover()
+    exits.close()
     assert seen == ["open", "add", "drop"]

@@ -1,4 +1,4 @@
-"""Who is woken by the end of each holder sweeps seldom, and is late for none: real processes, really killed."""
+"""Who is woken by the exit of each holder sweeps seldom, and is late for none: real processes, really killed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from referee import Team, Worker
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a process wakes nobody here")
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit of a process wakes nobody here")
 
-# Looks only once a minute while it is covered, and says whenever that begins.
+# Its process looks only once a minute while it is covered, and says whenever that begins.
 RESTING = """
-from leasecap import _decide, _look
-rest, look = _decide.rest, _look.Look.__call__
-covered = False
-def telling_rest(wait):
-    global covered
-    covered = wait.covered
-    return rest(wait)
-def sleepy_look(self, now, watched):
-    pause = look(self, now, watched)
-    if pause is not None and covered:
+from leasecap import _polling
+look = _polling.process_look
+def sleepy(rank, *, on_duty, covered, watched):
+    if covered:
         say("COVERED")
-        pause = 60.0
-        self._due = now + pause
-    return pause
-_decide.rest, _look.Look.__call__ = telling_rest, sleepy_look
+        return 60.0
+    return look(rank, on_duty=on_duty, covered=covered, watched=watched)
+_polling.process_look = sleepy
 """
 
 # `HOLD` in a task of an event loop.

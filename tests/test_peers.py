@@ -1,0 +1,208 @@
+"""What a granter sees of the processes that wait: one look for each, however many tickets it has."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from helper_process import ended_pid, helper
+from staged_world import Actor, as_a_dead_process
+
+from leasecap import _peers, _process
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._entries import Claim
+
+
+def as_process(actor: Actor, pid: int) -> None:
+    """Let what ``actor`` writes of itself name that process, which runs."""
+    actor.world.identity = actor.world.me()._replace(pid=pid, start=_process.start_of(pid))
+
+
+def presences(actor: Actor, what: str = "presence") -> list[str]:
+    """The processes that ``actor`` looks at from now on."""
+    found: list[str] = []
+    actor.world.before = lambda operation, *names: found.extend(names if operation == what else ())
+    return found
+
+
+def places(actor: Actor, *claims: Claim) -> list[str | None]:
+    return [actor.where(claim) for claim in claims]
+
+
+def test_all_tickets_of_an_exited_process_cost_one_look_and_are_removed(root: Path) -> None:
+    one, killed = Actor(root), Actor(root)
+    holder = one.ask()
+    as_a_dead_process(killed, ended_pid())
+    gone = [killed.ask() for _ in range(200)]
+    waiting = Actor(root).ask()
+    looked = presences(one)
+    one.store.release(holder)
+    assert one.where(waiting) == GRANTED
+    assert len(looked) == 2  # at the exited one, and at the one that was granted the slot
+    left = [claim for claim in gone if one.where(claim) is not None]
+    assert len(left) == 200 - 64, "who releases a slot clears away only some"
+    one.store.sweep()
+    assert not any(places(one, *gone))
+
+
+def test_leases_of_a_process_are_judged_one_by_one_though_its_tickets_are_gone(root: Path) -> None:
+    one, killed = Actor(root, limit=2), Actor(root, limit=2)
+    as_a_dead_process(killed, ended_pid())
+    kept = killed.ask()  # its liveness lock is held by a command that outlives it, as far as can be seen
+    holder, ticket, waiting = one.ask(), killed.ask(), Actor(root, limit=2).ask()
+    record = kept.record._replace(pid=os.getpid(), start=_process.start_of(os.getpid()))
+    one.store.directory.unlink(f"{LEASES}/{kept.name}/info.json")
+    killed.store.rewrite(kept, record)
+    one.store.release(holder)
+    assert places(one, kept, ticket, waiting) == [LEASES, None, GRANTED]
+
+
+def test_many_that_died_together_are_looked_at_outside_the_section(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Actor(root)
+    holder = one.ask()
+    for _ in range(100):
+        killed = Actor(root)
+        as_a_dead_process(killed, ended_pid() if _ < 1 else 2**22 + _)
+        killed.ask()
+    waiting = Actor(root).ask()
+    inside: list[bool] = []
+    presence = type(one.world).presence
+
+    def looked(world: object, pid: int, start: int) -> object:
+        inside.append(one.store.section._mutex.locked())
+        return presence(world, pid, start)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(one.world), "presence", looked)
+    one.store.release(holder)
+    assert one.where(waiting) == GRANTED
+    assert sum(inside) <= 2 * _peers.LOOKS_INSIDE + 2
+    assert inside.count(False) >= 100 - _peers.LOOKS_INSIDE
+
+
+def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: Path) -> None:
+    one, other = Actor(root), Actor(root)
+    holder = one.ask()
+    with helper("input()") as process:
+        stopped = Actor(root)
+        as_process(stopped, process.pid)
+        tickets = [stopped.ask() for _ in range(3)]
+        waiting = other.ask()
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        one.store.release(holder)
+        assert places(one, *tickets, waiting) == [QUEUE, QUEUE, QUEUE, GRANTED]
+        assert [name for name in one.notified if name in {claim.name for claim in tickets}]
+        os.kill(process.pid, signal.SIGCONT)
+        os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+        other.store.acknowledge(waiting)
+        other.store.release(waiting)
+        assert places(one, *tickets) == [GRANTED, QUEUE, QUEUE]
+
+
+def test_a_newcomer_passes_those_who_are_stopped(root: Path) -> None:
+    one = Actor(root)
+    holder = one.ask()
+    with helper("input()") as process:
+        stopped = Actor(root)
+        as_process(stopped, process.pid)
+        ticket = stopped.ask()
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        one.store.release(holder)
+        newcomer = one.ask()
+        assert places(one, ticket, newcomer) == [QUEUE, LEASES]
+
+
+def test_a_grant_of_a_process_that_was_stopped_after_it_goes_back_once_that_is_seen(root: Path) -> None:
+    one, other = Actor(root), Actor(root)
+    holder = one.ask()
+    with helper("input()") as process:
+        stopped = Actor(root)
+        as_process(stopped, process.pid)
+        ticket, waiting = stopped.ask(), other.ask()
+        one.store.release(holder)
+        assert places(one, ticket, waiting) == [GRANTED, QUEUE]
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        other.store.sweep()
+        other.world.clock += _peers.SLOW
+        other.store.sweep()
+        assert places(one, ticket, waiting) == [PARKED, GRANTED]
+
+
+def test_hundreds_of_stopped_processes_keep_no_slot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Actor(root)
+    holder = one.ask()
+    sleepers = [Actor(root) for _ in range(3 * _peers.LOOKS_INSIDE)]
+    for sleeper in sleepers:
+        sleeper.ask()
+    waiting = Actor(root)
+    claim = waiting.ask()
+    processes = {sleeper.process for sleeper in sleepers}
+    look = _peers.Peers.look
+
+    def seen(peers: _peers.Peers, ticket: object, where: str = QUEUE) -> str:
+        process = ticket.process  # type: ignore[attr-defined]
+        if process in peers.seen_away or process in processes:
+            return "away"
+        return look(peers, ticket, where)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_peers.Peers, "look", seen)
+    one.store.release(holder)
+    assert one.where(claim) == GRANTED
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_one_that_cannot_be_seen_lives_if_it_listens_and_else_its_lock_decides(root: Path, listens: bool) -> None:
+    one, other = Actor(root), Actor(root)
+    holder = one.ask()
+    foreign = other.ask(change=lambda record: record._replace(pid_ns="pid:[1]"))
+    other.store.close(foreign)  # the lock is free
+    waiting = other.ask()
+    one.store.peers._listens = lambda process: listens
+    one.store.release(holder)
+    assert places(one, foreign, waiting) == ([GRANTED, QUEUE] if listens else [None, GRANTED])
+
+
+def test_one_that_is_deaf_is_passed_over(root: Path) -> None:
+    one, other = Actor(root), Actor(root)
+    holder, deaf, waiting = one.ask(), other.ask(), Actor(root).ask()
+    one.store.peers._is_deaf = lambda process: process == other.process
+    one.store.release(holder)
+    assert places(one, deaf, waiting) == [QUEUE, GRANTED]
+
+
+# -- declared limits -------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_that_a_dead_process_declared_far_back_holds_no_longer_than_a_sweep(root: Path) -> None:
+    one, killed = Actor(root, limit=10), Actor(root, limit=10)
+    holders = [one.ask() for _ in range(10)]
+    waiting = [Actor(root, limit=10).ask() for _ in range(30)]
+    as_a_dead_process(killed, ended_pid())
+    dead = killed.ask(limit=1)
+    for holder in holders[1:]:
+        one.store.release(holder)
+    assert [one.where(claim) for claim in waiting].count(GRANTED) == 0
+    one.store.sweep()
+    assert [one.where(claim) for claim in waiting].count(GRANTED) == 9
+    assert one.where(dead) is None
+
+
+def test_a_sweep_asks_no_more_of_those_who_declare_a_limit_than_it_takes_to_find_one_alive(root: Path) -> None:
+    one = Actor(root, limit=10)
+    one.ask()
+    tickets = [Actor(root, limit=10).ask(limit=1) for _ in range(30)]
+    one.store.sweep()
+    looked = presences(one)
+    one.store.sweep()
+    assert len(looked) <= 2  # the holder, and one that declares the limit
+    assert one.store.declarer() is not None
+    assert all(one.where(ticket) == QUEUE for ticket in tickets)
