@@ -1,8 +1,8 @@
 """Exits of processes: who is woken by them need not look for the dead.
 
 A waiting process asks the kernel for a handle on another one (on Linux a pidfd), and who hears for it waits for that as
-well. Each watches the process right ahead of it in the queue; the first two also watch all that keep a lease, and one of
-those whose declared limit holds. While all of these are covered, and nothing else can come to be due by itself, they
+well. Each watches the process right ahead of it in the queue; the first two also watch all that keep a lease, and one
+of those whose declared limit holds. While all of these are covered, and nothing else can come to be due by itself, they
 sweep once a second instead of ten times, and at once when a process has exited.
 
 Who holds can change at any time. So first a process says in its ticket that it rests, and then it looks. Whoever grants
@@ -52,7 +52,8 @@ class Exits:
         self._speakers = {name: process for name, process in self._speakers.items() if process not in over}
         self._others = set(others)
         self._drop(self._handles.keys() - self._others - set(self._speakers.values()) | (over & self._handles.keys()))
-        return all([process in self._handles or self._attach(process) for process in self._others])
+        missing = [process for process in self._others if not (process in self._handles or self._attach(process))]
+        return not missing
 
     def cover(self, ticket: str) -> bool:
         """Watch whoever holds now; False if something could become due of which nobody would tell.

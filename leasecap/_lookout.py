@@ -4,8 +4,8 @@ The process is the unit, however many of its tickets wait. The first two process
 Each one further back watches the exit of the process right ahead, and looks now and then whether two that run are ahead
 of it still. So a death is found at once by whoever stands behind it, and a stop by whoever looks.
 
-Whoever hears for the process runs it (`_watch`): a blocked event loop or thread of it keeps nobody waiting. Where nobody
-hears, the looks of its tickets do.
+Whoever hears for the process runs it (`_watch`): a blocked event loop or thread of it keeps nobody waiting. Where
+nobody hears, the looks of its tickets do.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from leasecap._watch import Watch
 
 ANSWER_WITHIN = 0.8
-"""Seconds that a waiter has to look when its process was asked. After that the process itself parks the waiter's ticket,
-before others would take back a grant of it (`_decide.ACKNOWLEDGE_WITHIN`, a second after they ask)."""
+"""Seconds that a waiter has to look when its process was asked. After that the process itself parks the waiter's
+ticket, before others would take back a grant of it (`_decide.ACKNOWLEDGE_WITHIN`, a second after they ask)."""
 
 
 class Lookout:
@@ -197,7 +197,7 @@ class Lookout:
         return []
 
     def _is_unswept(self, now: float) -> bool:
-        """Whether nobody has swept for so long that those who should can't be running: then it goes on in their place."""
+        """Whether nobody has swept for so long that those who should can't be running: then it stands in for them."""
         stamp = self.store.stamp()
         if stamp != self._stamp:
             self._stamp, self._stamp_since, self._stands_in = stamp, now, False

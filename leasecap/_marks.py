@@ -1,8 +1,8 @@
 """Marks of processes that don't answer, beside their wake-ups.
 
-A grant that isn't taken up may stand because its waiter is blocked or because its whole process doesn't run: frozen, or
-stopped where nobody can see it. So everybody ahead is asked at once, and who hasn't answered a second later is *deaf*: it
-is passed over with all its tickets until it looks. One file for a process, not a rename for each of its tickets.
+A grant that isn't taken up may stand because its waiter is blocked or because its whole process doesn't run: frozen,
+or stopped where nobody can see it. So all who wait are asked at once, and who hasn't answered a second later is *deaf*:
+it is passed over with all its tickets until it looks. One file for a process, not a rename for each of its tickets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The processes that wait in a pool, as this one sees them: who runs, who is stopped, who has exited.
 
-The unit is the process. What is found out of it holds for all its tickets, however many it has; and that it has exited is
-found out once.
+The unit is the process. What is found out of it holds for all its tickets, however many it has; and that it has exited
+is found out once.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class Looks:
     def at_the_granted(self, plan: Plan, snapshot: Snapshot, newcomer: Entry | None) -> Snapshot | None:
         """Look at the processes of those who are to be granted a slot; None when all of them run.
 
-        With the first one that doesn't, those behind are looked at as well: one decision for each of many that died or were
-        stopped together would take too long.
+        With the first one that doesn't, those behind are looked at as well: one decision for each of many that died or
+        were stopped together would take too long.
         """
         found = self._look([ticket for ticket in plan.grant if ticket != newcomer], len(plan.grant))
         if all(seen == "runs" for seen in found.values()):

@@ -1,7 +1,7 @@
 """When to look again: pure decisions of those who wait.
 
-Two kinds of looks. A *ticket's* look asks what became of it. A *process's* look (`_lookout`) asks who stands ahead of the
-process in the queue, and does for all what the first two processes there have to do.
+Two kinds of looks. A *ticket's* look asks what became of it. A *process's* look (`_lookout`) asks who stands ahead of
+the process in the queue, and does for all what the first two processes there have to do.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def to_tell(queue: Iterable[str], left: Collection[str]) -> list[str]:
     if min(left) > max(told, default=""):
         told = []
     gaps = sorted(left)
-    for before, name in zip([""] + names, names, strict=False):
+    for before, name in zip(["", *names], names, strict=False):
         while gaps and gaps[0] < before:
             gaps.pop(0)
         if gaps and gaps[0] < name and name not in told:
@@ -132,8 +132,8 @@ def rest(wait: Wait) -> float:
     """Return the seconds until a ticket's next look, if no wake-up comes first.
 
     Who is woken looks only in case a wake-up was lost. Else near the head every 1.5 ms, growing to 1/128 of the time
-    spent there: a grant is then seen late by 0.4 % of the wait on average, and a wait of a minute costs some 1000 looks.
-    Further back, half the time that the queue seems to need to bring the waiter near the head.
+    spent there: a grant is then seen late by 0.4 % of the wait on average. Further back, half the time that the queue
+    seems to need to bring the waiter near the head.
     """
     if wait.watched:
         return SELDOM_LOOK

@@ -45,7 +45,7 @@ def bury(store: Settled, most: int | None = None) -> list[str]:
 
 
 def tell_behind(store: Settled, left: Collection[str]) -> None:
-    """Have those processes look that come to be first, or right behind another one, since the tickets ``left`` are gone."""
+    """Have those look that come to be first, or right behind another one, since the tickets ``left`` are gone."""
     try:
         told = [_entry.parse(name) for name in to_tell(store.directory.list(QUEUE), left)]
     except OSError:

@@ -184,6 +184,14 @@ class NoWatch:
 
     def stop(self) -> None: ...
 
+    def attend(self, lookout: object) -> None: ...
+
+    def has_thread(self) -> bool:
+        return False
+
+    def has_changed(self) -> bool:
+        return False
+
     def forget(self) -> None: ...
 
 

@@ -26,6 +26,21 @@ say("RELEASED", bool(lease.lost))
 hear()
 """
 
+# Stops for a word with the test when it is about to take up its grant, as a process that is given no processor does.
+SLOW_TO_TAKE_UP = """
+from leasecap import _entries
+acknowledge = _entries.Entries.acknowledge
+def slow_acknowledge(self, claim):
+    try:
+        self.directory.stat(f"granted/{claim.name}")
+    except OSError:
+        return False
+    say("GRANTED")
+    hear()
+    return acknowledge(self, claim)
+_entries.Entries.acknowledge = slow_acknowledge
+"""
+
 TRY = """
 say("READY")
 hear()

@@ -153,7 +153,7 @@ def nothing(*_: object) -> None:
 class Actor:
     """What one process does to a pool, step by step.
 
-    :ivar woken: names of the tickets whose waiters it woke, in order; ``notified`` of those whose processes are to look.
+    :ivar woken: names of the tickets whose waiters it woke, in order; ``notified`` of those whose process is to look.
     :ivar process: the id of its process.
     """
 
@@ -299,7 +299,7 @@ def entry(
     order: int | None = None,
     process: int | None = None,
 ) -> Entry:
-    """The entry with this number for a token, asked for in the order of numbers; in a process of its own, unless given."""
+    """The entry with this number for a token, asked for in the order of numbers, by a process of its own by default."""
     return _entry.make(
         token=f"{number:016x}",
         process=f"{number if process is None else process:012x}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holders import SLOW_TO_TAKE_UP
 from referee import Interval, Team, peak
 
 TYPE_CHECKING = False
@@ -77,9 +78,9 @@ def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival(team: Tea
     team.assert_idle()
 
 
-def test_a_newcomer_does_not_overtake_a_head_that_has_not_taken_up_its_slot_yet(team: Team, lock: str) -> None:
+def test_a_newcomer_does_not_overtake_a_head_that_runs_and_has_not_taken_up_its_slot_yet(team: Team, lock: str) -> None:
     team.configure(f'[pools.p]\nlimit = 1\nlock = "{lock}"\n')
-    holder, head = (team.start(ONCE, name, 0, "keep") for name in ("holder", "head"))
+    holder, head = team.start(ONCE, "holder", 0, "keep"), team.start(SLOW_TO_TAKE_UP + ONCE, "head", 0, "keep")
     newcomer = team.start('say("READY"); hear(); say("GOT", leasecap.try_acquire("p")); hear()')
     for worker in (holder, head, newcomer):
         worker.expect("READY")
@@ -87,17 +88,41 @@ def test_a_newcomer_does_not_overtake_a_head_that_has_not_taken_up_its_slot_yet(
     holder.expect("HELD")
     head.tell()
     team.until_waiting(1)
-    # Nobody who runs knows of the free slot but the newcomer, who finds and reaps the dead holder.
-    team.stop_outside(head)
     killed = holder.kill()
+    head.expect("GRANTED")
     newcomer.tell()
     assert newcomer.expect("GOT") == "None"
-    head.go_on()
+    head.tell()
     head.expect("HELD")
     head.tell()
     head.done()
     newcomer.tell()
     newcomer.done()
+    assert team.referee.peak({"holder": killed}) == 1
+    team.assert_idle()
+
+
+def test_a_newcomer_overtakes_a_head_that_is_stopped(team: Team, lock: str) -> None:
+    """Promise 3 is to the first that lives *and runs*; who is stopped keeps its place."""
+    team.configure(f'[pools.p]\nlimit = 1\nlock = "{lock}"\n')
+    holder, head, newcomer = (team.start(ONCE, name, 0, "keep") for name in ("holder", "head", "newcomer"))
+    for worker in (holder, head, newcomer):
+        worker.expect("READY")
+    holder.tell()
+    holder.expect("HELD")
+    head.tell()
+    team.until_waiting(1)
+    team.stop_outside(head)
+    killed = holder.kill()
+    newcomer.tell()
+    newcomer.expect("HELD")
+    assert [waiter.pid for waiter in team.pool().waiters] == [head.pid]
+    head.go_on()
+    newcomer.tell()
+    head.expect("HELD")
+    head.tell()
+    for worker in (newcomer, head):
+        worker.done()
     assert team.referee.peak({"holder": killed}) == 1
     team.assert_idle()
 

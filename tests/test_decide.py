@@ -166,7 +166,8 @@ def test_one_who_waits_and_whose_declared_limit_holds_is_named(snapshot: Snapsho
 
 @given(snapshots())
 def test_only_suspects_are_revoked_and_only_while_the_pool_is_over_its_limit(snapshot: Snapshot) -> None:
-    plan = decide(snapshot := snapshot._replace(granted_since={}, away=frozenset()), NOW)  # so that what is taken back is suspect as well
+    snapshot = snapshot._replace(granted_since={}, away=frozenset())  # so that what is taken back is suspect as well
+    plan = decide(snapshot, NOW)
     limit = _decide.effective_limit(snapshot)
     excess = {*names(plan.revoke), *names(plan.take_back)}
     assert excess <= snapshot.suspect

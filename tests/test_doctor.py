@@ -271,7 +271,8 @@ def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
     entry.rename(pool / "staging" / entry.name)
     (pool / "trash" / "old").mkdir()
     (made / "wake").mkdir()
-    os.mkfifo(made / "wake" / "gone")
+    (made / "wake" / "gone").mkdir()
+    os.mkfifo(made / "wake" / "gone" / ".wakeup")
     for young_or_old in ("young", "old"):
         (made / "pools" / f".new-{young_or_old}").mkdir()
         (made / f".leasecap-doctor-{young_or_old}").mkdir()

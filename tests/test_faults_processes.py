@@ -9,8 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
-from referee import Team, Worker, until
+from holders import HOLD, SLOW_TO_TAKE_UP, can_be_had, configure, give_back, hold, queue, ready
 
 from leasecap import _record
 from leasecap._process import start_of
@@ -18,6 +17,8 @@ from leasecap._process import start_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from referee import Team, Worker
 
 
 # -- killed and stopped ---------------------------------------------------------------------------------------------
@@ -59,12 +60,14 @@ def test_a_waiter_killed_in_the_queue_is_passed_over(team: Team, lock: str) -> N
 
 def test_a_waiter_killed_between_its_grant_and_taking_it_up_leaks_no_slot(team: Team, lock: str) -> None:
     configure(team, lock)
-    holder, dead, next_one = (team.start(HOLD, name) for name in ("holder", "dead", "next"))
+    holder, dead, next_one = (
+        team.start(code + HOLD, name) for name, code in (("holder", ""), ("dead", SLOW_TO_TAKE_UP), ("next", ""))
+    )
     ready(holder, dead, next_one)
     hold(holder)
     queue(team, dead, next_one)
-    team.stop_outside(dead)
     give_back(holder)
+    dead.expect("GRANTED")
     assert [found.state for found in team.pool().holders] == ["granted"]
     dead.kill()
     next_one.expect("HELD")
@@ -101,11 +104,9 @@ def test_a_waiter_stopped_at_the_head_is_passed_over_and_gets_its_turn_when_it_g
     before = time.monotonic()
     give_back(holder)
     second.expect("HELD")
-    assert time.monotonic() - before < 20  # two seconds to take up the grant, and a look
-    assert [waiter.state for waiter in team.pool().waiters] == ["waiting", "parked"]
+    assert time.monotonic() - before < 20
+    assert [waiter.pid for waiter in team.pool().waiters] == [stopped.pid, third.pid], "it keeps its place"
     stopped.go_on()
-    # It came before the third, so it goes before it.
-    until(lambda: team.pool().waiters[0].pid == stopped.pid, "the stopped one is at the head again")
     give_back(second)
     stopped.expect("HELD")
     give_back(stopped)
@@ -144,20 +145,21 @@ _store.Store._park = slow_park
 
 def test_a_grant_taken_up_in_the_moment_in_which_it_is_taken_back_is_not_given_twice(team: Team, lock: str) -> None:
     configure(team, lock)
-    holder, stopped, taker = team.start(HOLD, "holder"), team.start(HOLD, "stopped"), team.start(TAKER + HOLD, "taker")
-    ready(holder, stopped, taker)
+    holder, slow = team.start(HOLD, "holder"), team.start(SLOW_TO_TAKE_UP + HOLD, "slow")
+    taker = team.start(TAKER + HOLD, "taker")
+    ready(holder, slow, taker)
     hold(holder)
-    queue(team, stopped, taker)
-    team.stop_outside(stopped)
+    queue(team, slow, taker)
     give_back(holder)
+    slow.expect("GRANTED")
     taker.expect("TAKING")
-    stopped.go_on()
-    stopped.expect("HELD")
+    slow.tell()
+    slow.expect("HELD")
     taker.tell()
     # Enters the section after the taker and finds the slot in use, by one.
     assert not can_be_had(team)
     assert team.pool().in_flight == 1
-    give_back(stopped)
+    give_back(slow)
     taker.expect("HELD")
     give_back(taker)
     assert team.referee.peak() == 1

@@ -62,9 +62,7 @@ def test_leases_of_a_process_are_judged_one_by_one_though_its_tickets_are_gone(r
     assert places(one, kept, ticket, waiting) == [LEASES, None, GRANTED]
 
 
-def test_many_that_died_together_are_looked_at_outside_the_section(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_that_died_together_are_looked_at_outside_the_section(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Actor(root)
     holder = one.ask()
     for _ in range(100):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from staged_world import entry
 
 from leasecap import _polling
@@ -93,7 +92,9 @@ def test_a_process_stands_behind_those_with_a_ticket_ahead_of_its_first(queue: l
         assert found.first == mine[0]
         assert found.predecessor == (ahead[-1] if ahead else None)
         assert found.rank == len({_polling.process_of(name) for name in ahead}) + 1
-        assert [_polling.process_of(name) for name in found.ahead] == list(dict.fromkeys(map(_polling.process_of, ahead)))
+        assert [_polling.process_of(name) for name in found.ahead] == list(
+            dict.fromkeys(map(_polling.process_of, ahead))
+        )
 
 
 @given(QUEUES, st.data())

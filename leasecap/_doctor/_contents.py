@@ -17,6 +17,7 @@ from leasecap._pool import STAGING, STOLEN, TRASH, open_existing
 from leasecap._request import Options, checked
 from leasecap._settings import HEARTBEAT, STALE_AFTER
 from leasecap._status import status
+from leasecap._watch import WAKEUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,14 +117,14 @@ def _stale(pool: PoolStatus, where: str) -> int:
 
 
 def _deaf(root: str) -> int:
-    """How many pipes have no process any more."""
+    """How many wake-ups have no process any more."""
     path = os.path.join(root, "wake")
     names = _names(path)
     if not names:
         return 0
     wake = Directory(path)
     try:
-        return sum(name[0] != "." and wake.hears(name) is False for name in names)
+        return sum(name[0] != "." and wake.hears(f"{name}/{WAKEUP}") is False for name in names)
     finally:
         wake.close()
 

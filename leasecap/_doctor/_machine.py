@@ -11,7 +11,7 @@ from leasecap import _process
 from leasecap._doctor._check import Check
 from leasecap._doctor._place import scratch
 from leasecap._effects import Directory, Effects
-from leasecap._watch import Watch
+from leasecap._watch import WAKEUP, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _poked(directory: Directory, woken: threading.Event) -> list[float]:
     while len(times) < _POKES:
         woken.clear()
         before = time.perf_counter()
-        directory.ring("wake/doctor", b"poke\n")
+        directory.ring(f"wake/doctor/{WAKEUP}", b"poke\n")
         if not woken.wait(_PATIENCE):
             break
         times.append((time.perf_counter() - before) * 1e3)
