@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leasecap import _entry
-from leasecap._decide import Loads
 from leasecap._entry import Group
 from leasecap._errors import LeasecapError
+from leasecap._loads import Loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

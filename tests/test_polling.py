@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from staged_world import entry
 
 from leasecap import _polling
-from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED
+from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, first_processes
+from leasecap._entry import process_of
 
 WAITS = st.builds(
     _polling.Wait,
@@ -85,16 +86,14 @@ QUEUES = st.lists(st.integers(1, 5), max_size=12).map(
 def test_a_process_stands_behind_those_with_a_ticket_ahead_of_its_first(queue: list[str], number: int) -> None:
     own = f"{number:012x}"
     found = _polling.standing(reversed(queue), own)
-    mine = [name for name in queue if _polling.process_of(name) == own]
+    mine = [name for name in queue if process_of(name) == own]
     assert (found is None) == (not mine)
     if found is not None:
         ahead = queue[: queue.index(mine[0])]
         assert found.first == mine[0]
         assert found.predecessor == (ahead[-1] if ahead else None)
-        assert found.rank == len({_polling.process_of(name) for name in ahead}) + 1
-        assert [_polling.process_of(name) for name in found.ahead] == list(
-            dict.fromkeys(map(_polling.process_of, ahead))
-        )
+        assert found.rank == len({process_of(name) for name in ahead}) + 1
+        assert [process_of(name) for name in found.ahead] == list(dict.fromkeys(map(process_of, ahead)))
 
 
 @given(QUEUES, st.data())
@@ -103,10 +102,10 @@ def test_whoever_comes_to_stand_behind_another_one_or_first_is_told(queue: list[
     if not left:
         return
     after = [name for name in queue if name not in left]
-    told = {_polling.process_of(name) for name in _polling.to_tell(after, left)}
-    first = set(_polling.first_processes(after))
-    assert first - set(_polling.first_processes(queue)) <= told
-    for process in set(map(_polling.process_of, after)):
+    told = {process_of(name) for name in _polling.to_tell(after, left)}
+    first = set(first_processes(after))
+    assert first - set(first_processes(queue)) <= told
+    for process in set(map(process_of, after)):
         before, now = _polling.standing(queue, process), _polling.standing(after, process)
         assert before is not None and now is not None
         if before.first == now.first and before.predecessor != now.predecessor:

@@ -23,7 +23,7 @@ from crash.effects import CountedEffects, Points, is_look
 from crash.puppets import die_with_parent
 from crash.scenes import SCENES
 from crash.stage import play
-from leasecap import _decide
+from leasecap import _decide, _polling
 from leasecap._local import local
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ class Server:
         self._running: dict[int, tuple[int, tuple[Any, ...], bytes]] = {}
         local.effects = CountedEffects(self._points)
         # Nothing here is about how long; what takes seconds takes a tenth of it, for all processes alike.
-        _decide.ACKNOWLEDGE_WITHIN, _decide.FAR_LOOK = 0.4, 0.2
+        _decide.ACKNOWLEDGE_WITHIN, _polling.FAR_LOOK = 0.4, 0.2
         for module in _LOADED_WHEN_NEEDED:
             importlib.import_module(module)
         gc.freeze()

@@ -14,12 +14,24 @@ from explore.memory_fs import MemoryFs
 from explore.programs import once
 from explore.scheduler import World
 from explore.stage import Scenario, Stage
-from leasecap import _acquire, _decide, _entries, _entry, _liveness, _observe, _pool, _section, _settle, _store
+from leasecap import (
+    _acquire,
+    _decide,
+    _entries,
+    _entry,
+    _liveness,
+    _loads,
+    _observe,
+    _peers,
+    _pool,
+    _section,
+    _settle,
+    _store,
+)
 
 if TYPE_CHECKING:
     from leasecap._interrupts import HeldBack
     from leasecap._lessons import Lessons
-    from leasecap._liveness import Finding
 
 Patch = pytest.MonkeyPatch
 
@@ -30,7 +42,7 @@ def no_token_in_the_name(patch: Patch) -> None:
 
     def named(*, token: str, **facts: Any) -> _entry.Entry:
         if token[0] in "ab":
-            facts |= {"process": "0" * 12, "order": 1}
+            facts |= {"process": f"{2:012x}", "order": 1}  # the second one's, which looks who stands ahead of it
             token = "f" * 16
         return make(token=token, **facts)
 
@@ -143,6 +155,9 @@ class FromTheFuture(bytes):
     def __eq__(self, other: object) -> bool:
         return False  # it says that somebody has just swept
 
+    def __ne__(self, other: object) -> bool:
+        return True
+
     __hash__ = bytes.__hash__
 
 
@@ -158,7 +173,7 @@ def no_acknowledgement(patch: Patch) -> None:
 
 def borrowing_without_load(patch: Patch) -> None:
     """Whoever has a lender borrows."""
-    patch.setattr(_decide.Loads, "added_by", lambda loads, entry: int(loads.lender_of(entry) is None))
+    patch.setattr(_loads.Loads, "added_by", lambda loads, entry: int(loads.lender_of(entry) is None))
 
 
 def several_deadlines(patch: Patch) -> None:
@@ -196,14 +211,8 @@ def no_look_on_leaving(patch: Patch) -> None:
 
 
 def no_probe_before_a_grant(patch: Patch) -> None:
-    """A ticket in the queue is taken for a live one."""
-    judge = _observe.Observer.judge
-
-    def trusting(observer: _observe.Observer, where: str, name: str) -> Finding:
-        found = judge(observer, where, name)
-        return found._replace(alive=True) if where == _pool.QUEUE else found
-
-    patch.setattr(_observe.Observer, "judge", trusting)
+    """A ticket in the queue is taken for one of a process that runs."""
+    patch.setattr(_peers.Peers, "look", lambda peers, ticket, where=_pool.QUEUE: "runs")
 
 
 def no_signed_grants(patch: Patch) -> None:

@@ -463,10 +463,10 @@ class MemoryEffects(Effects):
         return presence
 
     @property
-    def sees_ends(self) -> bool:
+    def sees_exits(self) -> bool:
         return False
 
-    def end_of(self, pid: int, start: int) -> int | None:
+    def exit_of(self, pid: int, start: int) -> int | None:
         raise NotImplementedError("no process can be watched here")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from explore.scheduler import ROOT, Actor, Gone, World
@@ -15,6 +15,7 @@ from leasecap._drive import drive
 from leasecap._errors import AcquireTimeout
 from leasecap._heartbeat import Beating, Heartbeats
 from leasecap._lease import Lease
+from leasecap._lookout import Lookout
 from leasecap._pool import QUEUE
 from leasecap._request import Request
 from leasecap._store import Store
@@ -117,6 +118,7 @@ class Kit:
         self.lock = Turn(world)
         self.heartbeats = HeartbeatList(world)
         self.waiters: dict[str, Callable[[], None]] = {}
+        self.lookouts: dict[str, Lookout] = {}
         self.claims: set[Claim] = set()
         self.config = types.SimpleNamespace(path=f"{ROOT}/config.toml")
         self.store = Store(
@@ -126,10 +128,12 @@ class Kit:
             stale_after=stale_after,
             heartbeat=heartbeat,
             waker=self._wake,
+            notify=self._notify,
         )
+        self.look_out = Lookout(self, self.store, self, lambda: None)  # type: ignore[arg-type]
         self.leases: list[Lease] = []
         self.hints = False
-        for part in (self.store, self.store.observer, self.store._sweeper):
+        for part in (self.store, self.store.observer, self.store._sweeper, self.store.peers):
             for name, function in inspect.getmembers(type(part), inspect.isfunction):
                 if not name.startswith("__") and name not in _NOT_SUMMED_UP:
                     setattr(part, name, summed_up(world, getattr(part, name), function.__name__))
@@ -140,6 +144,26 @@ class Kit:
     def watch(self) -> Kit:
         return self
 
+    def lookout(self, store: Store) -> Lookout:
+        return self.look_out
+
+    def wake_tickets(self, names: Iterable[str]) -> None:
+        """Each waiter looks when its pause is over, or when it is worth it."""
+
+    # What it needs of a watch. Nobody but the waiters themselves runs the look-out.
+
+    def attend(self, lookout: Lookout) -> None:
+        pass
+
+    def has_thread(self) -> bool:
+        return False
+
+    def hear_until(self, when: float) -> None:
+        pass
+
+    def drop(self, handle: int) -> None:
+        pass
+
     def start(self) -> bool:
         """Listen for hints, if the scenario is about them; else a waiter may look at any moment after its grant."""
         if self.hints:
@@ -148,6 +172,9 @@ class Kit:
 
     def stop(self) -> None:
         pass
+
+    def _notify(self, process: str, name: str) -> None:
+        """Its process looks when that is due, or when it is worth it."""
 
     def _wake(self, process: str, name: str) -> None:
         if self.hints:
