@@ -144,7 +144,7 @@ class _Strings:
         """It looks soon enough."""
 
     def listen(self, watch: Watch) -> bool:
-        return watch.start()
+        return watch.start(alone=True)  # no thread, whose effects would come in between
 
     def wait(self, timeout: float, interrupts: HeldBack) -> None:
         self.answer("waiting")
@@ -247,7 +247,7 @@ class Victim:
         """It looks soon enough."""
 
     def listen(self, watch: Watch) -> bool:
-        return watch.start()
+        return watch.start(alone=True)  # no thread, whose effects would come in between
 
     def wait(self, timeout: float, interrupts: HeldBack) -> None:
         if self._struck:
