@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from leasecap._entry import Entry
     from leasecap._local import Local
     from leasecap._polling import Standing
     from leasecap._store import Store
@@ -56,6 +57,8 @@ class Lookout:
         self._stamp: bytes | None = None
         self._stamp_since = -math.inf
         self._stands_in = False
+        self._neighbours: list[tuple[int, int] | None] | None = None
+        self._pause = 0.0
         self._swept_at = self._retry_at = -math.inf
         self._changes_at = math.inf
 
@@ -86,7 +89,7 @@ class Lookout:
     def _end_if_nobody_waits(self) -> None:
         if not self._looked:
             self.due = math.inf
-            self._stamp, self._stands_in = None, False
+            self._stamp, self._stands_in, self._neighbours = None, False, None
             self._swept_at, self._changes_at, self._asked_at = -math.inf, math.inf, math.inf
             self._exits.close()
 
@@ -149,44 +152,60 @@ class Lookout:
             self._was_deaf = False
             store.enter_and_settle()
         self._park_the_silent(now)
+        stood_in, unswept = self._stands_in, self._is_unswept(now)
+        if not (woken or unswept) and self._is_as_before():
+            return self._pause
         standing = _polling.standing(store.names(QUEUE), self._local.process)
         if standing is None:
-            return _polling.PROCESS_LOOK
-        runs, blind = self._who_runs(standing)
+            return _polling.SELDOM_LOOK
+        running = self._who_runs(standing)
         exited, self._exits.came = self._exits.came, False  # before the sweep: what exits during it wakes once more
-        began, on_duty = self._stands_in, self._is_unswept(now) or runs < 2
+        on_duty = unswept or len(running) < 2
         covered = False
         if on_duty:
-            self._sweep(now, exited or self._stands_in > began)
+            self._sweep(now, exited or self._stands_in > stood_in)
             covered = not woken and self._cover(standing, now)
         elif self._watched:
             self._exits.watch(self._predecessor(standing))
-        pause = _polling.process_look(
-            standing.rank, on_duty=on_duty, covered=covered, watched=self._watched and not blind
-        )
+        pause = _polling.process_look(standing.rank, on_duty=on_duty, covered=covered, watched=self._watched)
+        self._remember(standing, running, on_duty, pause)
         if on_duty:
             # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
             pause = min(pause, max(self._changes_at - now, _polling.FIRST_LOOK))
         return min(pause, self._asked_at + ANSWER_WITHIN - now)
 
-    def _who_runs(self, standing: Standing) -> tuple[int, bool]:
-        """How many of those ahead run, as far as it matters; and whether one of them can't be seen.
+    def _remember(self, standing: Standing, running: list[Entry], on_duty: bool, pause: float) -> None:
+        """What the next look can go by, if nothing has changed then (`_is_as_before`)."""
+        self._pause = pause
+        self._neighbours = None
+        if not on_duty and standing.predecessor is not None:
+            # The third sees by itself that the first two run. Further back the sweeps say that somebody does.
+            tickets = running if standing.rank == 3 else [_entry.parse(standing.predecessor)]
+            self._neighbours = [self.store.peers.identity(ticket) for ticket in tickets]
+
+    def _is_as_before(self) -> bool:
+        """Whether those run still whom it knows, while somebody sweeps: then the whole queue tells nothing more."""
+        effects = self._local.effects
+        return self._neighbours is not None and all(
+            identity is not None and effects.presence(*identity) == "runs" for identity in self._neighbours
+        )
+
+    def _who_runs(self, standing: Standing) -> list[Entry]:
+        """A ticket of each of the first two ahead whose processes run.
 
         What those have in the queue that have exited is removed.
         """
         peers = self.store.peers
-        runs = 0
-        blind = False
+        running: list[Entry] = []
         for ticket in map(_entry.parse, standing.ahead):
-            seen = peers.look(ticket) if ticket.token else "away"
-            runs += seen == "runs"
-            blind = blind or peers.identity(ticket) is None
-            if runs == 2:
-                break
+            if ticket.token and peers.look(ticket) == "runs":
+                running.append(ticket)
+                if len(running) == 2:
+                    break
         if peers.gone or peers.dead:
             self.store.enter_and_settle()  # first: somebody may be granted a slot that they kept
             bury(self.store)
-        return runs, blind
+        return running
 
     def _predecessor(self, standing: Standing) -> list[tuple[int, int]]:
         """The process right ahead, or the nearest one before it that can be seen."""

@@ -31,10 +31,11 @@ its slot by then, and a look would cost more than it saves."""
 
 THIRD_LOOK = 0.25
 """Seconds between two looks of the third process: the exits that wake it say nothing of the first two being stopped.
-Each one further back looks that much more seldom, up to `PROCESS_LOOK`."""
+Each one further back looks that much more seldom: it matters only if all before it are stopped."""
 
-PROCESS_LOOK = 2.0
-"""Seconds between two looks of a process, at most."""
+NEAR_RANK = 9
+"""Processes further back than this look once per `SELDOM_LOOK`. So many that are stopped together keep a killed holder's
+slot for as long; one that is released passes them at once, or when they have not answered (`_marks`)."""
 
 FIRST_LOOK = 0.0015
 """Seconds between looks of a ticket that nobody wakes and that has just come near the head."""
@@ -43,7 +44,7 @@ FAR_LOOK = 1.0
 """Seconds between looks, at most, of a ticket that nobody wakes."""
 
 SELDOM_LOOK = 10.0
-"""Seconds between looks, at most, of a ticket that is woken."""
+"""Seconds between looks, at most, of a ticket or a process that is woken."""
 
 
 class Standing(NamedTuple):
@@ -101,7 +102,8 @@ def process_look(rank: int, *, on_duty: bool, covered: bool, watched: bool) -> f
     """Return the seconds until a process's next look, if nothing wakes it before."""
     if on_duty:
         return COVERED_SWEEP if covered else SWEEP_EVERY
-    return min(THIRD_LOOK * max(rank - 2, 1), PROCESS_LOOK if watched else FAR_LOOK)
+    pause = THIRD_LOOK * max(rank - 2, 1) if rank <= NEAR_RANK else SELDOM_LOOK
+    return pause if watched else min(pause, FAR_LOOK)
 
 
 class Wait(NamedTuple):

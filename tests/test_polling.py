@@ -66,7 +66,7 @@ def test_a_queue_that_grew_before_a_waiter_does_not_make_it_look_without_end() -
 def test_a_process_looks_the_more_seldom_the_further_back(rank: int, duty: bool, covered: bool, watched: bool) -> None:
     pause = _polling.process_look(rank, on_duty=duty, covered=covered, watched=watched)
     further = _polling.process_look(rank + 1, on_duty=duty, covered=covered, watched=watched)
-    assert 0 < pause <= further <= _polling.PROCESS_LOOK
+    assert 0 < pause <= further <= _polling.SELDOM_LOOK
     if duty and not covered:
         assert pause == _polling.SWEEP_EVERY
 
