@@ -13,6 +13,7 @@ from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._learning import Learning
+from leasecap._lookout import Lookout
 from leasecap._marks import QUESTION, Marks
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from leasecap._config import Config, PoolConfig
     from leasecap._effects import Directory
     from leasecap._entries import Claim
-    from leasecap._lookout import Lookout
     from leasecap._names import PoolName
 
 
@@ -156,9 +156,7 @@ class Root:
     def lookout(self, store: Store) -> Lookout:
         """This process's look-out over the store's queue."""
         watch = self.watch()
-        with self._local.lock:  # a fork must copy no half-done import; most acquires never wait
-            from leasecap._lookout import Lookout
-
+        with self._local.lock:
             place = store.pool.name.directory
             lookout = self._lookouts.get(place)
             if lookout is None or lookout.store is not store:

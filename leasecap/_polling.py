@@ -26,16 +26,16 @@ UNSWEPT = 1.25
 `COVERED_SWEEP`, and with `THIRD_LOOK` less than the 2.3 s within which a slot passes those who are stopped."""
 
 ATTACH_AFTER = 0.1
-"""Seconds after which a process that has queued behind others first looks at who is ahead of it. In a busy pool it has
-its slot by then, and a look would cost more than it saves."""
+"""Seconds after which a process that has queued behind others first looks at who is ahead of it, unless it waited for
+longer the last time. In a busy pool it has its slot by then, and a look would cost more than it saves."""
 
 THIRD_LOOK = 0.25
 """Seconds between two looks of the third process: the exits that wake it say nothing of the first two being stopped.
 Each one further back looks that much more seldom: it matters only if all before it are stopped."""
 
 NEAR_RANK = 9
-"""Processes further back than this look once per `SELDOM_LOOK`. So many that are stopped together keep a killed holder's
-slot for as long; one that is released passes them at once, or when they have not answered (`_marks`)."""
+"""Processes further back than this look once per `SELDOM_LOOK`. So many that are stopped together keep a killed
+holder's slot for as long; one that is released passes them at once, or when they have not answered (`_marks`)."""
 
 FIRST_LOOK = 0.0015
 """Seconds between looks of a ticket that nobody wakes and that has just come near the head."""
@@ -51,13 +51,11 @@ class Standing(NamedTuple):
     """Where a process stands in a queue.
 
     :ivar first: its first ticket.
-    :ivar ahead: the first ticket of each other process that has one ahead of that, in queue order.
-    :ivar predecessor: the ticket right ahead of it, or None at the head.
+    :ivar ahead: of each other process that has tickets ahead of that the last one, the nearest first.
     """
 
     first: str
     ahead: tuple[str, ...]
-    predecessor: str | None
 
     @property
     def rank(self) -> int:
@@ -68,13 +66,12 @@ class Standing(NamedTuple):
 def standing(queue: Iterable[str], process: str) -> Standing | None:
     """Where ``process`` stands among these tickets; None if it has none."""
     ahead: dict[str, str] = {}
-    before: str | None = None
     for name in sorted(queue):
         other = process_of(name)
         if other == process:
-            return Standing(name, tuple(ahead.values()), before)
-        ahead.setdefault(other, name)
-        before = name
+            return Standing(name, tuple(reversed(ahead.values())))
+        ahead.pop(other, None)
+        ahead[other] = name
     return None
 
 

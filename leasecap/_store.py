@@ -124,3 +124,7 @@ class Store(Settled):
     def stamp(self) -> bytes:
         """`Sweeper.stamp`."""
         return self._sweeper.stamp()
+
+    def own_stamp(self) -> bytes:
+        """`Sweeper.own_stamp`."""
+        return self._sweeper.own_stamp
