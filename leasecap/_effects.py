@@ -286,7 +286,7 @@ class Effects:
         """Whether `exit_of` is to be had on this platform."""
         return hasattr(os, "pidfd_open")
 
-    def exit_of(self, pid: int, start: int) -> int | None:
+    def exit_of(self, pid: int, start: int) -> tuple[int, _process.Presence] | None:
         return _process.exit_of(pid, start)
 
 

@@ -37,28 +37,28 @@ ticket, before others would take back a grant of it (`_decide.ACKNOWLEDGE_WITHIN
 
 
 class Stamp:
-    """What this process knows of the last sweep. No clock is in it: it is compared with what one saw at one's last look.
+    """What this process knows of the last sweep. No clock is in it: it is compared with what one saw at the last look.
 
     :ivar nobody_swept: nobody has swept since the look before the last one.
     :ivar stands_in: nobody has for so long that those who should can't be running: this process sweeps in their place,
         until it sees another one's stamp.
-    :ivar counts_as_old: the first one that it sees counts as one that it saw before.
     """
 
     def __init__(self, store: Store) -> None:
-        self.nobody_swept = self.stands_in = self.counts_as_old = False
+        self.nobody_swept = self.stands_in = False
         self._store = store
         self._last: bytes | None = None
         self._since = self._read_at = -math.inf
 
-    def look(self, now: float, *, early: bool) -> bool:
-        """Look if a period has passed since the last look, or ``early``; returns whether it begins to stand in."""
+    def look(self, now: float, *, woken: bool, early: bool) -> bool:
+        """Look, if a period has passed since the last look, or ``early``; returns whether it begins to stand in."""
         self.nobody_swept = False
         if now < self._read_at + _polling.SWEEP_EVERY and not early:
             return False
         stamp = self._store.stamp()
         self._read_at = now
-        self.nobody_swept = stamp == self._last or (self._last is None and self.counts_as_old)
+        # Who has never looked before may have been woken by one that has just swept.
+        self.nobody_swept = stamp == self._last if self._last is not None else not woken
         if stamp != self._last:
             self._last, self._since, self.stands_in = stamp, now, False
         elif now - self._since >= _polling.UNSWEPT and not self.stands_in:
@@ -90,7 +90,8 @@ class Lookout:
         self._lock = threading.Lock()  # held by the thread that looks
         self._looked: dict[str, float] = {}  # for each own ticket, when its waiter looked last
         self._since = -math.inf
-        self._waits_long = False
+        self._waits_long = True
+        self._is_alone = False
         self._asked_at = math.inf
         self._was_deaf = False
         self._stamp = Stamp(store)
@@ -110,7 +111,7 @@ class Lookout:
         self._watched = watched
         self._looked[name] = now
         self._since = now
-        self._stamp.counts_as_old = alone
+        self._is_alone = alone
         # Who has waited for long will do so again: to look at once is cheaper than to wake up for it.
         soon = now if self._waits_long else now + _polling.ATTACH_AFTER
         self.look_by(-math.inf if alone else soon)
@@ -131,7 +132,8 @@ class Lookout:
     def _end_if_nobody_waits(self) -> None:
         if not self._looked:
             self.due = self._changes_at = self._asked_at = math.inf
-            self._stamp, self._neighbours = Stamp(self.store), None
+            self._neighbours = None
+            self._stamp.stands_in = False
             self._exits.close()
 
     def looked(self, name: str, now: float) -> None:
@@ -197,7 +199,8 @@ class Lookout:
 
     def _look_at_the_queue(self, now: float, woken: bool) -> float:
         exited, self._exits.came = self._exits.came, False  # before the sweep: what exits during it wakes once more
-        began_to_stand_in = self._stamp.look(now, early=exited or now >= self._changes_at)
+        stands_in = self._stamp.look(now, woken=woken, early=now >= self._changes_at)
+        at_once = exited or self._is_alone or stands_in
         if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
             return self._pause
         standing = _polling.standing(self.store.names(QUEUE), self._local.process)
@@ -210,7 +213,13 @@ class Lookout:
             self._pause = _polling.process_look(standing.rank, on_duty=False, covered=False, watched=self._watched)
             return self._pause
         self._neighbours = None
-        self._sweep(now, exited or began_to_stand_in)
+        self._is_alone = False
+        if self._changes_at <= now:
+            self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
+        if at_once or self._stamp.nobody_swept:
+            self.store.refresh()
+            self._changes_at = now + self.store.sweep(everything=at_once)
+            self._stamp.note_own(now)
         covered = not woken and self._cover(standing, now)
         pause = _polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
         # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
@@ -229,6 +238,12 @@ class Lookout:
         exited is removed.
         """
         peers = self.store.peers
+        if standing.rank > 3 and self._watched:
+            nearest = _entry.parse(standing.ahead[0])
+            identity = peers.identity(nearest)
+            if identity is not None and self._exits.watch([identity]):  # as most of the time
+                self._neighbours = [identity]
+                return [nearest]
         enough = 2 if standing.rank == 3 else 1
         running: list[Entry] = []
         watch: list[Process] = []
@@ -252,15 +267,6 @@ class Lookout:
             self.store.enter_and_settle()  # first: somebody may be granted a slot that they kept
             bury(self.store)
         return running
-
-    def _sweep(self, now: float, at_once: bool) -> None:
-        """Sweep, if nobody has since this process's previous look at the stamp."""
-        if self._changes_at <= now:
-            self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
-        if at_once or self._stamp.nobody_swept:
-            self.store.refresh()
-            self._changes_at = now + self.store.sweep(everything=at_once)
-            self._stamp.note_own(now)
 
     def _cover(self, standing: Standing, now: float) -> bool:
         """Whether exits wake it, so that it need not look for the dead.

@@ -118,10 +118,10 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def exit_of(pid: int, start: int) -> int | None:
-    """A descriptor that can be read from once the process with this pid and start time has exited.
+def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:
+    """A descriptor that can be read from once the process with this pid and start time has exited, and its presence.
 
-    None if it doesn't run, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
+    None if it has exited, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
     """
     if sys.platform != "linux":
         return None
@@ -130,8 +130,9 @@ def exit_of(pid: int, start: int) -> int | None:
     except (AttributeError, OSError):
         return None
     # Asked only now: before, the pid could pass to another process until it was opened.
-    if presence(pid, start) in ("runs", "stopped"):
-        return fd
+    found = presence(pid, start)
+    if found in ("runs", "stopped"):
+        return fd, found
     os.close(fd)
     return None
 
