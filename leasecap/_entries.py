@@ -31,16 +31,18 @@ class Claim:
 
     :ivar lent: another process has, or may get, a copy of the descriptor.
     :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
+    :ivar asked: when, on the boot clock (ns).
     :ivar size: of the record as it is written.
     """
 
-    __slots__ = ("entry", "fd", "granted", "lent", "record", "since", "size")
+    __slots__ = ("asked", "entry", "fd", "granted", "lent", "record", "since", "size")
 
     def __init__(self, entry: Entry, record: Record) -> None:
         self.entry = entry
         self.record = record
         self.fd: int | None = None
         self.granted = 0
+        self.asked = 0
         self.since = 0.0
         self.lent = False
         self.size = 0
@@ -60,12 +62,14 @@ class Entries:
         self._spares: list[Claim] = []
         self._released = 0
 
-    def stage(self, entry: Entry, record: Record) -> Claim:
+    def stage(self, entry: Entry, record: Record, asked: int = 0) -> Claim:
         """Build the entry in ``staging/``, its record inside and its liveness lock held.
 
+        :param asked: when it was asked for, on the boot clock (ns); 0: now.
         :raises OSError: with nothing left behind that counts.
         """
         claim = Claim(entry, record)
+        claim.asked = asked or self.effects.boot_clock()
         path = f"{STAGING}/{entry.name}"
         if self._reuse(claim, path):
             return claim
@@ -75,7 +79,7 @@ class Entries:
             try:
                 if self.pool.kind == "os" and not self.effects.lock(fd):
                     raise OSError(errno.EAGAIN, "somebody holds the lock of a lease just made", path)
-                self.effects.write_at_start(fd, beat(self.effects.boot_clock()))
+                self.effects.write_at_start(fd, self._stamp(claim))
             except BaseException:
                 self.effects.close(fd)
                 raise
@@ -105,7 +109,7 @@ class Entries:
         claim.fd, spare.fd = spare.fd, None
         assert claim.fd is not None
         try:
-            self.effects.write_at_start(claim.fd, beat(self.effects.boot_clock()))
+            self.effects.write_at_start(claim.fd, self._stamp(claim))
             claim.size = spare.size
             if claim.record != spare.record:  # else 9 us of each acquire for nothing
                 data = _record.encode(claim.record).ljust(spare.size)  # blanks over the end of a longer record
@@ -253,11 +257,14 @@ class Entries:
             pass  # nobody needs it at once; the next heartbeat tries again and reports
 
     def _write_beat(self, claim: Claim, where: str) -> None:
-        content = beat(self.effects.boot_clock(), claim.granted, claim.since)
+        content = self._stamp(claim)
         if claim.fd is not None:
             self.effects.write_at_start(claim.fd, content)
         else:
             self.directory.overwrite(f"{where}/{claim.name}/alive", content)
+
+    def _stamp(self, claim: Claim) -> bytes:
+        return beat(self.effects.boot_clock(), claim.granted, claim.since, claim.asked)
 
     def unpark(self, claim: Claim) -> bool:
         """Go back into the queue after a grant that was taken back; False if not parked."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+BOOT, ARRIVAL = "boot", "arrival"  # what a queue is ordered by; see `_order`
+
 # Where an entry stands is its state. Three directories for what holds or may hold a slot and not one with marks in the
 # names: a rename *within* a directory can hide an entry from a listing that runs at the same time (readdir in several
 # chunks; measured on ext4: 45 % of listings of 1000 entries missed it), and a lease that a listing misses is granted
@@ -40,6 +42,7 @@ class Pool(NamedTuple):
     :ivar kind: of the critical section, "os" or "directory".
     :ivar local: whether only this machine can write it.
     :ivar counts: whether a directory's link count tells how many directories are in it.
+    :ivar order: what the queue is ordered by, "boot" or "arrival" (`_order`).
     """
 
     root: str
@@ -48,6 +51,7 @@ class Pool(NamedTuple):
     kind: str
     local: bool
     counts: bool = False
+    order: str = BOOT
 
 
 def pool_path(root: str, name: PoolName) -> str:
@@ -97,7 +101,7 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
     except OSError as error:
         raise store_error(error, path) from error
     try:
-        kind = _check(directory, name)
+        kind, order = _check(directory, name)
         with faults(path):
             links = directory.stat().st_nlink
     except BaseException:
@@ -107,17 +111,19 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
     # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which. Not
     # where a section can be stolen: who was robbed may be granting beside the one who looks.
     counts = kind == "os" and local and links >= 2 + len(_DIRECTORIES)
-    return Pool(root, name, directory, kind, local, counts)
+    return Pool(root, name, directory, kind, local, counts, order)
 
 
-def _check(directory: Directory, name: PoolName) -> str:
+def _check(directory: Directory, name: PoolName) -> tuple[str, str]:
+    """The kind of lock and of order."""
     path = directory.full("pool.json")
     with faults(path):
         data = directory.read("pool.json", 4096)
     try:
         found = json.loads(data)
         version, identity, kind = found["format"], found["identity"], found["lock"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        order = found.get("order", BOOT)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
             "is not a pool's description (truncated, or not written by leasecap)",
             path=path,
@@ -130,9 +136,9 @@ def _check(directory: Directory, name: PoolName) -> str:
             remedy="another version of leasecap made it: use one version for all agents, and when none runs, remove "
             f"{directory.path}",
         )
-    if identity != name.identity or kind not in ("os", "directory"):
+    if identity != name.identity or kind not in ("os", "directory") or order not in (BOOT, ARRIVAL):
         raise StoreError(
-            f"describes the pool {identity!r} with lock {kind!r}, not {name.identity!r}",
+            f"describes the pool {identity!r} with lock {kind!r} and order {order!r}, not {name.identity!r}",
             path=path,
             remedy=f"it was edited or copied there: when no agent uses it, remove {directory.path}",
         )
@@ -143,7 +149,7 @@ def _check(directory: Directory, name: PoolName) -> str:
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
         raise store_error(error, directory.full(part)) from error
-    return str(kind)
+    return kind, order
 
 
 def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:
@@ -160,7 +166,15 @@ def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:
             directory.write("lock", b"%-10d\n" % 0)
             directory.write("sweep", b"0" * 16)
             kind = _kind_of_lock(effects, directory, lock, path)
-            description = {"format": FORMAT, "name": name.text, "identity": name.identity, "lock": kind}
+            one_clock = file_system(aside).local and effects.me().boot_offset is not None
+            order = BOOT if one_clock else ARRIVAL
+            description = {
+                "format": FORMAT,
+                "name": name.text,
+                "identity": name.identity,
+                "lock": kind,
+                "order": order,
+            }
             directory.write("pool.json", json.dumps(description).encode())
             try:
                 os.rename(aside, path)

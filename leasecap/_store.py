@@ -18,6 +18,7 @@ from functools import cached_property
 
 from leasecap import _entry
 from leasecap._errors import StoreError
+from leasecap._order import Order
 from leasecap._pool import LEASES, PARKED, QUEUE
 from leasecap._settle import Settled
 from leasecap._sweep import Sweeper
@@ -41,6 +42,11 @@ class Store(Settled):
     @cached_property
     def _sweeper(self) -> Sweeper:
         return Sweeper(self)
+
+    @cached_property
+    def order(self) -> Order:
+        """Gives calls their places in the queue."""
+        return Order(self.effects, self.pool)
 
     def release(self, claim: Claim, *, hand_on: bool = True) -> bool:
         """End a lease and hand its slot on; False if it had been taken already.
