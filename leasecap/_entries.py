@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from leasecap._record import Record
 
 
-_MOST_SPARES = 16
+MOST_SPARES = 16
 """Spares that one process keeps, each with a descriptor. As many tasks of one loop end at once as a usual limit allows;
 with 4, three quarters of their entries were made anew (`scripts/bench`, I)."""
+
+_CROWD = 64
+"""Entries in ``staging/`` from which on whoever needs a new one clears up."""
 
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
@@ -29,15 +32,17 @@ _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 class Claim:
     """An entry of this process, from before it is published until after it is gone.
 
+    :ivar home: the pool that it is in, as this process uses it.
     :ivar lent: another process has, or may get, a copy of the descriptor.
     :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
     :ivar asked: when, on the boot clock (ns).
     :ivar size: of the record as it is written.
     """
 
-    __slots__ = ("asked", "entry", "fd", "granted", "lent", "record", "since", "size")
+    __slots__ = ("asked", "entry", "fd", "granted", "home", "lent", "record", "since", "size")
 
-    def __init__(self, entry: Entry, record: Record) -> None:
+    def __init__(self, home: Entries, entry: Entry, record: Record) -> None:
+        self.home = home
         self.entry = entry
         self.record = record
         self.fd: int | None = None
@@ -53,7 +58,13 @@ class Claim:
 
 
 class Entries:
-    """The entries of one pool, and what may be done to them without asking anybody."""
+    """The entries of one pool, and what may be done to them without asking anybody.
+
+    :ivar most_spares: that are kept at a time.
+    """
+
+    most_spares = MOST_SPARES
+    _crowd = _CROWD
 
     def __init__(self, effects: Effects, pool: Pool) -> None:
         self.effects = effects
@@ -68,11 +79,12 @@ class Entries:
         :param asked: when it was asked for, on the boot clock (ns); 0: now.
         :raises OSError: with nothing left behind that counts.
         """
-        claim = Claim(entry, record)
+        claim = Claim(self, entry, record)
         claim.asked = asked or self.effects.boot_clock()
         path = f"{STAGING}/{entry.name}"
         if self._reuse(claim, path):
             return claim
+        self._thin_out()
         self.directory.make(path)
         try:
             fd = self.directory.open(f"{path}/alive", create=True)
@@ -120,6 +132,20 @@ class Entries:
             raise
         return True
 
+    def _thin_out(self) -> None:
+        """Clear away spares of dead processes, if there are many: who ends by ``os._exit`` leaves its own behind.
+
+        It takes a new entry to leave one, so that they stay few, whoever comes and though nobody waits.
+        """
+        if self.pool.kind != "os":
+            return  # no spares
+        crowd = self.directory.stat(STAGING).st_nlink if self.pool.counts else len(self.directory.list(STAGING))
+        if crowd > self._crowd:
+            from leasecap._leftovers import clear_staging
+
+            # Where all of them live there is nothing to be gained by looking each time.
+            self._crowd = _CROWD if clear_staging(self) else 2 * crowd
+
     def _discard(self, claim: Claim) -> None:
         try:
             self.drop(claim, [STAGING])
@@ -134,12 +160,17 @@ class Entries:
         release keeps none: most processes acquire once, and would leave it behind.
         """
         self._released += 1
-        keep = claim.fd is not None and not claim.lent and self._released > 1 and len(self._spares) < _MOST_SPARES
+        keep = claim.fd is not None and not claim.lent and self._released > 1 and len(self._spares) < self.most_spares
         if not self.remove(LEASES, claim.name, STAGING if keep else TRASH):
             return None
         if keep:
             self._spares.append(claim)
         return keep
+
+    @property
+    def descriptors(self) -> int:
+        """How many the pool takes while nothing of this process is in it."""
+        return 2 + len(self._spares)
 
     def forget_spares(self) -> None:
         """In a fork's child: close, never unlock; they are the parent's."""

@@ -30,6 +30,8 @@ BOOT, ARRIVAL = "boot", "arrival"  # what a queue is ordered by; see `_order`
 QUEUE, PARKED, GRANTED, LEASES = "queue", "parked", "granted", "leases"
 STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
 FEEDBACK = "feedback"  # made when there is any
+NEW = ".new-"
+"""How the name of a pool begins that is being made."""
 RESTS = "rests"
 """The file in a ticket whose waiter looks more seldom, since the ends of all holders wake it (`_ends`)."""
 _DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN)
@@ -155,7 +157,7 @@ def _check(directory: Directory, name: PoolName) -> tuple[str, str]:
 def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:
     # Made aside and renamed into place, or two creators see each other's halves.
     path = pool_path(root, name)
-    aside = os.path.join(root, "pools", f".new-{effects.token()}")
+    aside = os.path.join(root, "pools", f"{NEW}{effects.token()}")
     with faults(path):
         os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
         os.mkdir(aside, 0o700)
@@ -181,9 +183,11 @@ def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES):
                     raise
-                _remove(aside)  # another process was first: use its pool (what else stands there, opening it will say)
+                remove_tree(
+                    aside
+                )  # another process was first: use its pool (what else stands there, opening it will say)
         except BaseException:
-            _remove(aside)
+            remove_tree(aside)
             raise
         finally:
             directory.close()
@@ -210,7 +214,8 @@ def _kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) 
     return "os"
 
 
-def _remove(path: str) -> None:
+def remove_tree(path: str) -> None:
+    """Remove a directory and all that is in it, as far as that can be done."""
     import shutil
 
     shutil.rmtree(path, ignore_errors=True)

@@ -33,10 +33,12 @@ class Store(Settled):
     """One open pool, as one process uses it; its threads share it.
 
     :ivar owes: slots were released and not yet handed on.
+    :ivar used: the higher, the later this process has asked for it.
     :ivar force: whether the slots of those who hold them for too long are given away; set as ``configured`` is.
     """
 
     owes = False
+    used = 0
     force = False
 
     @cached_property

@@ -325,7 +325,7 @@ def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
 
 def test_who_waits_for_the_end_of_a_pause_looks_right_then(store: Store) -> None:
     _reporting.pause(store, 0.05, "by hand")
-    steps = _prepare("p", lambda: None, Options()).steps()
+    steps = _prepare("p", lambda: None, Options())[0].steps()
     try:
         assert next(steps) <= 0.05
     finally:
