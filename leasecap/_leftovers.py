@@ -11,7 +11,7 @@ import math
 import stat
 
 from leasecap._observe import Observer
-from leasecap._pool import FEEDBACK, GRANTED, LEASES, NEW, PARKED, QUEUE, STAGING, remove_tree
+from leasecap._pool import FEEDBACK, GRANTED, LEASES, NEW, OLDER, PARKED, QUEUE, STAGING, remove_tree
 from leasecap._section import STAGED_LOCK
 
 TYPE_CHECKING = False
@@ -90,7 +90,7 @@ def _asides(store: Store) -> Iterator[str]:
 def _sweep_pools(store: Store, root: Directory, now: float) -> None:
     for name in _names(root, "pools"):
         path = f"pools/{name}"
-        if name.startswith(NEW) and _is_old(root, path, now):
+        if (name.startswith(NEW) or _is_replaced(store, name)) and _is_old(root, path, now):
             # Moved first: else its maker, if it goes on in this moment, may put what is left of it in place.
             gone = path if name.endswith(_GONE) else f"{path}{_GONE}"
             try:
@@ -99,6 +99,15 @@ def _sweep_pools(store: Store, root: Directory, now: float) -> None:
             except OSError:
                 continue
             remove_tree(root.full(gone))
+
+
+def _is_replaced(store: Store, name: str) -> bool:
+    """Whether it is a pool of an earlier format whose place was taken."""
+    if not name.startswith(OLDER):
+        return False
+    from leasecap._formats import is_replaced
+
+    return is_replaced(store.effects, store.pool.root, name.removeprefix(OLDER).rpartition("-")[0])
 
 
 def _sweep_wakeups(root: Directory, now: float) -> None:
