@@ -19,7 +19,7 @@ from referee import REPOSITORY, until
 from staged_world import Actor, World, as_a_dead_process
 
 import leasecap
-from leasecap import _formats
+from leasecap import _formats, _pool
 from leasecap._effects import Directory, Effects
 from leasecap._errors import StoreError
 from leasecap._local import local
@@ -29,6 +29,7 @@ from leasecap._pool import FORMAT, LEASES, NEW, OLDER, open_pool, pool_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from referee import Team, Worker
 
@@ -314,6 +315,24 @@ def test_who_comes_while_there_is_no_pool_takes_over_what_was_taught(
     in_the_gap(monkeypatch, come)
     open_pool(Effects(), str(root), NAME, "auto").directory.close()
     assert others == [path.stat().st_ino]
+    assert (path / "feedback" / "state.json").read_text() == "what was taught"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_what_is_moved_aside_while_a_pool_is_built_is_taken_over_as_well(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(pool_path(str(root), NAME))
+    made = make_older(root.parent / "other")
+    real = _pool.build
+
+    def build(*arguments: Any) -> str:
+        new = real(*arguments)
+        made.rename(root / "pools" / f"{OLDER}{NAME.directory}-{'0' * 16}")
+        return new
+
+    monkeypatch.setattr(_pool, "build", build)
+    open_pool(Effects(), str(root), NAME, "auto").directory.close()
     assert (path / "feedback" / "state.json").read_text() == "what was taught"
     assert os.listdir(path.parent) == [path.name]
 

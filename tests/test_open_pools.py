@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 from helper_process import helper
+from referee import until
 
 import leasecap
 from leasecap import _open_pools
+from leasecap._api import _prepare
 from leasecap._local import local
 from leasecap._pool import LEASES, STAGING
+from leasecap._request import Options
 
 MANY = """
 import os, resource, sys, threading
@@ -115,6 +119,55 @@ def test_a_pool_with_a_lease_or_a_ticket_stays_open(root: Path) -> None:
     got[0].release()
     assert not (lease.lost or got[0].lost)
     use("i", "j", "k")
+    assert "a" not in opened()
+
+
+def test_a_pool_stays_open_between_the_call_for_a_slot_and_the_ticket(root: Path) -> None:
+    """A task may wait for its turn in between."""
+    acquisition, done = _prepare("a", lambda: None, Options(limit=1))
+    use("b", "c", "d", "e")
+    assert acquisition.store in local.root(str(root))._open.all()
+    done()
+    use("f", "g", "h")
+    assert "a" not in opened()
+
+
+def test_a_pool_that_owes_a_slot_stays_open(root: Path) -> None:
+    lease = leasecap.acquire("a", limit=1)
+    lease._give_back(hand_on=False)  # as a task does that ends together with others
+    use("b", "c", "d", "e")
+    assert "a" in opened()
+    lease._store.hand_on()
+    use("f", "g", "h")
+    assert "a" not in opened()
+
+
+def test_a_pool_stays_open_while_something_is_reported_to_it(root: Path) -> None:
+    opened_root = local.root(str(root))
+    with opened_root.using(opened_root.pool("a")) as store:
+        use("b", "c", "d", "e")
+        assert store in opened_root._open.all()
+    use("f", "g", "h")
+    assert "a" not in opened()
+
+
+def test_a_pool_whose_release_failed_is_closed_once_it_has_succeeded(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text("[pools.a]\nlimit = 1\nheartbeat = 0.05\nstale_after = 3\n")
+    lease = leasecap.acquire("a")
+    store = lease._store
+
+    def fail(*arguments: object) -> bool:
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(store, "retire", fail)
+    lease.release()
+    use("b", "c", "d", "e")
+    assert "a" in opened()
+    until(lambda: lease._claim not in local.claims, "the release")
+    use("f", "g", "h")
     assert "a" not in opened()
 
 
