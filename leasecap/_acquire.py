@@ -12,7 +12,7 @@ import math
 from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
-from leasecap._faults import faults, store_error
+from leasecap._faults import store_error
 from leasecap._look import Look
 from leasecap._pool import LEASES
 from leasecap._report import tell
@@ -69,8 +69,7 @@ class Acquisition:
         self._wake = wake
         self._listen = listen
         self._claim: Claim | None = None
-        with faults(store.directory.path):
-            self._order = store.order.next()
+        self._order = store.order.next()
         self._asked = local.effects.boot_clock()
         self._started = local.effects.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout

@@ -29,9 +29,6 @@ fewer while there are dead ones."""
 _OLD = 60.0
 """Seconds after which what is half-made counts as left behind."""
 
-_ONE_SECOND_IN = 90
-"""It is looked for in one second out of so many: leftovers are rare, and harm nobody soon."""
-
 _LOOKED_INTO = 100
 """Entries that one look is for."""
 
@@ -56,12 +53,10 @@ def clear_staging(entries: Entries) -> int:
 
 
 def sweep_leftovers(store: Store) -> None:
-    """In some of the seconds in which it is called: remove what was left half-made, in the pool and beside it.
+    """Remove what was left half-made, in the pool and beside it.
 
-    Call after the pool's stamp was written, whose time says what is old.
+    Call it in a sweep: the time of the pool's stamp, which a sweep begins with, says what is old.
     """
-    if int(store.effects.monotonic()) % _ONE_SECOND_IN:
-        return
     try:
         now = store.directory.stat("sweep").st_mtime
         root = store.effects.directory(store.pool.root)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _MOST_REMEMBERED = 256
 
+_CLEAR_UP_IN = 90
+"""Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
+
 
 class Root:
     """One root, as this process uses it.
@@ -43,7 +46,7 @@ class Root:
     """
 
     def __init__(self, local: Local, path: str, inode: Inode | None) -> None:
-        self.path = path
+        self.spell(path)
         self.inode = inode
         self._local = local
         self._signature, self.config = self._load()
@@ -52,9 +55,14 @@ class Root:
         self._directory: Directory | None = None
         self._watch: Watch | None = None
 
+    def spell(self, path: str) -> None:
+        """Use the root by ``path`` from now on, which surely means it."""
+        self.path = path
+        self._file = _config.path_of(path)
+
     def _load(self) -> tuple[tuple[int, ...], Config]:
         # The signature first: an edit in between is then seen as a change at the next look.
-        signature = _config.signature(_config.path_of(self.path))
+        signature = _config.signature(self._file)
         return signature, _config.load(self.path)
 
     def refresh(self) -> bool:
@@ -62,7 +70,7 @@ class Root:
 
         :raises ConfigError, StoreError: as `_config.load`.
         """
-        if _config.signature(_config.path_of(self.path)) == self._signature:
+        if _config.signature(self._file) == self._signature:
             return False
         self._signature, self.config = self._load()
         self._pools = {}
@@ -121,6 +129,7 @@ class Root:
                 learning=learning,
             )
         store.ask = partial(_ask, self._local, store, learning)
+        store.clear_up = partial(_clear_up, self._local, store)
         return store
 
     @contextmanager
@@ -236,7 +245,8 @@ class Local:
             known = self._roots.get(path)
             inode = _inode(path, known)
             root = known if known is not None and known.inode == inode else self._another(path, inode, known)
-            root.path = path  # of all spellings the one that surely means it now
+            if root.path != path:
+                root.spell(path)
             root.refresh()
             if self._removed:
                 self._close_removed()
@@ -328,6 +338,15 @@ def _inode(path: str, known: Root | None) -> Inode | None:
     except OSError:
         return None if known is None else known.inode  # what is wrong with it its use will say
     return found.st_dev, found.st_ino
+
+
+def _clear_up(local: Local, store: Store) -> None:
+    if int(store.effects.monotonic()) % _CLEAR_UP_IN:
+        return
+    with local.lock:  # as in `_ask`
+        from leasecap._leftovers import sweep_leftovers
+
+    sweep_leftovers(store)
 
 
 def _ask(local: Local, store: Store, learning: Learning) -> None:

@@ -117,9 +117,10 @@ class OpenPools:
 
 
 def _is_there(root: str, store: Store) -> bool:
+    path = store.directory.path if root == store.pool.root else pool_path(root, store.pool.name)
     try:
         here = store.directory.stat()
-        there = os.stat(pool_path(root, store.pool.name), follow_symlinks=False)
+        there = os.stat(path, follow_symlinks=False)
     except OSError:
         return False
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -11,6 +11,7 @@ kind goes behind all who wait there, and those who come later go behind it: so i
 from __future__ import annotations
 
 from leasecap._entry import parse
+from leasecap._faults import faults
 from leasecap._pool import BOOT, PARKED, QUEUE, STAGING
 
 TYPE_CHECKING = False
@@ -35,12 +36,16 @@ class Order:
     def next(self) -> int:
         """The place of a call that is made now.
 
-        :raises OSError: when the pool can't be read, or written for the file system's time stamp.
+        :raises StoreError: when the pool can't be read, or written for the file system's time stamp.
         """
         boot = self._pool.order == BOOT
         offset = self._effects.me().boot_offset
         if boot and offset is not None:
             return self._effects.boot_clock() - offset
+        with faults(self._pool.directory.path):
+            return self._behind_all(boot)
+
+    def _behind_all(self, boot: bool) -> int:
         stamp = 0 if boot else self._stamp()
         # Behind all who wait, whatever the stamp says: it may be coarse, and it is a wall clock, which can be set back.
         behind = 1 + max(self._waiting(), default=-1)

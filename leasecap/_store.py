@@ -25,6 +25,8 @@ from leasecap._sweep import Sweeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._entries import Claim
     from leasecap._entry import Entry
 
@@ -34,11 +36,13 @@ class Store(Settled):
 
     :ivar owes: slots were released and not yet handed on.
     :ivar used: the higher, the later this process has asked for it.
+    :ivar clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
     :ivar force: whether the slots of those who hold them for too long are given away; set as ``configured`` is.
     """
 
     owes = False
     used = 0
+    clear_up: Callable[[], None] | None = None
     force = False
 
     @cached_property

@@ -6,7 +6,6 @@ import math
 
 from leasecap import _decide, _entry
 from leasecap._durations import format_duration
-from leasecap._leftovers import sweep_leftovers
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
 from leasecap._report import tell
 from leasecap._section import STAGED_LOCK
@@ -137,7 +136,8 @@ class Sweeper:
         everything = {name for place in places for name in place.names} | {entry.name for entry in staged}
         store.observer.forget_all_but(everything)
         self._forget_thefts()
-        sweep_leftovers(store)
+        if store.clear_up is not None:
+            store.clear_up()
 
     def _forget_thefts(self) -> None:
         """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.

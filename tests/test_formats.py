@@ -266,11 +266,14 @@ open_pool(Effects(), sys.argv[1], pool_name("p"), "auto")
 """
 
 
-def test_killed_at_any_step_the_next_one_finishes_it(root: Path) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_killed_at_any_step_the_next_one_finishes_it(root: Path, begun: bool) -> None:
     steps = 0
     while True:
         path = make_older(root)
         before = path.stat().st_ino
+        if begun:  # by one who was killed when it had moved the pool aside
+            path.rename(path.parent / f"{OLDER}{path.name}-{'0' * 16}")
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         done = subprocess.run([sys.executable, "-c", STEPS, str(root), str(steps)], env=environment, check=False)
         assert done.returncode in (0, 9)

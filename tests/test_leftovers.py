@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helper_process import helper
 from staged_world import Actor, as_a_dead_process, where
 
 from leasecap._effects import Directory, Effects
+from leasecap._local import _clear_up, local
 from leasecap._names import pool_name
 from leasecap._pool import GRANTED, LEASES, NEW, QUEUE, STAGING, open_pool, pool_path
 
@@ -18,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DUE = 90.0 * 50  # a second in which leftovers are looked for
+DUE = 90.0 * 50  # a second in which leftovers are looked for (`_local`)
 HEX = "0123456789ab"
 
 WORKERS = """
@@ -101,6 +103,7 @@ def test_an_entry_that_is_just_being_made_is_left_alone(root: Path) -> None:
 def sweeper(root: Path) -> Iterator[Actor]:
     actor = Actor(root, limit=2)
     actor.world.clock = DUE
+    actor.store.clear_up = partial(_clear_up, local, actor.store)
     yield actor
 
 

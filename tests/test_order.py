@@ -111,7 +111,10 @@ def test_who_cannot_read_its_offset_goes_behind_those_who_wait_and_before_those_
     assert here.where(queued[0]) == "granted"
 
 
-def test_calls_without_a_ticket_yet_keep_their_order(root: Path) -> None:
+@pytest.mark.parametrize("order", [BOOT, ARRIVAL])
+def test_calls_without_a_ticket_yet_keep_their_order(root: Path, order: str) -> None:
+    actor(root)
+    write_order(root, order)
     blind = actor(root, None)
     orders = [blind.store.order.next() for _ in range(5)]
     assert orders == sorted(set(orders))
