@@ -14,7 +14,7 @@ from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._learning import Learning
-from leasecap._open_pools import OpenPools
+from leasecap._open_pools import OpenPools, ask, clear_up
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
 from leasecap._watch import Watch
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 
 _MOST_REMEMBERED = 256
-
-_CLEAR_UP_IN = 90
-"""Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
 
 
 class Root:
@@ -128,8 +125,8 @@ class Root:
                 refresh=self._keep_up,
                 learning=learning,
             )
-        store.ask = partial(_ask, self._local, store, learning)
-        store.clear_up = partial(_clear_up, self._local, store)
+        store.ask = partial(ask, self._local, store, learning)
+        store.clear_up = partial(clear_up, self._local, store)
         return store
 
     @contextmanager
@@ -338,22 +335,6 @@ def _inode(path: str, known: Root | None) -> Inode | None:
     except OSError:
         return None if known is None else known.inode  # what is wrong with it its use will say
     return found.st_dev, found.st_ino
-
-
-def _clear_up(local: Local, store: Store) -> None:
-    if int(store.effects.monotonic()) % _CLEAR_UP_IN:
-        return
-    with local.lock:  # as in `_ask`
-        from leasecap._leftovers import sweep_leftovers
-
-    sweep_leftovers(store)
-
-
-def _ask(local: Local, store: Store, learning: Learning) -> None:
-    with local.lock:  # a fork must copy no half-done import
-        from leasecap._usage import ask  # few pools have somebody to ask
-
-    ask(store, learning, partial(local.keep_open, store))
 
 
 local = Local()

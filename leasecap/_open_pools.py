@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 
 from leasecap._entries import MOST_SPARES
 from leasecap._errors import StoreError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leasecap._config import PoolConfig
+    from leasecap._learning import Learning
+    from leasecap._local import Local
     from leasecap._store import Store
 
 _MOST_DESCRIPTORS = 128
@@ -27,6 +30,9 @@ others for its work."""
 
 _MOST_SPARES = _MOST_DESCRIPTORS // 2
 """Spares in all pools together; but each may have one."""
+
+_CLEAR_UP_IN = 90
+"""Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
 
 
 class OpenPools:
@@ -49,7 +55,8 @@ class OpenPools:
         directory = pool.name.directory
         store = self._stores.get(directory)
         if store is not None and not _is_there(root, store):
-            self._replaced.append(self._stores.pop(directory))
+            self._forget(store)
+            self._replaced.append(store)
             store = None
         if store is None:
             store = self._stores[directory] = self._open(pool)
@@ -94,16 +101,19 @@ class OpenPools:
         return bool(closed)
 
     def _close(self, store: Store) -> None:
-        directory = store.pool.name.directory
-        if self._stores.get(directory) is store:
-            del self._stores[directory]
-        else:
+        if store in self._replaced:
             self._replaced.remove(store)
-        if store.learning is not None and store.learning.count is not None:
-            self._counts.setdefault(directory, store.learning.count)
+        else:
+            self._forget(store)
         store.drop_spares()
         store.section.close()
         store.directory.close()
+
+    def _forget(self, store: Store) -> None:
+        directory = store.pool.name.directory
+        del self._stores[directory]
+        if store.learning is not None and store.learning.count is not None:
+            self._counts[directory] = store.learning.count
 
     def all(self) -> list[Store]:
         """Also those that were replaced, and are not closed yet."""
@@ -129,3 +139,21 @@ def _is_there(root: str, store: Store) -> bool:
 def _most_descriptors() -> int:
     may_have = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
     return _MOST_DESCRIPTORS if may_have < 0 else min(_MOST_DESCRIPTORS, may_have // 8)
+
+
+def clear_up(local: Local, store: Store) -> None:
+    """In some of the seconds in which it is called: `sweep_leftovers`."""
+    if int(store.effects.monotonic()) % _CLEAR_UP_IN:
+        return
+    with local.lock:  # a fork must copy no half-done import
+        from leasecap._leftovers import sweep_leftovers
+
+    sweep_leftovers(store)
+
+
+def ask(local: Local, store: Store, learning: Learning) -> None:
+    """Ask the provider for its own count, in the background."""
+    with local.lock:  # a fork must copy no half-done import
+        from leasecap import _usage  # few pools have somebody to ask
+
+    _usage.ask(store, learning, partial(local.keep_open, store))

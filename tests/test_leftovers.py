@@ -12,15 +12,16 @@ from helper_process import helper
 from staged_world import Actor, as_a_dead_process, where
 
 from leasecap._effects import Directory, Effects
-from leasecap._local import _clear_up, local
+from leasecap._local import local
 from leasecap._names import pool_name
+from leasecap._open_pools import clear_up
 from leasecap._pool import GRANTED, LEASES, NEW, QUEUE, STAGING, open_pool, pool_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DUE = 90.0 * 50  # a second in which leftovers are looked for (`_local`)
+DUE = 90.0 * 50  # a second in which leftovers are looked for (`_open_pools`)
 HEX = "0123456789ab"
 
 WORKERS = """
@@ -103,7 +104,7 @@ def test_an_entry_that_is_just_being_made_is_left_alone(root: Path) -> None:
 def sweeper(root: Path) -> Iterator[Actor]:
     actor = Actor(root, limit=2)
     actor.world.clock = DUE
-    actor.store.clear_up = partial(_clear_up, local, actor.store)
+    actor.store.clear_up = partial(clear_up, local, actor.store)
     yield actor
 
 

@@ -190,6 +190,10 @@ def test_a_callable_for_the_usage_outlasts_the_closing_of_its_pool(root: Path) -
     store = local.root(str(root)).store(local.root(str(root)).pool("a"))
     assert store.learning is not None
     assert store.learning.count is count
+    Path(store.directory.path).rename(root / "gone")
+    store = local.root(str(root)).store(local.root(str(root)).pool("a"))
+    assert store.learning is not None
+    assert store.learning.count is count  # and its being made again
     leasecap.set_usage("a", None)
     use("b", "c", "d", "e")
     store = local.root(str(root)).store(local.root(str(root)).pool("a"))
