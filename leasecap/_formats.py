@@ -189,13 +189,13 @@ def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> l
         before = moved_aside(pools, name)
         new = build(effects, root, name, lock, [directory.path, *before])
         try:
-            try:
-                directory.rename(QUEUE, _CLOSED)
-            except FileNotFoundError:
-                pass  # whoever was here before was killed
-            _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
             aside = f"{OLDER}{name.directory}-{effects.token()}"
-            pools.rename(name.directory, aside)
+            _close(old, older)
+            try:
+                pools.rename(name.directory, aside)
+            except BaseException:
+                _reopen(directory)
+                raise
             pools.rename(new, name.directory)  # it fails if somebody made a pool in this moment
         except BaseException:
             remove_tree(pools.full(new))
@@ -203,6 +203,22 @@ def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> l
         return [*before, pools.full(aside)]
     finally:
         pools.close()
+
+
+def _close(old: Guarded, older: OlderFormat) -> None:
+    """Let nothing be granted in it any more."""
+    try:
+        old.directory.rename(QUEUE, _CLOSED)
+    except FileNotFoundError:
+        pass  # whoever was here before was killed
+    _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
+
+
+def _reopen(directory: Directory) -> None:
+    try:
+        directory.rename(_CLOSED, QUEUE)
+    except OSError:
+        pass  # it isn't closed; or those who are in it are told that the pool is damaged
 
 
 def _refuse_if_live(old: Guarded, older: OlderFormat) -> None:
@@ -215,10 +231,7 @@ def _refuse_if_live(old: Guarded, older: OlderFormat) -> None:
         if old.observer.lives(where, name)
     ]
     if live:
-        try:
-            directory.rename(_CLOSED, QUEUE)
-        except OSError:
-            pass  # it isn't closed
+        _reopen(directory)
         raise refusal(directory, older.version, list(dict.fromkeys(live)))
 
 

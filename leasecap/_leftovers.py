@@ -32,7 +32,6 @@ _OLD = 60.0
 _LOOKED_INTO = 100
 """Entries that one look is for."""
 
-_GONE = "-gone"
 _ASIDE = 12  # hexadecimal digits at the end of a name: see `Directory.replace`
 
 
@@ -87,10 +86,9 @@ def _sweep_pools(store: Store, root: Directory, now: float) -> None:
         path = f"pools/{name}"
         if (name.startswith(NEW) or _is_replaced(store, name)) and _is_old(root, path, now):
             # Moved first: else its maker, if it goes on in this moment, may put what is left of it in place.
-            gone = path if name.endswith(_GONE) else f"{path}{_GONE}"
+            gone = f"pools/{NEW}{store.effects.token()}"
             try:
-                if gone != path:
-                    root.rename(path, gone)
+                root.rename(path, gone)
             except OSError:
                 continue
             remove_tree(root.full(gone))

@@ -268,7 +268,8 @@ class Local:
 
     def still(self, root: Root) -> Root:
         """``root``, or what stands in its place now; in a fork's child another one than the parent's."""
-        return root if root in self._roots.values() else self.root(root.path)
+        with self.lock:
+            return root if root in self._roots.values() else self.root(root.path)
 
     def close(self, path: str) -> None:
         """Be done with the root at ``path``; a process that uses many would run out of descriptors."""

@@ -5,6 +5,7 @@ The earlier version is the real one, of format 1, out of this repository's histo
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -376,6 +377,22 @@ def test_a_lease_that_appears_after_the_queue_was_closed_is_kept(root: Path, mon
         open_pool(Effects(), str(root), NAME, "auto")
     assert sorted(os.listdir(path.parent)) == [path.name]
     assert (path / "queue").is_dir()
+
+
+def test_a_pool_that_cannot_be_moved_aside_is_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_older(root)
+    real = Directory.rename
+
+    def rename(self: Directory, old: str, new: str) -> None:
+        if new.startswith(OLDER):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(self, old, new)
+
+    monkeypatch.setattr(Directory, "rename", rename)
+    with pytest.raises(StoreError, match="input/output"):
+        open_pool(Effects(), str(root), NAME, "auto")
+    assert (path / "queue").is_dir()
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_what_was_taught_and_cannot_be_read_keeps_the_pool_as_it_is(root: Path) -> None:

@@ -15,7 +15,7 @@ from leasecap._effects import Directory, Effects
 from leasecap._local import local
 from leasecap._names import pool_name
 from leasecap._open_pools import clear_up
-from leasecap._pool import GRANTED, LEASES, NEW, QUEUE, STAGING, open_pool, pool_path
+from leasecap._pool import GRANTED, LEASES, NEW, OLDER, QUEUE, STAGING, open_pool, pool_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,12 +143,22 @@ def test_asides_of_those_that_were_killed_are_swept_and_young_ones_are_not(sweep
 def test_pools_half_made_are_swept_and_young_ones_are_not(sweeper: Actor) -> None:
     pools = Path(sweeper.store.directory.path).parent
     (pools / f"{NEW}old" / "queue").mkdir(parents=True)
-    (pools / f"{NEW}older-gone").mkdir()
     (pools / f"{NEW}young").mkdir()
     old(pools / f"{NEW}old")
-    old(pools / f"{NEW}older-gone")
     sweeper.store.sweep()
     assert sorted(os.listdir(pools)) == [f"{NEW}young", Path(sweeper.store.directory.path).name]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_an_earlier_pool_that_was_moved_aside_is_swept_once_it_is_replaced(sweeper: Actor, replaced: bool) -> None:
+    pool = Path(sweeper.store.directory.path)
+    name = pool.name if replaced else pool_name("another").directory
+    aside_ = pool.parent / f"{OLDER}{name}-{'0' * 16}"
+    (aside_ / "feedback").mkdir(parents=True)
+    old(aside_)
+    sweeper.store.sweep()
+    assert aside_.exists() != replaced
+    assert len(os.listdir(pool.parent)) == 2 - replaced
 
 
 def test_hidden_names_among_the_wakeups_are_swept_but_for_those_that_are_heard(root: Path, sweeper: Actor) -> None:
