@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_DESCRIPTORS = 128
 """Descriptors for pools that are not in use; an eighth of what the process may have, if that is less. It needs the
-others for its work."""
-
-_MOST_SPARES = _MOST_DESCRIPTORS // 2
-"""Spares in all pools together; but each may have one."""
+others for its work. Spares may take half of them, but each pool may have one."""
 
 _CLEAR_UP_IN = 90
 """Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
@@ -60,9 +57,9 @@ class OpenPools:
             store = None
         if store is None:
             store = self._stores[directory] = self._open(pool)
-            most = max(1, min(MOST_SPARES, _MOST_SPARES // len(self._stores)))
+            most = _most_descriptors() // 2 // len(self._stores)
             for each in self._stores.values():
-                each.most_spares = most
+                each.most_spares = max(1, min(MOST_SPARES, most))
         self._uses = store.used = self._uses + 1
         return store
 

@@ -213,7 +213,7 @@ def test_a_lease_that_is_released_late_is_told_of_a_pool_that_was_removed(root: 
 
 
 def test_fewer_spares_are_kept_the_more_pools_are_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open_pools, "_MOST_DESCRIPTORS", 1000)
+    monkeypatch.setattr(_open_pools, "_most_descriptors", lambda: 126)
     use("a")
     root_ = local.root(str(root))
     assert root_.store(root_.pool("a")).most_spares == 16
