@@ -182,7 +182,7 @@ open_pool(Effects(), sys.argv[1], pool_name("p"), "auto")
 """
 
 
-def test_an_earlier_process_is_granted_nothing_in_a_pool_that_was_only_moved_aside(team: Team, earlier: str) -> None:
+def test_an_earlier_process_is_granted_nothing_in_a_pool_moved_aside(team: Team, earlier: str) -> None:
     team.configure("[pools.p]\nlimit = 1\n")
     old, new = start(team, earlier), start(team, None)
     told(old, "acquire", "HELD")
@@ -196,7 +196,7 @@ def test_an_earlier_process_is_granted_nothing_in_a_pool_that_was_only_moved_asi
     told(new, "acquire", "HELD")
 
 
-def test_a_killed_earlier_holder_keeps_nobody_out_and_what_was_taught_is_kept(
+def test_a_killed_earlier_holder_keeps_nobody_out_and_a_pause_is_kept(
     versions: tuple[Worker, Worker], team: Team
 ) -> None:
     old, new = versions

@@ -39,7 +39,7 @@ input()
 """
 
 
-def test_forked_workers_that_end_without_a_word_leave_few_entries_though_nobody_waits(root: Path) -> None:
+def test_forked_workers_that_end_without_a_word_leave_few_entries(root: Path) -> None:
     with helper(WORKERS, 300) as parent:
         assert parent.hear() == "done"
         left = os.listdir(Path(pool_path(str(root), pool_name("p")), STAGING))
@@ -161,7 +161,7 @@ def test_an_earlier_pool_that_was_moved_aside_is_swept_once_it_is_replaced(sweep
     assert len(os.listdir(pool.parent)) == 2 - replaced
 
 
-def test_hidden_names_among_the_wakeups_are_swept_but_for_those_that_are_heard(root: Path, sweeper: Actor) -> None:
+def test_hidden_names_in_wake_are_swept_but_for_those_that_are_heard(root: Path, sweeper: Actor) -> None:
     wake = root / "wake"
     wake.mkdir()
     for name in (".dead", ".young", ".heard", "aaaaaaaaaaaa"):

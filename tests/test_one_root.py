@@ -100,7 +100,7 @@ def descriptors() -> int:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
-def test_a_root_made_anew_is_another_and_the_old_one_is_closed_when_it_is_unused(root: Path) -> None:
+def test_a_root_made_anew_is_another_and_the_old_one_is_closed(root: Path) -> None:
     leasecap.acquire("p", limit=2).release()
     path = str(root)
     lease = leasecap.acquire("p", limit=2)
@@ -180,7 +180,7 @@ with leasecap.slot("p", limit=1) as lease:
 """
 
 
-def test_a_bind_mount_of_the_root_is_the_root_and_a_lease_is_borrowed_through_it(root: Path, tmp_path: Path) -> None:
+def test_a_bind_mount_of_the_root_is_that_root_to_borrowers_too(root: Path, tmp_path: Path) -> None:
     root.mkdir(mode=0o700)
     there = tmp_path / "there"
     there.mkdir(mode=0o700)

@@ -74,7 +74,7 @@ def test_an_order_is_the_boot_clock_without_the_namespaces_offset(root: Path) ->
     assert before < moved < here.store.order.next()
 
 
-def test_a_pool_that_is_made_by_a_process_without_offsets_is_ordered_by_arrival(root: Path) -> None:
+def test_a_pool_made_by_a_process_without_offsets_is_ordered_by_arrival(root: Path) -> None:
     blind = actor(root, None)
     assert description(root)["order"] == ARRIVAL
     assert actor(root).store.pool.order == ARRIVAL  # for everybody who comes
@@ -98,9 +98,7 @@ def test_a_pool_that_says_no_order_has_the_boot_clocks(root: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [BOOT, ARRIVAL])
-def test_who_cannot_read_its_offset_goes_behind_those_who_wait_and_before_those_who_come(
-    root: Path, order: str
-) -> None:
+def test_who_cannot_read_its_offset_goes_behind_all_and_is_not_passed(root: Path, order: str) -> None:
     here = actor(root)
     write_order(root, order)
     here, blind = actor(root), actor(root, None)
@@ -169,7 +167,7 @@ with open("/proc/self/timens_offsets", "w") as file:
 """
 
 
-def test_the_offsets_of_the_namespace_for_children_are_not_taken_for_ones_own(team: Team) -> None:
+def test_the_offsets_for_children_are_not_taken_for_ones_own(team: Team) -> None:
     code = LEFT + 'from leasecap import _process\nsay("GOT", _process.me().boot_offset)\n'
     worker = team.start(code)
     said, _, value = worker.line().partition(" ")
