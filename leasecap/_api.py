@@ -74,9 +74,12 @@ def acquire(
 def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:
     """`acquire` with a waiter of one's own; ``argv`` is the command to show in place of this process's."""
     with HeldBack() as interrupts:
-        acquisition = _prepare(pool, waiter.wake, options, argv, waiter.listen)
-        claim = drive(acquisition.steps(), waiter, interrupts)
-        lease = Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
+        acquisition, done = _prepare(pool, waiter.wake, options, argv, waiter.listen)
+        try:
+            claim = drive(acquisition.steps(), waiter, interrupts)
+            lease = Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
+        finally:
+            done()
         try:
             interrupts.deliver()
         except BaseException:
@@ -99,9 +102,12 @@ async def acquire_async_with(pool: str, options: Options) -> Lease:
         from leasecap._drive_async import LoopWaiter, drive_async
 
     waiter = LoopWaiter()
-    acquisition = _prepare(pool, waiter.wake, options)
-    claim = await drive_async(acquisition.steps(), waiter)
-    return Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
+    acquisition, done = _prepare(pool, waiter.wake, options)
+    try:
+        claim = await drive_async(acquisition.steps(), waiter)
+        return Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
+    finally:
+        done()
 
 
 def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
@@ -118,12 +124,14 @@ def _prepare(
     options: Options,
     argv: Sequence[str] | None = None,
     listen: Callable[[Watch], bool] | None = None,
-) -> Acquisition:
+) -> tuple[Acquisition, Callable[[], None]]:
+    """An acquisition, and what to call when it is over: until then the pool stays open."""
     with local.lock:  # a fork must copy no half-done import: in the child it would stay so
         root = local.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        return Acquisition(local, root, root.store(settings), request, wake, listen)
+        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen)
+        return acquisition, local.keep_open(acquisition.store, acquisition)
 
 
 def report(
@@ -149,7 +157,9 @@ def report(
     """
     from leasecap import _reporting
 
-    _reporting.report_from_here(pool_store(pool), status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+    root = local.root(root_path())
+    with root.using(root.config.pool(pool)) as store:
+        _reporting.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:
@@ -158,13 +168,14 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    learning = pool_store(pool).learning
-    assert learning is not None
-    learning.count = count
+    with local.lock:  # a pool that is closed to be opened again keeps it
+        learning = pool_store(pool).learning
+        assert learning is not None
+        learning.count = count
 
 
 def pool_store(pool: str) -> Store:
-    """The open pool of that name, for what people do to it from the command line."""
+    """The open pool of that name, for what people do to it from the command line: there it stays open."""
     root = local.root(root_path())
     return root.store(root.config.pool(pool))
 

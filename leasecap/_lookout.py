@@ -110,6 +110,7 @@ class Lookout:
         """
         self._watched = watched
         self._looked[name] = now
+        self._watch.attend(self)
         self._since = now
         self._is_alone = alone
         # Who has waited for long will do so again: to look at once is cheaper than to wake up for it.
@@ -135,6 +136,7 @@ class Lookout:
             self._neighbours = None
             self._stamp.stands_in = False
             self._exits.close()
+            self._watch.leave(self)
 
     def looked(self, name: str, now: float) -> None:
         """The waiter of this ticket has looked."""

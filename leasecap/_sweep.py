@@ -207,6 +207,8 @@ class Sweeper:
         store.observer.forget_all_but(everything)
         store.peers.forget_all_but({process_of(name) for place in places[:3] for name in place.names})
         self._forget_thefts()
+        if store.clear_up is not None:
+            store.clear_up()
 
     def _forget_thefts(self) -> None:
         """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
