@@ -235,6 +235,10 @@ class Effects:
         """Nanoseconds since boot, suspended time included; one clock for all processes of a kernel."""
         return time.monotonic_ns() if _BOOT_CLOCK is None else time.clock_gettime_ns(_BOOT_CLOCK)
 
+    def boot_offset(self) -> int | None:
+        """`_process.boot_offset`: what to take off `boot_clock` for a clock that all time namespaces share."""
+        return _process.boot_offset()
+
     def wall_clock(self) -> float:
         """Seconds since 1970; only to carry times over a reboot."""
         return time.time()

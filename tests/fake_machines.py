@@ -43,12 +43,14 @@ class Kernel:
 
     :ivar host: kernels with one host share clocks and a boot id (containers of one machine).
     :ivar table: start ticks of the processes that run, by pid.
+    :ivar boot_offset: nanoseconds by which its time namespace has the boot clock ahead.
     """
 
     def __init__(self, name: str, host: Host) -> None:
         self.name = name
         self.host = host
         self.table: dict[int, int] = {}
+        self.boot_offset = 0
 
     def begin(self) -> tuple[int, int]:
         """A new process; it gets the lowest free pid, so pids are used again soon."""
@@ -58,12 +60,16 @@ class Kernel:
 
 
 class Host:
-    """A machine: what suspends and reboots."""
+    """A machine: what suspends and reboots.
+
+    :ivar wall: what its wall clock says.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ticks = itertools.count(1)
         self.boots = itertools.count(1)
+        self.wall = 5e8
         self.reboot()
 
     def reboot(self) -> None:
@@ -73,6 +79,7 @@ class Host:
 
     def go_on(self, seconds: float, *, suspended: bool = False) -> None:
         self.boot_ns += round(seconds * 1e9)
+        self.wall += seconds
         if not suspended:
             self.monotonic += seconds
 
@@ -114,7 +121,13 @@ class Eyes(Effects):
 
     def boot_clock(self) -> int:
         self.process.kernel.host.boot_ns += 1  # no two calls at the same nanosecond
-        return self.process.kernel.host.boot_ns
+        return self.process.kernel.host.boot_ns + self.process.kernel.boot_offset
+
+    def boot_offset(self) -> int | None:
+        return self.process.kernel.boot_offset
+
+    def wall_clock(self) -> float:
+        return self.process.kernel.host.wall
 
     def monotonic(self) -> float:
         return self.process.kernel.host.monotonic
@@ -143,7 +156,7 @@ class Eyes(Effects):
             boot=host.boot,
             machine=host.name,
             pid_ns=kernel.name,
-            time_ns="time",
+            time_ns=f"time:{kernel.boot_offset}",
             sees_processes=True,
         )
 

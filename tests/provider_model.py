@@ -78,7 +78,7 @@ class Hour:
                     self.state = grown
                     continue
             break
-        self.state = _feedback.granted(self.state, self.now, plan.high, plan.spent)
+        self.state = _feedback.granted(self.state, self.now, plan.high, plan.spent, len(plan.grant))
         limit = _decide.effective_limit(snapshot)
         assert limit is not None
         self.limits.append((self.now, limit))

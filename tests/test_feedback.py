@@ -144,7 +144,7 @@ def test_after_a_pause_grants_that_raise_the_load_are_spaced(limit: int, waiting
         assert len(plan.grant) <= 1, "one at a time, whatever is free and whoever waits"
         at += [now] * len(plan.grant)
         leases += len(plan.grant)
-        state = _feedback.granted(state, now, plan.high, plan.spent)
+        state = _feedback.granted(state, now, plan.high, plan.spent, len(plan.grant))
         now += stagger / 7
     assert at[0] == NOW + 10, "the first one need not wait"
     assert all(later - earlier >= stagger * 0.999 for earlier, later in itertools.pairwise(at))
@@ -305,11 +305,12 @@ def test_a_cooling_borrower_is_counted_within_its_lender() -> None:
     assert len(_decide.decide(snapshot, NOW).grant) == 1
 
 
-def answer(count: int | None, *, ago: float = 0.1, spent: bool = False) -> State:
-    return State(usage=Usage(asked=NOW - ago, answered=NOW, in_flight=count, error=None, spent=spent))
+def answer(count: int | None, *, took: float = 0.1, old: float = 0.0, spent: bool = False) -> State:
+    at = NOW - old
+    return State(usage=Usage(asked=at - took, answered=at, in_flight=count, error=None, spent=spent))
 
 
-@pytest.mark.parametrize("state", [NOTHING, answer(2, ago=1.1), answer(2, spent=True), answer(8), answer(9)])
+@pytest.mark.parametrize("state", [NOTHING, answer(2, old=1.1), answer(2, spent=True), answer(8), answer(9)])
 def test_without_room_by_a_fresh_answer_nobody_who_waits_is_granted_anything(state: State) -> None:
     plan = plan_for(state, limit=8, leases=2, gated=True)
     assert plan.grant == () and plan.ask
@@ -318,13 +319,32 @@ def test_without_room_by_a_fresh_answer_nobody_who_waits_is_granted_anything(sta
 def test_one_grant_is_given_on_one_answer() -> None:
     plan = plan_for(answer(2), limit=8, leases=2, gated=True)
     assert len(plan.grant) == 1 and plan.spent and plan.ask
-    state = _feedback.granted(answer(2), NOW, plan.high, plan.spent)
+    state = _feedback.granted(answer(2), NOW, plan.high, plan.spent, 1)
     assert plan_for(state, limit=8, leases=3, gated=True).grant == ()
+
+
+@pytest.mark.parametrize("took", [0.1, 1.1, 4.9, 60.0])
+def test_answer_is_fresh_from_when_it_came(took: float) -> None:
+    for rules in (RULES, Rules(usage_interval=0.1)):
+        plan = plan_for(answer(2, took=took, old=0.9), limit=8, leases=2, gated=True, rules=rules)
+        assert len(plan.grant) == 1 and plan.spent
 
 
 def test_no_information_leaves_it_to_the_other_rules() -> None:
     plan = plan_for(answer(None), limit=8, leases=2, gated=True)
     assert len(plan.grant) == 5 and not plan.ask
+
+
+def test_no_answer_in_time_leaves_it_to_the_other_rules_until_one_comes() -> None:
+    state = _feedback.asking(NOTHING, NOW)
+    assert plan_for(state, now=NOW + 4.9, gated=True).grant == ()
+    assert len(plan_for(state, now=NOW + 5.0, gated=True).grant) == 5
+    assert len(plan_for(state, now=NOW + 5000.0, gated=True).grant) == 5
+    again = _feedback.asking(state, NOW + 6.0)
+    assert len(plan_for(again, now=NOW + 6.0, gated=True).grant) == 5, "it doesn't close anew with each question"
+    heard = _feedback.answered(again, NOW + 6.0, NOW + 7.0, 8, None)
+    assert plan_for(heard, now=NOW + 7.0, gated=True).grant == ()
+    assert plan_for(_feedback.asking(heard, NOW + 8.0), now=NOW + 8.0, gated=True).grant == ()
 
 
 def test_a_newcomer_is_asked_for_only_if_it_would_fill_the_last_slot() -> None:
