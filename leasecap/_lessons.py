@@ -117,6 +117,7 @@ def learn(store: Store, change: Callable[[State, float], State], *, anew: bool =
         files = store.learning.files
         clock = files.clock()
         try:
+            store.learning.is_there()
             written = files.written()
         except StoreError:
             if not anew:

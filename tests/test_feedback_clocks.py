@@ -180,7 +180,8 @@ def test_processes_in_two_time_namespaces_agree(tmp_path: Path, root: Path) -> N
         pytest.skip("needs time namespaces and unshare(1)")
     root.mkdir(mode=0o700)
     (root / "config.toml").write_text("[pools.p]\nlimit = 8\n")
-    subprocess.run([*shifted, *PROGRAM, "pause", "p", "1h"], env=environment(), check=True, capture_output=True)
+    pause = [*shifted, *PROGRAM, "pause", "p", "1h"]
+    assert "paused for 59m" in subprocess.run(pause, env=environment(), capture_output=True, text=True).stdout
     subprocess.run([*shifted, *PROGRAM, "report", "p", "--status", "429"], env=environment(), check=True)
     found = status().feedback
     assert found is not None and found.pause_left is not None and found.reduced_ago is not None
