@@ -92,6 +92,15 @@ class FeedbackFiles:
         """
         return _state.rebased(self.written(), clock)
 
+    def awaits_answer(self) -> bool:
+        """Whether grants wait for the provider's count.
+
+        :raises StoreError: as `written` does.
+        """
+        clock = self.clock()
+        usage = self.read(clock).usage
+        return usage is not None and _feedback.is_awaited(usage, self.rules, clock.boot)
+
     def written(self) -> State:
         """The state as it stands in the file.
 
