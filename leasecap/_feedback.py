@@ -42,7 +42,7 @@ and the two below are for the providers of `tests/provider_model.py` show."""
 EVIDENCE_OF_PROBE = 1.5
 """The same for a step beyond a level that failed: refusals are likely there, and one more would come each time."""
 
-EVIDENCE_KEPT = 1.75
+EVIDENCE_KEPT = 2.0
 """What a cut leaves of the refusals that led to it: should the next be refused as well, it wasn't low enough."""
 
 FRESH_ANSWER = 1.0

@@ -225,6 +225,47 @@ def test_off_pauses_and_does_not_cut() -> None:
     assert state.cut is None and state.pause is not None
 
 
+def after_refusals(state: State, number: int, *, grants: int = 1, level: int = 14) -> State:
+    """Each about a lease granted after the last cut, and so many grants in between."""
+    for _ in range(number):
+        state = _feedback.granted(state, NOW + 1, None, False, grants)
+        state = refused(state, level=level, now=NOW + 1)
+    return state
+
+
+def test_second_cut_takes_a_refusal_at_once_or_three_among_few_grants() -> None:
+    once = refused(NOTHING, level=20)
+    assert cut_of(after_refusals(once, 1)).limit == 10, "the level that it was cut to is refused as well"
+    calm = _feedback.granted(once, NOW, None, False, 20)
+    assert calm.refusals == 0
+    assert after_refusals(calm, 2).cut == once.cut
+    assert cut_of(after_refusals(calm, 3)).limit == 10
+
+
+@given(st.integers(10, 1000), st.integers(1, 200))
+def test_refusals_that_grants_outweigh_never_cut_again(grants: int, number: int) -> None:
+    once = refused(NOTHING, level=20)
+    calm = _feedback.granted(once, NOW, None, False, 20)
+    assert after_refusals(calm, number, grants=grants).cut == once.cut
+
+
+def test_probe_fails_by_two_refusals() -> None:
+    state = grown(refused(NOTHING, level=10), 65, full=20)
+    assert cut_of(state).phase == "hold"
+    state = _feedback.granted(state, NOW + 65, None, False, 20)
+    state = refused(state, level=10, now=NOW + 66)
+    assert cut_of(state).limit == 10
+    assert cut_of(refused(state, level=10, now=NOW + 66)).limit == 7
+
+
+def test_refusals_count_no_further_than_a_cut_takes() -> None:
+    rules = Rules(min_limit=14)
+    state = refused(NOTHING, level=20, rules=rules)
+    for _ in range(100):
+        state = refused(state, level=14, now=NOW + 1, rules=rules)
+    assert state.refusals <= _feedback.EVIDENCE + 1
+
+
 # -- the way back ----------------------------------------------------------------------------------------------------
 
 
@@ -410,10 +451,43 @@ def test_an_unknown_boot_equals_no_other_unknown_one() -> None:
 def test_an_hour_at_a_lower_true_limit(true_limit: int, configured: int, lag: float, cooldown: float) -> None:
     hour = Hour(true_limit=lambda now: true_limit, configured=configured, rules=Rules(cooldown=cooldown), seed=1)
     hour.run(3600, workers=20, lag=lag)
-    assert hour.first_cut is not None
-    later = [at for at in hour.refused if at > hour.first_cut]
-    assert len(later) / len(hour.sent) < 5 / 1000
-    assert hour.used / hour.room > 0.85
+    assert hour.first_cut == hour.refused[0], "the first refusal cuts at once"
+    assert hour.refused_after_first_cut < 5 / 1000
+    assert hour.used / hour.room > 0.97
+
+
+def test_an_hour_at_a_provider_that_counts_late_and_no_cooldown() -> None:
+    hour = Hour(true_limit=lambda now: 5, configured=20, rules=RULES, seed=1)
+    hour.run(3600, workers=20, lag=0.3)
+    assert hour.refused_after_first_cut < 40 / 1000
+    assert hour.used / hour.room > 0.6
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_hour_of_refusals_without_load_leaves_the_limit(seed: int) -> None:
+    """When each refusal cut, the limit was 2 on average, and 1 for much of the hour."""
+    hour = Hour(true_limit=lambda now: 1000, configured=10, rules=RULES, seed=seed, unrelated=0.03)
+    hour.run(3600, workers=20, lag=0.0)
+    assert hour.mean_limit > 9.5
+    assert hour.cuts < 15
+
+
+def test_an_hour_of_refusals_for_both_reasons_finds_the_true_limit() -> None:
+    """When each refusal cut, a third of the provider's limit was used."""
+    hour = Hour(true_limit=lambda now: 5, configured=20, rules=RULES, seed=1, unrelated=0.03)
+    hour.run(3600, workers=20, lag=0.0)
+    assert hour.used / hour.room > 0.9
+    assert hour.refused_after_first_cut < 45 / 1000
+
+
+def test_an_hour_of_many_refusals_without_load_calls_for_a_min_limit() -> None:
+    means: list[float] = []
+    for rules in (RULES, Rules(min_limit=8), Rules(adaptive="off")):
+        hour = Hour(true_limit=lambda now: 1000, configured=10, rules=rules, seed=1, unrelated=0.1)
+        hour.run(3600, workers=20, lag=0.0)
+        means.append(hour.mean_limit)
+    assert means[0] < 4, "as the README says"
+    assert means[1] >= 8 and means[2] == 10
 
 
 def test_when_the_true_limit_doubles_the_effective_one_follows_within_three_probe_intervals() -> None:
