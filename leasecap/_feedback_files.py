@@ -192,12 +192,9 @@ class FeedbackFiles:
         except OSError as error:
             raise store_error(error, self._directory.full(FEEDBACK)) from error
         for name in names:
-            if name in self._passed_over:
-                continue
-            if name.startswith(_COOLING):
-                marks.append(name)
-            elif "." not in name:  # nor the state, nor what is half made or was moved out of the way
-                reports.append(name)
+            # With a ".": the state, and what is half made or was moved out of the way.
+            if "." not in name and name not in self._passed_over:
+                (marks if name.startswith(_COOLING) else reports).append(name)
         return reports, marks
 
     def posted(self, reports: list[str]) -> tuple[list[Posted], list[str]]:

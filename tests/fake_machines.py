@@ -211,6 +211,7 @@ class Call:
         root = process.local.root(str(process.world.root))
         root._watch = NoWatch()  # type: ignore[assignment]
         store = root.store(root.config.pool(POOL))
+        process.world.opened(process, store)
         self.process = process
         self.parent = parent
         self.lease: Lease | None = None
@@ -300,6 +301,7 @@ class Process:
 
     :ivar failing: called ahead of each of its effects; raising there is failing.
     :ivar late: called after each of its renames and removals.
+    :ivar later: what it does once the world's time has come, as far as it runs then.
     """
 
     def __init__(self, world: World, kernel: Kernel) -> None:
@@ -312,6 +314,7 @@ class Process:
         self.failing: Callable[[str], object] = lambda operation: None
         self.late: Callable[[str], object] = lambda operation: None
         self.calls: list[Call] = []
+        self.later: list[tuple[float, Callable[[], object]]] = []
         self.local = Local(Eyes(self))
         self.local.process = f"{next(world.tokens):012x}"
         self.local.heartbeats = Beats(self)
@@ -328,6 +331,9 @@ class Process:
             return
         self.ran_at = self.world.now
         self.local.heartbeats.tick()  # type: ignore[attr-defined]
+        for at, then in [due for due in self.later if due[0] <= self.ran_at]:
+            self.later.remove((at, then))
+            then()
         for call in self.calls:
             call.step()
 

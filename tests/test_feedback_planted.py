@@ -164,6 +164,8 @@ def test_planted_mark_fails_nobody(feedback: Path, root: Path, name: str, caplog
         for _ in range(3):
             leasecap.acquire("p", timeout=5).release()
     assert not [mark for mark in marks if os.path.lexists(mark)]
+    aside = [name for name in os.listdir(feedback) if "." in name]
+    assert len(aside) == (3 if "directory" in name else 0), "moved out of the way once"
 
 
 def test_what_cannot_be_cleared_away_is_passed_over(
