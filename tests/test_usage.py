@@ -16,6 +16,7 @@ from commands import environment, gone, until
 import leasecap
 from leasecap import _usage
 from leasecap._api import pool_store
+from leasecap._state import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +97,20 @@ def test_blocked_callable_costs_one_thread_and_lets_all_in(root: Path, door: thr
     door.set()
     until(lambda: not questions())
     assert answered(store) and error_of() is None and len(calls) == 2
+
+
+def test_blocked_callable_beside_one_that_was_answered_lets_all_in(root: Path, door: threading.Event) -> None:
+    store = configure(root, more=INTERVAL + "usage_timeout = 0.3\n")
+    leasecap.set_usage("p", lambda: int(door.wait()))
+    store.ask()
+    until(questions)
+    assert store.learning is not None
+    files = store.learning.files
+    clock = files.clock()
+    old = Usage(asked=clock.boot - 9, answered=clock.boot - 8, in_flight=0, error=None, spent=True)
+    files.write(files.read(clock)._replace(usage=old), clock)  # another process asked, and has ended
+    with leasecap.acquire("p", timeout=20):
+        pass
 
 
 def test_try_acquire_waits_once_for_a_provider_that_never_answers(root: Path, door: threading.Event) -> None:
