@@ -290,15 +290,13 @@ class FeedbackFiles:
             path = f"{FEEDBACK}/{name}"
             try:
                 moved = self._clear_away(path)
-            except StoreError:
-                # It would be taken up again at each look.
-                self._passed_over.add(name)
-                foreign, outcome = True, "it is passed over"
-            else:
-                outcome = f"it was moved to {moved}" if moved else "it was removed"
-                foreign = foreign or moved is not None
-            if foreign:
-                _tell_aside(f"{self._directory.full(path)} is nothing that leasecap writes there; {outcome}")
+            except StoreError as error:
+                self._passed_over.add(name)  # it would be taken up again at each look
+                _tell_aside(f"{error.path} can't be cleared away ({error.message}); it is passed over")
+                continue
+            if foreign or moved:
+                outcome = f"moved to {moved}" if moved else "removed"
+                _tell_aside(f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}")
 
     def _clear_away(self, path: str) -> str | None:
         """Remove a file, or move aside what can't be removed; returns where to.

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,16 @@ def test_planted_report_fails_nobody_and_is_told_once(
     assert not os.path.lexists(planted)
     done = run("report", "p", "--status", "429")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_only_what_was_planted_is_told(feedback: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (feedback / "0").mkdir()
+    for number in range(3):
+        (feedback / f"1-{number}").write_bytes(a_report(kind="neutral"))
+    with caplog.at_level(logging.WARNING, "leasecap"):
+        leasecap.acquire("p", timeout=0).release()
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "leasecap-tell"])
+    assert len(caplog.messages) == 1 and "/0 is nothing" in caplog.messages[0]
 
 
 def test_report_of_a_kind_from_the_future_is_neutral(feedback: Path) -> None:
