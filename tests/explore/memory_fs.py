@@ -430,6 +430,9 @@ class MemoryEffects(Effects):
     def boot_clock(self) -> int:
         return int(self.world.boot_clock())
 
+    def boot_offset(self) -> int | None:
+        return 0
+
     def monotonic(self) -> float:
         return float(self.world.monotonic())
 
