@@ -236,10 +236,7 @@ class Acquisition:
         files = learning.files
         self.store.ask()
         end = self._local.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
-        while self._local.effects.monotonic() < end:
-            usage = files.read(files.clock()).usage
-            if usage is None or usage.answered is not None:
-                return
+        while self._local.effects.monotonic() < end and files.awaits_answer():
             yield _ANSWER_LOOK
 
     def sweep(self) -> float:

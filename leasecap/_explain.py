@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leasecap._decide import UNLIMITED
 from leasecap._durations import format_duration
-from leasecap._feedback import is_slow
+from leasecap._feedback import is_awaited, is_slow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def explain(
     if cooling:
         lines.append(f"{len(cooling)} cooling, the last for {format_duration(max(cooling))} more")
     if state.usage is not None and (rules.usage_command or now - state.usage.asked < _RECENT):
-        lines.append(_usage(state.usage, now))
+        lines.append(_usage(state.usage, rules, now))
     return tuple(lines)
 
 
@@ -66,9 +66,11 @@ def _cut(cut: Cut, rules: Rules, now: float, pool: str, full: int) -> str:
     return line
 
 
-def _usage(usage: Usage, now: float) -> str:
+def _usage(usage: Usage, rules: Rules, now: float) -> str:
     if usage.answered is None:
-        return f"the provider is being asked for its count since {format_duration(now - usage.asked)}"
+        since = format_duration(now - usage.asked)
+        line = f"the provider is being asked for its count since {since}"
+        return line if is_awaited(usage, rules, now) else f"{line}; until it answers the other rules decide"
     ago = format_duration(now - usage.answered)
     if usage.in_flight is None:
         return f"no usage information {ago} ago: {usage.error}"

@@ -31,6 +31,23 @@ EPOCH = 5.0
 FRESH_LATENCY = 60.0
 """Seconds for which a rise of the time to first byte counts, after the last report of one."""
 
+PER_REFUSAL = 10
+"""Grants that outweigh one refusal. Refusals for another reason than load (one in thirty, say) are so forgotten. Above
+a limit that is real most of what is granted is refused."""
+
+EVIDENCE = 2.5
+"""Refusals that no grants outweigh; after a first cut the next one takes more than these, so three in a row. What this
+and the two below are for the providers of `tests/provider_model.py` show."""
+
+EVIDENCE_OF_PROBE = 1.5
+"""The same for a step beyond a level that failed: refusals are likely there, and one more would come each time."""
+
+EVIDENCE_KEPT = 2.0
+"""What a cut leaves of the refusals that led to it: should the next be refused as well, it wasn't low enough."""
+
+FRESH_ANSWER = 1.0
+"""Seconds for which an answer of the provider counts at least, from when it came: all that wait can look by then."""
+
 _SHORT, _LONG, _SAMPLES = 0.3, 0.03, 20  # weights of the two moving averages, and how many values make them one
 _MOST_JITTER = 1.0
 
@@ -81,11 +98,21 @@ def admission(state: State, rules: Rules, now: float, *, gated: bool, cooled_in:
 
 
 def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None, int]:
-    if usage is None or usage.answered is None or not 0 <= now - usage.asked < rules.usage_interval:
+    if usage is None:
+        return 0, 0
+    if usage.answered is None:
+        return (0 if is_awaited(usage, rules, now) else None), 0
+    # From when it came: one that took longer than the interval would else be stale from the start, and so each of them.
+    if not 0 <= now - usage.answered < max(rules.usage_interval, FRESH_ANSWER):
         return 0, 0
     if usage.in_flight is None:
         return None, 0  # no information: the other rules decide
     return int(not usage.spent), usage.in_flight
+
+
+def is_awaited(usage: Usage, rules: Rules, now: float) -> bool:
+    """Whether grants wait for the answer to this question. For ``usage_timeout``, and not after one that gave none."""
+    return usage.answered is None and usage.error is None and 0 <= now - usage.asked < rules.usage_timeout
 
 
 def may_ask(state: State, rules: Rules, now: float) -> bool:
@@ -100,7 +127,11 @@ def may_ask(state: State, rules: Rules, now: float) -> bool:
 
 def asking(state: State, now: float) -> State:
     """Somebody asks the provider now."""
-    return state._replace(usage=Usage(asked=now, answered=None, in_flight=None, error=None, spent=False))
+    error, old = None, state.usage
+    if old is not None:
+        # Until one is answered the other rules go on to decide: not each time anew only once nobody has answered.
+        error = "the last question was not answered" if old.answered is None else old.error
+    return state._replace(usage=Usage(asked=now, answered=None, in_flight=None, error=error, spent=False))
 
 
 def answered(state: State, asked: float, now: float, in_flight: int | None, error: str | None) -> State:
@@ -126,9 +157,9 @@ def reported(state: State, rules: Rules, now: float, report: Report, level: int,
             # Only ever later than asked for, and not all machines of an account at once.
             jitter = report.jitter * min(bounded / 10, _MOST_JITTER)
             state = paused(state, now, min(bounded + jitter, rules.max_pause), report.why)
-        return _cut(state, rules, now, report, level, load)
+        return _refused(state, rules, now, report, level, load)
     if rules.latency_guard and report.ttfb is not None and is_slow(state.latency, now):
-        return _cut(state, rules, now, report, level, load)
+        return _cut(state, rules, now, report.why, level) if _tells(state, report, level, load, now) else state
     return state
 
 
@@ -148,17 +179,33 @@ def resumed(state: State) -> State:
 
 def restored(state: State) -> State:
     """Forget the reduction: a person has set the limit."""
-    return state._replace(cut=None)
+    return state._replace(cut=None, refusals=0.0)
 
 
-def _cut(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
-    if rules.adaptive == "off":
+def _refused(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
+    if rules.adaptive == "off" or not _tells(state, report, level, load, now):
         return state
     if state.last_cut is not None:
-        if report.granted is not None and report.granted <= state.last_cut:
-            return state  # granted before the last cut: it tells nothing about the limit since
-        if report.granted is None and (load > level or 0 <= now - state.last_cut < EPOCH):
-            return state  # or what is in flight since before it, should nobody know which lease it is about
+        refusals = min(state.refusals + 1, EVIDENCE + 1)
+        probes = state.cut is not None and state.cut.phase == "hold"
+        if refusals <= (EVIDENCE_OF_PROBE if probes else EVIDENCE):
+            return state._replace(refusals=refusals)
+    return _cut(state, rules, now, report.why, level)
+
+
+def _tells(state: State, report: Report, level: int, load: int, now: float) -> bool:
+    """Whether ``report`` tells anything about the limit that holds since the last cut."""
+    if state.last_cut is None:
+        return True
+    if report.granted is not None:
+        return report.granted > state.last_cut
+    # Should nobody know which lease it is about, it may be one of those that were in flight then.
+    return load <= level and not 0 <= now - state.last_cut < EPOCH
+
+
+def _cut(state: State, rules: Rules, now: float, why: str, level: int) -> State:
+    if rules.adaptive == "off":
+        return state
     old = state.cut
     limit = min(level, max(rules.min_limit, min(round(level * rules.backoff), level - 1)))
     if limit == level and old is None:
@@ -171,13 +218,13 @@ def _cut(state: State, rules: Rules, now: float, report: Report, level: int, loa
         limit=limit,
         ceiling=max(level, limit + 1),
         at=now,
-        why=report.why,
+        why=why,
         phase="quick",
         since=now,
         pressed=now,
         probe_after=max(probe_after, rules.probe_interval),
     )
-    return state._replace(cut=_settled(cut), last_cut=now)
+    return state._replace(cut=_settled(cut), last_cut=now, refusals=EVIDENCE_KEPT)
 
 
 def _settled(cut: Cut) -> Cut:
@@ -214,12 +261,14 @@ def pressed(state: State, rules: Rules, now: float, full: int) -> State:
     return state._replace(cut=_settled(cut))
 
 
-def granted(state: State, now: float, high: int | None, spent: bool) -> State:
-    """What grants make of ``state``.
+def granted(state: State, now: float, high: int | None, spent: bool, number: int) -> State:
+    """What ``number`` grants make of ``state``.
 
     :param high: the load they lead to, if that is the highest since a pause.
     :param spent: whether one of them was given on the provider's answer.
     """
+    if number and state.refusals:
+        state = state._replace(refusals=max(state.refusals - number / PER_REFUSAL, 0.0))
     if high is not None:
         state = state._replace(ramp=Ramp(high, now))
     if spent and state.usage is not None:

@@ -4,21 +4,27 @@ The state is read and written inside the critical section. A report is not: it i
 is next inside takes up before it grants anything. So reporting never waits for a lock, from no event loop either, and a
 report made while the section is held is not lost. A slot cools down as a file there, made before the lease
 ends: it outlives the holder, and being killed between the two leaves nothing that has to be undone.
+
+A state that can't be read is an error, since nobody knows what it holds. Anything else here that can't be read says
+nothing: it is cleared away, or passed over where that can't be, told of once, and fails nobody.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import threading
 from collections import deque
 
 from leasecap import _feedback, _state
+from leasecap._durations import LONGEST
 from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
 from leasecap._feedback import Report
 from leasecap._named_tuple import NamedTuple
 from leasecap._pool import FEEDBACK
+from leasecap._report import tell
 from leasecap._state import NOTHING, Clock, State
 
 TYPE_CHECKING = False
@@ -37,6 +43,11 @@ _KEEP_MARKS = 1.0  # seconds after its end in which whoever made a mark may use 
 _COOLING = "cooling-"
 _STAMP = len(_COOLING) + 17  # then the end in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
 _NAME_MAX = 255
+
+_NOT_OURS = frozenset(
+    {errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP, errno.EPERM}
+)
+"""What is said of something that isn't a file of this user's: no trouble that passes."""
 
 
 class Posted(NamedTuple):
@@ -58,6 +69,7 @@ class FeedbackFiles:
         self._pool = pool
         self._directory = pool.directory
         self._last: tuple[bytes | None, State] = None, NOTHING  # in one piece: other threads look without the section
+        self._passed_over: set[str] = set()  # names of what says nothing and can't be cleared away
 
     @property
     def rules(self) -> Rules:
@@ -66,12 +78,31 @@ class FeedbackFiles:
 
     def clock(self) -> Clock:
         """The time now."""
-        me = self._effects.me()
-        epoch = f"{me.boot}/{me.time_ns}" if me.boot and me.time_ns else None
-        return Clock(epoch, self._effects.boot_clock() / 1e9, self._effects.wall_clock())
+        epoch = None if self._effects.me().boot_offset is None else self._effects.me().boot
+        return Clock(epoch, self._now() / 1e9, self._effects.wall_clock())
+
+    def _now(self) -> int:
+        """Nanoseconds of the boot clock that all time namespaces share."""
+        return self._effects.boot_clock() - (self._effects.me().boot_offset or 0)
 
     def read(self, clock: Clock) -> State:
-        """The state as it stands in the file, its times by ``clock``.
+        """The state, its times by ``clock``.
+
+        :raises StoreError: as `written` does.
+        """
+        return _state.rebased(self.written(), clock)
+
+    def awaits_answer(self) -> bool:
+        """Whether grants wait for the provider's count.
+
+        :raises StoreError: as `written` does.
+        """
+        clock = self.clock()
+        usage = self.read(clock).usage
+        return usage is not None and _feedback.is_awaited(usage, self.rules, clock.boot)
+
+    def written(self) -> State:
+        """The state as it stands in the file.
 
         :raises StoreError: when it can't be read, or isn't one: it might hold a reduction or a pause.
         """
@@ -80,6 +111,8 @@ class FeedbackFiles:
         except FileNotFoundError:
             return NOTHING
         except OSError as error:
+            if error.errno in _NOT_OURS:
+                raise self._unknown(f"can't be read ({error.strerror})") from error
             raise store_error(error, self._directory.full(STATE)) from error
         # By its content: where a file system counts time coarsely, a file replaced twice can look like the one before.
         seen, state = self._last
@@ -87,21 +120,33 @@ class FeedbackFiles:
             try:
                 state = _state.decode(data)
             except ValueError as error:
-                from leasecap._explain import resume_command
-
-                raise StoreError(
-                    f"{error}; it may hold a pause or a reduced limit, so no slot is given out",
-                    path=self._directory.full(STATE),
-                    remedy=f"{resume_command(self._pool.name.text)} starts it anew, at the configured limit",
-                ) from None
+                raise self._unknown(str(error)) from None
             self._last = data, state
-        return _state.rebased(state, clock)
+        return state
+
+    def _unknown(self, why: str) -> StoreError:
+        return unknown(self._pool, STATE, why)
+
+    def start_anew(self) -> None:
+        """Clear away a state that can't be read.
+
+        :raises StoreError: when that can't be done.
+        """
+        try:
+            self._directory.list(FEEDBACK)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise store_error(error, self._directory.full(FEEDBACK)) from error
+            self._clear_away(FEEDBACK)
+        else:
+            self._clear_away(STATE)
 
     def write(self, state: State, clock: Clock) -> None:
         """Put ``state`` in place of what the file holds, whole or not at all.
 
         :raises StoreError: when that can't be done.
         """
+        self.learning.is_there()
         stamped = state._replace(epoch=clock.epoch, boot=clock.boot, wall=clock.wall)
         with faults(self._directory.full(STATE)):
             self._put(STATE, _state.encode(stamped))
@@ -121,41 +166,59 @@ class FeedbackFiles:
     def post(self, report: Report) -> None:
         """Leave a report for whoever is next inside the section.
 
+        :param report: when its lease was granted is by this process's own boot clock.
         :raises StoreError: when it can't be written.
         """
+        self.learning.is_there()
         clock = self.clock()
-        name = f"{self._effects.boot_clock():016x}-{self._effects.token()}"
+        name = f"{self._now():016x}-{self._effects.token()}"
+        if report.granted is not None:
+            report = report._replace(granted=report.granted - (self._effects.me().boot_offset or 0) / 1e9)
         with faults(self._directory.full(FEEDBACK)):
             data = json.dumps({"report": report._asdict(), "made": clock._asdict()}).encode("ascii")
             self._put(f"{FEEDBACK}/{name}", data)
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Of reports, and of marks of slots that cool down."""
+        """Of reports, and of marks of slots that cool down.
+
+        :raises StoreError: when they can't be listed.
+        """
         reports: list[str] = []
         marks: list[str] = []
         try:
-            for name in self._directory.list(FEEDBACK):
-                if name.startswith(_COOLING):
-                    marks.append(name)
-                elif "." not in name:  # nor the state, nor what is half made
-                    reports.append(name)
+            names = self._directory.list(FEEDBACK)
         except FileNotFoundError:
-            pass
+            return reports, marks
+        except OSError as error:
+            raise store_error(error, self._directory.full(FEEDBACK)) from error
+        for name in names:
+            # With a ".": the state, and what is half made or was moved out of the way.
+            if "." not in name and name not in self._passed_over:
+                (marks if name.startswith(_COOLING) else reports).append(name)
         return reports, marks
 
-    def posted(self, reports: list[str]) -> list[Posted]:
-        """The reports of these names, oldest first."""
-        found = [self._posted(name) for name in sorted(reports)]
-        return [posted for posted in found if posted is not None]
+    def posted(self, reports: list[str]) -> tuple[list[Posted], list[str]]:
+        """The reports of these names, oldest first; and the names of what is none."""
+        found: list[Posted] = []
+        others: list[str] = []
+        for name in sorted(reports):
+            try:
+                found.append(self._posted(name))
+            except OSError as error:
+                if error.errno in _NOT_OURS:
+                    others.append(name)
+                # Else it was taken up meanwhile, or may be read later.
+            except (ValueError, TypeError, KeyError, RecursionError):
+                others.append(name)
+        return found, others
 
-    def _posted(self, name: str) -> Posted | None:
-        try:
-            raw = json.loads(self._directory.read(f"{FEEDBACK}/{name}", _state.MAX_BYTES))
-            return Posted(name, _state.made(Report, raw["report"]), _state.made(Clock, raw["made"]))
-        except FileNotFoundError:
-            return None  # taken up meanwhile
-        except (ValueError, TypeError, KeyError):
-            return Posted(name, Report("neutral", "unreadable"), Clock(None, 0.0, 0.0))  # not ours: to be removed
+    def _posted(self, name: str) -> Posted:
+        raw = json.loads(self._directory.read(f"{FEEDBACK}/{name}", _state.MAX_BYTES))
+        report, made = _state.made(Report, raw["report"]), _state.made(Clock, raw["made"])
+        durations = (report.retry_after or 0.0, report.ttfb or 0.0)
+        if not (0 <= report.jitter <= 1 and all(0 <= duration <= LONGEST for duration in durations)):
+            raise ValueError("nobody can have reported this")
+        return Posted(name, report, made)
 
     def take_up(self, state: State, posted: list[Posted], clock: Clock, level: int, load: int) -> State:
         """``state`` after these reports."""
@@ -172,8 +235,7 @@ class FeedbackFiles:
 
     def forget(self, posted: list[Posted]) -> None:
         """Remove reports that have been taken up."""
-        for one in posted:
-            self._unlink(f"{FEEDBACK}/{one.name}")
+        self.clear([one.name for one in posted])
 
     # -- slots that cool down ---------------------------------------------------------------------------------------
 
@@ -182,7 +244,7 @@ class FeedbackFiles:
 
         :raises OSError: when that can't be noted.
         """
-        now = self._effects.boot_clock()
+        now = self._now()
         until = now + int(self.rules.cooldown * 1e9)
         mark = f"{FEEDBACK}/{f'{_COOLING}{until:016x}-{entry.name}'[:_NAME_MAX]}"
         with self._lock:
@@ -219,17 +281,62 @@ class FeedbackFiles:
         # More than the cool-down itself is the boot clock of another start of the machine.
         return left if left <= self.rules.cooldown else -math.inf
 
-    def clear(self, marks: Iterable[str]) -> None:
-        """Remove marks of slots that have cooled down."""
-        for name in marks:
-            self._unlink(f"{FEEDBACK}/{name}")
+    def clear(self, names: Iterable[str], *, foreign: bool = False) -> None:
+        """Remove reports, marks of slots that have cooled down, and what says nothing; never raises.
+
+        :param foreign: they are not what leasecap writes, which is told.
+        """
+        for name in names:
+            path = f"{FEEDBACK}/{name}"
+            try:
+                moved = self._clear_away(path)
+            except StoreError as error:
+                self._passed_over.add(name)  # it would be taken up again at each look
+                _tell_aside(f"{error.path} can't be cleared away ({error.message}); it is passed over")
+                continue
+            if foreign or moved:
+                outcome = f"moved to {moved}" if moved else "removed"
+                _tell_aside(f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}")
+
+    def _clear_away(self, path: str) -> str | None:
+        """Remove a file, or move aside what can't be removed; returns where to.
+
+        :raises StoreError: when neither can be done.
+        """
+        try:
+            self._directory.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            aside = f"{path[:200]}.{self._effects.token()}"  # with a ".", so that nobody takes it for a report
+            try:
+                self._directory.rename(path, aside)
+            except FileNotFoundError:
+                return None  # somebody else has done it
+            except OSError as error:
+                raise store_error(error, self._directory.full(path)) from error
+            return self._directory.full(aside)
+        return None
 
     def idle_for(self, where: str, clock: Clock) -> float:
         """Seconds since an entry was moved into ``where`` or out of it."""
         return clock.wall - self._directory.stat(where).st_mtime
 
-    def _unlink(self, path: str) -> None:
-        try:
-            self._directory.unlink(path)
-        except OSError:
-            pass  # it says nothing any more, or nothing new
+
+def unknown(pool: Pool, name: str, why: str) -> StoreError:
+    """That nobody knows what the pool has learned, since ``name`` can't be read."""
+    from leasecap._explain import resume_command
+
+    return StoreError(
+        f"{why}; it may hold a pause or a reduced limit of pool {pool.name.text!r}, so no slot is given out",
+        path=pool.directory.full(name),
+        remedy=f"{resume_command(pool.name.text)} starts it anew, at the configured limit",
+    )
+
+
+def _tell_aside(message: str) -> None:
+    """`tell`, in a thread of its own: whoever is inside the section must not wait for a log handler or a full pipe."""
+    try:
+        threading.Thread(target=tell, args=(message,), name="leasecap-tell", daemon=True).start()
+    except RuntimeError:
+        pass  # no thread to be had

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+
+from leasecap._faults import faults
 from leasecap._pool import FEEDBACK
 
 TYPE_CHECKING = False
@@ -51,18 +54,28 @@ class Learning:
     def lessons(self) -> Lessons | None:
         """What is known of the provider now; None where nobody has reported anything, and nothing is configured.
 
-        :raises OSError, StoreError: when that can't be read.
+        :raises StoreError: when that can't be read.
         """
         rules = self.rules
-        if not (rules.cooldown or rules.stagger_after_idle or self.gated or self._is_there()):
+        if not (self.is_there() or rules.cooldown or rules.stagger_after_idle or self.gated):
             return None
         files, look = self._loaded()
         return look(files)
 
-    def _is_there(self) -> bool:
-        # 4 us in place of the 14 that an open and a listing take, in each acquire.
-        try:
-            self._pool.directory.stat(FEEDBACK)
-        except FileNotFoundError:
-            return False
+    def is_there(self) -> bool:
+        """Whether anybody has ever noted anything.
+
+        :raises StoreError: when something else stands in the place of the directory.
+        """
+        # A stat in place of an open and a listing, in each acquire.
+        directory = self._pool.directory
+        with faults(directory.full(FEEDBACK)):
+            try:
+                found = directory.stat(FEEDBACK)
+            except FileNotFoundError:
+                return False
+        if not stat.S_ISDIR(found.st_mode):
+            from leasecap._feedback_files import unknown
+
+            raise unknown(self._pool, FEEDBACK, "is no directory")
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from leasecap import _decide, _feedback
+from leasecap import _decide, _feedback, _state
 from leasecap._entry import Group
 from leasecap._errors import StoreError
 from leasecap._pool import LEASES
@@ -32,9 +32,12 @@ class Lessons:
         """:raises StoreError: when the state can't be read."""
         self._files = files
         self.clock = files.clock()
-        self._written = self.state = files.read(self.clock)
+        self._written = files.written()
+        # What was written by another boot is moved on once: `keep` writes the outcome, or the times would begin anew at
+        # each look, and nothing would ever grow back or end.
+        self.state = _state.rebased(self._written, self.clock)
         reports, marks = files.names()
-        self._posted = files.posted(reports) if reports else []
+        self._posted, self._others = files.posted(reports) if reports else ([], [])
         self.cooling, self._old_marks = files.cooling(marks, self.clock)
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
@@ -80,7 +83,7 @@ class Lessons:
     def teach(self, plan: Plan, snapshot: Snapshot) -> bool:
         """Whether there is something to write down, apart from what grants change."""
         self.grow(plan, snapshot)
-        return bool(self._posted) or self.state != self._written
+        return bool(self._posted or self._others) or self.state != self._written
 
     def may_ask(self) -> bool:
         """Whether the provider may be asked for its own count now."""
@@ -91,13 +94,14 @@ class Lessons:
 
         :raises StoreError: when that can't be written.
         """
-        self.state = _feedback.granted(self.state, self.clock.boot, plan.high, plan.spent)
+        self.state = _feedback.granted(self.state, self.clock.boot, plan.high, plan.spent, len(plan.grant))
         if self.state != self._written:
             self._files.write(self.state, self.clock)
             self._written = self.state
         self._files.clear(self._old_marks)
+        self._files.clear(self._others, foreign=True)
         self._files.forget(self._posted)
-        self._posted = []
+        self._posted, self._others = [], []
 
 
 def learn(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
@@ -113,13 +117,15 @@ def learn(store: Store, change: Callable[[State, float], State], *, anew: bool =
         files = store.learning.files
         clock = files.clock()
         try:
-            state = files.read(clock)
+            store.learning.is_there()
+            written = files.written()
         except StoreError:
             if not anew:
                 raise
-            state = None
-        changed = change(state or NOTHING, clock.boot)
-        if changed != state:
+            files.start_anew()
+            written = NOTHING
+        changed = change(_state.rebased(written, clock), clock.boot)
+        if changed != written:
             files.write(changed, clock)
         store.settle()
     finally:

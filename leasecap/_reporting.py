@@ -8,6 +8,7 @@ import time
 from leasecap import _chain, _feedback, _process
 from leasecap._durations import LONGEST
 from leasecap._errors import StoreError
+from leasecap._faults import faults
 from leasecap._feedback import Report
 from leasecap._lessons import learn
 from leasecap._pool import LEASES
@@ -47,8 +48,9 @@ def report(
     """
     found = _checked(store, who, status, retry_after, kind, ttfb, granted)
     if found is not None and store.learning is not None:
-        store.learning.files.post(found)
-        store.enter_and_settle()
+        with faults(store.directory.path):
+            store.learning.files.post(found)
+            store.enter_and_settle()
 
 
 def report_from_here(
@@ -63,7 +65,8 @@ def report_from_here(
 
     :raises TypeError, ValueError, StoreError: as `report` does.
     """
-    who, granted = _lease_here(store)
+    with faults(store.directory.path):
+        who, granted = _lease_here(store)
     report(store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted)
 
 
@@ -181,6 +184,11 @@ def restore(store: Store) -> None:
 
 
 def _change(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> State:
+    with faults(store.directory.path):
+        return _changed(store, change, anew)
+
+
+def _changed(store: Store, change: Callable[[State, float], State], anew: bool) -> State:
     after: list[State] = []
 
     def noted(state: State, now: float) -> State:

@@ -1,14 +1,14 @@
 """``state.json``: all that feedback has taught about one pool, as data. What is made of it stands in `_feedback`.
 
-One for all processes, and it outlives them. Times are seconds of the boot clock, which no step of the wall clock moves
-and which goes on in suspend; `rebased` carries them over a reboot. What can't be read as exactly this is no state: it
-might have held a reduction or a pause, so nobody may go on as if there were none.
+One for all processes, and it outlives them. Times are seconds of the boot clock as the initial time namespace reads it:
+no step of the wall clock moves it, and it goes on in suspend. `rebased` carries them over a reboot. What can't be read
+as a state is none: it might have held a reduction or a pause, so nobody may go on as if there were none. A field that
+this version doesn't know is ignored, and a missing one has its default.
 """
 
 from __future__ import annotations
 
 import json
-import math
 
 from leasecap._named_tuple import NamedTuple
 
@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 16_384
-"""A state is below 2 kB."""
+"""A state is below 2 kB, unless its texts hold much that is not ASCII."""
+
+_LONGEST_TEXT = 300
+_HIGHEST = 1e15  # of any number: sums of times and products of limits stay finite
+
+_SAME_CLOCK = 1.0
+"""Seconds by which boot and wall clock may drift apart without another boot, where no boot can be told by its id."""
 
 
 class Clock(NamedTuple):
     """The time.
 
-    :ivar epoch: names the boot clock: two times compare only if theirs is the same. None is unknown and equals nothing.
-    :ivar boot: seconds since boot, suspended time included.
+    :ivar epoch: the boot: two times compare only if theirs is the same. None is unknown and equals nothing.
+    :ivar boot: seconds since boot, suspended time included; the same in all time namespaces.
     :ivar wall: seconds since 1970.
     """
 
@@ -102,7 +108,7 @@ class Usage(NamedTuple):
     :ivar asked: when.
     :ivar answered: when; None while it is out.
     :ivar in_flight: what it counts; None: no information.
-    :ivar error: why there is none.
+    :ivar error: why the last question that is over gave none.
     :ivar spent: whether a grant was given on this answer.
     """
 
@@ -118,6 +124,7 @@ class State(NamedTuple):
 
     :ivar epoch, boot, wall: the `Clock` by which the times were written.
     :ivar last_cut: reports about leases granted before it don't cut again.
+    :ivar refusals: how many were heard, as far as later grants don't outweigh them (`_feedback.PER_REFUSAL`).
     """
 
     epoch: str | None = None
@@ -129,6 +136,7 @@ class State(NamedTuple):
     ramp: Ramp | None = None
     latency: Latency | None = None
     usage: Usage | None = None
+    refusals: float = 0.0
 
 
 NOTHING = State()
@@ -137,11 +145,14 @@ NOTHING = State()
 def rebased(state: State, clock: Clock) -> State:
     """``state`` with its times by ``clock``: through the wall clock, if it was written by another boot's.
 
-    A pause never becomes longer than it was from the start, and nothing past moves into the future.
+    A pause never becomes longer than it was from the start, and nothing past moves into the future. Whoever may write
+    has to write the outcome: while the file keeps the times of the other boot, they begin anew at each reading.
     """
-    if state.epoch == clock.epoch and clock.epoch is not None:
+    if state is NOTHING or (state.epoch == clock.epoch and clock.epoch is not None):
         return state
     shift = clock.boot - clock.wall - (state.boot - state.wall)
+    if state.epoch is None and clock.epoch is None and abs(shift) < _SAME_CLOCK:
+        return state
 
     def past(moment: float) -> float:
         return min(moment + shift, clock.boot)
@@ -151,7 +162,7 @@ def rebased(state: State, clock: Clock) -> State:
         until = None if pause.until is None else min(pause.until + shift, clock.boot + pause.length)
         pause = pause._replace(since=past(pause.since), until=until)
     if cut is not None:
-        cut = cut._replace(at=past(cut.at), since=clock.boot, pressed=clock.boot)
+        cut = cut._replace(at=past(cut.at), since=past(cut.since), pressed=past(cut.pressed))
     if ramp is not None and ramp.last is not None:
         ramp = ramp._replace(last=past(ramp.last))
     if latency is not None:
@@ -205,21 +216,32 @@ def decode(data: bytes) -> State:
 
 
 def made(kind: type[T], raw: object) -> T:
-    """The named tuple that ``raw``, a parsed object, has the fields of, each of its type.
+    """The named tuple that ``raw``, a parsed object, describes.
 
-    What a later version has added is ignored; what is missing has its default, if it has one.
-
-    :raises ValueError: otherwise.
+    :raises ValueError: when a field without a default is missing, or one isn't of its type.
     """
-    allowed = {name: _TYPES[annotation] for name, annotation in kind.__annotations__.items()}
-    defaults: dict[str, object] = kind._field_defaults  # type: ignore[attr-defined]
-    if not isinstance(raw, dict) or not allowed.keys() <= raw.keys() | defaults.keys():
-        raise ValueError(f"lacks a field of a {kind.__name__.lower()}")
-    known = {name: value for name, value in raw.items() if name in allowed}
-    for name, value in known.items():
-        if type(value) not in allowed[name] or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"holds a {name} that can't be: {value!r:.40}")
-    return kind(**known)
+    if not isinstance(raw, dict):
+        raise ValueError(f"holds {_shown(raw)} in place of a {kind.__name__.lower()}")
+    values: dict[str, object] = {}
+    for name, annotation in kind.__annotations__.items():
+        if name in raw:
+            value = values[name] = raw[name]
+            if type(value) not in _TYPES[annotation] or not _in_bounds(value):
+                raise ValueError(f"holds a {name} that can't be: {_shown(value)}")
+        elif name not in kind._field_defaults:  # type: ignore[attr-defined]
+            raise ValueError(f"holds a {kind.__name__.lower()} without {name}")
+    return kind(**values)
+
+
+def _in_bounds(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_TEXT
+    return not isinstance(value, (int, float)) or -_HIGHEST <= value <= _HIGHEST  # not a number is in no range
+
+
+def _shown(value: object) -> str:
+    # A text of what is nested could go deeper than Python does.
+    return f"{value!r:.40}" if isinstance(value, (str, int, float)) else type(value).__name__
 
 
 _NONE = type(None)

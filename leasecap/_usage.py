@@ -2,10 +2,15 @@
 
 In a thread of its own and outside the critical section: a slow answer delays nobody who needs none. One question at a
 time, and one per ``usage_interval``, of all processes of the pool: that it is asked stands in the pool's state.
+
+A question that doesn't come back costs what it costs once. While a callable blocks, or a command can't be ended (it
+runs as somebody else, or hangs in the kernel), this process asks no second time and notes that there is no information.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 import time
 
@@ -16,6 +21,7 @@ from leasecap._report import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Sequence
 
     from leasecap._learning import Learning
@@ -23,7 +29,96 @@ if TYPE_CHECKING:
     from leasecap._store import Store
 
 _MOST_BYTES = 4096  # of an answer: it is one number
+_MOST = 10**9  # that a provider can count in flight
+_ENDS_WITHIN = 1.0  # seconds from SIGKILL to the end, for a process that can be ended
+_EXIT_LOOK, _OUTPUT_LOOK = 0.01, 0.05  # seconds between looks whether the command has ended: its output has, or hasn't
 _TRIES, _PAUSE = 200, 0.01  # at the pool's lock, with an answer in hand; after that the question counts as unanswered
+
+
+class _Asker:
+    """The questions of this process about one pool.
+
+    :ivar busy: held while one is out.
+    """
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self._left: subprocess.Popen[bytes] | None = None
+        self._told = False
+
+    def stop(self) -> None:
+        """Kill what has not ended, without waiting for it."""
+        if self._left is not None:
+            _kill(self._left)
+
+    def answer(self, store: Store, learning: Learning, done: Callable[[], None], asked: float) -> None:
+        """Ask, and note the answer. Releases `busy`, and calls ``done`` in the end."""
+        try:
+            in_flight, error = self._count(learning)
+        finally:
+            self.busy.release()
+        if error is not None and not self._told:
+            self._told = True
+            pool = store.pool.name.text
+            tell(f"no usage information for pool {pool!r}: {error}; the other rules decide (`leasecap status` goes on)")
+        try:
+            for _ in range(_TRIES):
+                if learn(store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
+                    return
+                time.sleep(_PAUSE)
+        except (OSError, StoreError) as trouble:
+            tell(f"the provider's usage could not be noted: {trouble}")
+        finally:
+            done()
+
+    def _count(self, learning: Learning) -> tuple[int | None, str | None]:
+        """What the provider says, or why that is no information."""
+        try:
+            found = learning.count() if learning.count is not None else self._output(learning)
+            if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < _MOST:
+                return None, f"{_shown(found)} is no count"
+        except BaseException as error:  # the callable is the user's code, and may want to exit
+            return None, f"{type(error).__name__}: {_shown(error)}"[:200]
+        return found, None
+
+    def _output(self, learning: Learning) -> int:
+        """The number that ``usage_command`` prints.
+
+        :raises OSError, ValueError: when there is none.
+        """
+        import subprocess
+
+        if self._left is not None and not _ended(self._left):
+            raise ValueError(f"the command of the last question (pid {self._left.pid}) can't be ended")
+        command: Sequence[str] = learning.rules.usage_command
+        # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
+        group = 0 if hasattr(os, "killpg") else None
+        process = self._left = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
+        )
+        try:
+            said = _heard(process, learning.rules.usage_timeout)
+        finally:
+            if _ended(process):
+                self._left = None
+        if process.returncode:
+            raise ValueError(f"{command[0]} ended with status {process.returncode}")
+        text = said.decode("ascii", "replace").strip()
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise ValueError(f"{command[0]} printed {text!r:.60}, which is no count")
+        return int(text)
+
+
+_askers: dict[tuple[int, str], _Asker] = {}
+"""By process, since a fork's child has none of its parent's threads; and by pool, which may be opened anew."""
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A process that ends while a command hangs leaves none behind."""
+    for (pid, _), asker in list(_askers.items()):
+        if pid == os.getpid():
+            asker.stop()
 
 
 def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], None]]) -> None:
@@ -31,75 +126,118 @@ def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], N
 
     :param keep_open: keeps the pool open until what it returns is called.
     """
+    asker = _askers.setdefault((os.getpid(), store.directory.path), _Asker())
     asked: list[float] = []
+    free = asker.busy.acquire(blocking=False)
 
     def begin(state: State, now: float) -> State:
         if not _feedback.may_ask(state, learning.rules, now):
             return state
+        state = _feedback.asking(state, now)
+        if not free:
+            return _feedback.answered(state, now, now, None, "the last question of this process is still out")
         asked.append(now)
-        return _feedback.asking(state, now)
+        return state
 
-    learn(store, begin)
-    if asked:
-        done = keep_open()
-        answer = (store, learning, done, *asked)
-        try:
-            threading.Thread(target=_answer, args=answer, name="leasecap-usage", daemon=True).start()
-        except RuntimeError as error:
-            done()
-            tell(f"the provider can't be asked for its usage: {error}")
-
-
-def _answer(store: Store, learning: Learning, done: Callable[[], None], asked: float) -> None:
-    in_flight, error = _count(learning)
     try:
-        for _ in range(_TRIES):
-            if learn(store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
-                return
-            time.sleep(_PAUSE)
-    except (OSError, StoreError) as trouble:
-        tell(f"the provider's usage could not be noted: {trouble}")
+        learn(store, begin)
+        if asked:
+            done = keep_open()
+            arguments = (store, learning, done, *asked)
+            try:
+                threading.Thread(target=asker.answer, args=arguments, name="leasecap-usage", daemon=True).start()
+            except RuntimeError as error:
+                done()
+                tell(f"the provider can't be asked for its usage: {error}")
+            else:
+                free = False  # the thread's now
     finally:
-        done()
+        if free:
+            asker.busy.release()
 
 
-def _count(learning: Learning) -> tuple[int | None, str | None]:
-    """What the provider says, or why that is no information."""
-    try:
-        found = learning.count() if learning.count is not None else _output(learning)
-    except Exception as error:  # the callable is the user's code
-        return None, f"{type(error).__name__}: {error}"[:200]
-    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
-        return None, f"{found!r:.60} is no count"
-    return found, None
+def _heard(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """What it prints until it ends.
 
-
-def _output(learning: Learning) -> int:
-    """The number that ``usage_command`` prints.
-
-    :raises OSError, ValueError: when there is none.
+    :raises ValueError: when it prints more than a number, or takes longer.
     """
-    import os
-    import signal
+    import select
     import subprocess
 
-    command: Sequence[str] = learning.rules.usage_command
-    # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
-    group = 0 if hasattr(os, "killpg") else None
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
-    ) as process:
+    late = f"no answer within {seconds:g} s"
+    if not hasattr(os, "killpg"):  # Windows, where a pipe can't be polled
         try:
-            said, _ = process.communicate(timeout=learning.rules.usage_timeout)
+            return process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:
-            if group is None:
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-            raise ValueError(f"no answer within {learning.rules.usage_timeout:g} s") from None
-    if process.returncode:
-        raise ValueError(f"{command[0]} ended with status {process.returncode}")
-    text = said[:_MOST_BYTES].decode("ascii", "replace").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"{command[0]} printed {text!r:.60}, which is no count")
-    return int(text)
+            raise ValueError(late) from None
+    assert process.stdout is not None
+    fd = process.stdout.fileno()
+    os.set_blocking(fd, False)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    end = time.monotonic() + seconds
+    said = b""
+    while True:
+        # First: what has ended prints no more. What it has started may keep the pipe open for as long as it likes.
+        ended = _is_zombie(process)
+        try:
+            more: bytes | None = os.read(fd, _MOST_BYTES)
+        except BlockingIOError:
+            more = None
+        said += more or b""
+        if len(said) > _MOST_BYTES:
+            raise ValueError(f"it prints more than {_MOST_BYTES} bytes, which is no count")
+        if more:
+            continue
+        if ended:
+            return said
+        left = end - time.monotonic()
+        if left <= 0:
+            raise ValueError(late)
+        if more is None:
+            poll.poll(min(left, _OUTPUT_LOOK) * 1000)
+        else:
+            time.sleep(min(left, _EXIT_LOOK))
+
+
+def _is_zombie(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended; not waited for, where that can be: while it is a zombie its group is no stranger's."""
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # SIGCHLD is ignored here, so the kernel has waited for it
+        return process.poll() is not None
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """End it and what it has started; False if it goes on all the same."""
+    import subprocess
+
+    if process.stdout is not None:
+        process.stdout.close()
+    _kill(process)
+    try:
+        process.wait(_ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    import signal
+
+    try:
+        if not hasattr(os, "killpg"):
+            process.kill()
+        elif process.returncode is None:  # else the number may be another group's by now
+            os.killpg(process.pid, signal.SIGKILL)
+    except OSError:
+        pass  # it has ended, or belongs to somebody else
+
+
+def _shown(value: object) -> str:
+    try:
+        return str(value)[:150] if isinstance(value, BaseException) else f"{value!r:.60}"
+    except Exception:  # it is the user's, or a whole number of more digits than Python writes
+        return type(value).__name__

@@ -43,12 +43,14 @@ class Kernel:
 
     :ivar host: kernels with one host share clocks and a boot id (containers of one machine).
     :ivar table: start ticks of the processes that run, by pid.
+    :ivar boot_offset: nanoseconds by which its time namespace has the boot clock ahead.
     """
 
     def __init__(self, name: str, host: Host) -> None:
         self.name = name
         self.host = host
         self.table: dict[int, int] = {}
+        self.boot_offset = 0
 
     def begin(self) -> tuple[int, int]:
         """A new process; it gets the lowest free pid, so pids are used again soon."""
@@ -58,12 +60,16 @@ class Kernel:
 
 
 class Host:
-    """A machine: what suspends and reboots."""
+    """A machine: what suspends and reboots.
+
+    :ivar wall: what its wall clock says.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ticks = itertools.count(1)
         self.boots = itertools.count(1)
+        self.wall = 5e8
         self.reboot()
 
     def reboot(self) -> None:
@@ -73,6 +79,7 @@ class Host:
 
     def go_on(self, seconds: float, *, suspended: bool = False) -> None:
         self.boot_ns += round(seconds * 1e9)
+        self.wall += seconds
         if not suspended:
             self.monotonic += seconds
 
@@ -114,7 +121,10 @@ class Eyes(Effects):
 
     def boot_clock(self) -> int:
         self.process.kernel.host.boot_ns += 1  # no two calls at the same nanosecond
-        return self.process.kernel.host.boot_ns
+        return self.process.kernel.host.boot_ns + self.process.kernel.boot_offset
+
+    def wall_clock(self) -> float:
+        return self.process.kernel.host.wall
 
     def monotonic(self) -> float:
         return self.process.kernel.host.monotonic
@@ -143,7 +153,8 @@ class Eyes(Effects):
             boot=host.boot,
             machine=host.name,
             pid_ns=kernel.name,
-            time_ns="time",
+            time_ns=f"time:{kernel.boot_offset}",
+            boot_offset=kernel.boot_offset,
             sees_processes=True,
         )
 
@@ -208,6 +219,7 @@ class Call:
         root = process.local.root(str(process.world.root))
         root.notifier._watch = NoWatch()  # type: ignore[assignment]
         store = root.store(root.config.pool(POOL))
+        process.world.opened(process, store)
         self.process = process
         self.parent = parent
         self.lease: Lease | None = None
@@ -297,6 +309,7 @@ class Process:
 
     :ivar failing: called ahead of each of its effects; raising there is failing.
     :ivar late: called after each of its renames and removals.
+    :ivar later: what it does once the world's time has come, as far as it runs then.
     """
 
     def __init__(self, world: World, kernel: Kernel) -> None:
@@ -309,6 +322,7 @@ class Process:
         self.failing: Callable[[str], object] = lambda operation: None
         self.late: Callable[[str], object] = lambda operation: None
         self.calls: list[Call] = []
+        self.later: list[tuple[float, Callable[[], object]]] = []
         self.local = Local(Eyes(self))
         self.local.process = f"{next(world.tokens):012x}"
         self.local.heartbeats = Beats(self)
@@ -325,6 +339,9 @@ class Process:
             return
         self.ran_at = self.world.now
         self.local.heartbeats.tick()  # type: ignore[attr-defined]
+        for at, then in [due for due in self.later if due[0] <= self.ran_at]:
+            self.later.remove((at, then))
+            then()
         for call in self.calls:
             call.step()
 

@@ -12,6 +12,12 @@ from fake_machines import POOL, Call, Host, Kernel, Process
 from leasecap._decide import ACKNOWLEDGE_WITHIN
 from leasecap._entry import parse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._store import Store
+
 HELD = ("granted", "leases")
 
 
@@ -22,6 +28,8 @@ class World:
     :ivar foreign: names of entries that belong to another user: nobody here can move them, or see what is in them.
     :ivar once_foreign: those that did at any time; what their owners gave up on may still be granted.
     :ivar passed_over: those that belong to this user again, which not everybody need have noticed.
+    :ivar more: lines of the pool's configuration.
+    :ivar opened: called with each store that a process has opened for a call.
     :ivar certain: whether nobody who is gone can be taken for one that lives.
     """
 
@@ -31,6 +39,8 @@ class World:
         self.now = 0.0
         self.limit = 0
         self.stale_after = stale_after
+        self.more = ""
+        self.opened: Callable[[Process, Store], object] = lambda process, store: None
         self.certain = kind == "os"
         self.tokens = itertools.count(1)
         home, elsewhere = Host("home"), Host("elsewhere")
@@ -44,6 +54,7 @@ class World:
 
     def set_limit(self, limit: int) -> None:
         text = f'[pools.{POOL}]\nlimit = {limit}\nlock = "{self.kind}"\nstale_after = {self.stale_after}\n'
+        text += self.more
         aside = self.root / "config.toml.new"
         aside.write_text(text)
         aside.rename(self.root / "config.toml")

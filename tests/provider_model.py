@@ -23,11 +23,17 @@ REFUSAL = 0.1
 class Hour:
     """Workers that send request after request, and a provider that refuses what is above its own limit.
 
-    :ivar sent, refused, cut_at: requests, refusals and cuts, each with its time.
+    It may also refuse a share of them for a reason that has nothing to do with load.
+
+    :ivar sent, refused: requests and refusals, each with its time.
+    :ivar cuts: how many there were.
     :ivar used: slots of the provider's limit in use, and that limit, summed over time.
     """
 
-    def __init__(self, *, true_limit: Callable[[float], int], configured: int, rules: Rules, seed: int) -> None:
+    def __init__(
+        self, *, true_limit: Callable[[float], int], configured: int, rules: Rules, seed: int, unrelated: float = 0.0
+    ) -> None:
+        """:param unrelated: the share of requests that are refused for another reason than load."""
         self.rules = rules
         self.state: State = NOTHING
         self.now = 1000.0
@@ -36,8 +42,10 @@ class Hour:
         self.limits: list[tuple[float, int]] = []
         self.used = self.room = 0.0
         self.first_cut: float | None = None
+        self.cuts = 0
         self._true_limit = true_limit
         self._configured = configured
+        self._unrelated = unrelated
         self._random = random.Random(seed)
         self._counted: list[float] = []  # until when the provider counts each request: it finds out late
         self._held: dict[Entry, float] = {}  # until
@@ -78,7 +86,7 @@ class Hour:
                     self.state = grown
                     continue
             break
-        self.state = _feedback.granted(self.state, self.now, plan.high, plan.spent)
+        self.state = _feedback.granted(self.state, self.now, plan.high, plan.spent, len(plan.grant))
         limit = _decide.effective_limit(snapshot)
         assert limit is not None
         self.limits.append((self.now, limit))
@@ -89,7 +97,8 @@ class Hour:
     def _send(self, lease: Entry, limit: int, lag: float) -> None:
         self.sent.append(self.now)
         self._counted = [until for until in self._counted if until > self.now]
-        if len(self._counted) < self._true_limit(self.now):
+        unrelated = self._unrelated and self._random.random() < self._unrelated
+        if len(self._counted) < self._true_limit(self.now) and not unrelated:
             takes = self._random.uniform(0.5, 4.0)
             self._counted.append(self.now + takes + lag)
             self._held[lease] = self.now + takes
@@ -99,5 +108,17 @@ class Hour:
         report = Report("concurrency", "a 429", granted=self.now)
         before = self.state.cut
         self.state = _feedback.reported(self.state, self.rules, self.now, report, limit, len(self._held))
-        if self.first_cut is None and self.state.cut != before:
-            self.first_cut = self.now
+        if self.state.cut != before:
+            self.cuts += 1
+            self.first_cut = self.now if self.first_cut is None else self.first_cut
+
+    @property
+    def refused_after_first_cut(self) -> float:
+        """Of all requests."""
+        assert self.first_cut is not None
+        return sum(at > self.first_cut for at in self.refused) / len(self.sent)
+
+    @property
+    def mean_limit(self) -> float:
+        """The effective limit, over time."""
+        return sum(limit for _, limit in self.limits) / len(self.limits)

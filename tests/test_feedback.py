@@ -144,7 +144,7 @@ def test_after_a_pause_grants_that_raise_the_load_are_spaced(limit: int, waiting
         assert len(plan.grant) <= 1, "one at a time, whatever is free and whoever waits"
         at += [now] * len(plan.grant)
         leases += len(plan.grant)
-        state = _feedback.granted(state, now, plan.high, plan.spent)
+        state = _feedback.granted(state, now, plan.high, plan.spent, len(plan.grant))
         now += stagger / 7
     assert at[0] == NOW + 10, "the first one need not wait"
     assert all(later - earlier >= stagger * 0.999 for earlier, later in itertools.pairwise(at))
@@ -223,6 +223,47 @@ def test_an_unlimited_pool_is_cut_from_what_is_in_flight() -> None:
 def test_off_pauses_and_does_not_cut() -> None:
     state = refused(NOTHING, level=8, rules=Rules(adaptive="off"), retry_after=10)
     assert state.cut is None and state.pause is not None
+
+
+def after_refusals(state: State, number: int, *, grants: int = 1, level: int = 14) -> State:
+    """Each about a lease granted after the last cut, and so many grants in between."""
+    for _ in range(number):
+        state = _feedback.granted(state, NOW + 1, None, False, grants)
+        state = refused(state, level=level, now=NOW + 1)
+    return state
+
+
+def test_second_cut_takes_a_refusal_at_once_or_three_among_few_grants() -> None:
+    once = refused(NOTHING, level=20)
+    assert cut_of(after_refusals(once, 1)).limit == 10, "the level that it was cut to is refused as well"
+    calm = _feedback.granted(once, NOW, None, False, 20)
+    assert calm.refusals == 0
+    assert after_refusals(calm, 2).cut == once.cut
+    assert cut_of(after_refusals(calm, 3)).limit == 10
+
+
+@given(st.integers(10, 1000), st.integers(1, 200))
+def test_refusals_that_grants_outweigh_never_cut_again(grants: int, number: int) -> None:
+    once = refused(NOTHING, level=20)
+    calm = _feedback.granted(once, NOW, None, False, 20)
+    assert after_refusals(calm, number, grants=grants).cut == once.cut
+
+
+def test_probe_fails_by_two_refusals() -> None:
+    state = grown(refused(NOTHING, level=10), 65, full=20)
+    assert cut_of(state).phase == "hold"
+    state = _feedback.granted(state, NOW + 65, None, False, 20)
+    state = refused(state, level=10, now=NOW + 66)
+    assert cut_of(state).limit == 10
+    assert cut_of(refused(state, level=10, now=NOW + 66)).limit == 7
+
+
+def test_refusals_count_no_further_than_a_cut_takes() -> None:
+    rules = Rules(min_limit=14)
+    state = refused(NOTHING, level=20, rules=rules)
+    for _ in range(100):
+        state = refused(state, level=14, now=NOW + 1, rules=rules)
+    assert state.refusals <= _feedback.EVIDENCE + 1
 
 
 # -- the way back ----------------------------------------------------------------------------------------------------
@@ -305,11 +346,12 @@ def test_a_cooling_borrower_is_counted_within_its_lender() -> None:
     assert len(_decide.decide(snapshot, NOW).grant) == 1
 
 
-def answer(count: int | None, *, ago: float = 0.1, spent: bool = False) -> State:
-    return State(usage=Usage(asked=NOW - ago, answered=NOW, in_flight=count, error=None, spent=spent))
+def answer(count: int | None, *, took: float = 0.1, old: float = 0.0, spent: bool = False) -> State:
+    at = NOW - old
+    return State(usage=Usage(asked=at - took, answered=at, in_flight=count, error=None, spent=spent))
 
 
-@pytest.mark.parametrize("state", [NOTHING, answer(2, ago=1.1), answer(2, spent=True), answer(8), answer(9)])
+@pytest.mark.parametrize("state", [NOTHING, answer(2, old=1.1), answer(2, spent=True), answer(8), answer(9)])
 def test_without_room_by_a_fresh_answer_nobody_who_waits_is_granted_anything(state: State) -> None:
     plan = plan_for(state, limit=8, leases=2, gated=True)
     assert plan.grant == () and plan.ask
@@ -318,13 +360,32 @@ def test_without_room_by_a_fresh_answer_nobody_who_waits_is_granted_anything(sta
 def test_one_grant_is_given_on_one_answer() -> None:
     plan = plan_for(answer(2), limit=8, leases=2, gated=True)
     assert len(plan.grant) == 1 and plan.spent and plan.ask
-    state = _feedback.granted(answer(2), NOW, plan.high, plan.spent)
+    state = _feedback.granted(answer(2), NOW, plan.high, plan.spent, 1)
     assert plan_for(state, limit=8, leases=3, gated=True).grant == ()
+
+
+@pytest.mark.parametrize("took", [0.1, 1.1, 4.9, 60.0])
+def test_answer_is_fresh_from_when_it_came(took: float) -> None:
+    for rules in (RULES, Rules(usage_interval=0.1)):
+        plan = plan_for(answer(2, took=took, old=0.9), limit=8, leases=2, gated=True, rules=rules)
+        assert len(plan.grant) == 1 and plan.spent
 
 
 def test_no_information_leaves_it_to_the_other_rules() -> None:
     plan = plan_for(answer(None), limit=8, leases=2, gated=True)
     assert len(plan.grant) == 5 and not plan.ask
+
+
+def test_no_answer_in_time_leaves_it_to_the_other_rules_until_one_comes() -> None:
+    state = _feedback.asking(NOTHING, NOW)
+    assert plan_for(state, now=NOW + 4.9, gated=True).grant == ()
+    assert len(plan_for(state, now=NOW + 5.0, gated=True).grant) == 5
+    assert len(plan_for(state, now=NOW + 5000.0, gated=True).grant) == 5
+    again = _feedback.asking(state, NOW + 6.0)
+    assert len(plan_for(again, now=NOW + 6.0, gated=True).grant) == 5, "it doesn't close anew with each question"
+    heard = _feedback.answered(again, NOW + 6.0, NOW + 7.0, 8, None)
+    assert plan_for(heard, now=NOW + 7.0, gated=True).grant == ()
+    assert plan_for(_feedback.asking(heard, NOW + 8.0), now=NOW + 8.0, gated=True).grant == ()
 
 
 def test_a_newcomer_is_asked_for_only_if_it_would_fill_the_last_slot() -> None:
@@ -390,10 +451,43 @@ def test_an_unknown_boot_equals_no_other_unknown_one() -> None:
 def test_an_hour_at_a_lower_true_limit(true_limit: int, configured: int, lag: float, cooldown: float) -> None:
     hour = Hour(true_limit=lambda now: true_limit, configured=configured, rules=Rules(cooldown=cooldown), seed=1)
     hour.run(3600, workers=20, lag=lag)
-    assert hour.first_cut is not None
-    later = [at for at in hour.refused if at > hour.first_cut]
-    assert len(later) / len(hour.sent) < 5 / 1000
-    assert hour.used / hour.room > 0.85
+    assert hour.first_cut == hour.refused[0], "the first refusal cuts at once"
+    assert hour.refused_after_first_cut < 5 / 1000
+    assert hour.used / hour.room > 0.97
+
+
+def test_an_hour_at_a_provider_that_counts_late_and_no_cooldown() -> None:
+    hour = Hour(true_limit=lambda now: 5, configured=20, rules=RULES, seed=1)
+    hour.run(3600, workers=20, lag=0.3)
+    assert hour.refused_after_first_cut < 40 / 1000
+    assert hour.used / hour.room > 0.6
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_hour_of_refusals_without_load_leaves_the_limit(seed: int) -> None:
+    """When each refusal cut, the limit was 2 on average, and 1 for much of the hour."""
+    hour = Hour(true_limit=lambda now: 1000, configured=10, rules=RULES, seed=seed, unrelated=0.03)
+    hour.run(3600, workers=20, lag=0.0)
+    assert hour.mean_limit > 9.5
+    assert hour.cuts < 15
+
+
+def test_an_hour_of_refusals_for_both_reasons_finds_the_true_limit() -> None:
+    """When each refusal cut, a third of the provider's limit was used."""
+    hour = Hour(true_limit=lambda now: 5, configured=20, rules=RULES, seed=1, unrelated=0.03)
+    hour.run(3600, workers=20, lag=0.0)
+    assert hour.used / hour.room > 0.9
+    assert hour.refused_after_first_cut < 45 / 1000
+
+
+def test_an_hour_of_many_refusals_without_load_calls_for_a_min_limit() -> None:
+    means: list[float] = []
+    for rules in (RULES, Rules(min_limit=8), Rules(adaptive="off")):
+        hour = Hour(true_limit=lambda now: 1000, configured=10, rules=rules, seed=1, unrelated=0.1)
+        hour.run(3600, workers=20, lag=0.0)
+        means.append(hour.mean_limit)
+    assert means[0] < 4, "as the README says"
+    assert means[1] >= 8 and means[2] == 10
 
 
 def test_when_the_true_limit_doubles_the_effective_one_follows_within_three_probe_intervals() -> None:

@@ -111,6 +111,9 @@ def test_what_a_later_version_adds_to_the_state_is_ignored_and_what_is_missing_h
         {"pause": {"since": 1.0}},
         {"boot": float("nan")},
         {"last_cut": "yesterday"},
+        {"last_cut": 10**400},
+        {"boot": 1e300},
+        {"cut": {**some_state().cut._asdict(), "why": "x" * 5000}},  # type: ignore[union-attr]
         {"ramp": {"high": True, "last": None}},
         {"cut": {**some_state().cut._asdict(), "limit": 0}},  # type: ignore[union-attr]
         {"cut": {**some_state().cut._asdict(), "phase": "slow"}},  # type: ignore[union-attr]
@@ -120,6 +123,13 @@ def test_a_state_from_the_future_or_of_another_shape_is_refused(change: dict[str
     raw = {**json.loads(_state.encode(some_state())), **change}
     with pytest.raises(ValueError, match=r"."):
         _state.decode(json.dumps(raw).encode())
+
+
+def test_state_has_room_for_growth() -> None:
+    raw = json.loads(_state.encode(some_state()))
+    raw["more"] = raw["pause"]["more"] = {"any": "thing"}
+    del raw["refusals"]
+    assert _state.decode(json.dumps(raw).encode()) == some_state()._replace(refusals=0.0)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"version": 9}', b"\xff\xfe", b"[]"])

@@ -225,7 +225,7 @@ def test_a_usage_command_that_hangs_is_ended_with_what_it_started(team: Team, tm
     worker = team.start(HOLD, 1)
     ready(worker)
     hold(worker)
-    assert "no answer within 0.5 s" in str(feedback(team).usage_error)
+    until(lambda: "no answer within 0.5 s" in str(feedback(team).usage_error))
     until(lambda: not os.path.exists(f"/proc/{pids.read_text().strip()}") or _is_zombie(int(pids.read_text())))
 
 

@@ -32,5 +32,6 @@ def command(pool: str, duration: float | None) -> None:
     if pause.until is None:
         click.echo(f"{name}: closed until {resume}")
     else:
-        left = pause.until - store.effects.boot_clock() / 1e9
+        assert store.learning is not None
+        left = pause.until - store.learning.files.clock().boot
         click.echo(f"{name}: paused for {format_duration(left)}; sooner with {resume}")

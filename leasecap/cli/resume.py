@@ -28,7 +28,8 @@ def command(pool: str) -> None:
         broken = True
     before = _reporting.resume(store)
     name, pause = printable(store.pool.name.text, 200), before.pause
-    now = store.effects.boot_clock() / 1e9
+    assert store.learning is not None
+    now = store.learning.files.clock().boot
     if broken:
         click.echo(f"{name}: its state could not be read; it begins anew, at the configured limit")
     elif pause is None or not _feedback.admission(before, Rules(), now, gated=False).closed:
