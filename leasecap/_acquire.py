@@ -128,7 +128,9 @@ class Acquisition:
         )
         # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
         with self._local.lock:
-            record = describe_self(self._local.effects, store.pool, label=request.label, argv=request.argv)
+            record = describe_self(
+                self._local.effects, store.pool, store.observer, label=request.label, argv=request.argv
+            )
             if request.max_hold is not None:
                 record = record._replace(max_hold=request.max_hold, kill_after=request.kill_after)
             self._claim = store.stage(entry, record)

@@ -40,7 +40,7 @@ class Beating:
         self.claim = claim
         self.on_gone = on_gone
         self.ending = ending
-        self.every = store.observer.heartbeat
+        self.every = claim.record.heartbeat
         self.due = time.monotonic() + self.every
         self.failures = 0
         self.alarm = math.inf

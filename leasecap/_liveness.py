@@ -26,7 +26,7 @@ class Facts(NamedTuple):
     :ivar lock: the OS lock on ``alive``.
     :ivar holder: presence of the recorded process, "unseen" unless `comparable`.
     :ivar child: presence of the recorded command, None if there never was one.
-    :ivar unchanged: seconds for which the observer saw the same heartbeat.
+    :ivar unchanged: seconds for which the observer saw the same heartbeat; None if it, or the record, can't be read.
     :ivar stale_after: seconds after which an unchanged heartbeat means dead.
     """
 
@@ -36,14 +36,15 @@ class Facts(NamedTuple):
     lock: Lock
     holder: Presence
     child: Presence | None
-    unchanged: float
+    unchanged: float | None
     stale_after: float
 
 
 class Finding(NamedTuple):
     """The verdict and the evidence for it, in the words `status` shows.
 
-    :ivar certain: False for "dead" by heartbeats alone: such a process may come back.
+    :ivar certain: False where it may be the other way round: for "dead" by heartbeats alone, since such a process may
+        come back, and for "alive" since nothing can be told, which ends by a person's `leasecap release` alone.
     """
 
     alive: bool
@@ -87,7 +88,9 @@ def judge(facts: Facts) -> Finding:
     ):
         return Finding(False, "machine rebooted")
     if record is not None and record.proof == "pid":
-        return Finding(True, "process not visible from here")  # its holder never heartbeats
+        return Finding(True, "process not visible from here", certain=False)  # its holder never heartbeats
+    if facts.unchanged is None:
+        return Finding(True, "unreadable from here", certain=False)
     if facts.unchanged >= facts.stale_after:
         return Finding(False, f"no heartbeat for {facts.unchanged:.0f} s", certain=False)
     return Finding(True, "heartbeat" if record is not None else "corrupt record")

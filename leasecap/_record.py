@@ -13,6 +13,7 @@ from functools import lru_cache
 from operator import contains, itemgetter
 
 from leasecap._named_tuple import NamedTuple
+from leasecap._settings import HEARTBEAT, STALE_AFTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Record(NamedTuple):
     :ivar local: whether the writer's root was on a local file system.
     :ivar command: argv, shortened, with what looks like a key masked.
     :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `_hold`.
+    :ivar heartbeat: seconds between the heartbeats that its owner writes.
+    :ivar stale_after: seconds without one after which its owner counts as dead where nothing else speaks for it.
     """
 
     pool: str
@@ -62,6 +65,8 @@ class Record(NamedTuple):
     child: Child | None = None
     max_hold: float | None = None
     kill_after: float | None = None
+    heartbeat: float = HEARTBEAT
+    stale_after: float = STALE_AFTER
     version: int = VERSION
 
 
@@ -70,6 +75,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
         "str": (str,),
         "int": (int,),
         "bool": (bool,),
+        "float": (float,),
         "str | None": (str, type(None)),
         "int | None": (int, type(None)),
         "float | None": (float, type(None)),
@@ -78,6 +84,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     for name, annotation in Record.__annotations__.items()
 }
 _fields = itemgetter(*_TYPES)
+_DEFAULTS = {name: default for name, default in Record._field_defaults.items() if name != "version"}
 
 
 @lru_cache(maxsize=16)  # those of one process are mostly the same
@@ -116,7 +123,7 @@ def decode(data: bytes) -> Record | None:
         raw = json.loads(data.decode())
         if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
             return None
-        found = Record._make(_fields(raw))
+        found = Record._make(_fields({**_DEFAULTS, **raw}))
     except (ValueError, KeyError, RecursionError):
         return None
     if not all(map(contains, _TYPES.values(), map(type, found))) or found.version != VERSION:
@@ -126,7 +133,10 @@ def decode(data: bytes) -> Record | None:
     # NaN, which is before no moment, would make a hold over from the start.
     if not all(limit is None or 0 <= limit < math.inf for limit in (found.max_hold, found.kill_after)):
         return None
-    child = raw["child"]
+    # By an interval of none its owner would be dead at once, by an infinite one never.
+    if not (0 < found.heartbeat < math.inf and 0 < found.stale_after < math.inf):
+        return None
+    child: object = found.child
     if not isinstance(child, dict):
         return found
     if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):

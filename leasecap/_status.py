@@ -336,9 +336,9 @@ class _View:
         me = local.effects.me()
         return record is not None and (record.boot, record.time_ns) == (me.boot, me.time_ns) and me.boot is not None
 
-    def _ages(self, record: Record | None, content: bytes) -> tuple[float | None, float | None]:
+    def _ages(self, record: Record | None, content: bytes | None) -> tuple[float | None, float | None]:
         """Seconds since the last heartbeat and since the grant, from what ``alive`` says."""
-        stamp = read_beat(content) if self._comparable(record) else None
+        stamp = read_beat(content) if content and self._comparable(record) else None
         if stamp is None:
             return None, None
         return self._age(stamp[0]), self._age(stamp[1]) if stamp[1] else None

@@ -88,11 +88,11 @@ class Files(HookedDirectory):
         super().unlink(name)
         self.world.process.late("unlink")  # type: ignore[attr-defined]
 
-    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes | None]:
         try:
             return super().probe(name, limit)
         except OSError:
-            return None, b""  # as the real one says
+            return None, None  # as the real one says
 
 
 class Eyes(Effects):
@@ -163,7 +163,7 @@ class Beats(Heartbeats):
         self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
     ) -> None:
         super().add(store, claim, on_gone, ending=ending)
-        self._beating[claim.name].due = self._process.kernel.host.monotonic + store.observer.heartbeat
+        self._beating[claim.name].due = self._process.kernel.host.monotonic + claim.record.heartbeat
 
     def tick(self) -> None:
         now = self._process.kernel.host.monotonic

@@ -105,6 +105,9 @@ TABLE: list[tuple[str, dict[str, object], bool, str]] = [
     ("the heartbeat stopped and the holder is seen", {"holder": "runs", **STALE}, True, "process runs"),
     ("a corrupt record beats", {"record": None}, True, "corrupt record"),
     ("a corrupt record doesn't beat", {"record": None, **STALE}, False, "no heartbeat for 30 s"),
+    ("nothing can be read", {"record": None, "unchanged": None}, True, "unreadable from here"),
+    ("the heartbeat can't be read", {"unchanged": None}, True, "unreadable from here"),
+    ("nor can the heartbeat of who is gone", {"unchanged": None, "holder": "gone"}, False, "process gone"),
     (
         "a process that is spoken for runs",
         {"record": FOR_PID, "lock": "free", "holder": "runs", **STALE},
@@ -136,7 +139,7 @@ TABLE: list[tuple[str, dict[str, object], bool, str]] = [
 def test_the_evidence_decides(facts: dict[str, object], alive: bool, evidence: str) -> None:
     found = judge(FACTS._replace(**facts))  # type: ignore[arg-type]
     assert (found.alive, found.evidence) == (alive, evidence)
-    assert found.certain == (not evidence.startswith("no heartbeat"))  # such a process may come back
+    assert found.certain == (not evidence.startswith(("no heartbeat", "process not", "unreadable")))
 
 
 EVERYTHING = [
@@ -147,7 +150,7 @@ EVERYTHING = [
         ("held", "free", "unknown"),
         ("runs", "gone", "unseen"),
         (None, "runs", "gone", "unseen"),
-        (0.0, 30.0),
+        (0.0, 30.0, None),
     )
 ]
 
@@ -167,7 +170,7 @@ def test_whoever_has_the_lock_is_dead_only_when_holder_and_command_are_visibly_g
 
 def test_a_heartbeat_that_goes_on_is_overruled_by_proof_alone() -> None:
     for facts in EVERYTHING:
-        if facts.unchanged == 0 and not judge(facts).alive:
+        if not facts.unchanged and not judge(facts).alive:
             assert facts.record is not None, facts
             assert facts.holder == "gone" or facts.lock == "free" or facts.record.boot == "x", facts
 

@@ -33,6 +33,8 @@ RECORDS = st.builds(
     child=st.none() | st.just(PENDING) | st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63)),
     max_hold=st.none() | st.floats(0, allow_infinity=False),
     kill_after=st.none() | st.floats(0, allow_infinity=False),
+    heartbeat=st.floats(1e-3, 1e9),
+    stale_after=st.floats(1e-3, 1e9),
 )
 BYTES = _record.encode(RECORD)
 
@@ -68,12 +70,25 @@ def test_a_record_larger_than_any_of_ours_is_none() -> None:
     assert _record.decode(fits + b" ") is None
 
 
-@pytest.mark.parametrize("field", Record._fields)
-def test_a_record_without_one_of_its_fields_is_none(field: str) -> None:
+def without(field: str) -> bytes:
     raw = json.loads(BYTES)
     del raw[field]
-    raw["check"] = _record.checksum(raw)
-    assert _record.decode(json.dumps(raw).encode()) is None
+    return json.dumps({**raw, "check": _record.checksum(raw)}).encode()
+
+
+OPTIONAL = {"child", "max_hold", "kill_after", "heartbeat", "stale_after"}
+
+
+@pytest.mark.parametrize("field", [field for field in Record._fields if field not in OPTIONAL])
+def test_a_record_without_a_field_it_needs_is_none(field: str) -> None:
+    assert _record.decode(without(field)) is None
+
+
+@pytest.mark.parametrize("field", sorted(OPTIONAL))
+def test_a_field_that_another_version_left_out_has_its_default(field: str) -> None:
+    found = _record.decode(without(field))
+    assert found is not None
+    assert getattr(found, field) == Record._field_defaults[field]
 
 
 @pytest.mark.parametrize("field", Record._fields)
@@ -82,7 +97,7 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
     right = {str} if field in {"boot", "machine", "pid_ns", "time_ns", "label"} else {type(getattr(RECORD, field))}
     if field == "start":
         right = {int}
-    if field in {"max_hold", "kill_after"}:
+    if field in {"max_hold", "kill_after", "heartbeat", "stale_after"}:
         right = {float}
     values: tuple[object, ...] = (None, True, 1, 1.5, "x", [], ["x"], {})
     for value in values:
@@ -117,6 +132,10 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
         {"max_hold": float("nan")},
         {"max_hold": float("inf")},
         {"kill_after": float("nan")},
+        {"heartbeat": 0.0},
+        {"heartbeat": float("inf")},
+        {"stale_after": -1.0},
+        {"stale_after": float("nan")},
     ],
     ids=str,
 )
