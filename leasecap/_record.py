@@ -25,7 +25,7 @@ MAX_BYTES = 16_384
 
 
 class Child(NamedTuple):
-    """The command that `leasecap run` started, or is about to start (``pid`` 0)."""
+    """The command that `leasecap run` started; ``pid`` 0: one that can't be seen in the process table."""
 
     pid: int
     start: int
