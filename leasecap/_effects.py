@@ -294,6 +294,12 @@ class Effects:
     def presence(self, pid: int, start: int) -> _process.Presence:
         return _process.presence(pid, start)
 
+    def namespaces(self) -> frozenset[str] | None:
+        """The pid namespaces in which a process lives; None where that can't be told for sure."""
+        from leasecap._namespaces import populated  # asked in containers alone, and of them
+
+        return populated()
+
     @property
     def sees_ends(self) -> bool:
         """Whether `end_of` is to be had on this platform."""

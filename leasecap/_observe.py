@@ -10,6 +10,7 @@ from leasecap._effects import NO_FILE
 from leasecap._hold import hold_of
 from leasecap._liveness import Facts, Finding, comparable, judge, same_clocks
 from leasecap._named_tuple import NamedTuple
+from leasecap._namespaces import INITIAL
 from leasecap._pool import LEASES
 from leasecap._settings import BEATS, HEARTBEAT, STALE_AFTER
 
@@ -63,6 +64,9 @@ def _version(found: os.stat_result) -> tuple[int, int]:
 LONGEST_PAUSE = 2.5
 """Seconds for which an observer that runs may look at nothing: an idle waiter looks every second or two."""
 
+_NAMESPACES_EVERY = 1.0
+"""Seconds between two looks at all processes, for those whose own can't be seen: a millisecond for a hundred."""
+
 
 class _Seen(NamedTuple):
     """One heartbeat as the observer saw it; moments are those of its own monotonic clock.
@@ -105,7 +109,8 @@ class Observer:
         self.heartbeat = heartbeat
         self._lock = threading.Lock()
         self._beats: dict[str, _Seen] = {}
-        self._looked_at = self._paused_until = -math.inf
+        self._looked_at = self._paused_until = self._namespaces_until = -math.inf
+        self._namespaces: frozenset[str] | None = None
         self._records: dict[str, tuple[tuple[int, int], Record]] = {}
 
     def judge(self, where: str, name: str) -> Finding:
@@ -132,7 +137,11 @@ class Observer:
                 return Finding(True, "vanished"), record, content
             except OSError:
                 pass  # unreadable: counts
-        return judge(self._facts(name, record, held, content if readable else None)), record, content
+        facts = self._facts(name, record, held, content if readable else None)
+        finding = judge(facts)
+        if finding.alive and not held and record is not None and self._namespace_has_ended(record):
+            finding = judge(facts._replace(holder="gone", child=record.child and "gone"))
+        return finding, record, content
 
     def lives(self, where: str, name: str) -> bool:
         """`judge`'s verdict alone, at a sixth of the time where the process is seen to run: that is enough for "alive".
@@ -195,6 +204,7 @@ class Observer:
             child=child,
             unchanged=None if seen is None else seen.unchanged,
             stale_after=stale_after,
+            one_kernel=self._pool.local and self._pool.kind == "os",
         )
 
     def _presence(self, pid: int, start: int | None) -> Presence:
@@ -202,6 +212,17 @@ class Observer:
 
     def _child(self, child: Child) -> Presence:
         return "unseen" if child == _record.PENDING else self._presence(child.pid, child.start)
+
+    def _namespace_has_ended(self, record: Record) -> bool:
+        """Whether nothing lives in the pid namespace of ``record``, which took all with it that it names."""
+        me = self._effects.me()
+        if me.pid_ns != INITIAL or record.pid_ns in (None, INITIAL) or record.boot is None or record.boot != me.boot:
+            return False
+        now = self._effects.monotonic()
+        # What was seen a moment ago serves for "alive" alone: since then a namespace may have begun.
+        if now >= self._namespaces_until or (self._namespaces and record.pid_ns not in self._namespaces):
+            self._namespaces, self._namespaces_until = self._effects.namespaces(), now + _NAMESPACES_EVERY
+        return self._namespaces is not None and record.pid_ns not in self._namespaces
 
     def _intervals(self, record: Record | None) -> tuple[float, float]:
         """Seconds between its owner's heartbeats, and after how many without one it counts as dead.
