@@ -142,9 +142,16 @@ class Acquisition:
 
         Else the pool would be left with waiters and no limit when those who declared it are gone.
         """
-        if self._request.limit is not None or self.store.configured is not None:
-            return self._request.limit
-        found = _decide.full_limit(self.store.snapshot())
+        return self._request.limit if self._request.limit is not None else self._limit_of_others()
+
+    def _limit_of_others(self) -> int | None:
+        """The lowest declared limit where the configuration gives none.
+
+        :raises ConfigError: where there is none of those either.
+        """
+        if self.store.is_limited:
+            return None
+        found = _decide.full_limit(self.store.snapshot()._replace(configured=None))
         if found is None:
             name = self.store.pool.name.text
             raise ConfigError(
@@ -223,6 +230,11 @@ class Acquisition:
         if (yield from self._place(claim, may_queue=not once)):
             return True
         if once:
+            rises_in = self.store.rises_in
+            if rises_in < math.inf:  # it has waited for no slot yet, but for the end of an edit
+                yield from self._sleep(rises_in)
+                if (yield from self._place(claim, may_queue=False)):
+                    return True
             unanswered = self.store.unanswered
             self.sweep()  # beside a dead holder there is room
             if unanswered:
@@ -231,6 +243,11 @@ class Acquisition:
                 return True
             raise self._timeout()
         return False  # and in the queue the first two sweep, at once if nobody did
+
+    def _sleep(self, seconds: float) -> Generator[float, None, None]:
+        until = self._local.effects.monotonic() + seconds
+        while (left := until - self._local.effects.monotonic()) > 0:
+            yield left
 
     def _hear_answer(self) -> Generator[float, None, None]:
         """Wait until the provider has said how much it counts, where that is all that is missing."""
@@ -288,8 +305,11 @@ class Acquisition:
         return Ends(self._local, self.store, self.root.watch(), claim, self._wake)
 
     def _why(self, snapshot: _decide.Snapshot) -> str | None:
-        """What the provider's answers have to do with it."""
-        return "; ".join(feedback_lines(self.store, snapshot)) or None
+        """What the provider's answers, or an edit, have to do with it."""
+        lines = feedback_lines(self.store, snapshot)
+        if self.store.rises_in < math.inf:
+            lines += ("config.toml has just been edited: its higher limit counts once it has been the same for 1 s",)
+        return "; ".join(lines) or None
 
     def _timeout(self) -> AcquireTimeout:
         snapshot = self.store.snapshot()
@@ -326,6 +346,8 @@ class Acquisition:
                 self.store.enter_and_settle()
         except (ConfigError, StoreError) as error:
             self._notice = f"the last good configuration stays in force: {error}"
+        if self._claim is not None and self._claim.entry.limit is None:
+            self._limit_of_others()  # as a newcomer, it fails where no limit is left
 
     @property
     def tells(self) -> bool:

@@ -13,21 +13,26 @@ from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._learning import Learning
+from leasecap._limit import STANDS_STILL, LimitInForce, is_sealed
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
+from leasecap._toml import read_text
 from leasecap._watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._config import Config, PoolConfig
+    from leasecap._config import PoolConfig
     from leasecap._effects import Directory
     from leasecap._entries import Claim
     from leasecap._names import PoolName
 
 
 _MOST_REMEMBERED = 256
+
+_SOON = 0.01
+"""Seconds between two looks whether config.toml has stood still, when it should have."""
 
 
 class Root:
@@ -39,33 +44,70 @@ class Root:
     def __init__(self, local: Local, path: str) -> None:
         self.path = path
         self._local = local
-        self._signature, self.config = self._load()
         self._stores: dict[str, Store] = {}
         self._pools: dict[str, PoolConfig] = {}
         self._directory: Directory | None = None
         self._watch: Watch | None = None
+        self._broken: tuple[tuple[int, ...], ConfigError] | None = None
+        self._load()
 
-    def _load(self) -> tuple[tuple[int, ...], Config]:
+    def _load(self) -> None:
         # The signature first: an edit in between is then seen as a change at the next look.
-        signature = _config.signature(_config.path_of(self.path))
-        return signature, _config.load(self.path)
+        path = _config.path_of(self.path)
+        signature = _config.signature(path)
+        if self._broken is not None and self._broken[0] == signature:
+            raise self._broken[1].with_traceback(None)  # to parse it at each look would hold up whoever waits
+        text = read_text(path)
+        try:
+            self.config = _config.parse(path, text)
+        except ConfigError as error:
+            self._broken = signature, error
+            raise
+        self._broken, self._signature, self._text = None, signature, text
+        self._stands_still = False
+        self._stands_still_at = self._local.effects.monotonic() + STANDS_STILL
+
+    def _stands_still_in(self) -> float:
+        """Seconds until config.toml has been the same for long enough; 0 if it has, or need not."""
+        if not self._stands_still and is_sealed(self.path, self._text or ""):
+            self._stands_still = True
+        left = self._stands_still_at - self._local.effects.monotonic()
+        return 0.0 if self._stands_still else max(left, _SOON)
 
     def refresh(self) -> bool:
-        """Read ``config.toml`` again if it has changed; returns whether it has. The last good one stays on an error.
+        """Read ``config.toml`` again if it has changed; returns whether it has, or has stood still for long enough.
+
+        The last good one stays on an error.
 
         :raises ConfigError, StoreError: as `_config.load`.
         """
-        if _config.signature(self.config.path) == self._signature:
+        if not self._is_due():
             return False
-        self._signature, self.config = self._load()
-        self._pools = {}
-        for store in list(self._stores.values()):  # another thread may be opening one
-            settings = self.config.pool(store.pool.name.text)
-            store.configured = settings.limit or store.configured
-            if store.learning is not None:
-                store.learning.rules = settings.rules
-            store.force = settings.reclaim == "force"
-        return True
+        with self._local.lock:  # another thread may be opening a pool, and a fork must copy no half-done import
+            if not self._is_due():
+                return False
+            # By its contents as well: two edits within one tick of the file system's clock have one signature.
+            if _config.signature(self.config.path) == self._signature and self._text == read_text(self.config.path):
+                self._stands_still = True
+                return self._configure_all()
+            self._load()
+            self._pools = {}
+            self._configure_all()
+            return True
+
+    def _is_due(self) -> bool:
+        """Whether config.toml has changed, or has still to be seen to have stood still."""
+        if _config.signature(self.config.path) != self._signature:
+            return True
+        return not self._stands_still and self._local.effects.monotonic() >= self._stands_still_at
+
+    def _configure_all(self) -> bool:
+        """Returns whether a limit that is in force has changed."""
+        stores = list(self._stores.values())
+        before = [store.configured for store in stores]
+        for store in stores:
+            store.configure(self.config.pool(store.pool.name.text))
+        return before != [store.configured for store in stores]
 
     def _keep_up(self) -> None:
         try:
@@ -106,8 +148,8 @@ class Root:
                         learning=learning,
                     )
                 store.ask = partial(_ask, store, learning)
-            store.configured = pool.limit
-            store.force = pool.reclaim == "force"
+                store.limit = LimitInForce(opened.directory, self._stands_still_in)
+                store.configure(self.config.pool(pool.name.text))
             return store
 
     def restore(self, name: PoolName) -> None:

@@ -34,7 +34,6 @@ class Look:
         self._stamp: bytes | None = None
         self._deputy = False
         self._tell_every = 1.0
-        self._beat_every = self._store.observer.heartbeat
         self._ends: Ends | None = None
 
     def __call__(self, now: float, watched: bool) -> float | None:
@@ -42,7 +41,7 @@ class Look:
         if not self._began:
             self._began = now
             self._tell_at = now + self._tell_every if self._acquisition.tells else math.inf
-            self._beat_at = now + self._beat_every
+            self._beat_at = now + self._claim.record.heartbeat
         woken = now < self._due  # so something has changed
         if (woken or now >= self._full_at or not self._is_queued(watched)) and not self._full_look(now, watched):
             return None
@@ -68,7 +67,7 @@ class Look:
             pause = min(pause, max(self._changes_at - now, _decide.FIRST_LOOK))
         if self._deputy:
             pause = min(pause, _decide.FAR_SWEEP)
-        pause = min(pause, self._tell_at - now, self._beat_every)
+        pause = min(pause, self._tell_at - now, self._claim.record.heartbeat)
         if now + pause > self._beat_at:
             self._beat(now)  # early, so that nobody has to wake for it
         self._due = now + pause
@@ -80,11 +79,11 @@ class Look:
             self._ends.close()
 
     def _beat(self, now: float) -> None:
-        self._beat_at = now + self._beat_every
         try:
             self._store.beat(self._claim)
         except OSError:
             pass  # who is taken for dead for want of it begins again, and that fails with what is wrong
+        self._beat_at = now + self._claim.record.heartbeat
 
     def _is_covered(self, now: float) -> bool:
         """Whether the ends of all holders wake it, so that it need not look for them.

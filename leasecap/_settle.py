@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leasecap._entry import Entry
     from leasecap._learning import Learning
     from leasecap._lessons import Lessons
+    from leasecap._limit import LimitInForce
     from leasecap._pool import Pool
 
 _EMPTY = 2  # links of a directory without directories: its own name and its "."
@@ -46,7 +47,8 @@ class _Done(NamedTuple):
 class Settled(Guarded):
     """One open pool, as one process settles it; its threads share it.
 
-    :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
+    :ivar configured: the limit that is in force by the configuration, or None.
+    :ivar limit: what keeps ``configured``; None leaves it as it is.
     :ivar waker: wakes the process with the given id, for the ticket of the given name; called outside the section.
     :ivar refresh: sets ``configured`` anew if the configuration has changed; never raises for it.
     :ivar ask: asks the provider for its own count, in the background.
@@ -72,6 +74,7 @@ class Settled(Guarded):
         self.configured = configured
         self.refresh = refresh
         self.learning = learning
+        self.limit: LimitInForce | None = None
         self.ask: Callable[[], None] = lambda: None
         self.unanswered = False
         self.others_wait = False
@@ -113,6 +116,8 @@ class Settled(Guarded):
         # Inside the section, where no limit can have been set since and settled for. A holder read its limit when it
         # acquired, hours ago; a waiter that was suspended, and taken for dead meanwhile, begins again with an old one.
         self.refresh()
+        if self.limit is not None:
+            self.configured = self.limit.keep()
         stuck: set[str] = set()
         while True:
             plan, snapshot = self._work_out(newcomer, stuck)

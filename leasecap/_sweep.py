@@ -79,7 +79,7 @@ class Sweeper:
             store.enter_and_settle()
         for name in reaped:
             store.delete(name)
-        return changes_in
+        return min(changes_in, store.rises_in)
 
     def _some_of(self, held: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
         if len(held) <= _PROBED_HOLDERS:

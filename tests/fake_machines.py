@@ -169,7 +169,7 @@ class Beats(Heartbeats):
         now = self._process.kernel.host.monotonic
         for name, beating in list(self._beating.items()):
             if beating.due <= now:
-                beating.due = now + beating.every
+                beating.due = now + beating.claim.record.heartbeat
                 if not self._beat(beating):
                     self._beating.pop(name, None)
                     if beating.on_gone is not None:

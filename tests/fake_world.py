@@ -11,6 +11,7 @@ from fake_machines import POOL, Call, Host, Kernel, Process
 
 from leasecap._decide import ACKNOWLEDGE_WITHIN
 from leasecap._entry import parse
+from leasecap._limit import seal
 
 HELD = ("granted", "leases")
 
@@ -46,6 +47,7 @@ class World:
         text = f'[pools.{POOL}]\nlimit = {limit}\nlock = "{self.kind}"\nstale_after = {self.stale_after}\n'
         aside = self.root / "config.toml.new"
         aside.write_text(text)
+        seal(str(self.root), text)
         aside.rename(self.root / "config.toml")
         self.limit = limit
 
