@@ -35,11 +35,17 @@ class LimitInForce:
     :ivar configured: what config.toml says.
     """
 
-    def __init__(self, directory: Directory, stands_still_in: Callable[[], float]) -> None:
-        """:param stands_still_in: seconds until config.toml has stood still; 0 if it has."""
+    def __init__(
+        self, directory: Directory, stands_still_in: Callable[[], float], is_there: Callable[[], bool] = lambda: True
+    ) -> None:
+        """
+        :param stands_still_in: seconds until config.toml has stood still; 0 if it has.
+        :param is_there: whether there is one: what nobody has written, a new pool need not wait for.
+        """
         self.configured: int | None = None
         self._directory = directory
         self._stands_still_in = stands_still_in
+        self._is_there = is_there
         self._noted: int | None = None
         self._is_noted = False
 
@@ -54,7 +60,7 @@ class LimitInForce:
         if self._is_pending():
             self._read()  # somebody else may have seen the file stand still
         limit = self._limit()
-        if limit != self._noted:
+        if limit != self._noted or not (self._is_noted or limit is None or self._is_pending()):
             text = _WORDS.get(limit, str(limit)).ljust(_WIDTH).encode()
             try:
                 try:
@@ -90,7 +96,7 @@ class LimitInForce:
             self._noted = words[text] if text in words else min(max(int(text), _LEAST), HIGHEST_LIMIT)
             self._is_noted = True
         except (OSError, ValueError):
-            self._noted, self._is_noted = _LEAST, False
+            self._noted, self._is_noted = _LEAST if self._is_there() else None, False
 
 
 def _rank(limit: int | None) -> float:

@@ -148,7 +148,7 @@ class Root:
                         learning=learning,
                     )
                 store.ask = partial(_ask, store, learning)
-                store.limit = LimitInForce(opened.directory, self._stands_still_in)
+                store.limit = LimitInForce(opened.directory, self._stands_still_in, lambda: self._text is not None)
                 store.configure(self.config.pool(pool.name.text))
             return store
 

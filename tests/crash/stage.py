@@ -15,6 +15,7 @@ import leasecap
 from crash.puppets import PATIENCE, Actor, puppet, victim
 from leasecap import _acquire
 from leasecap._api import pool_store
+from leasecap._limit import seal
 from leasecap._process import presence, start_of
 
 TYPE_CHECKING = False
@@ -41,10 +42,12 @@ class Stage:
         root = directory / "root"
         root.mkdir(mode=0o700)
         os.environ["LEASECAP_HOME"] = str(root)
-        (root / "config.toml").write_text(
+        text = (
             f"[pools.p]\nlimit = {scene.first_limit or scene.limit}\n"
             f'lock = "{lock}"\nstale_after = 1.5\nheartbeat = 0.5\n'
         )
+        (root / "config.toml").write_text(text)
+        seal(str(root), text)  # else its effects would depend on whether a second has passed
         Path(self._log).touch()
         self.puppets: dict[str, Actor] = {}
         self._rivals: list[Actor] = []
