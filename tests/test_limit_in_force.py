@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import pytest
 from commands import run
 from helper_process import Helper
-from staged_world import World
+from staged_world import Actor, World
 
 import leasecap
 from leasecap._limit import STANDS_STILL, LimitInForce
@@ -265,6 +266,17 @@ def test_a_damaged_note_is_no_high_limit(root: Path, in_force: Callable[..., Lim
     found = in_force(left=1.0).configure(UNLIMITED)
     assert found is not None
     assert found <= 1_000_000
+
+
+def test_a_sweep_says_when_the_limit_rises(root: Path) -> None:
+    actor = Actor(root)
+    actor.store.limit = LimitInForce(actor.store.directory, lambda: 0.7)
+    actor.store.configured = actor.store.limit.configure(5)
+    assert (actor.store.configured, actor.store.sweep()) == (1, 0.7)
+    actor.store.limit = LimitInForce(actor.store.directory, lambda: 0.0)
+    actor.store.configured = actor.store.limit.configure(5)
+    actor.store.enter_and_settle()
+    assert (actor.store.configured, actor.store.sweep()) == (5, math.inf)
 
 
 def test_a_limit_that_stays_costs_no_look_at_the_note(in_force: Callable[..., LimitInForce]) -> None:
