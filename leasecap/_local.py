@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 _MOST_REMEMBERED = 256
 
-_SOON = 0.01
-"""Seconds between two looks whether config.toml has stood still, when it should have."""
-
 
 class Root:
     """One root, as this process uses it.
@@ -71,8 +68,10 @@ class Root:
         """Seconds until config.toml has been the same for long enough; 0 if it has, or need not."""
         if not self._stands_still and is_sealed(self.path, self._text or ""):
             self._stands_still = True
+        if self._stands_still:
+            return 0.0
         left = self._stands_still_at - self._local.effects.monotonic()
-        return 0.0 if self._stands_still else max(left, _SOON)
+        return left if left > 0 else STANDS_STILL  # it is broken now, or not looked at yet: nobody is to spin for it
 
     def refresh(self) -> bool:
         """Read ``config.toml`` again if it has changed; returns whether it has, or has stood still for long enough.

@@ -12,7 +12,9 @@ from helper_process import Helper
 from staged_world import Actor, World
 
 import leasecap
+from leasecap._api import pool_store
 from leasecap._limit import STANDS_STILL, LimitInForce
+from leasecap._local import local
 from leasecap._names import pool_name
 from leasecap._pool import open_pool
 from leasecap._settings import UNLIMITED
@@ -266,6 +268,18 @@ def test_a_damaged_note_is_no_high_limit(root: Path, in_force: Callable[..., Lim
     found = in_force(left=1.0).configure(UNLIMITED)
     assert found is not None
     assert found <= 1_000_000
+
+
+def test_nobody_spins_for_a_raise_whose_file_was_broken_meanwhile(root: Path) -> None:
+    write(root, "[pools.p]\nlimit = 1\n")
+    store = pool_store("p")
+    leasecap.acquire("p").release()
+    write(root, "[pools.p]\nlimit = 2\n")
+    store.refresh()
+    write(root, "[pools.p\n")
+    local._roots[str(root)]._stands_still_at -= 10
+    store.refresh()
+    assert (store.configured, store.rises_in) == (1, STANDS_STILL)
 
 
 def test_a_sweep_says_when_the_limit_rises(root: Path) -> None:
