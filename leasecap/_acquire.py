@@ -11,6 +11,7 @@ import math
 
 from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
+from leasecap._entering import SECTION_GRACE, entering
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._look import Look
@@ -28,21 +29,11 @@ if TYPE_CHECKING:
     from leasecap._store import Store
     from leasecap._watch import Watch
 
-SECTION_PATIENCE = 10.0
-"""Seconds for which one and the same process may be inside the pool's own lock before it is an error. It takes less
-than a millisecond, for a process that runs; a stopped one is what lasts."""
-
-SECTION_GRACE = 1.0
-"""Seconds to wait for the pool's own lock even when the caller gave no time: it says nothing about slots."""
-
 _STAGINGS = 3
 """Attempts at building an entry in ``staging/``."""
 
 _ANSWER_LOOK = 0.02
 """Seconds between looks whether the provider has answered, for whoever tries once."""
-
-_OCCUPANT_LOOK = 0.25
-"""Seconds between looks at who is inside, for whoever can't get in."""
 
 
 class Acquisition:
@@ -127,7 +118,9 @@ class Acquisition:
         )
         # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
         with self._local.lock:
-            record = describe_self(self._local.effects, store.pool, label=request.label, argv=request.argv)
+            record = describe_self(
+                self._local.effects, store.pool, store.observer, label=request.label, argv=request.argv
+            )
             if request.max_hold is not None:
                 record = record._replace(max_hold=request.max_hold, kill_after=request.kill_after)
             self._claim = store.stage(entry, record, self._asked)
@@ -139,9 +132,16 @@ class Acquisition:
 
         Else the pool would be left with waiters and no limit when those who declared it are gone.
         """
-        if self._request.limit is not None or self.store.configured is not None:
-            return self._request.limit
-        found = _decide.full_limit(self.store.snapshot())
+        return self._request.limit if self._request.limit is not None else self.limit_of_others()
+
+    def limit_of_others(self) -> int | None:
+        """The lowest declared limit where the configuration gives none.
+
+        :raises ConfigError: where there is none of those either.
+        """
+        if self.store.is_limited:
+            return None
+        found = _decide.full_limit(self.store.snapshot()._replace(configured=None))
         if found is None:
             name = self.store.pool.name.text
             raise ConfigError(
@@ -165,33 +165,9 @@ class Acquisition:
 
     def _enter(self) -> Generator[float, None, None]:
         """Enter the critical section."""
-        section, clock = self.store.section, self._local.effects.monotonic
-        began = since = look_at = clock()
-        end = None if self._deadline is None else max(self._deadline, began + SECTION_GRACE)
-        who: str | None = None
-        pause = 0.0002
-        while not section.try_enter():
-            now = clock()
-            if now >= look_at:
-                look_at = now + _OCCUPANT_LOOK
-                over = end is not None and now >= end
-                occupant = section.occupant()
-                if who not in (None, occupant):
-                    since = now  # it is busy, and not in the hands of one that doesn't run
-                who = occupant
-                if now - since >= (SECTION_GRACE if over else SECTION_PATIENCE):
-                    raise StoreError(
-                        f"the pool's own lock has been held for over {now - since:.0f} s by {who}; "
-                        "it takes milliseconds",
-                        path=self.store.directory.path,
-                        remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
-                    )
-                if over:
-                    raise self._timeout()
-            yield pause
-            # 200 newcomers who tried every 5 ms kept both cores from whoever was inside (`scripts/bench`, D: 53 ms of
-            # CPU time per acquire, with this 13). Releases don't wait here.
-            pause = min(pause * 2, 0.05)
+        clock = self._local.effects.monotonic
+        if not (yield from entering(self.store.section, clock, self.store.directory.path, self._deadline)):
+            raise self._timeout()
 
     def _place(self, claim: Claim, *, may_queue: bool) -> Generator[float, None, bool]:
         yield from self._enter()
@@ -220,6 +196,11 @@ class Acquisition:
         if (yield from self._place(claim, may_queue=not once)):
             return True
         if once:
+            rises_in = self.store.rises_in
+            if rises_in < math.inf:  # it has waited for no slot yet, but for the end of an edit
+                yield from self._sleep(rises_in)
+                if (yield from self._place(claim, may_queue=False)):
+                    return True
             unanswered = self.store.unanswered
             self.sweep()  # beside a dead holder there is room
             if unanswered:
@@ -228,6 +209,11 @@ class Acquisition:
                 return True
             raise self._timeout()
         return False  # and in the queue the first two sweep, at once if nobody did
+
+    def _sleep(self, seconds: float) -> Generator[float, None, None]:
+        until = self._local.effects.monotonic() + seconds
+        while (left := until - self._local.effects.monotonic()) > 0:
+            yield left
 
     def _hear_answer(self) -> Generator[float, None, None]:
         """Wait until the provider has said how much it counts, where that is all that is missing."""
@@ -287,8 +273,11 @@ class Acquisition:
         return self.position
 
     def _why(self, snapshot: _decide.Snapshot) -> str | None:
-        """What the provider's answers have to do with it."""
-        return "; ".join(feedback_lines(self.store, snapshot)) or None
+        """What the provider's answers, or an edit, have to do with it."""
+        lines = feedback_lines(self.store, snapshot)
+        if self.store.rises_in < math.inf:
+            lines += ("config.toml has just been edited: its higher limit counts once it has been the same for 1 s",)
+        return "; ".join(lines) or None
 
     def _timeout(self) -> AcquireTimeout:
         snapshot = self.store.snapshot()

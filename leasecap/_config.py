@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FILE_NAME = "config.toml"
 
 _NO_VALUE = object()
+_LONGEST_MISSPELT = 40
 
 
 class PoolConfig(NamedTuple):
@@ -226,7 +227,8 @@ class _Reader:
                 continue
             from difflib import get_close_matches
 
-            nearest = get_close_matches(key.lower(), known, 1, 0.5)
+            # It takes time by the square of a key's length, and nobody has misspelt one that is so long.
+            nearest = get_close_matches(key.lower(), known, 1, 0.5) if len(key) <= _LONGEST_MISSPELT else []
             message = "unknown table" if isinstance(value, dict) else "unknown key"
             if nearest:
                 message += f"; did you mean {nearest[0]}?"

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from leasecap._effects import Effects
+    from leasecap._observe import Observer
     from leasecap._pool import Pool
 
 
-def describe_self(effects: Effects, pool: Pool, *, label: str | None, argv: Sequence[str] | None = None) -> Record:
+def describe_self(
+    effects: Effects, pool: Pool, observer: Observer, *, label: str | None, argv: Sequence[str] | None = None
+) -> Record:
     """A record of this process.
 
+    :param observer: this process's view of the pool; its intervals are those by which this process heartbeats.
     :param argv: the command to show, if it isn't this process's own.
     """
     me = effects.me()
@@ -38,6 +42,8 @@ def describe_self(effects: Effects, pool: Pool, *, label: str | None, argv: Sequ
         label=label,
         command=_shown(tuple(sys.argv if argv is None else argv)),
         cwd=_cwd(),
+        heartbeat=float(observer.heartbeat),
+        stale_after=float(observer.stale_after),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from leasecap._config import Config, PoolConfig, parse, path_of, signature
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import store_error
+from leasecap._limit import is_sealed, seal
 from leasecap._names import pool_name
 from leasecap._settings import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._toml import key_text, parse_toml, read_text
@@ -46,8 +47,9 @@ def set_limit(root: str, pool: str, limit: int | None) -> Change:
     from leasecap._root import make_root
 
     make_root(root)
+    path = path_of(root)
+    was_sealed = is_sealed(root, read_text(path) or "")
     with _only_editor(root):
-        path = path_of(root)
         seen = signature(path)
         old = read_text(path) or ""
         before = parse(path, old).pool(pool)
@@ -55,6 +57,8 @@ def set_limit(root: str, pool: str, limit: int | None) -> Change:
         after = _checked(path, old, new, before.name.text, value).pool(pool)
         if new != old:
             _replace(root, new, seen)
+        elif was_sealed:
+            seal(root, old)
     return Change(before, after)
 
 
@@ -157,6 +161,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        seal(root, text)  # it is whole: what it says counts at once
         if signature(path) != seen:  # a text editor, which knows nothing of our lock
             raise StoreError(
                 "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."

@@ -31,6 +31,10 @@ _HAS_DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd 
 NO_OS_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What flock says on a file system that has no locks (EINVAL: some FUSE file systems)."""
 
+NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EINVAL})
+"""What opening a file says where none is, or something else (a link, a socket, a directory): so it has no contents.
+Any other error says nothing about them."""
+
 _DARWIN_CONTINUOUS = getattr(time, "CLOCK_MONOTONIC_RAW", None) if sys.platform == "darwin" else None
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", _DARWIN_CONTINUOUS)
 
@@ -212,23 +216,26 @@ class Directory:
             return False if error.errno == errno.ENXIO else None
         return True
 
-    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes | None]:
         """Whether somebody holds the OS lock on the file (None if that can't be told), and ``limit`` bytes of it.
+
+        The bytes are None if they can't be read, and none at all where there is no file to be read.
 
         Shared and read-only: an exclusive probe would make the next prober say "held". Unlocked before it is closed: a
         fork may have copied the descriptor, and the copy would keep the lock.
         """
-        held, content = None, b""
         try:
             fd = self._open(name, os.O_RDONLY)
-            try:
-                held = _held(fd)
-                content = os.read(fd, limit)
-            finally:
-                os.close(fd)
+        except OSError as error:
+            return None, b"" if error.errno in NO_FILE else None
+        held = None
+        try:
+            held = _held(fd)
+            return held, os.read(fd, limit)
         except OSError:
-            pass  # what is known by then is all that there is to know
-        return held, content
+            return held, None
+        finally:
+            os.close(fd)
 
 
 class Effects:
@@ -294,6 +301,12 @@ class Effects:
 
     def presence(self, pid: int, start: int) -> _process.Presence:
         return _process.presence(pid, start)
+
+    def namespaces(self) -> frozenset[str] | None:
+        """The pid namespaces in which a process lives; None where that can't be told for sure."""
+        from leasecap._namespaces import populated  # asked in containers alone, and of them
+
+        return populated()
 
     @property
     def sees_exits(self) -> bool:

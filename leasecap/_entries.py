@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 from leasecap import _record
 from leasecap._observe import beat
@@ -11,6 +12,7 @@ from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from leasecap._effects import Effects
     from leasecap._entry import Entry
@@ -72,6 +74,7 @@ class Entries:
         self.directory = pool.directory
         self._spares: list[Claim] = []
         self._released = 0
+        self._amending = threading.Lock()
 
     def stage(self, entry: Entry, record: Record, asked: int = 0) -> Claim:
         """Build the entry in ``staging/``, its record inside and its liveness lock held.
@@ -186,11 +189,16 @@ class Entries:
         except OSError:
             pass  # swept like any other leftover
 
-    def rewrite(self, claim: Claim, record: Record) -> None:
-        """Put another record in place of the one of a held lease."""
+    def rewrite(self, claim: Claim, record: Record, where: str = LEASES) -> None:
+        """Put another record in place of the one of the entry in ``where``."""
         data = _record.encode(record)
-        self.directory.replace(f"{LEASES}/{claim.name}/info.json", data)
+        self.directory.replace(f"{where}/{claim.name}/info.json", data)
         claim.record, claim.size = record, len(data)
+
+    def amend(self, claim: Claim, where: str = LEASES, **fields: Any) -> None:
+        """`rewrite` with these fields changed; the heartbeat thread and the holder's own may do so at once."""
+        with self._amending:
+            self.rewrite(claim, claim.record._replace(**fields), where)
 
     def remove(self, where: str, name: str, to: str = TRASH) -> bool:
         """The one step that ends an entry; False: it isn't (or no longer) there. Follow it with `delete`."""

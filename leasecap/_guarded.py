@@ -38,7 +38,7 @@ class Guarded(Entries):
             self.section = DirectorySection(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
 
     def _section_record(self) -> bytes:
-        return _record.encode(describe_self(self.effects, self.pool, label="pool lock"))
+        return _record.encode(describe_self(self.effects, self.pool, self.observer, label="pool lock"))
 
     def _is_dead(self, path: str) -> bool:
         return not self.observer.judge_record(path).alive

@@ -33,15 +33,14 @@ class Beating:
     :ivar alarm: when to call ``on_alarm``.
     """
 
-    __slots__ = ("alarm", "claim", "due", "ending", "every", "failures", "on_alarm", "on_gone", "store")
+    __slots__ = ("alarm", "claim", "due", "ending", "failures", "on_alarm", "on_gone", "store")
 
     def __init__(self, store: Store, claim: Claim, on_gone: Callable[[], None] | None, ending: bool) -> None:
         self.store = store
         self.claim = claim
         self.on_gone = on_gone
         self.ending = ending
-        self.every = store.observer.heartbeat
-        self.due = time.monotonic() + self.every
+        self.due = time.monotonic() + claim.record.heartbeat
         self.failures = 0
         self.alarm = math.inf
         self.on_alarm: Callable[[], None] | None = None
@@ -107,8 +106,9 @@ class Heartbeats:
                 now = time.monotonic()
                 for beating in list(self._beating.values()):
                     if beating.due <= now:
-                        beating.due = now + beating.every
-                        if not self._beat(beating):
+                        alive = self._beat(beating)
+                        beating.due = now + beating.claim.record.heartbeat  # as it is written now
+                        if not alive:
                             del self._beating[beating.claim.name]
                             to_call.append((beating, beating.on_gone))
                     if beating.alarm <= now:
@@ -132,6 +132,7 @@ class Heartbeats:
                     tell(f"on_lost of lease {beating.claim.entry.token} raised {error!r}")
 
     def _beat(self, beating: Beating) -> bool:
+        beating.store.refresh()  # who only holds would else never hear of another interval
         try:
             if beating.ending:
                 beating.store.finish(beating.claim)

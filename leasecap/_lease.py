@@ -17,11 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from leasecap._entries import Claim
     from leasecap._local import Local, Root
-    from leasecap._record import Child, Record
+    from leasecap._record import Child
     from leasecap._store import Store
 
 
@@ -204,22 +204,22 @@ class Lease:
 
         :raises StoreError: when that can't be written.
         """
-        self._rewrite(self._claim.record._replace(child=child))
+        self._amend(child=child)
 
     def hand_to(self, pid: int, start: int) -> None:
         """Let the process ``pid`` hold it from now on, as long as it runs or until the lease is released by its id.
 
         :raises StoreError: when that can't be written.
         """
-        self._rewrite(self._claim.record._replace(pid=pid, start=start, proof="pid"))
+        self._amend(pid=pid, start=start, proof="pid")
         self._released = True  # by this process
         self._local.heartbeats.remove(self._claim)
         self._local.claims.discard(self._claim)
         self._store.close(self._claim)
 
-    def _rewrite(self, record: Record) -> None:
+    def _amend(self, **fields: Any) -> None:
         try:
-            self._store.rewrite(self._claim, record)
+            self._store.amend(self._claim, **fields)
         except FileNotFoundError:
             self._gone()
         except OSError as error:

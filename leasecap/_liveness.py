@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
     Lock = Literal["held", "free", "unknown"]
 
+NOT_VISIBLE, UNREADABLE = "process not visible from here", "unreadable from here"
+"""Evidence of nothing: who is found alive by it counts until it can be seen, or a person releases its lease."""
+
+LOCK_HELD = "lock held"
+
+CONTAINERS_BOOT = "container "
+"""How a boot id begins that a container gave itself (systemd-nspawn): another one is no proof of a reboot."""
+
 
 class Facts(NamedTuple):
     """What an observer could find out about one entry.
@@ -26,8 +34,10 @@ class Facts(NamedTuple):
     :ivar lock: the OS lock on ``alive``.
     :ivar holder: presence of the recorded process, "unseen" unless `comparable`.
     :ivar child: presence of the recorded command, None if there never was one.
-    :ivar unchanged: seconds for which the observer saw the same heartbeat.
+    :ivar unchanged: seconds for which the observer saw the same heartbeat; None if it, or the record, can't be read.
     :ivar stale_after: seconds after which an unchanged heartbeat means dead.
+    :ivar one_kernel: whether no two kernels can have the root mounted at a time: its file system is local, and nobody
+        has said that it is shared (``lock = "directory"``).
     """
 
     record: Record | None
@@ -36,8 +46,9 @@ class Facts(NamedTuple):
     lock: Lock
     holder: Presence
     child: Presence | None
-    unchanged: float
+    unchanged: float | None
     stale_after: float
+    one_kernel: bool = False
 
 
 class Finding(NamedTuple):
@@ -68,7 +79,7 @@ def judge(facts: Facts) -> Finding:
         # Whatever a descendant inherited: a daemon left behind by the command must not hold the slot for ever.
         return Finding(False, "process gone")
     if facts.lock == "held":
-        return Finding(True, "lock held")
+        return Finding(True, LOCK_HELD)
     runs = not {"runs", "stopped"}.isdisjoint((facts.holder, facts.child))
     same_boot = record is not None and _same(record.boot, facts.observer.boot)
     both_local = record is not None and record.local and facts.local
@@ -77,20 +88,23 @@ def judge(facts: Facts) -> Finding:
         return Finding(False, "lock free")
     if runs:
         return Finding(True, "process runs")
-    if (
-        record is not None
-        and both_local
-        and record.boot is not None
-        and facts.observer.boot is not None
-        and record.boot != facts.observer.boot
-        and _same(record.machine, facts.observer.machine)
-    ):
+    one_machine = record is not None and (facts.one_kernel or _same(record.machine, facts.observer.machine))
+    if record is not None and both_local and one_machine and _rebooted(record.boot, facts.observer.boot):
         return Finding(False, "machine rebooted")
     if record is not None and record.proof == "pid":
-        return Finding(True, "process not visible from here")  # its holder never heartbeats
+        return Finding(True, NOT_VISIBLE)  # its holder never heartbeats
+    if facts.unchanged is None:
+        return Finding(True, UNREADABLE)
     if facts.unchanged >= facts.stale_after:
         return Finding(False, f"no heartbeat for {facts.unchanged:.0f} s", certain=False)
     return Finding(True, "heartbeat" if record is not None else "corrupt record")
+
+
+def _rebooted(before: str | None, now: str | None) -> bool:
+    """Whether these are surely two boots, of which the first is over if they have one file system to themselves."""
+    if before is None or now is None or before == now:
+        return False
+    return not (before.startswith(CONTAINERS_BOOT) or now.startswith(CONTAINERS_BOOT))
 
 
 def _same(one: str | None, other: str | None) -> bool:

@@ -8,15 +8,15 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 
-from leasecap import _config
+from leasecap._config_file import ConfigFile
 from leasecap._effects import Effects
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._learning import Learning
+from leasecap._limit import LimitInForce
 from leasecap._lookout import Lookout
-from leasecap._marks import QUESTION
-from leasecap._notifier import NOTICE, Notifier
+from leasecap._notifier import Notifier, hear
 from leasecap._open_pools import OpenPools, ask, clear_up
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
@@ -40,44 +40,54 @@ class Root:
 
     :ivar path: the spelling by which it was asked for last; there may be several.
     :ivar inode: which directory it is; None until it is made.
-    :ivar config: the last good configuration.
     """
 
     def __init__(self, local: Local, path: str, inode: Inode | None) -> None:
-        self.spell(path)
+        self.path = path
         self.inode = inode
         self._local = local
-        self._signature, self.config = self._load()
+        self._file = ConfigFile(local.effects, path)
         self._open = OpenPools(self._make, local.used_pools)
         self.notifier = Notifier(local, self)
         self._pools: dict[str, PoolConfig] = {}
 
     def spell(self, path: str) -> None:
         """Use the root by ``path`` from now on, which surely means it."""
-        self.path = path
-        self._file = _config.path_of(path)
+        self.path = self._file.root = path
 
-    def _load(self) -> tuple[tuple[int, ...], Config]:
-        # The signature first: an edit in between is then seen as a change at the next look.
-        signature = _config.signature(self._file)
-        return signature, _config.load(self.path)
+    @property
+    def config(self) -> Config:
+        """The last good configuration."""
+        return self._file.config
 
     def refresh(self) -> bool:
-        """Read ``config.toml`` again if it has changed; returns whether it has. The last good one stays on an error.
+        """Read ``config.toml`` again if it has changed; returns whether it has, or has stood still for long enough.
+
+        The last good one stays on an error.
 
         :raises ConfigError, StoreError: as `_config.load`.
         """
-        if _config.signature(self._file) == self._signature:
+        if not self._file.is_due():
             return False
-        self._signature, self.config = self._load()
-        self._pools = {}
+        with self._local.lock:  # another thread may be opening a pool, and a fork must copy no half-done import
+            if not self._file.is_due():
+                return False
+            changed = self._file.refresh()
+            if changed:
+                self._pools = {}
+            return self._configure_all() or changed
+
+    def _configure_all(self) -> bool:
+        """Returns whether a limit that is in force has changed; then the pool's waiters here look."""
+        changed = False
         for store in self._open.all():
-            settings = self.config.pool(store.pool.name.text)
-            store.configured = settings.limit or store.configured
-            if store.learning is not None:
-                store.learning.rules = settings.rules
-            store.force = settings.reclaim == "force"
-        return True
+            before = store.configured
+            store.configure(self.config.pool(store.pool.name.text))
+            if store.configured != before:
+                changed = True
+                if store.lookout is not None:
+                    store.lookout.wake_all()
+        return changed
 
     def _keep_up(self) -> None:
         try:
@@ -106,8 +116,6 @@ class Root:
         with self._local.lock:
             store = self._open.get(self.path, pool)
             self.inode = self.inode or _inode(self.path, None)
-            store.configured = pool.limit
-            store.force = pool.reclaim == "force"
             return store
 
     def _make(self, pool: PoolConfig) -> Store:
@@ -128,6 +136,8 @@ class Root:
                 learning=learning,
             )
         store.ask = partial(ask, self._local, store, learning)
+        store.limit = LimitInForce(opened.directory, self._file.stands_still_in, lambda: self._file.is_there)
+        store.configure(self.config.pool(pool.name.text))
         store.clear_up = partial(clear_up, self._local, store)
         return store
 
@@ -282,24 +292,13 @@ class Local:
         return used
 
     def wake(self, names: bytes) -> None:
-        """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
-        for line in names.decode("ascii", "replace").splitlines():
-            if line == QUESTION:
-                for lookout in set(self.lookouts.values()):
-                    lookout.ask()
-            elif line.startswith(NOTICE):
-                found = self.lookouts.get(line[len(NOTICE) :])
-                if found is not None:
-                    found.notify()
-            else:
-                self.wake_tickets([line])
+        """Do what these lines say."""
+        hear(self, names)
 
     def wake_tickets(self, names: Iterable[str]) -> None:
         """Wake the waiters of these tickets."""
-        for name in names:
-            waiter = self.waiters.get(name)
-            if waiter is not None:
-                waiter()
+        for waiter in filter(None, map(self.waiters.get, names)):
+            waiter()
 
     def at_exit(self) -> None:
         """Leave nothing behind that somebody would have to sweep."""

@@ -32,7 +32,6 @@ class Look:
         self._first_position = self._position = 0
         self._limit = 1
         self._tell_every = 1.0
-        self._beat_every = self._store.observer.heartbeat
 
     def __call__(self, now: float, watched: bool, *, serves: bool) -> float | None:
         """Look; returns the seconds until the next look, or None if the ticket left the queue.
@@ -42,7 +41,7 @@ class Look:
         if not self._began:
             self._began = now
             self._tell_at = now + self._tell_every if self._acquisition.tells else math.inf
-            self._beat_at = now + self._beat_every
+            self._beat_at = now + self._claim.record.heartbeat
         self._lookout.looked(self._claim.name, now)
         if not self._is_queued() and not self._take_up():
             return None
@@ -50,10 +49,12 @@ class Look:
             self._look_at_the_queue(now)
         if serves:
             self._lookout.run(now)
+        if self._claim.entry.limit is None and not self._store.is_limited:
+            self._acquisition.limit_of_others()  # as a newcomer, it fails where no limit is left
         if now >= self._tell_at:
             self._tell(now)
         pause = _polling.rest(self._wait(now, watched))
-        pause = min(pause, self._tell_at - now, self._beat_every)
+        pause = min(pause, self._tell_at - now, self._claim.record.heartbeat)
         if serves:
             pause = min(pause, max(self._lookout.due - now, 0.0))
         if now + pause > self._beat_at:
@@ -105,7 +106,6 @@ class Look:
         self._acquisition.tell(self._store.snapshot())
 
     def _beat(self, now: float) -> None:
-        self._beat_at = now + self._beat_every
         try:
             self._store.beat(self._claim)
         except OSError:

@@ -157,6 +157,11 @@ class Lookout:
                     tuple(self._looked)[:1]
                 )  # one that looks by itself; the others are late enough
 
+    def wake_all(self) -> None:
+        """Have all waiters of this process look."""
+        self._local.wake_tickets(tuple(self._looked))
+        self.notify()
+
     def ask(self) -> None:
         """Somebody asks whether this process runs: have its waiters look, and see which of them do."""
         self._answer()
@@ -193,6 +198,8 @@ class Lookout:
         :param woken: something has changed, or may have.
         """
         self._answer()
+        if not woken:
+            self.store.refresh()
         if self._was_deaf:
             self._was_deaf = False
             self.store.enter_and_settle()
@@ -219,7 +226,6 @@ class Lookout:
         if self._changes_at <= now:
             self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
         if at_once or self._stamp.nobody_swept:
-            self.store.refresh()
             self._changes_at = now + self.store.sweep(everything=at_once)
             self._stamp.note_own(now)
         covered = not woken and self._cover(standing, now)

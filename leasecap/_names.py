@@ -109,10 +109,11 @@ def _identity(name: str) -> str:
 
 def _directory(identity: str) -> str:
     slug = "".join(character if character in _SLUG else "-" for character in identity[:32]).strip("._-")
-    return f"{slug or 'pool'}-{_sha256()(identity.encode()).hexdigest()[:20]}"
+    return f"{slug or 'pool'}-{sha256()(identity.encode()).hexdigest()[:20]}"
 
 
-def _sha256() -> Callable[[bytes], hashlib._Hash]:
+def sha256() -> Callable[[bytes], hashlib._Hash]:
+    """The constructor of SHA-256."""
     # Python's own, as `random` does: hashlib loads OpenSSL, 4 ms, where all else of a first acquire takes 2.
     try:
         if sys.version_info >= (3, 12):

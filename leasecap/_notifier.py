@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leasecap._marks import Marks
+from leasecap._marks import QUESTION, Marks
 from leasecap._watch import WAKEUP, Watch
 
 TYPE_CHECKING = False
@@ -78,3 +78,17 @@ class Notifier:
     def close(self) -> None:
         if self._directory is not None:
             self._directory.close()
+
+
+def hear(local: Local, lines: bytes) -> None:
+    """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
+    for line in lines.decode("ascii", "replace").splitlines():
+        if line == QUESTION:
+            for lookout in set(local.lookouts.values()):
+                lookout.ask()
+        elif line.startswith(NOTICE):
+            found = local.lookouts.get(line[len(NOTICE) :])
+            if found is not None:
+                found.notify()
+        else:
+            local.wake_tickets([line])

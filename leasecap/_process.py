@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 
+from leasecap._liveness import CONTAINERS_BOOT
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -228,7 +229,9 @@ def read_boot_offset(content: bytes) -> int | None:
 
 def _boot_id() -> str | None:
     if _LINUX:
-        return _first_line("/proc/sys/kernel/random/boot_id")
+        path = "/proc/sys/kernel/random/boot_id"
+        boot = _first_line(path)
+        return CONTAINERS_BOOT + boot if boot and _is_mounted_over(path) else boot
     if sys.platform == "darwin":
         import subprocess
 
@@ -240,6 +243,14 @@ def _boot_id() -> str | None:
             return None
         return said.stdout.decode().strip() or None
     return None
+
+
+def _is_mounted_over(path: str) -> bool:
+    """Whether a file in /proc is not the kernel's own."""
+    try:
+        return os.stat(path).st_dev != os.stat("/proc/self").st_dev
+    except OSError:
+        return True
 
 
 def _first_line(path: str) -> str | None:

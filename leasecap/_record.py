@@ -18,6 +18,7 @@ from functools import lru_cache
 from operator import contains, itemgetter
 
 from leasecap._named_tuple import NamedTuple
+from leasecap._settings import HEARTBEAT, STALE_AFTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MAX_BYTES = 16_384
 
 
 class Child(NamedTuple):
-    """The command that `leasecap run` started, or is about to start (``pid`` 0)."""
+    """The command that `leasecap run` started; ``pid`` 0: one that can't be seen in the process table."""
 
     pid: int
     start: int
@@ -48,6 +49,8 @@ class Record(NamedTuple):
     :ivar local: whether the writer's root was on a local file system.
     :ivar command: argv, shortened, with what looks like a key masked.
     :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `_hold`.
+    :ivar heartbeat: seconds between the heartbeats that its owner writes.
+    :ivar stale_after: seconds without one after which its owner counts as dead where nothing else speaks for it.
     """
 
     pool: str
@@ -67,6 +70,8 @@ class Record(NamedTuple):
     child: Child | None = None
     max_hold: float | None = None
     kill_after: float | None = None
+    heartbeat: float = HEARTBEAT
+    stale_after: float = STALE_AFTER
     version: int = VERSION
 
 
@@ -75,6 +80,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
         "str": (str,),
         "int": (int,),
         "bool": (bool,),
+        "float": (float,),
         "str | None": (str, type(None)),
         "int | None": (int, type(None)),
         "float | None": (float, type(None)),
@@ -84,11 +90,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _fields = itemgetter(*_TYPES)
 _MISSING: dict[str, object] = {
-    **dict.fromkeys(("start", "boot", "machine", "pid_ns", "time_ns", "label", "child", "max_hold", "kill_after")),
+    **Record._field_defaults,
+    **dict.fromkeys(("start", "boot", "machine", "pid_ns", "time_ns", "label")),
     **dict.fromkeys(("pool", "host", "command", "cwd"), ""),
     "uid": 0,
     "local": False,
-    "version": VERSION,
 }
 """Of fields that are not there. There is no record without ``pid`` and ``proof``."""
 
@@ -140,7 +146,10 @@ def decode(data: bytes) -> Record | None:
     # NaN, which is before no moment, would make a hold over from the start.
     if not all(limit is None or 0 <= limit < math.inf for limit in (found.max_hold, found.kill_after)):
         return None
-    child = raw["child"]
+    # By an interval of none its owner would be dead at once, by an infinite one never.
+    if not (0 < found.heartbeat < math.inf and 0 < found.stale_after < math.inf):
+        return None
+    child: object = found.child
     if not isinstance(child, dict):
         return found
     if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):

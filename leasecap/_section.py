@@ -11,19 +11,32 @@ import threading
 import time
 
 from leasecap._faults import faults
+from leasecap._named_tuple import NamedTuple
 from leasecap._report import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from leasecap._effects import Directory, Effects
 
-    Section = "OsSection | DirectorySection"
+    Section: TypeAlias = "OsSection | DirectorySection"
 
 
 STAGED_LOCK = "lock-"
 """How the names in ``staging/`` begin that are claims of the lock directory and no entries."""
+
+
+class Occupant(NamedTuple):
+    """Who is inside.
+
+    :ivar who: for an error message.
+    :ivar stay: tells this stay from any other, also of the same process.
+    """
+
+    who: str
+    stay: str
 
 
 class OsSection:
@@ -41,6 +54,7 @@ class OsSection:
         with faults(directory.full("lock")):
             self._fd: int | None = directory.open("lock")
         self._forgotten = False
+        self._stays = 0
         self.token = ""  # only a lock directory can be stolen, so grants needn't say which section made them
 
     def try_enter(self) -> bool:
@@ -58,7 +72,9 @@ class OsSection:
             if self._effects.lock(self._fd):
                 try:
                     # For the error of whoever waits too long behind us; fixed width, so it needs no truncation.
-                    self._effects.write_at_start(self._fd, b"%-10d\n" % self._effects.me().pid)
+                    self._stays += 1
+                    stay = b"%-10d %016x\n" % (self._effects.me().pid, self._stays)
+                    self._effects.write_at_start(self._fd, stay)
                 except OSError:
                     pass  # a full disk must not keep anybody from releasing
                 return True
@@ -79,12 +95,13 @@ class OsSection:
             self._mutex.release()
         return True
 
-    def occupant(self) -> str:
-        """Who seems to be inside, for an error message."""
+    def occupant(self) -> Occupant:
+        """Who seems to be inside."""
         try:
-            return f"pid {int(self._directory.read('lock', 16))}"
-        except (OSError, ValueError):
-            return "an unknown process"
+            written = self._directory.read("lock", 64).decode("ascii", "replace")
+            return Occupant(f"pid {int(written.split()[0])}", written)
+        except (OSError, ValueError, IndexError):
+            return Occupant("an unknown process", "")
 
     def forget(self) -> None:
         """In a fork's child: close without unlocking, which would free the parent's lock."""
@@ -259,17 +276,19 @@ class DirectorySection:
             self._remove_if_empty()
             return
 
-    def occupant(self) -> str:
+    def occupant(self) -> Occupant:
         from leasecap._record import MAX_BYTES, decode
 
+        stay = ""
         for token in self._tokens():
+            stay = token  # it is used once
             try:
                 record = decode(self._directory.read(f"lock.d/{token}", MAX_BYTES + 1))
             except OSError:
                 continue
             if record is not None:
-                return f"pid {record.pid} on {record.host}"
-        return "an unknown process"
+                return Occupant(f"pid {record.pid} on {record.host}", stay)
+        return Occupant("an unknown process", stay)
 
     def close(self) -> None:
         """Nothing is open."""

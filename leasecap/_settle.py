@@ -6,14 +6,14 @@ Every effect goes through `Effects`. Grants, publications and take-backs are don
 from __future__ import annotations
 
 from leasecap import _decide, _entry
-from leasecap._entry import Group, process_of
+from leasecap._entry import Group
 from leasecap._guarded import HELD, Guarded
 from leasecap._loads import NOBODY
 from leasecap._named_tuple import NamedTuple
+from leasecap._notices import whom_to_notify
 from leasecap._peers import Looks, Peers
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, RESTS, STAGING
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
 from leasecap._removal import bury
-from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leasecap._entry import Entry
     from leasecap._learning import Learning
     from leasecap._lessons import Lessons
+    from leasecap._limit import LimitInForce
     from leasecap._marks import Marks
     from leasecap._pool import Pool
 
@@ -34,7 +35,7 @@ BURIED_AT_ONCE = 64
 They are in nobody's way: what is known to be dead counts for nothing."""
 
 
-class _Done(NamedTuple):
+class Done(NamedTuple):
     """What was done inside, and what it was decided by.
 
     :ivar missed: a ticket that was to be granted was gone.
@@ -56,7 +57,8 @@ class _Done(NamedTuple):
 class Settled(Guarded):
     """One open pool, as one process settles it; its threads share it.
 
-    :ivar configured: the limit that the configuration gives, or None; whoever re-reads the file sets it here.
+    :ivar configured: the limit that is in force by the configuration, or None.
+    :ivar limit: what keeps ``configured``; None leaves it as it is.
     :ivar waker: wakes the waiter of the ticket of the given name, in the process with the given id; called outside the
         section. ``notify`` does the same for the process, which then looks who stands ahead of it.
     :ivar peers: the processes that wait; ``marks`` of those that don't answer.
@@ -86,6 +88,7 @@ class Settled(Guarded):
         self.configured = configured
         self.refresh = refresh
         self.learning = learning
+        self.limit: LimitInForce | None = None
         self.ask: Callable[[], None] = lambda: None
         self.unanswered = False
         self.others_wait = self.others_waited = False
@@ -97,7 +100,7 @@ class Settled(Guarded):
         self._granted_since: dict[str, float] = {}
         self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
         self._last_look = 0.0
-        self._done: _Done | None = None
+        self._done: Done | None = None
         self._to_wake: list[Entry] = []
         self._rung: set[str] = set()
 
@@ -134,6 +137,8 @@ class Settled(Guarded):
         # Inside the section, where no limit can have been set since and settled for. A holder read its limit when it
         # acquired, hours ago; a waiter that was suspended, and taken for dead meanwhile, begins again with an old one.
         self.refresh()
+        if self.limit is not None:
+            self.configured = self.limit.keep()
         stuck: set[str] = set()
         while True:
             plan, snapshot = self._work_out(newcomer, stuck)
@@ -244,7 +249,7 @@ class Settled(Guarded):
         # Who granted it may have died before it woke the waiter, which may look no sooner than it would be parked.
         self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._rung)
         self._rung = {*snapshot.granted.names, *(entry.name for entry in granted)}
-        self._done = _Done(plan, snapshot, granted, missed)
+        self._done = Done(plan, snapshot, granted, missed)
         self.unanswered = plan.ask
         self.others_wait = self._done.others_wait
         for entry in plan.revoke:
@@ -288,7 +293,7 @@ class Settled(Guarded):
         if done is None:
             return not ours
         again = not ours or unseen or self._is_called_for(done)
-        for entry in {entry.process: entry for entry in self._to_notify(done)}.values():
+        for entry in whom_to_notify(self, done):
             self.notify(entry.process, entry.name)
         if unseen:
             self.peers.look_at_all(self.names(QUEUE))
@@ -296,16 +301,7 @@ class Settled(Guarded):
             bury(self, BURIED_AT_ONCE)
         return again
 
-    def _to_notify(self, done: _Done) -> list[Entry]:
-        """Whose processes have to look: those that came to be first, or have another one right ahead of them.
-
-        And who was passed over, so that it looks as soon as it runs.
-        """
-        away = done.snapshot.away
-        passed = [_entry.parse(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
-        return [*passed, *done.plan.behind, *done.behind, *self._who_rest(done), *done.plan.first]
-
-    def _is_called_for(self, done: _Done) -> bool:
+    def _is_called_for(self, done: Done) -> bool:
         """Whether something that `done` relied on has changed since."""
         plan, snapshot = done.plan, done.snapshot
         if not done.others_wait and self.pool.kind == "os":
@@ -328,19 +324,6 @@ class Settled(Guarded):
 
     def _names_in(self, places: tuple[str, ...]) -> set[str]:
         return {name for where in places for name in self.names(where)}
-
-    def _who_rest(self, done: _Done) -> list[Entry]:
-        """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
-        if not self.effects.sees_exits or not (done.granted or done.snapshot.admission != OPEN):
-            return []
-        return [ticket for ticket in done.plan.stay if self._rests(ticket)]
-
-    def _rests(self, ticket: Entry) -> bool:
-        try:
-            self.directory.stat(f"{QUEUE}/{ticket.name}/{RESTS}")
-        except OSError:
-            return False
-        return True
 
     def enter_and_settle(self) -> None:
         """Try to enter, and settle until nothing more is called for. Never waits: whoever is inside looks again."""

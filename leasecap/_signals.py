@@ -91,7 +91,7 @@ class SignalGate:
         self.inherited_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _RUNNING | STOPPING | {_WAKE})
         # With SIGCHLD ignored the kernel reaps our child itself and its exit status is lost; some supervisors start
         # their children so. The command gets the default too: POSIX leaves open what exec does to an ignored SIGCHLD,
-        # posix_spawn can't set "ignore", and setting it here for the time of the spawn would lose a quick exit.
+        # and setting it here for the time of the spawn would lose a quick exit.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._ignored = frozenset(s for s in _RUNNING if signal.getsignal(s) is signal.SIG_IGN)
         self._pipe = None if _HAS_SIGINFO else _Pipe(_QUEUED - self._ignored)

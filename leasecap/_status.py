@@ -338,10 +338,10 @@ class _View:
         me = local.effects.me()
         return record is not None and (record.boot, record.time_ns) == (me.boot, me.time_ns) and me.boot is not None
 
-    def _stamp(self, record: Record | None, content: bytes) -> tuple[int, int, float, int] | None:
-        return read_beat(content) if self._comparable(record) else None
+    def _stamp(self, record: Record | None, content: bytes | None) -> tuple[int, int, float, int] | None:
+        return read_beat(content) if content and self._comparable(record) else None
 
-    def _ages(self, record: Record | None, content: bytes) -> tuple[float | None, float | None]:
+    def _ages(self, record: Record | None, content: bytes | None) -> tuple[float | None, float | None]:
         """Seconds since the last heartbeat and since the grant, from what ``alive`` says."""
         stamp = self._stamp(record, content)
         if stamp is None:

@@ -14,12 +14,14 @@ critical section (`_settle`); a release, an acknowledgement and a reap need none
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 from leasecap._errors import StoreError
 from leasecap._order import Order
-from leasecap._pool import LEASES, PARKED, QUEUE
+from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._removal import tell_behind
+from leasecap._report import tell
 from leasecap._settle import Settled
 from leasecap._sweep import Sweeper
 
@@ -27,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from leasecap._config import PoolConfig
     from leasecap._entries import Claim
     from leasecap._entry import Entry
     from leasecap._lookout import Lookout
@@ -39,7 +42,7 @@ class Store(Settled):
     :ivar owes: slots were released and not yet handed on.
     :ivar used: the higher, the later this process has asked for it.
     :ivar clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
-    :ivar force: whether the slots of those who hold them for too long are given away; set as ``configured`` is.
+    :ivar force: whether the slots of those who hold them for too long are given away.
     """
 
     owes = False
@@ -47,6 +50,54 @@ class Store(Settled):
     used = 0
     clear_up: Callable[[], None] | None = None
     force = False
+    _told_lock = "auto"
+
+    def configure(self, settings: PoolConfig) -> None:
+        """Follow the configuration in all that it says of the pool; every change of config.toml calls this.
+
+        Who holds or waits goes on by the ``max_hold`` and ``kill_after`` that it asked with. The kind of lock stays
+        what the pool was made with, and that is told.
+        """
+        self.observer.stale_after, self.observer.heartbeat = settings.stale_after, settings.heartbeat
+        self.force = settings.reclaim == "force"
+        if self.learning is not None:
+            self.learning.rules = settings.rules
+        if self.limit is not None:
+            self.configured = self.limit.configure(settings.limit)
+        if settings.lock not in ("auto", self.pool.kind, self._told_lock):
+            tell(
+                f'config.toml says lock = "{settings.lock}", but the pool {self.pool.name.text!r} was made with '
+                f'"{self.pool.kind}" and keeps it. To change it: when no agent uses the pool (`leasecap status`), '
+                f"remove {self.directory.path}"
+            )
+        self._told_lock = settings.lock
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the configuration gives the pool a limit; else declared ones alone do."""
+        return self.configured is not None and not (self.limit is not None and self.limit.is_assumed)
+
+    @property
+    def rises_in(self) -> float:
+        """Seconds until a higher limit is in force without anybody's doing; infinite if none is to come."""
+        return math.inf if self.limit is None else self.limit.rises_in
+
+    def beat(self, claim: Claim) -> bool:
+        """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
+
+        Returns False if the entry is gone.
+
+        :raises OSError: when it can't be written.
+        """
+        observer, record = self.observer, claim.record
+        if (record.heartbeat, record.stale_after) != (observer.heartbeat, observer.stale_after):
+            for where in (LEASES, QUEUE, GRANTED, PARKED):
+                try:
+                    self.amend(claim, where, heartbeat=observer.heartbeat, stale_after=observer.stale_after)
+                except OSError:
+                    continue  # it isn't there, or nothing can be written: then the old ones go on to hold
+                break
+        return super().beat(claim)
 
     @cached_property
     def _sweeper(self) -> Sweeper:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from leasecap import _decide, _process
 from leasecap._durations import format_duration
+from leasecap._liveness import LOCK_HELD, NOT_VISIBLE, UNREADABLE, comparable, same_clocks
+from leasecap._observe import read_beat
 from leasecap._pool import LEASES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._decide import Snapshot
+    from leasecap._entry import Entry
     from leasecap._record import Record
     from leasecap._store import Store
 
@@ -20,8 +23,24 @@ def holder_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
         record = store.observer.record(LEASES, lease.name)
         held = _held_for(store, lease.name, record)
         who = "unreadable record" if record is None else called(record)
-        lines.append((held, who if held < 0 else f"{who} for {format_duration(held)}"))
+        if held >= 0:
+            who += f" for {format_duration(held)}"
+        lines.append((held, who + _doubt(store, lease, record)))
     return tuple(line for _, line in sorted(lines, reverse=True))
+
+
+def _doubt(store: Store, lease: Entry, record: Record | None) -> str:
+    """What to add where nobody can tell from here whether the holder lives: only a person can end that."""
+    if record is not None and comparable(record, store.effects.me()):
+        return ""
+    finding, record, content = store.observer.look(LEASES, lease.name)
+    doubt = finding.evidence in (NOT_VISIBLE, UNREADABLE)
+    if finding.evidence == LOCK_HELD and record is not None and same_clocks(record, store.effects.me()):
+        # It may be stopped; or gone, and a daemon that it left behind keeps the lock.
+        stamp = read_beat(content or b"")
+        doubt = stamp is not None and store.effects.boot_clock() - stamp[0] > record.stale_after * 1e9
+    release = f"leasecap release {lease.token or lease.name}"
+    return f" ({finding.evidence}; if it is gone: {release})" if doubt else ""
 
 
 def called(record: Record) -> str:

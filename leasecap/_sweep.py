@@ -103,7 +103,7 @@ class Sweeper:
                 bury(store)
         for name in reaped:
             store.delete(name)
-        return changes_in
+        return min(changes_in, store.rises_in)
 
     def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
         """Look at those who wait: whose declared limit holds, and at times some of the others."""

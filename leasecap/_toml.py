@@ -11,14 +11,18 @@ from leasecap._faults import store_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-LARGEST = 1 << 20  # bytes
+LARGEST = 1 << 18  # bytes; a file of some hundred pools has a tenth of that
+
+_MOST_PARTS = 16
+"""Parts that a dotted key may have. None here needs more than three, and for a key the parser takes time by their
+square: minutes for a line of 200 kB."""
+
+_LONGEST_SHOWN = 80
 
 # O_NONBLOCK: opening a FIFO that somebody planted would wait for a writer, for ever.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-
-_MOST_PROBES = 200
 
 
 def read_text(path: str) -> str | None:
@@ -48,7 +52,9 @@ def read_text(path: str) -> str | None:
     data = b"".join(parts)
     if len(data) > LARGEST:
         raise StoreError(
-            "the configuration is larger than 1 MiB", path=path, remedy="Move it away, or cut it down to its settings."
+            f"the configuration is larger than {LARGEST >> 10} KiB",
+            path=path,
+            remedy="Move it away, or cut it down to its settings.",
         )
     try:
         return data.decode()
@@ -91,6 +97,7 @@ def parse_toml(path: str, text: str) -> dict[str, object]:
     """
     import tomllib
 
+    _refuse_long_keys(path, text)
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -104,44 +111,70 @@ def parse_toml(path: str, text: str) -> dict[str, object]:
         ) from None
 
 
+def _refuse_long_keys(path: str, text: str) -> None:
+    import re
+
+    part = r"""(?:"[^"\n]*"|'[^'\n]*'|(?<![\w-])[\w-]+)[ \t]*"""
+    found = re.search(rf"{part}(?:\.[ \t]*{part}){{{_MOST_PARTS},}}", text)
+    if found:
+        line = text.count("\n", 0, found.start()) + 1
+        raise ConfigError(
+            f"a key of more than {_MOST_PARTS} parts", file=path, line=line, allowed="No key here has more than three."
+        )
+
+
 def line_of(text: str, keys: Sequence[str]) -> int | None:
     """The line in valid ``text``, counted from 1, at which the statement that brings in ``keys`` begins.
 
-    It halves the file by lines and asks the parser whether the first half has the key, so it is right for dotted keys,
-    inline tables and texts of several lines alike. None if that takes too long.
+    Each statement is given to the parser alone, so it is right for dotted keys, inline tables and texts of several
+    lines alike, in a time that grows as the text does.
     """
     import tomllib
 
-    lines = text.replace("\r\n", "\n").split("\n")
-    probes = 0
+    wanted = tuple(keys)
+    table: tuple[str, ...] | None = ()  # that of the last header; None in an array of tables
+    for line, statement in _statements(text.replace("\r\n", "\n")):
+        found: object = tomllib.loads(statement)
+        if statement.lstrip().startswith("["):
+            if _has(found, wanted):
+                return line
+            table = _path_of(found)
+        elif table is not None and wanted[: len(table)] == table and _has(found, wanted[len(table) :]):
+            return line
+    return None
 
-    def has(count: int) -> bool | None:
-        nonlocal probes
-        probes += 1
-        try:
-            node: object = tomllib.loads("\n".join(lines[:count]))
-        except ValueError:
-            return None  # cut in the middle of a statement
-        for key in keys:
-            if not isinstance(node, dict) or key not in node:
-                return False
-            node = node[key]
-        return True
 
-    without, within = 0, len(lines)
-    while within - without > 1 and probes < _MOST_PROBES:
-        middle = (without + within) // 2
-        # From the middle down, then up, to the nearest end of a statement.
-        for count in (*range(middle, without, -1), *range(middle + 1, within)):
-            answer = has(count)
-            if answer is not None:
-                without, within = (without, count) if answer else (count, within)
-                break
-            if probes >= _MOST_PROBES:
-                return None
-        else:
-            break  # all of it is one statement
-    return without + 1 if probes < _MOST_PROBES else None
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """The statements of valid ``text``, each with its first line."""
+    import re
+
+    strings = r"""\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'"""
+    depth, start, line = 0, 0, 1
+    for token in re.finditer(rf"\#[^\n]*|{strings}|[][{{}}\n]", text + "\n", re.DOTALL):
+        what = token[0]
+        depth += (what in ("[", "{")) - (what in ("]", "}"))
+        if what == "\n" and depth == 0:
+            statement = text[start : token.start()]
+            if statement.strip() and not statement.lstrip().startswith("#"):
+                yield line, statement
+            line += statement.count("\n") + 1
+            start = token.end()
+
+
+def _path_of(header: object) -> tuple[str, ...] | None:
+    path = []
+    while isinstance(header, dict) and header:
+        [(key, header)] = header.items()
+        path.append(key)
+    return tuple(path) if isinstance(header, dict) else None
+
+
+def _has(node: object, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return bool(keys)
 
 
 def key_text(keys: Sequence[str]) -> str:
@@ -150,10 +183,10 @@ def key_text(keys: Sequence[str]) -> str:
 
 
 def _is_bare(key: str) -> bool:
-    return key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
+    return len(key) <= _LONGEST_SHOWN and key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
 
 
 def _quoted(key: str) -> str:
     from leasecap._redact import mask, printable
 
-    return '"' + printable(mask(key), 80).replace('"', '\\"') + '"'
+    return '"' + printable(mask(key), _LONGEST_SHOWN).replace('"', '\\"') + '"'

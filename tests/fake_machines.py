@@ -95,11 +95,11 @@ class Files(HookedDirectory):
         super().unlink(name)
         self.world.process.late("unlink")  # type: ignore[attr-defined]
 
-    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes | None]:
         try:
             return super().probe(name, limit)
         except OSError:
-            return None, b""  # as the real one says
+            return None, None  # as the real one says
 
 
 class Eyes(Effects):
@@ -174,13 +174,13 @@ class Beats(Heartbeats):
         self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
     ) -> None:
         super().add(store, claim, on_gone, ending=ending)
-        self._beating[claim.name].due = self._process.kernel.host.monotonic + store.observer.heartbeat
+        self._beating[claim.name].due = self._process.kernel.host.monotonic + claim.record.heartbeat
 
     def tick(self) -> None:
         now = self._process.kernel.host.monotonic
         for name, beating in list(self._beating.items()):
             if beating.due <= now:
-                beating.due = now + beating.every
+                beating.due = now + beating.claim.record.heartbeat
                 if not self._beat(beating):
                     self._beating.pop(name, None)
                     if beating.on_gone is not None:

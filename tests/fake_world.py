@@ -11,6 +11,7 @@ from fake_machines import POOL, Call, Host, Kernel, Process
 
 from leasecap._decide import ACKNOWLEDGE_WITHIN
 from leasecap._entry import parse
+from leasecap._limit import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class World:
         text += self.more
         aside = self.root / "config.toml.new"
         aside.write_text(text)
+        seal(str(self.root), text)
         aside.rename(self.root / "config.toml")
         self.limit = limit
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import leasecap
+from leasecap._limit import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class Team:
         """Put ``config.toml`` in place, whole."""
         aside = self.root / "config.toml.new"
         aside.write_text(text)
+        seal(str(self.root), text)  # as by `leasecap limit`: no test waits for it to stand still that isn't about that
         aside.rename(self.root / "config.toml")
 
     def run(self, argv: list[str], env: Mapping[str, str] | None = None) -> Worker:

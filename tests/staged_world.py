@@ -87,7 +87,7 @@ class HookedDirectory(Directory):
         self.world.before("open", name)
         return super().open(name, create=create)
 
-    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
+    def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes | None]:
         self.world.before("probe", name)
         return super().probe(name, limit)
 
@@ -203,7 +203,7 @@ class Actor:
             limit=limit,
             ancestors=ancestors,
         )
-        record = describe_self(self.world, self.store.pool, label=None, argv=("a command",))
+        record = describe_self(self.world, self.store.pool, self.store.observer, label=None, argv=("a command",))
         return self.store.stage(entry, record if change is None else change(record))
 
     def place(self, claim: Claim, *, may_queue: bool = True) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from leasecap._config import UNLIMITED, Config, load, parse
 from leasecap._errors import ConfigError
+from leasecap._toml import line_of
 
 
 def read(text: str) -> Config:
@@ -306,6 +308,34 @@ def test_the_line_is_right_however_the_file_is_written(text: str, line: int) -> 
 def test_the_line_is_right_wherever_the_key_stands(before: list[str], after: list[str]) -> None:
     lines = ["[pools.b]", "limit = 2", "[pools.a]", *before, "limit = 0", *(line for line in after if line[0] in "[#")]
     assert refused("\n".join(lines)).line == len(before) + 4
+
+
+MUCH = 250_000  # just below the largest file
+MADE_TO_LAST = {
+    "an error at the end": "".join(f"[pools.p{i}]\nlimit = 3\n" for i in range(MUCH // 24)) + "limi = 3\n",
+    "one key": "a" * MUCH + " = 1\n",
+    "one quoted key": f'"{"a" * MUCH}" = 1\n',
+    "a key of many parts": ".".join("a" * (MUCH // 2)) + " = 1\n",
+    "a key of many quoted parts": ".".join(['"a"'] * (MUCH // 4)) + " = 1\n",
+    "a header of many parts": "[" + " . ".join("a" * (MUCH // 4)) + "]\n",
+    "a long array": "[commands]\nx = [" + "1,\n" * (MUCH // 3) + "]\n",
+    "a long text": '[pools.p]\nlimit = """' + "\n" * MUCH + '"""\n',
+    "many commands": "[commands]\n" + "".join(f"c{i} = 'p'\n" for i in range(MUCH // 13)) + "z = 3\n",
+}
+
+
+@pytest.mark.parametrize("text", MADE_TO_LAST.values(), ids=MADE_TO_LAST)
+def test_no_file_takes_long_to_be_refused(text: str) -> None:
+    # Whoever waits reads it again when it has changed, and everybody behind waits with it.
+    began = time.monotonic()
+    assert len(str(refused(text))) < 1000
+    assert time.monotonic() - began < 5
+
+
+def test_a_key_is_found_at_its_line_behind_texts_that_look_like_others() -> None:
+    text = 'a = """x\\"""""\nb = \'\'\'[c]\n\'\'\'  # it\'s "\nd = [ # ]\n]\n[e]\n\n# f\nf = {g = 1}\n[[h]]\ni = 1\n'
+    where = {"a": 1, "b": 2, "c": None, "d": 4, "e": 6, "e.f": 9, "e.f.g": 9, "e.x": None, "h": 10, "h.i": None}
+    assert {key: line_of(text, key.split(".")) for key in where} == where
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

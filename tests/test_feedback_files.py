@@ -23,6 +23,7 @@ from leasecap._effects import Directory
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap._feedback import Report
 from leasecap._feedback_files import Posted
+from leasecap._limit import seal
 from leasecap._rules import Rules
 from leasecap._state import NOTHING, Clock, Latency, State
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 def configure(root: Path, text: str = "", limit: int = 8) -> None:
     root.mkdir(mode=0o700, exist_ok=True)
-    (root / "config.toml").write_text(f"[pools.p]\nlimit = {limit}\n{text}")
+    whole = f"[pools.p]\nlimit = {limit}\n{text}"
+    (root / "config.toml").write_text(whole)
+    seal(str(root), whole)
 
 
 @pytest.fixture

@@ -95,6 +95,36 @@ TABLE: list[tuple[str, dict[str, object], bool, str]] = [
         "heartbeat",
     ),
     (
+        "another machine, whose backup this is: no two have this file system",
+        {"record": RECORD._replace(boot="x", machine="y"), "one_kernel": True},
+        False,
+        "machine rebooted",
+    ),
+    (
+        "another boot, without a machine id",
+        {"record": RECORD._replace(boot="x", machine=None), "one_kernel": True},
+        False,
+        "machine rebooted",
+    ),
+    (
+        "a for-pid lease from before the restart of a container without a machine id",
+        {"record": FOR_PID._replace(boot="x", machine=None), "observer": ME._replace(machine=None), "one_kernel": True},
+        False,
+        "machine rebooted",
+    ),
+    (
+        "a container with a boot id of its own, on this kernel",
+        {"record": FOR_PID._replace(boot="container x", machine="y"), "one_kernel": True},
+        True,
+        "process not visible from here",
+    ),
+    (
+        "who asks in a container with a boot id of its own",
+        {"record": FOR_PID, "observer": ME._replace(boot="container x", machine="y"), "one_kernel": True},
+        True,
+        "process not visible from here",
+    ),
+    (
         "the same machine id on a shared root (cloned images have one id)",
         {"record": RECORD._replace(boot="x"), "local": False},
         True,
@@ -105,6 +135,9 @@ TABLE: list[tuple[str, dict[str, object], bool, str]] = [
     ("the heartbeat stopped and the holder is seen", {"holder": "runs", **STALE}, True, "process runs"),
     ("a corrupt record beats", {"record": None}, True, "corrupt record"),
     ("a corrupt record doesn't beat", {"record": None, **STALE}, False, "no heartbeat for 30 s"),
+    ("nothing can be read", {"record": None, "unchanged": None}, True, "unreadable from here"),
+    ("the heartbeat can't be read", {"unchanged": None}, True, "unreadable from here"),
+    ("nor can the heartbeat of who is gone", {"unchanged": None, "holder": "gone"}, False, "process gone"),
     (
         "a process that is spoken for runs",
         {"record": FOR_PID, "lock": "free", "holder": "runs", **STALE},
@@ -147,7 +180,7 @@ EVERYTHING = [
         ("held", "free", "unknown"),
         ("runs", "gone", "unseen"),
         (None, "runs", "gone", "unseen"),
-        (0.0, 30.0),
+        (0.0, 30.0, None),
     )
 ]
 
@@ -167,7 +200,7 @@ def test_whoever_has_the_lock_is_dead_only_when_holder_and_command_are_visibly_g
 
 def test_a_heartbeat_that_goes_on_is_overruled_by_proof_alone() -> None:
     for facts in EVERYTHING:
-        if facts.unchanged == 0 and not judge(facts).alive:
+        if not facts.unchanged and not judge(facts).alive:
             assert facts.record is not None, facts
             assert facts.holder == "gone" or facts.lock == "free" or facts.record.boot == "x", facts
 

@@ -34,6 +34,8 @@ RECORDS = st.builds(
     child=st.none() | st.just(PENDING) | st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63)),
     max_hold=st.none() | st.floats(0, allow_infinity=False),
     kill_after=st.none() | st.floats(0, allow_infinity=False),
+    heartbeat=st.floats(1e-3, 1e9),
+    stale_after=st.floats(1e-3, 1e9),
 )
 BYTES = _record.encode(RECORD)
 
@@ -97,7 +99,7 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
     right = {str} if field in {"boot", "machine", "pid_ns", "time_ns", "label"} else {type(getattr(RECORD, field))}
     if field == "start":
         right = {int}
-    if field in {"max_hold", "kill_after"}:
+    if field in {"max_hold", "kill_after", "heartbeat", "stale_after"}:
         right = {float}
     values: tuple[object, ...] = (None, True, 1, 1.5, "x", [], ["x"], {})
     for value in values:
@@ -131,6 +133,10 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
         {"max_hold": float("nan")},
         {"max_hold": float("inf")},
         {"kill_after": float("nan")},
+        {"heartbeat": 0.0},
+        {"heartbeat": float("inf")},
+        {"stale_after": -1.0},
+        {"stale_after": float("nan")},
     ],
     ids=str,
 )

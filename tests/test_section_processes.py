@@ -57,12 +57,12 @@ def test_a_process_killed_inside_the_pools_lock_keeps_nobody_out(team: Team, loc
 # Never gets into the pool's own lock, for one second, since every time it looks somebody else is inside.
 CROWDED = """
 import itertools
-from leasecap import _acquire, _section
-_acquire.SECTION_PATIENCE = 0.3
+from leasecap import _entering, _section
+_entering.SECTION_PATIENCE = 0.3
 until = time.monotonic() + 1
 inside = itertools.count(1)
 for kind in (_section.OsSection, _section.DirectorySection):
-    kind.occupant = lambda self: f"pid {next(inside)}"
+    kind.occupant = lambda self: _section.Occupant("pid 1", f"its stay {next(inside)}")
     kind.try_enter = lambda self, enter=kind.try_enter: time.monotonic() > until and enter(self)
 """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from leasecap._doctor._check import Check
 from leasecap._doctor._place import scratch
 from leasecap._effects import Effects
+from leasecap._limit import seal
 from leasecap._names import pool_name
 from leasecap._pool import open_existing
 
@@ -63,8 +64,10 @@ def proof(ground: str, lock: str) -> Check:
     :param lock: as in config.toml.
     """
     with scratch(ground) as root:
+        text = f'[defaults]\nlimit = {LIMIT}\nlock = "{lock}"\n'
         with open(os.path.join(root, "config.toml"), "w", encoding="ascii") as file:
-            file.write(f'[defaults]\nlimit = {LIMIT}\nlock = "{lock}"\n')
+            file.write(text)
+        seal(root, text)
         one, other = _fight(root)
         if isinstance(one, str) or isinstance(other, str):
             found = f"a process that was to take the slot could not: {one if isinstance(one, str) else other}"

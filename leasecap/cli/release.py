@@ -9,6 +9,8 @@ import click
 
 from leasecap import _chain, _process
 from leasecap._errors import LeasecapError
+from leasecap._faults import faults
+from leasecap._pool import LEASES
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_lease
 
@@ -46,7 +48,10 @@ def command(lease: str, yes: bool) -> None:
         if not click.confirm(f"{what}. Release it?", err=True):
             raise LeasecapError("not released")
     store = pool_store(pool.pool)
-    if not any(store.end(entry.name) for entry in store.snapshot().leases if entry.token == holder.id):
+    with faults(store.directory.full(LEASES)):
+        names = [entry.name for entry in store.snapshot().leases if holder.id in (entry.token, entry.name)]
+        ended = any(store.end(name) for name in names)
+    if not ended:
         raise LeasecapError(f"lease {holder.id} was released meanwhile")
     click.echo(f"released {holder.id} of pool {printable(pool.pool, 60)}")
 

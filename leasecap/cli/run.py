@@ -75,7 +75,7 @@ def command(
         raise click.UsageError("give -w or -n, not both")
     if verbose and quiet:
         raise click.UsageError("give -v or -q, not both")
-    if not hasattr(os, "posix_spawn"):
+    if not hasattr(os, "fork"):
         raise StoreError(
             "`leasecap run` needs POSIX signals and process groups", path=sys.platform, remedy="use the library here"
         )
@@ -129,13 +129,11 @@ def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
     from leasecap._record import PENDING, Child
     from leasecap._supervise import spawn, supervise
 
-    # Before the spawn: should we be killed between the two, an observer has to reckon with a command.
-    lease.note_child(PENDING)
-    child = spawn(gate, argv, {**os.environ, **lease.env()}, lease.liveness_fd)
-    try:
-        lease.note_child(Child(child.pid, start_of(child.pid) or 0))
-    except StoreError as error:
-        say(f"{error} (the command runs on)")
+    def note(pid: int) -> None:
+        start = start_of(pid)
+        lease.note_child(PENDING if start is None else Child(pid, start))
+
+    child = spawn(gate, argv, {**os.environ, **lease.env()}, lease.liveness_fd, note)
     return supervise(gate, child, lease.hold)
 
 

@@ -8,6 +8,7 @@ import time
 import click
 
 from leasecap._durations import format_duration
+from leasecap._liveness import NOT_VISIBLE, UNREADABLE
 from leasecap._redact import printable
 from leasecap._status import status
 from leasecap.cli._pools import complete_pool
@@ -112,6 +113,8 @@ def _pool(pool: PoolStatus) -> list[str]:
 def _holder(holder: Holder) -> tuple[str, ...]:
     evidence = holder.evidence if holder.alive else f"{holder.evidence}: to be reaped"
     notes = [] if holder.state == "held" else ["granted, not yet taken up"]
+    if holder.evidence in (NOT_VISIBLE, UNREADABLE):
+        notes.append(f"if it is gone: leasecap release {holder.id}")
     if holder.borrows_from:
         notes.append(f"borrows from {holder.borrows_from}")
     if holder.over_max_hold is not None:

@@ -13,8 +13,9 @@ from referee import Interval, peak
 
 import leasecap
 from crash.puppets import PATIENCE, Actor, puppet, victim
-from leasecap import _acquire
+from leasecap import _entering
 from leasecap._api import pool_store
+from leasecap._limit import seal
 from leasecap._process import presence, start_of
 
 TYPE_CHECKING = False
@@ -41,10 +42,12 @@ class Stage:
         root = directory / "root"
         root.mkdir(mode=0o700)
         os.environ["LEASECAP_HOME"] = str(root)
-        (root / "config.toml").write_text(
+        text = (
             f"[pools.p]\nlimit = {scene.first_limit or scene.limit}\n"
             f'lock = "{lock}"\nstale_after = 1.5\nheartbeat = 0.5\n'
         )
+        (root / "config.toml").write_text(text)
+        seal(str(root), text)  # else its effects would depend on whether a second has passed
         Path(self._log).touch()
         self.puppets: dict[str, Actor] = {}
         self._rivals: list[Actor] = []
@@ -167,7 +170,7 @@ class Stage:
         self._look_on()
 
     def _the_way_in_is_barred(self) -> None:
-        _acquire.SECTION_GRACE = 0.1  # the patience of this process alone
+        _entering.SECTION_GRACE = 0.1  # the patience of this process alone
         try:
             leasecap.acquire("p", timeout=0)
         except (leasecap.StoreError, leasecap.AcquireTimeout):

@@ -462,6 +462,9 @@ class MemoryEffects(Effects):
         presence: Presence = self._perform("presence", pid, start)
         return presence
 
+    def namespaces(self) -> frozenset[str] | None:
+        return None
+
     @property
     def sees_exits(self) -> bool:
         return False

@@ -1,0 +1,76 @@
+"""config.toml as this process follows it: read again when it changes, the last good one in force meanwhile."""
+
+from __future__ import annotations
+
+from leasecap import _config
+from leasecap._errors import ConfigError
+from leasecap._limit import STANDS_STILL, is_sealed
+from leasecap._toml import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._effects import Effects
+
+
+class ConfigFile:
+    """The one of a root.
+
+    :ivar root: the root's path, as it is spelled now.
+    :ivar config: the last good configuration.
+    """
+
+    def __init__(self, effects: Effects, root: str) -> None:
+        """:raises ConfigError, StoreError: when it can't be used."""
+        self.root = root
+        self._effects = effects
+        self._broken: tuple[tuple[int, ...], ConfigError] | None = None
+        self._load()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one."""
+        return self._text is not None
+
+    def _load(self) -> None:
+        # The signature first: an edit in between is then seen as a change at the next look.
+        path = _config.path_of(self.root)
+        signature = _config.signature(path)
+        if self._broken is not None and self._broken[0] == signature:
+            raise self._broken[1].with_traceback(None)  # to parse it at each look would hold up whoever waits
+        text = read_text(path)
+        try:
+            self.config = _config.parse(path, text)
+        except ConfigError as error:
+            self._broken = signature, error
+            raise
+        self._broken, self._signature, self._text = None, signature, text
+        self._stands_still = False
+        self._stands_still_at = self._effects.monotonic() + STANDS_STILL
+
+    def stands_still_in(self) -> float:
+        """Seconds until it has been the same for long enough; 0 if it has, or need not."""
+        if not self._stands_still and is_sealed(self.root, self._text or ""):
+            self._stands_still = True
+        if self._stands_still:
+            return 0.0
+        left = self._stands_still_at - self._effects.monotonic()
+        return left if left > 0 else STANDS_STILL  # it is broken now, or not looked at yet: nobody is to spin for it
+
+    def is_due(self) -> bool:
+        """Whether it has changed, or has still to be seen to have stood still."""
+        if _config.signature(_config.path_of(self.root)) != self._signature:
+            return True
+        return not self._stands_still and self._effects.monotonic() >= self._stands_still_at
+
+    def refresh(self) -> bool:
+        """Read it again if it has changed; False: it has stood still.
+
+        :raises ConfigError, StoreError: when it can't be used; the last good one stays.
+        """
+        # By its contents as well: two edits within one tick of the file system's clock have one signature.
+        path = _config.path_of(self.root)
+        if _config.signature(path) == self._signature and self._text == read_text(path):
+            self._stands_still = True
+            return False
+        self._load()
+        return True

@@ -1,0 +1,58 @@
+"""Entering a pool's critical section: trying again for as long as whoever is inside makes progress."""
+
+from __future__ import annotations
+
+from leasecap._errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from leasecap._section import Section
+
+SECTION_PATIENCE = 10.0
+"""Seconds for which one and the same stay inside the pool's own lock may last before it is an error. It takes less than
+a millisecond, for a process that runs; a stopped one is what lasts."""
+
+SECTION_GRACE = 1.0
+"""Seconds to wait for the pool's own lock even when the caller gave no time: it says nothing about slots."""
+
+_OCCUPANT_LOOK = 0.25
+"""Seconds between looks at who is inside, for whoever can't get in."""
+
+
+def entering(
+    section: Section, clock: Callable[[], float], path: str, deadline: float | None
+) -> Generator[float, None, bool]:
+    """Enter; False: the caller's time is over, and it is merely busy inside.
+
+    :raises StoreError: when whoever is inside stays there. One process that comes and goes all the time, with many
+        threads or tasks, is busy and not stopped: each stay has a mark of its own (`Occupant.stay`).
+    """
+    began = since = look_at = clock()
+    end = None if deadline is None else max(deadline, began + SECTION_GRACE)
+    stay: str | None = None
+    pause = 0.0002
+    while not section.try_enter():
+        now = clock()
+        if now >= look_at:
+            look_at = now + _OCCUPANT_LOOK
+            over = end is not None and now >= end
+            occupant = section.occupant()
+            if stay not in (None, occupant.stay):
+                since = now
+            stay = occupant.stay
+            if now - since >= (SECTION_GRACE if over else SECTION_PATIENCE):
+                raise StoreError(
+                    f"the pool's own lock has been held for over {now - since:.0f} s by {occupant.who}; "
+                    "it takes milliseconds",
+                    path=path,
+                    remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
+                )
+            if over:
+                return False
+        yield pause
+        # 200 newcomers who tried every 5 ms kept both cores from whoever was inside (`scripts/bench`, D). Releases
+        # don't wait here.
+        pause = min(pause * 2, 0.05)
+    return True

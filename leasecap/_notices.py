@@ -1,0 +1,41 @@
+"""Whose processes have to look, since something was done inside the section."""
+
+from __future__ import annotations
+
+from leasecap import _entry
+from leasecap._entry import process_of
+from leasecap._pool import QUEUE, RESTS
+from leasecap._rules import OPEN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from leasecap._entry import Entry
+    from leasecap._settle import Done, Settled
+
+
+def whom_to_notify(store: Settled, done: Done) -> Iterable[Entry]:
+    """A ticket of each process that came to be first, or has another one right ahead of it.
+
+    And of each that was passed over, so that it looks as soon as it runs.
+    """
+    away = done.snapshot.away
+    passed = [_entry.parse(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
+    tickets = (*passed, *done.plan.behind, *done.behind, *_who_rest(store, done), *done.plan.first)
+    return {ticket.process: ticket for ticket in tickets}.values()
+
+
+def _who_rest(store: Settled, done: Done) -> list[Entry]:
+    """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
+    if not store.effects.sees_exits or not (done.granted or done.snapshot.admission != OPEN):
+        return []
+    return [ticket for ticket in done.plan.stay if _rests(store, ticket)]
+
+
+def _rests(store: Settled, ticket: Entry) -> bool:
+    try:
+        store.directory.stat(f"{QUEUE}/{ticket.name}/{RESTS}")
+    except OSError:
+        return False
+    return True
