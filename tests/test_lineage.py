@@ -67,7 +67,7 @@ def test_who_comes_too_late_for_the_lock_leaves_its_file_as_it_is(root: Path) ->
     assert not loser.store.section.try_enter()
     Actor(root)
     assert (lock.read_bytes(), lock.stat().st_mtime_ns, lock.stat().st_size) == before
-    assert loser.store.section.occupant() == f"pid {os.getpid()}"
+    assert loser.store.section.occupant().who == f"pid {os.getpid()}"
 
 
 def of_another_kernel(actor: Actor) -> Claim:

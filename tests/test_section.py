@@ -106,7 +106,7 @@ def test_whoever_is_inside_keeps_out_threads_and_processes_and_is_named(root: Pa
     assert actor.store.section.try_enter()
     assert not actor.store.section.try_enter()
     assert not other.store.section.try_enter()
-    assert f"pid {os.getpid()}" in other.store.section.occupant()
+    assert f"pid {os.getpid()}" in other.store.section.occupant().who
     assert actor.store.section.leave()
     assert other.store.section.try_enter()
     assert other.store.section.leave()
@@ -166,7 +166,7 @@ def test_a_stopped_holder_is_not_robbed(root: Path, kind: str) -> None:
         for _ in range(10):
             assert not other.store.section.try_enter()
             other.world.clock += 9
-        assert other.store.section.occupant().startswith(f"pid {holder.pid}")
+        assert other.store.section.occupant().who.startswith(f"pid {holder.pid}")
         holder.process.send_signal(signal.SIGCONT)
         holder.say()
         assert holder.hear() == "True"
@@ -195,7 +195,7 @@ def test_a_full_disk_keeps_nobody_from_entering(root: Path) -> None:
 def test_a_lock_file_that_was_scribbled_on_names_nobody_and_still_locks(root: Path) -> None:
     actor = Actor(root)
     actor.store.directory.overwrite("lock", b"\xff" * 11)
-    assert actor.store.section.occupant() == "an unknown process"
+    assert actor.store.section.occupant().who == "an unknown process"
     assert actor.store.section.try_enter()
     assert actor.store.section.leave()
 
@@ -343,7 +343,7 @@ def test_a_record_of_the_holder_that_can_not_be_read_is_robbed_when_it_has_stood
     for _ in range(30):
         assert not thief.store.section.try_enter()
         thief.world.clock += 1
-    assert thief.store.section.occupant() == "an unknown process"
+    assert thief.store.section.occupant().who == "an unknown process"
     assert thief.store.section.try_enter()
     assert thief.store.section.leave()
 
