@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from _soak.__main__ import distribution
 from _soak.referee import Referee, Verdict, parse
 
 ROOT = Path(__file__).parent.parent
@@ -155,7 +156,7 @@ def test_the_hand_off_after_a_kill_lasts_until_as_many_work_as_may() -> None:
         7.25 start p c.0 c
         """
     )
-    assert verdict.hand_offs == [(250_000_000, False)]
+    assert verdict.refills == {"killed": [250_000_000], "disturbed": [], "calm": []}
 
 
 def test_a_newcomers_wait_for_the_slot_of_a_killed_one_counts_from_its_asking() -> None:
@@ -168,11 +169,11 @@ def test_a_newcomers_wait_for_the_slot_of_a_killed_one_counts_from_its_asking() 
         8.5 start p b.0 b
         """
     )
-    assert verdict.hand_offs == [(500_000_000, False)]
+    assert verdict.refills["killed"] == [500_000_000]
 
 
-@pytest.mark.parametrize("why", ["6.5 quit p c.0 c", "6.5 stop - - c", "6.5 kill - - c"])
-def test_there_is_no_hand_off_when_nobody_waits_who_could_take_it(why: str) -> None:
+@pytest.mark.parametrize("why", ["6.5 quit p c.0 c", "6.5 stop - - c", "6.5 block - - c", "6.5 kill - - c"])
+def test_there_is_no_refill_when_nobody_waits_who_could_take_it(why: str) -> None:
     verdict = judge(
         f"""
         0 limit p 1
@@ -183,26 +184,27 @@ def test_there_is_no_hand_off_when_nobody_waits_who_could_take_it(why: str) -> N
         12 start p d.0 d
         """
     )
-    assert verdict.hand_offs == []
+    assert verdict.refills == {"killed": [], "disturbed": [], "calm": []}
 
 
-def test_a_hand_off_is_told_apart_when_a_stopped_one_may_have_had_the_grant() -> None:
+@pytest.mark.parametrize("fault", ["stop", "block"])
+def test_a_refill_is_told_apart_when_a_stopped_one_may_have_had_the_grant(fault: str) -> None:
     verdict = judge(
-        """
+        f"""
         0 limit p 1
         5 start p a.0 a
         6 ask p b.0 b
         6 ask p c.0 c
         7 kill - - a
-        7 stop - - b
+        7 {fault} - - b
         9.1 start p c.0 c
         """
     )
-    assert verdict.hand_offs == [(2_100_000_000, True)]
+    assert verdict.refills == {"killed": [], "disturbed": [2_100_000_000], "calm": []}
 
 
-@pytest.mark.parametrize("last", ["40 start p b.0 b", "40 quit p b.0 b", "40 over"])
-def test_a_slot_that_stands_empty_for_long_while_somebody_waits_is_lost(last: str) -> None:
+@pytest.mark.parametrize("last", ["13 start p b.0 b", "13 quit p b.0 b", "13 over"])
+def test_a_slot_that_stands_empty_for_long_while_somebody_waits_is_late(last: str) -> None:
     verdict = judge(
         f"""
         0 limit p 1
@@ -212,12 +214,126 @@ def test_a_slot_that_stands_empty_for_long_while_somebody_waits_is_lost(last: st
         {last}
         """
     )
-    assert len(verdict.lost_slots) == 1
+    assert len(verdict.late) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "late"),
+    [
+        ("10 kill - - c", 0),
+        ("10 stop - - c", 0),
+        ("10 block - - c", 0),
+        ("10 limiting p 2", 0),
+        ("10 kill - - d", 1),  # of another pool
+        ("8 kill - - c", 1),
+    ],
+)
+def test_the_time_to_refill_begins_anew_with_each_fault_in_the_pool(fault: str, late: int) -> None:
+    verdict = judge(
+        f"""
+        0 limit p 1
+        0 limit q 1
+        5 start p a.0 a
+        6 ask p b.0 b
+        6 ask p c.0 c
+        6 start q d.0 d
+        7 kill - - a
+        {fault}
+        14 start p b.0 b
+        """
+    )
+    assert len(verdict.late) == late
+
+
+def test_one_who_goes_on_waits_from_then_on() -> None:
+    verdict = judge(
+        """
+        0 limit p 1
+        5 start p a.0 a
+        6 ask p b.0 b
+        6 block - - b
+        7 kill - - a
+        20 unblock - - b
+        20.5 start p b.0 b
+        """
+    )
+    assert verdict.refills["disturbed"] == [500_000_000]
+
+
+def test_the_time_to_refill_does_not_run_while_one_is_stopped_inside_and_begins_anew_when_it_goes_on() -> None:
+    stopped_inside = """
+        0 limit p 1
+        5 start p a.0 a
+        6 ask p b.0 b
+        6 ask p c.0 c
+        7 stop - - c
+        7 inside p - c
+        7 kill - - a
+        20 continue - - c
+        """
+    assert not judge(f"{stopped_inside} \n 24 start p b.0 b").late
+    assert len(judge(f"{stopped_inside} \n 26 start p b.0 b").late) == 1
+
+
+DECLARING = """
+    0 limit p 3
+    5 start p a.0 a
+    6 declare p b.0 b 1
+    6 ask p b.0 b
+    6 ask p c.0 c
+    """
+
+
+def test_a_pool_is_full_by_the_limit_that_one_who_waits_declared() -> None:
+    assert not judge(f"{DECLARING} \n 20 stop - - b \n 20 over").late
+
+
+@pytest.mark.parametrize("end", ["quit p b.0 b", "kill - - b"])
+def test_what_one_declared_who_has_left_or_was_killed_keeps_no_slot_empty(end: str) -> None:
+    assert len(judge(f"{DECLARING} \n 7 {end} \n 13 start p c.0 c").late) == 1
+
+
+def test_what_a_holder_declared_holds_for_who_asks_while_it_holds() -> None:
+    holds = "0 limit p 3 \n 5 declare p a.0 a 1 \n 5 ask p a.0 a \n 6 start p a.0 a"
+    assert len(judge(f"{holds} \n 7 ask p b.0 b \n 8 start p b.0 b").overlaps) == 1
+    assert not judge(f"{holds} \n 7 ask p b.0 b \n 8 end p a.0 a \n 8 start p b.0 b").overlaps
+
+
+def test_what_one_declared_is_not_held_against_who_asked_before_it_held() -> None:
+    verdict = judge(
+        """
+        0 limit p 3
+        4 ask p b.0 b
+        5 declare p a.0 a 1
+        5 ask p a.0 a
+        6 end p a.0 a
+        7 start p b.0 b
+        8 declare p c.0 c 2
+        8 ask p d.0 d
+        9 start p c.0 c
+        10 start p d.0 d
+        """
+    )
+    assert not verdict.overlaps
+
+
+def test_one_more_than_the_limit_that_it_declared_itself_is_an_overlap() -> None:
+    verdict = judge("0 limit p 3 \n 4 start p b.0 b \n 5 declare p a.0 a 1 \n 5 ask p a.0 a \n 6 start p a.0 a")
+    assert len(verdict.overlaps) == 1
 
 
 def test_a_slot_that_is_lent_stands_not_empty() -> None:
-    assert not judge(f"{LENDING} \n 6 ask p b.0 b \n 40 over").lost_slots
-    assert not judge("0 limit p 1 \n 5 start p a.0 a \n 5 lend p a.0 a \n 6 ask p b.0 b \n 40 over").lost_slots
+    assert not judge(f"{LENDING} \n 6 ask p b.0 b \n 40 over").late
+    assert not judge("0 limit p 1 \n 5 start p a.0 a \n 5 lend p a.0 a \n 6 ask p b.0 b \n 40 over").late
+
+
+# -- what is told ---------------------------------------------------------------------------------------------------
+
+
+def test_a_distribution_says_the_worst_the_median_and_who_is_worse_than_99_of_100() -> None:
+    times = [number * 1_000_000 for number in range(1, 201)]
+    assert distribution(times[::-1], "of all") == ("200 ms", "of all: median 101 ms, p99 199 ms, of 200")
+    assert distribution([], "of all") == ("0 ms", "of all: median 0 ms, p99 0 ms, of 0")
 
 
 # -- real processes -------------------------------------------------------------------------------------------------
@@ -265,11 +381,11 @@ def test_a_small_soak_keeps_its_promises_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    status, table, errors, left = played("seconds=4, seed=1, sync=5, tasks=3, commands=2")
+    status, table, errors, left = played("seconds=4, seed=1, sync=5, tasks=3, commands=2, crowds=2, teams=1")
     assert (status, errors, left) == (0, "", [])
     assert row(table, "operations") > 10
     assert row(table, "kills") > 0
-    assert (row(table, "overlaps"), row(table, "slots lost")) == (0, 0)
+    assert [row(table, name) for name in ("overlaps", "slots lost", "refills late")] == [0, 0, 0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,7 +409,7 @@ def test_the_soak_finds_a_slot_too_many_and_one_too_few_and_keeps_the_evidence(
     sabotage: str, told: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    status, table, errors, left = played("seconds=4, seed=1, sync=16, tasks=4, commands=0, patience=1", sabotage)
+    status, table, errors, left = played("seconds=4, seed=1, sync=16, tasks=4, commands=0, crowds=0, teams=0, patience=1", sabotage)
     assert (status, left) == (1, [])
     assert row(table, told) > 0
     assert complaint in errors
@@ -307,7 +423,7 @@ def test_a_soak_that_is_interrupted_ends_every_process_that_it_started(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with start(SMALL.format(plan="seconds=60, seed=2, sync=8, tasks=4, commands=4")) as process:
+    with start(SMALL.format(plan="seconds=60, seed=2, sync=8, tasks=4, commands=4, crowds=1, teams=1")) as process:
         end = time.monotonic() + 60
         while len(left_of(process.pid)) < 12:
             assert process.poll() is None, process.stderr and process.stderr.read()
