@@ -223,7 +223,7 @@ def test_a_slot_that_stands_empty_for_long_while_somebody_waits_is_late(last: st
         ("10 kill - - c", 0),
         ("10 stop - - c", 0),
         ("10 block - - c", 0),
-        ("10 limiting p 2", 0),
+        ("10 limiting p 2 x", 0),
         ("10 kill - - d", 1),  # of another pool
         ("8 kill - - c", 1),
     ],
@@ -409,13 +409,39 @@ def test_the_soak_finds_a_slot_too_many_and_one_too_few_and_keeps_the_evidence(
     sabotage: str, told: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    status, table, errors, left = played("seconds=4, seed=1, sync=16, tasks=4, commands=0, crowds=0, teams=0, patience=1", sabotage)
+    status, table, errors, left = played(
+        "seconds=4, seed=1, sync=16, tasks=4, commands=0, crowds=0, teams=0, patience=1", sabotage
+    )
     assert (status, left) == (1, [])
     assert row(table, told) > 0
     assert complaint in errors
     (kept,) = tmp_path.iterdir()
     assert f"are kept in {kept}; seed 1" in errors
     assert (kept / "journal").stat().st_size > 0
+
+
+NO_PROCESS_IS_KNOWN = """
+from leasecap import _peers
+_peers.Peers.look = lambda *_, **__: "runs"  # so each ticket of the dead has to be granted a slot to be found out
+from _soak import faults, plan, workers
+plan.POOLS = faults.POOLS = {"solo": 1}
+faults.KILLS = 1
+faults.Faults.one = faults.Faults.strike_the_largest
+faults.Faults._block = lambda *_: None
+workers.Worker._priority = lambda _: 0
+workers.Worker._patience = lambda _: None
+"""
+
+
+def test_the_soak_finds_a_slot_that_passes_the_dead_ticket_by_ticket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    plan = "seconds=5, seed=1, sync=0, tasks=0, commands=0, crowds=4, teams=0, patience=20"
+    status, table, errors, left = played(plan, NO_PROCESS_IS_KNOWN)
+    assert (status, left) == (1, [])
+    assert row(table, "refills late") > 0, table
+    assert "after the last fault" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

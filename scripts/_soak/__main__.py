@@ -85,6 +85,7 @@ def table(conductor: Conductor, verdict: Verdict, lost: Mapping[str, int], secon
         ("", verdict.withdrawn, "more gave up: timed out, cancelled"),
         ("kills", faults.kills, f"of {verdict.killed_holding} holders and {verdict.killed_waiting} waiters"),
         ("stops", faults.stops, f"{verdict.barred} calls were told of one stopped inside the pool's own lock"),
+        ("", verdict.barred_by_nobody, "of them while nobody was: it was only slow"),
         ("", faults.inside, "of both struck who had just entered that lock"),
         ("blocks", faults.blocks, "of an event loop with many tasks"),
         ("steals", faults.thefts, "of a lock directory, from the dead"),
@@ -101,9 +102,9 @@ def table(conductor: Conductor, verdict: Verdict, lost: Mapping[str, int], secon
 
 def distribution(times: list[int], about: str) -> tuple[str, str]:
     """The worst of these times, and what to say beside it."""
-    times = sorted(times) or [0]
-    median, percentile = (milliseconds(times[len(times) * part // 100]) for part in (50, 99))
-    return milliseconds(times[-1]), f"{about}: median {median}, p99 {percentile}, of {len(times)}"
+    ordered = sorted(times) or [0]
+    median, percentile = (milliseconds(ordered[len(ordered) * part // 100]) for part in (50, 99))
+    return milliseconds(ordered[-1]), f"{about}: median {median}, p99 {percentile}, of {len(times)}"
 
 
 def milliseconds(nanoseconds: int) -> str:

@@ -1,4 +1,4 @@
-"""What is done to the processes: killed, stopped and blocked at random, at their work, and inside the pool's own lock."""
+"""What is done to the processes: kills, stops and blocks, at random, at their work, and inside the pool's own lock."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 AMBUSH = 0.1
 """Seconds to lie in wait for somebody to enter a pool's own lock."""
+
+KILLS = 0.65
+"""How many of those who are killed or stopped are killed."""
 
 STOPS = 0.1, 0.5, 2.6, 9.0
 """Seconds for which a process is stopped."""
@@ -85,7 +88,7 @@ class Faults:
 
     def _strike(self, process: Process, *, longest: bool = False) -> bool:
         """Kill or stop it; returns whether it was killed."""
-        kill = self._random.random() < 0.65
+        kill = self._random.random() < KILLS
         if kill:
             # Written before it is done: what it works in between is none that counts for it.
             self._journal.write("kill", process=process.name)

@@ -6,8 +6,8 @@ got and an ``end`` before it is given back, so what stands here is never more th
 was real. A lender writes ``lend`` while it waits for its borrower, and ``start`` again when it goes on. Who declares a
 limit writes ``declare`` before it asks, with that limit in place of ``under``.
 
-Faults stand there as well: ``kill``, ``stop`` and ``continue``, written by whoever makes them; ``block`` and ``unblock``,
-written by the process whose event loop blocks itself; and ``inside``, for the pool whose own lock a stopped process has.
+Faults stand there as well. Whoever makes them writes ``kill``, ``stop`` and ``continue``, and ``inside`` for the pool
+whose own lock a stopped process has. A process whose event loop blocks writes ``block`` and ``unblock`` itself.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ the calm shows a slot that stays empty for longer than `referee.REFILL_WITHIN`."
 class Plan(NamedTuple):
     """
     :ivar seconds: how long faults are made.
-    :ivar sync, tasks, commands, crowds, teams: how many processes of each kind there are at a time: with a few threads and
-        forks; with two tasks of an event loop; of `leasecap run`; with 10 to 50 tasks that ask at once; with 5 to 20
-        threads that do.
+    :ivar sync, tasks, commands, crowds, teams: how many processes of each kind there are at a time: with a few threads
+        and forks; with two tasks of an event loop; of `leasecap run`; with 10 to 50 tasks that ask at once; with 5 to
+        20 threads that do.
     :ivar patience: seconds for everybody to come to an end after the last fault.
     """
 

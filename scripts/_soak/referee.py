@@ -4,9 +4,9 @@ It is unjust in one direction only. A grant is judged by the highest limit since
 from after the grant to before the release: what it calls an overlap was one. The time that a slot stood empty runs
 until the next one says that it works, so it is never too short.
 
-A pool has to be full again in time after its last fault: a kill, stop or block of somebody who held or waited there, or a
-change of its limit. That time doesn't run while nobody waits who could take a slot, or while a process is stopped inside
-the pool's own lock, and begins anew when that one goes on.
+A pool has to be full again in time after its last fault: a kill, stop or block of somebody who held or waited there, or
+a change of its limit. That time doesn't run while nobody waits who could take a slot, or while a process is stopped
+inside the pool's own lock, and begins anew when that one goes on.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 REFILL_WITHIN = 5_000_000_000
 """Nanoseconds for which a slot may stand empty after the last fault while somebody waits who can take it. Promised are
-0.3 s after a kill and 2.3 s after a stop or block. The rest is for a machine that has too few processors, and for who was
-granted its slot and is stopped or blocked for up to 4 s before it can say so."""
+0.3 s after a kill and 2.3 s after a stop or block. The rest is for a machine that has too few processors, and for who
+was granted its slot and is stopped or blocked for up to 4 s before it can say so."""
 
 
 class Event(NamedTuple):
@@ -53,21 +53,15 @@ def parse(lines: Iterable[str]) -> list[Event]:
 class Gap:
     """A time in which fewer work in a pool than may.
 
-    :ivar killed: somebody who worked or waited there was killed.
     :ivar disturbed: somebody was stopped or blocked who may have had a grant or the pool's own lock.
     :ivar wait: the longest that one and the same process waited and ran, after the last fault.
     :ivar waited: who that was.
     """
 
     began: int
-    killed: bool = False
     disturbed: bool = False
     wait: int = 0
     waited: str = ""
-
-    @property
-    def kind(self) -> Kind:
-        return "disturbed" if self.disturbed else "killed" if self.killed else "calm"
 
 
 @dataclass
@@ -78,6 +72,7 @@ class Pool:
     :ivar declared: limits of those who wait or hold.
     :ivar inside: processes that are stopped inside the pool's own lock.
     :ivar fault_at: when the last fault was.
+    :ivar killed: somebody was killed who worked or waited, in this gap or since the one before it.
     """
 
     limits: list[tuple[int, int | None, int]] = field(default_factory=list)
@@ -87,6 +82,7 @@ class Pool:
     declared: dict[str, int] = field(default_factory=dict)
     inside: set[str] = field(default_factory=set)
     fault_at: int = 0
+    killed: bool = False
     gap: Gap | None = None
 
     def highest_limit(self, who: str, since: int) -> int:
@@ -94,7 +90,7 @@ class Pool:
         held = self.lending | self.working
         # What another one declared held for sure if that one had its slot all the while.
         sure = [limit for by, limit in self.declared.items() if by == who or (by in held and held[by].time <= since)]
-        return min(sure + [max(limit for _, end, limit in self.limits if end is None or end >= since)])
+        return min([*sure, max(limit for _, end, limit in self.limits if end is None or end >= since)])
 
     def is_full(self) -> bool:
         """Whether nobody can be granted anything; a lender and its borrowers use one slot."""
@@ -133,6 +129,7 @@ class Verdict:
     borrowed: int = 0
     withdrawn: int = 0
     barred: int = 0
+    barred_by_nobody: int = 0
     killed_holding: int = 0
     killed_waiting: int = 0
     overlaps: list[str] = field(default_factory=list)
@@ -229,6 +226,7 @@ class Referee:
 
     def _on_barred(self, event: Event) -> None:
         self.verdict.barred += 1
+        self.verdict.barred_by_nobody += not any(pool.inside for pool in self._pools.values())
 
     def _on_stop(self, event: Event) -> None:
         self._stopped.add(event.process)
@@ -252,8 +250,7 @@ class Referee:
         self._leave(event)
         held = waited = 0
         for pool in self._pools.values():
-            if pool.gap and pool.has(event.process):
-                pool.gap.killed = True
+            pool.killed = pool.killed or pool.has(event.process)
             for group in pool.groups:
                 for who in [who for who, its in group.items() if its.process == event.process]:
                     del group[who]
@@ -296,7 +293,7 @@ class Referee:
                 self._end_gap(name, pool, event.time)
                 continue
             if pool.gap is None:
-                pool.gap = Gap(event.time, killed=event.what == "kill")
+                pool.gap = Gap(event.time)
             pool.gap.disturbed = pool.gap.disturbed or any(self._may_keep(process, name) for process in self._stopped)
 
     def _may_keep(self, process: str, name: str) -> bool:
@@ -307,9 +304,12 @@ class Referee:
 
     def _end_gap(self, name: str, pool: Pool, now: int) -> None:
         gap, pool.gap = pool.gap, None
-        if gap is None or not gap.wait:
+        if gap is None:
             return
-        self.verdict.refills[gap.kind].append(gap.wait)
+        killed, pool.killed = pool.killed, False
+        if not gap.wait:
+            return
+        self.verdict.refills["disturbed" if gap.disturbed else "killed" if killed else "calm"].append(gap.wait)
         if gap.wait > REFILL_WITHIN:
             self.verdict.late.append(
                 f"{name}: a slot stood empty for {gap.wait / 1e9:.1f} s after the last fault, until {now}, "

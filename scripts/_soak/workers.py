@@ -26,7 +26,7 @@ TOGETHER = 1.0
 SURELY = 60.0
 """Seconds to wait for what is to be had at once: a lender's own slot. Running out of it is a failure of the soak."""
 
-OVERTIME = 6.0
+OVERTIME = 8.0
 """Seconds for which a crowd stays in the queue when the time is over. Longer than a slot may stand empty."""
 
 BLOCK = signal.SIGUSR1
@@ -214,9 +214,7 @@ class Worker:
         declared = self._declare()
         who = self._ask(pool, "-", declared)
         try:
-            lease = await leasecap.acquire_async(
-                pool, timeout=self._patience(), priority=self._priority(), **declared
-            )
+            lease = await leasecap.acquire_async(pool, timeout=self._patience(), priority=self._priority(), **declared)
         except BaseException:
             self._journal.write("quit", pool, who)
             raise
