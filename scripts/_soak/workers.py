@@ -153,10 +153,10 @@ class Worker:
 
     @contextmanager
     def _slot(self, pool: str, under: str = "-", timeout: float | None = None) -> Iterator[str]:
-        declared = self._declare() if under == "-" else {}
+        declared = self._declare() if under == "-" else None
         who = self._ask(pool, under, declared)
         try:
-            lease = leasecap.acquire(pool, timeout=timeout, priority=self._priority(), **declared)
+            lease = leasecap.acquire(pool, timeout=timeout, priority=self._priority(), limit=declared)
         except BaseException:
             self._journal.write("quit", pool, who, under)
             raise
@@ -214,7 +214,9 @@ class Worker:
         declared = self._declare()
         who = self._ask(pool, "-", declared)
         try:
-            lease = await leasecap.acquire_async(pool, timeout=self._patience(), priority=self._priority(), **declared)
+            lease = await leasecap.acquire_async(
+                pool, timeout=self._patience(), priority=self._priority(), limit=declared
+            )
         except BaseException:
             self._journal.write("quit", pool, who)
             raise
@@ -230,14 +232,14 @@ class Worker:
 
     # -- both -------------------------------------------------------------------------------------------------------
 
-    def _declare(self) -> dict[str, int]:
+    def _declare(self) -> int | None:
         """The limit to acquire with, if any: a low one, so that it is missed when it counts for one who is dead."""
-        return {"limit": self._random.randint(1, 2)} if self._declares and self._random.random() < 0.03 else {}
+        return self._random.randint(1, 2) if self._declares and self._random.random() < 0.03 else None
 
-    def _ask(self, pool: str, under: str, declared: Mapping[str, int]) -> str:
+    def _ask(self, pool: str, under: str, declared: int | None) -> str:
         who = f"{self._journal.process}.{next(self._numbers)}"
-        for limit in declared.values():
-            self._journal.write("declare", pool, who, str(limit))
+        if declared is not None:
+            self._journal.write("declare", pool, who, str(declared))
         self._journal.write("ask", pool, who, under)
         return who
 
