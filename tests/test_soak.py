@@ -293,6 +293,11 @@ def test_what_one_declared_who_has_left_or_was_killed_keeps_no_slot_empty(end: s
     assert len(judge(f"{DECLARING} \n 7 {end} \n 13 start p c.0 c").late) == 1
 
 
+def test_what_one_declared_who_was_killed_before_it_asked_keeps_no_slot_empty() -> None:
+    killed = "0 limit p 3 \n 5 start p a.0 a \n 6 declare p b.0 b 1 \n 6 kill - - b"
+    assert len(judge(f"{killed} \n 7 ask p c.0 c \n 13 over").late) == 1
+
+
 def test_what_a_holder_declared_holds_for_who_asks_while_it_holds() -> None:
     holds = "0 limit p 3 \n 5 declare p a.0 a 1 \n 5 ask p a.0 a \n 6 start p a.0 a"
     assert len(judge(f"{holds} \n 7 ask p b.0 b \n 8 start p b.0 b").overlaps) == 1

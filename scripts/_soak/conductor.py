@@ -156,8 +156,9 @@ class Conductor:
         if code not in {"run": (0, -9, 75, 125), "limit": (0,)}.get(process.role, (0, -9)):
             self.complaints.append(f"{process.name} exited with {code}")
         if process.role != "limit" and time.monotonic() < self._until:
-            # Who was killed is restarted at once, or a moment later.
-            self._start_later(process.role, self._random.choice((2, 5, 8) if process.role == "run" else (0, 0.2)))
+            # A worker that was killed is restarted at once, or a moment later.
+            pause = self._random.uniform(2, 8) if process.role == "run" else self._random.choice((0, 0.2))
+            self._start_later(process.role, pause)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ AMBUSH = 0.1
 """Seconds to lie in wait for somebody to enter a pool's own lock."""
 
 KILLS = 0.65
-"""How many of those who are killed or stopped are killed."""
+"""The share of kills among the kills and stops."""
 
 STOPS = 0.1, 0.5, 2.6, 9.0
 """Seconds for which a process is stopped."""

@@ -251,10 +251,11 @@ class Referee:
         held = waited = 0
         for pool in self._pools.values():
             pool.killed = pool.killed or pool.has(event.process)
+            for who in [who for who in pool.declared if who.startswith(f"{event.process}.")]:
+                del pool.declared[who]  # it may not have asked yet
             for group in pool.groups:
                 for who in [who for who, its in group.items() if its.process == event.process]:
                     del group[who]
-                    pool.declared.pop(who, None)
                     held, waited = held + (group is not pool.waiting), waited + (group is pool.waiting)
         self.verdict.killed_holding += held > 0
         self.verdict.killed_waiting += waited > 0
