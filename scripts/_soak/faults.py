@@ -99,7 +99,7 @@ class Faults:
             os.kill(process.pid, signal.SIGSTOP)
             seconds = STOPS[-1] if longest else self._random.choice(STOPS)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            inside = [pool for pool in self._root.glob("pools/*-*") if _is_inside(pool, process.pid)]
+            inside = [pool for pool in self._pools() if _is_inside(pool, process.pid)]
             for pool in inside:
                 self._journal.write("inside", _name(pool), process=process.name)
             if inside or not self._tells_what_it_holds(process):
@@ -166,7 +166,7 @@ class Faults:
 
     def _ambush(self) -> None:
         """Lie in wait for somebody to enter. The state directory is read to aim; nothing is judged by it."""
-        pools = list(self._root.glob("pools/*-*"))
+        pools = self._pools()
         if not pools:
             return
         pool = self._random.choice(pools)
@@ -186,6 +186,10 @@ class Faults:
                     # Dead, and its mark is still there: whoever enters next has to steal it.
                     self._robbed |= {token} & _marks(pool)
             return
+
+    def _pools(self) -> list[Path]:
+        """Those that are there, but for what is only being made."""
+        return list(self._root.glob("pools/[!.]*-*"))
 
     def see_thefts(self) -> None:
         """Remember the marks of stolen lock directories, which are removed in time."""
@@ -207,21 +211,25 @@ def _is_inside(pool: Path, pid: int) -> bool:
     if _name(pool) in DIRECTORY_LOCKED:
         found = _inside(pool)
         return found is not None and found[0] == pid
-    # A line: number, kind, mode, access, pid, device and inode, range.
-    locks = map(str.split, Path("/proc/locks").read_text().splitlines())
-    inode = os.stat(pool / "lock").st_ino
+    try:
+        # A line: number, kind, mode, access, pid, device and inode, range.
+        locks = map(str.split, Path("/proc/locks").read_text().splitlines())
+        inode = os.stat(pool / "lock").st_ino
+    except FileNotFoundError:
+        return False  # nobody has entered yet, or the system doesn't tell
     return any(lock[4] == str(pid) and lock[5].endswith(f":{inode}") for lock in locks)
 
 
 def _inside(pool: Path) -> tuple[int, str] | None:
     """The pid that is inside or was the last to be, and the token of its lock directory."""
-    if _name(pool) not in DIRECTORY_LOCKED:
-        return int((pool / "lock").read_bytes()), ""
     try:
+        if _name(pool) not in DIRECTORY_LOCKED:
+            pid = (pool / "lock").read_bytes()
+            return (int(pid), "") if pid else None
         for token in os.listdir(pool / "lock.d"):
             return json.loads((pool / "lock.d" / token).read_bytes())["pid"], token
     except FileNotFoundError:
-        pass  # left meanwhile
+        pass  # left meanwhile, or nobody has entered yet
     return None
 
 
