@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .conductor import Conductor
 from .plan import POOLS, Plan
-from .referee import Referee, Verdict, parse
+from .referee import REFILL_WITHIN, Referee, Verdict, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def soak(plan: Plan) -> int:
     os.environ["LEASECAP_HOME"] = str(directory / "root")
     print(
         f"{plan.sync} processes with threads and forks, {plan.tasks} with event loops, {plan.commands} of "
-        f"`leasecap run`; {len(POOLS)} pools; {plan.seconds:g} s of faults; seed {plan.seed}",
+        f"`leasecap run`, {plan.crowds} with up to 50 tasks at once, {plan.teams} with up to 20 threads; "
+        f"{len(POOLS)} pools; {plan.seconds:g} s, with faults in every other while; seed {plan.seed}",
         flush=True,
     )
     began = time.monotonic()
@@ -75,26 +76,35 @@ def soak(plan: Plan) -> int:
 def table(conductor: Conductor, verdict: Verdict, lost: Mapping[str, int], seconds: float) -> list[str]:
     """The summary."""
     faults = conductor.faults
-    calm = sorted(wait for wait, disturbed in verdict.hand_offs if not disturbed) or [0]
-    stopped = max((wait for wait, disturbed in verdict.hand_offs if disturbed), default=0)
-    missing = len(verdict.lost_slots) + sum(map(abs, lost.values()))
     rows: list[tuple[str, object, str]] = [
         ("operations", verdict.operations, f"in {seconds:.0f} s, by {conductor.crew.started} processes"),
         ("", verdict.by_tasks, "by tasks of event loops"),
         ("", verdict.by_commands, "by commands under `leasecap run`"),
         ("", verdict.borrowed, "on a lent slot"),
+        ("", verdict.declared, "asked with a limit of their own"),
         ("", verdict.withdrawn, "more gave up: timed out, cancelled"),
         ("kills", faults.kills, f"of {verdict.killed_holding} holders and {verdict.killed_waiting} waiters"),
         ("stops", faults.stops, f"{verdict.barred} calls were told of one stopped inside the pool's own lock"),
+        ("", verdict.barred_by_nobody, "of them while nobody was: it was only slow"),
         ("", faults.inside, "of both struck who had just entered that lock"),
+        ("blocks", faults.blocks, "of an event loop with many tasks"),
         ("steals", faults.thefts, "of a lock directory, from the dead"),
         ("limits changed", conductor.limit_changes, f"and status looked {conductor.looks} times"),
         ("overlaps", len(verdict.overlaps), "must be 0"),
-        ("slots lost", missing, "must be 0"),
-        ("worst hand-off", milliseconds(calm[-1]), f"after a kill; median {milliseconds(calm[len(calm) // 2])}"),
-        ("", milliseconds(stopped), "where somebody was stopped as well"),
+        ("slots lost", sum(map(abs, lost.values())), "must be 0"),
+        ("refills late", len(verdict.late), f"must be 0: more than {milliseconds(REFILL_WITHIN)} after the last fault"),
+        ("worst refill", *distribution(verdict.refills["killed"], "after kills alone")),
+        ("", *distribution(verdict.refills["disturbed"], "where somebody was stopped or blocked")),
+        ("", *distribution(verdict.refills["calm"], "of all others")),
     ]
     return [f"  {name:14} {value!s:>8}   {about}" for name, value, about in rows]
+
+
+def distribution(times: list[int], about: str) -> tuple[str, str]:
+    """The worst of these times, and what to say beside it."""
+    ordered = sorted(times) or [0]
+    median, percentile = (milliseconds(ordered[len(ordered) * part // 100]) for part in (50, 99))
+    return milliseconds(ordered[-1]), f"{about}: median {median}, p99 {percentile}, of {len(times)}"
 
 
 def milliseconds(nanoseconds: int) -> str:
@@ -103,7 +113,7 @@ def milliseconds(nanoseconds: int) -> str:
 
 def violations(conductor: Conductor, verdict: Verdict, lost: Mapping[str, int]) -> list[str]:
     """What was promised and not kept."""
-    broken = [*verdict.overlaps, *verdict.lost_slots, *verdict.told_lost, *conductor.complaints]
+    broken = [*verdict.overlaps, *verdict.late, *verdict.told_lost, *conductor.complaints]
     for pool, number in lost.items():
         broken.append(f"{pool}: at the end {number} slots are missing" if number > 0 else f"{pool}: {-number} too many")
     if not verdict.operations:

@@ -17,10 +17,10 @@ import leasecap
 from .crew import Crew, Process
 from .faults import Faults
 from .journal import Journal
-from .plan import DIRECTORY_LOCKED, POOLS, Plan
+from .plan import CALM_FOR, DIRECTORY_LOCKED, FAULTS_FOR, POOLS, Plan
 from .workers import BARRED
 
-FAULT_EVERY = 0.25
+FAULT_EVERY = 0.1
 LIMIT_EVERY = 6.0
 LOOK_EVERY = 1.0
 
@@ -60,16 +60,22 @@ class Conductor:
     def run(self) -> None:
         """Until the time is over and everybody has ended."""
         plan = self._plan
-        for role, number in (("sync", plan.sync), ("async", plan.tasks), ("run", plan.commands)):
+        roles = ("sync", "async", "run", "crowd", "team")
+        for role, number in zip(roles, (plan.sync, plan.tasks, plan.commands, plan.crowds, plan.teams), strict=True):
             for _ in range(number):
                 self._start_later(role, self._random.uniform(0, min(5.0, plan.seconds / 4)))
-        fault_at = limit_at = look_at = time.monotonic() + min(5.0, plan.seconds / 4)
+        was_calm = False
+        begin = fault_at = limit_at = look_at = time.monotonic() + min(5.0, plan.seconds / 4)
         while (now := time.monotonic()) < self._until:
             self._start_due(now)
-            if now >= fault_at:
+            calm = (now - begin) % (FAULTS_FOR + CALM_FOR) >= FAULTS_FOR
+            if calm and not was_calm:
+                self.faults.strike_the_largest()
+            was_calm = calm
+            if now >= fault_at and not calm:
                 fault_at = now + self._random.expovariate(1 / FAULT_EVERY)
                 self.faults.one()
-            if now >= limit_at and not self._is_limit_changing():
+            if now >= limit_at and not calm and not self._is_limit_changing():
                 limit_at = now + LIMIT_EVERY
                 self._change_limit(self._random.choice(list(POOLS)))
             if now >= look_at:
@@ -150,7 +156,9 @@ class Conductor:
         if code not in {"run": (0, -9, 75, 125), "limit": (0,)}.get(process.role, (0, -9)):
             self.complaints.append(f"{process.name} exited with {code}")
         if process.role != "limit" and time.monotonic() < self._until:
-            self._start_later(process.role, self._random.uniform(2, 8) if process.role == "run" else 0.2)
+            # A worker that was killed is restarted at once, or a moment later.
+            pause = self._random.uniform(2, 8) if process.role == "run" else self._random.choice((0, 0.2))
+            self._start_later(process.role, pause)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 class Process:
     """A child of ours, so its pid is its own until it was waited for.
 
-    :ivar name: never used again; begins with the role: "sync", "async", "run", or "limit".
+    :ivar name: never used again; begins with the role: "sync", "async", "crowd", "team", "run", or "limit".
     :ivar pool: which one a command of leasecap's is for.
     :ivar resume_at: when it is to be continued (`time.monotonic`); 0 if it isn't stopped.
     """
@@ -76,6 +76,10 @@ class Crew:
                 worker = Worker(Journal(self._journal_path, name), pools, seed, until)
                 if role == "sync":
                     worker.run()
+                elif role == "team":
+                    worker.run_team()
+                elif role == "crowd":
+                    asyncio.run(worker.run_crowd())
                 else:
                     asyncio.run(worker.run_async())
                 status = 0

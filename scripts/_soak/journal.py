@@ -3,7 +3,11 @@
 A line is: nanoseconds of the boot clock, event, pool, who (an id of one acquire), process (a name, never used again),
 pid, under (the who of the lease it runs under); "-" where one doesn't apply. A ``start`` is written after the slot was
 got and an ``end`` before it is given back, so what stands here is never more than what was held, and an overlap in it
-was real. A lender writes ``lend`` while it waits for its borrower, and ``start`` again when it goes on.
+was real. A lender writes ``lend`` while it waits for its borrower, and ``start`` again when it goes on. Who declares a
+limit writes ``declare`` before it asks, with that limit in place of ``under``.
+
+Faults stand there as well. Whoever makes them writes ``kill``, ``stop`` and ``continue``, and ``inside`` for the pool
+whose own lock a stopped process has. A process whose event loop blocks writes ``block`` and ``unblock`` itself.
 """
 
 from __future__ import annotations

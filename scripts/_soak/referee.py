@@ -3,6 +3,10 @@
 It is unjust in one direction only. A grant is judged by the highest limit since its asking, and who works is counted
 from after the grant to before the release: what it calls an overlap was one. The time that a slot stood empty runs
 until the next one says that it works, so it is never too short.
+
+A pool has to be full again in time after its last fault: a kill, stop or block of somebody who held or waited there, or
+a change of its limit. That time doesn't run while nobody waits who could take a slot, or while a process is stopped
+inside the pool's own lock, and begins anew when that one goes on.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ from typing import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal, TypeAlias
 
+    Kind: TypeAlias = Literal["killed", "disturbed", "calm"]
 
-STUCK = 25_000_000_000
-"""Nanoseconds for which a slot may stand empty while somebody waits before it counts as lost. That of a killed holder
-is promised within 300 ms, on a machine that has time for it. Here stopped processes keep a grant for 2 s each and the
-pool's own lock for as long as they are stopped, and there may be too few processors; but a slot that comes back only
-when a heartbeat is `stale_after` (30 s) old must be noticed."""
+REFILL_WITHIN = 5_000_000_000
+"""Nanoseconds for which a slot may stand empty after the last fault while somebody waits who can take it. Promised are
+0.3 s after a kill and 2.3 s after a stop or block. The rest is for a machine that has too few processors, and for who
+was granted its slot and is stopped or blocked for up to 4 s before it can say so."""
 
 
 class Event(NamedTuple):
@@ -48,15 +53,15 @@ def parse(lines: Iterable[str]) -> list[Event]:
 class Gap:
     """A time in which fewer work in a pool than may.
 
-    :ivar killed: somebody who worked or waited there was killed.
-    :ivar disturbed: somebody was stopped who may have had a grant or the pool's own lock.
-    :ivar wait: the longest that one and the same process waited and ran.
+    :ivar disturbed: somebody was stopped or blocked who may have had a grant or the pool's own lock.
+    :ivar wait: the longest that one and the same process waited and ran, after the last fault.
+    :ivar waited: who that was.
     """
 
     began: int
-    killed: bool = False
     disturbed: bool = False
     wait: int = 0
+    waited: str = ""
 
 
 @dataclass
@@ -64,22 +69,43 @@ class Pool:
     """What is going on in one pool while the journal is read.
 
     :ivar limits: (since, until or None, limit); while it is being changed the old and the new one hold.
+    :ivar declared: limits of those who wait or hold.
+    :ivar inside: processes that are stopped inside the pool's own lock.
+    :ivar fault_at: when the last fault was.
+    :ivar killed: somebody was killed who worked or waited, in this gap or since the one before it.
     """
 
     limits: list[tuple[int, int | None, int]] = field(default_factory=list)
     working: dict[str, Event] = field(default_factory=dict)
     lending: dict[str, Event] = field(default_factory=dict)
     waiting: dict[str, Event] = field(default_factory=dict)
+    declared: dict[str, int] = field(default_factory=dict)
+    inside: set[str] = field(default_factory=set)
+    fault_at: int = 0
+    killed: bool = False
     gap: Gap | None = None
 
-    def highest_limit(self, since: int) -> int:
-        return max(limit for _, end, limit in self.limits if end is None or end >= since)
+    def highest_limit(self, who: str, since: int) -> int:
+        """The highest that may have held for ``who``, which was granted a slot at some time since then."""
+        held = self.lending | self.working
+        # What another one declared held for sure if that one had its slot all the while.
+        sure = [limit for by, limit in self.declared.items() if by == who or (by in held and held[by].time <= since)]
+        return min([*sure, max(limit for _, end, limit in self.limits if end is None or end >= since)])
 
     def is_full(self) -> bool:
         """Whether nobody can be granted anything; a lender and its borrowers use one slot."""
         held = self.lending | self.working
         used = {_root(who, held) for who in held}
-        return len(used) >= min(limit for _, end, limit in self.limits if end is None)
+        limits = [limit for _, end, limit in self.limits if end is None]
+        return len(used) >= min(limits + list(self.declared.values()))
+
+    def has(self, process: str) -> bool:
+        """Whether it works, lends or waits there."""
+        return any(its.process == process for group in self.groups for its in group.values())
+
+    @property
+    def groups(self) -> tuple[dict[str, Event], ...]:
+        return self.working, self.lending, self.waiting
 
 
 def _root(who: str, held: dict[str, Event]) -> str:
@@ -92,9 +118,9 @@ def _root(who: str, held: dict[str, Event]) -> str:
 class Verdict:
     """What came of it. Times are nanoseconds.
 
-    :ivar lost_slots: slots that stood empty for longer than `STUCK` while somebody waited.
+    :ivar late: slots that stood empty for longer than `REFILL_WITHIN` while somebody waited.
     :ivar told_lost: leases whose holders were told that they lost them.
-    :ivar hand_offs: for each gap with a kill, how long somebody waited, and whether another one was stopped meanwhile.
+    :ivar refills: how long somebody waited beside an empty slot, for each gap, by what happened in it.
     """
 
     operations: int = 0
@@ -103,12 +129,14 @@ class Verdict:
     borrowed: int = 0
     withdrawn: int = 0
     barred: int = 0
+    barred_by_nobody: int = 0
     killed_holding: int = 0
     killed_waiting: int = 0
     overlaps: list[str] = field(default_factory=list)
-    lost_slots: list[str] = field(default_factory=list)
+    declared: int = 0
+    late: list[str] = field(default_factory=list)
     told_lost: list[str] = field(default_factory=list)
-    hand_offs: list[tuple[int, bool]] = field(default_factory=list)
+    refills: dict[Kind, list[int]] = field(default_factory=lambda: {"killed": [], "disturbed": [], "calm": []})
 
 
 class Referee:
@@ -118,7 +146,7 @@ class Referee:
         self.verdict = Verdict()
         self._pools: defaultdict[str, Pool] = defaultdict(Pool)
         self._asked: dict[str, int] = {}
-        self._stopped: set[str] = set()
+        self._stopped: set[str] = set()  # or blocked
         self._continued: dict[str, int] = {}
         self._killed: set[str] = set()
         self._last_pool: dict[str, str] = {}
@@ -142,12 +170,19 @@ class Referee:
     # -- what the lines mean ----------------------------------------------------------------------------------------
 
     def _on_limiting(self, event: Event) -> None:
-        self._pools[event.pool].limits.append((event.time, None, int(event.who)))
+        pool = self._pools[event.pool]
+        pool.fault_at = event.time
+        pool.limits.append((event.time, None, int(event.who)))
 
     def _on_limit(self, event: Event) -> None:
         pool = self._pools[event.pool]
+        pool.fault_at = event.time
         pool.limits = [(start, event.time if end is None else end, limit) for start, end, limit in pool.limits]
         pool.limits.append((event.time, None, int(event.who)))
+
+    def _on_declare(self, event: Event) -> None:
+        self._pools[event.pool].declared[event.who] = int(event.under)
+        self.verdict.declared += 1
 
     def _on_ask(self, event: Event) -> None:
         self._pools[event.pool].waiting[event.who] = event
@@ -155,6 +190,7 @@ class Referee:
         self._asked[event.who] = min(event.time, self._asked.get(event.under, event.time))
 
     def _on_quit(self, event: Event) -> None:
+        self._pools[event.pool].declared.pop(event.who, None)
         if self._pools[event.pool].waiting.pop(event.who, None) is not None:
             self.verdict.withdrawn += 1
 
@@ -163,12 +199,12 @@ class Referee:
         pool.waiting.pop(event.who, None)
         if pool.lending.pop(event.who, None) is None:
             verdict.operations += 1
-            verdict.by_tasks += event.process.startswith("async")
+            verdict.by_tasks += event.process.startswith(("async", "crowd"))
             verdict.by_commands += event.process.startswith("run")
             verdict.borrowed += event.under != "-"
         pool.working[event.who] = event
         asked = min(self._asked.get(who, event.time) for who in (event.who, event.under))
-        limit = pool.highest_limit(asked)
+        limit = pool.highest_limit(event.who, asked)
         if len(pool.working) > limit:
             verdict.overlaps.append(
                 f"{event.pool}: {len(pool.working)} worked under a limit of {limit}, "
@@ -183,37 +219,58 @@ class Referee:
         pool = self._pools[event.pool]
         pool.working.pop(event.who, None)
         pool.lending.pop(event.who, None)
+        pool.declared.pop(event.who, None)
 
     def _on_lost(self, event: Event) -> None:
         self.verdict.told_lost.append(f"{event.who} was told that it lost its lease of {event.pool}")
 
     def _on_barred(self, event: Event) -> None:
         self.verdict.barred += 1
+        self.verdict.barred_by_nobody += not any(pool.inside for pool in self._pools.values())
 
     def _on_stop(self, event: Event) -> None:
         self._stopped.add(event.process)
+        self._fault(event)
+
+    def _on_inside(self, event: Event) -> None:
+        self._pools[event.pool].inside.add(event.process)
 
     def _on_continue(self, event: Event) -> None:
         self._stopped.discard(event.process)
         self._continued[event.process] = event.time
+        self._leave(event)
+
+    _on_block = _on_stop
+    _on_unblock = _on_continue
 
     def _on_kill(self, event: Event) -> None:
         self._killed.add(event.process)
         self._stopped.discard(event.process)
+        self._fault(event)
+        self._leave(event)
         held = waited = 0
         for pool in self._pools.values():
-            for group in (pool.working, pool.lending, pool.waiting):
-                mine = [who for who, its in group.items() if its.process == event.process]
-                for who in mine:
+            pool.killed = pool.killed or pool.has(event.process)
+            for who in [who for who in pool.declared if who.startswith(f"{event.process}.")]:
+                del pool.declared[who]  # it may not have asked yet
+            for group in pool.groups:
+                for who in [who for who, its in group.items() if its.process == event.process]:
                     del group[who]
-                if mine and pool.gap:
-                    pool.gap.killed = True
-                held, waited = (
-                    held + len(mine) * (group is not pool.waiting),
-                    waited + len(mine) * (group is pool.waiting),
-                )
+                    held, waited = held + (group is not pool.waiting), waited + (group is pool.waiting)
         self.verdict.killed_holding += held > 0
         self.verdict.killed_waiting += waited > 0
+
+    def _fault(self, event: Event) -> None:
+        for name, pool in self._pools.items():
+            if pool.has(event.process) or self._last_pool.get(event.process) == name:
+                pool.fault_at = event.time
+
+    def _leave(self, event: Event) -> None:
+        """Whatever pool's own lock it was stopped in."""
+        for pool in self._pools.values():
+            if event.process in pool.inside:
+                pool.inside.remove(event.process)
+                pool.fault_at = event.time
 
     def _on_over(self, event: Event) -> None:
         """The last line, so that a slot that nobody ever gets has stood empty until then."""
@@ -223,12 +280,13 @@ class Referee:
     def _time_gaps(self, now: int) -> None:
         """How long has each that waits done so beside an empty slot? Those count that run, and whose start is known."""
         for pool in self._pools.values():
-            if (gap := pool.gap) is None:
+            if (gap := pool.gap) is None or pool.inside:
                 continue
-            for its in pool.waiting.values():
+            for who, its in pool.waiting.items():
                 if its.process not in self._stopped and not its.process.startswith("run"):
-                    since = max(gap.began, its.time, self._continued.get(its.process, 0))
-                    gap.wait = max(gap.wait, now - since)
+                    since = max(gap.began, its.time, self._continued.get(its.process, 0), pool.fault_at)
+                    if now - since > gap.wait:
+                        gap.wait, gap.waited = now - since, who
 
     def _see_gaps(self, event: Event) -> None:
         for name, pool in self._pools.items():
@@ -236,7 +294,7 @@ class Referee:
                 self._end_gap(name, pool, event.time)
                 continue
             if pool.gap is None:
-                pool.gap = Gap(event.time, killed=event.what == "kill")
+                pool.gap = Gap(event.time)
             pool.gap.disturbed = pool.gap.disturbed or any(self._may_keep(process, name) for process in self._stopped)
 
     def _may_keep(self, process: str, name: str) -> bool:
@@ -247,11 +305,14 @@ class Referee:
 
     def _end_gap(self, name: str, pool: Pool, now: int) -> None:
         gap, pool.gap = pool.gap, None
-        if gap is None or not gap.wait:
+        if gap is None:
             return
-        if gap.killed:
-            self.verdict.hand_offs.append((gap.wait, gap.disturbed))
-        if gap.wait > STUCK:
-            self.verdict.lost_slots.append(
-                f"{name}: a slot stood empty for {gap.wait / 1e9:.1f} s until {now} while somebody waited"
+        killed, pool.killed = pool.killed, False
+        if not gap.wait:
+            return
+        self.verdict.refills["disturbed" if gap.disturbed else "killed" if killed else "calm"].append(gap.wait)
+        if gap.wait > REFILL_WITHIN:
+            self.verdict.late.append(
+                f"{name}: a slot stood empty for {gap.wait / 1e9:.1f} s after the last fault, until {now}, "
+                f"while {gap.waited} waited"
             )

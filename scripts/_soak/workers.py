@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 
 import leasecap
@@ -24,6 +26,11 @@ TOGETHER = 1.0
 SURELY = 60.0
 """Seconds to wait for what is to be had at once: a lender's own slot. Running out of it is a failure of the soak."""
 
+OVERTIME = 8.0
+"""Seconds for which a crowd stays in the queue when the time is over. Longer than a slot may stand empty."""
+
+BLOCK = signal.SIGUSR1
+"""Has a crowd block its event loop for a while."""
 
 BARRED = "own lock has been held"
 """What leasecap says to those who can't enter its critical section because somebody was stopped in it."""
@@ -44,6 +51,7 @@ class Worker:
         self._random = random.Random(seed)
         self._until = until
         self._numbers = count()
+        self._declares = self._random.random() < 0.2
 
     # -- without an event loop --------------------------------------------------------------------------------------
 
@@ -66,13 +74,23 @@ class Worker:
         except leasecap.StoreError as error:
             self._excuse(error)
 
-    def _plain(self) -> None:
-        with self._slot(self._any_pool(), timeout=self._patience()):
+    def run_team(self) -> None:
+        """Many threads that all ask at once, again and again; one pool has all of them."""
+        while time.monotonic() < self._until:
+            pool = self._random.choice(self._pools)
+            self._at_once(self._random.randint(5, 20), partial(self._plain, pool))
+            time.sleep(self._random.expovariate(1))
+
+    def _plain(self, pool: str = "") -> None:
+        with self._slot(pool or self._any_pool(), timeout=self._patience()):
             self._work()
 
     def _threads(self) -> None:
-        with ThreadPoolExecutor(2) as threads:
-            for done in [threads.submit(self._try, self._plain) for _ in range(2)]:
+        self._at_once(2, self._plain)
+
+    def _at_once(self, number: int, kind: Callable[[], None]) -> None:
+        with ThreadPoolExecutor(number) as threads:
+            for done in [threads.submit(self._try, kind) for _ in range(number)]:
                 done.result()
 
     def _nested(self) -> None:
@@ -135,9 +153,10 @@ class Worker:
 
     @contextmanager
     def _slot(self, pool: str, under: str = "-", timeout: float | None = None) -> Iterator[str]:
-        who = self._ask(pool, under)
+        declared = self._declare() if under == "-" else None
+        who = self._ask(pool, under, declared)
         try:
-            lease = leasecap.acquire(pool, timeout=timeout, priority=self._priority())
+            lease = leasecap.acquire(pool, timeout=timeout, priority=self._priority(), limit=declared)
         except BaseException:
             self._journal.write("quit", pool, who, under)
             raise
@@ -159,22 +178,45 @@ class Worker:
 
     async def _task(self) -> None:
         while time.monotonic() < self._until:
-            work = asyncio.create_task(self._work_async(self._any_pool()))
-            try:
-                if self._random.random() < 0.15:
-                    await asyncio.sleep(self._random.uniform(0, 0.3))
-                    work.cancel()
-                await work
-            except (leasecap.AcquireTimeout, asyncio.CancelledError):
-                pass
-            except leasecap.StoreError as error:
-                self._excuse(error)
+            await self._try_async(self._any_pool())
             await asyncio.sleep(self._random.expovariate(1))
 
-    async def _work_async(self, pool: str) -> None:
-        who = self._ask(pool, "-")
+    async def run_crowd(self) -> None:
+        """Many tasks that all ask at once, again and again; one pool has all of them."""
+        asyncio.get_running_loop().add_signal_handler(BLOCK, self._block)
+        while time.monotonic() < self._until:
+            pool = self._random.choice(self._pools)
+            tasks = [asyncio.create_task(self._try_async(pool)) for _ in range(self._random.randint(10, 50))]
+            await asyncio.wait(tasks, timeout=self._until + OVERTIME - time.monotonic())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks)
+            await asyncio.sleep(self._random.expovariate(1))
+
+    def _block(self) -> None:
+        self._journal.write("block")
+        time.sleep(self._random.uniform(0.5, 4))
+        self._journal.write("unblock")
+
+    async def _try_async(self, pool: str) -> None:
+        work = asyncio.create_task(self._work_async(pool))
         try:
-            lease = await leasecap.acquire_async(pool, timeout=self._patience(), priority=self._priority())
+            if self._random.random() < 0.15:
+                await asyncio.sleep(self._random.uniform(0, 0.3))
+                work.cancel()
+            await work
+        except (leasecap.AcquireTimeout, asyncio.CancelledError):
+            pass
+        except leasecap.StoreError as error:
+            self._excuse(error)
+
+    async def _work_async(self, pool: str) -> None:
+        declared = self._declare()
+        who = self._ask(pool, "-", declared)
+        try:
+            lease = await leasecap.acquire_async(
+                pool, timeout=self._patience(), priority=self._priority(), limit=declared
+            )
         except BaseException:
             self._journal.write("quit", pool, who)
             raise
@@ -190,8 +232,14 @@ class Worker:
 
     # -- both -------------------------------------------------------------------------------------------------------
 
-    def _ask(self, pool: str, under: str) -> str:
+    def _declare(self) -> int | None:
+        """The limit to acquire with, if any: a low one, so that it is missed when it counts for one who is dead."""
+        return self._random.randint(1, 2) if self._declares and self._random.random() < 0.03 else None
+
+    def _ask(self, pool: str, under: str, declared: int | None) -> str:
         who = f"{self._journal.process}.{next(self._numbers)}"
+        if declared is not None:
+            self._journal.write("declare", pool, who, str(declared))
         self._journal.write("ask", pool, who, under)
         return who
 
