@@ -35,7 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def edits_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process what a test writes into config.toml counts at once, as what `leasecap limit` writes does."""
-    monkeypatch.setattr("leasecap._local.is_sealed", lambda root, text: True)
+    monkeypatch.setattr("leasecap._config_file.is_sealed", lambda root, text: True)
 
 
 @pytest.fixture(params=["os", "directory"])
