@@ -115,6 +115,7 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         loads = Loads(held.without(excess))
     if snapshot.cooling:
         loads = Loads(Group(dict.fromkeys((*held.without(excess).names, *snapshot.cooling.names))))
+        loads.ended = frozenset([lease.token for lease in snapshot.cooling.without(held.names)])
     queue = sorted(snapshot.queue.names)
     grants = _Grants(snapshot, loads, _reduced(full, snapshot.admission))
     grants.walk(queue)

@@ -17,11 +17,14 @@ class Loads:
     A lease's *lender* is its nearest ancestor among the leases. A lease's load is the greater of its own slot and the
     sum of its borrowers' loads: the lender waits while its borrowers work. The pool's load is the sum over the leases
     without a lender. Nothing is stored about who borrowed from whom, and removing any lease never raises the load.
+
+    :ivar ended: tokens of those among them that count and have ended; they lend nothing to anybody else.
     """
 
-    __slots__ = ("_borrowed", "_lender", "_load", "_unread", "total")
+    __slots__ = ("_borrowed", "_lender", "_load", "_unread", "ended", "total")
 
     def __init__(self, leases: Group = NOBODY) -> None:
+        self.ended: frozenset[str] = frozenset()
         self._load: dict[str, int] = {}
         self._lender: dict[str, str] = {}
         self._borrowed: dict[str, int] = {}
@@ -48,7 +51,7 @@ class Loads:
         if self._unread is not None and entry.ancestors:
             self._load |= {lease.token or lease.name: 1 for lease in self._unread}
             self._unread = None
-        return next((token for token in entry.ancestors if token in self._load), None)
+        return next((token for token in entry.ancestors if token in self._load and token not in self.ended), None)
 
     def added_by(self, entry: Entry) -> int:
         """How much the pool's load would grow: 0 (it borrows) or 1."""

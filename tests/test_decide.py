@@ -243,6 +243,15 @@ def test_only_one_of_two_siblings_borrows_at_a_time() -> None:
     assert names(decide(pool_at(configured=2, queue=(second,), leases=(parent, first)), NOW).grant) == [second.name]
 
 
+def test_a_slot_that_cools_down_is_lent_to_nobody() -> None:
+    ended, child, stranger = entry(1), entry(4, 1), entry(3)
+    snapshot = pool_at(configured=1, queue=(stranger, child), cooling=(ended,))
+    assert decide(snapshot, NOW).grant == ()
+    assert names(decide(snapshot._replace(configured=2), NOW).grant) == [stranger.name]
+    living = pool_at(configured=1, queue=(stranger, child), leases=(ended,), cooling=(ended,))
+    assert names(decide(living, NOW).grant) == [child.name], "it is marked before it ends"
+
+
 def test_the_second_borrower_waits_in_the_queue_like_everybody_else() -> None:
     parent, first, second, stranger = entry(1), entry(2, 1), entry(4, 1), entry(3)
     snapshot = pool_at(configured=2, queue=(second, stranger), leases=(parent, first))
