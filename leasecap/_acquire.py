@@ -8,6 +8,7 @@ millisecond.
 from __future__ import annotations
 
 import math
+import os
 
 from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from leasecap._entries import Claim
+    from leasecap._interrupts import HeldBack
     from leasecap._local import Local, Root
     from leasecap._request import Request
     from leasecap._store import Store
@@ -56,17 +58,21 @@ class Acquisition:
         request: Request,
         wake: Callable[[], None],
         listen: Callable[[Watch], bool] | None = None,
+        interrupts: HeldBack | None = None,
     ) -> None:
         """
         :param wake: called from any thread when it is worth looking before the pause is over.
         :param listen: begins to hear what is said to this process, in place of `Watch.start`.
+        :param interrupts: held back in each step, and let in while ``on_wait`` is called.
         """
         self._local = local
+        self._process = local.process, os.getpid()
         self.root = root
         self.store = store
         self._request = request
         self._wake = wake
         self._listen = listen
+        self._interrupts = interrupts
         self._claim: Claim | None = None
         self._order = local.effects.boot_clock()
         self._started = local.effects.monotonic()
@@ -308,7 +314,7 @@ class Acquisition:
     def _abandon(self) -> None:
         """Leave nothing behind, wherever the claim got to; whatever was thrown is what the caller hears of."""
         claim, self._claim = self._claim, None
-        if claim is None:
+        if claim is None or not self._is_ours():
             return
         claims = self._local.claims
         try:
@@ -319,6 +325,22 @@ class Acquisition:
             self._local.heartbeats.add(self.store, claim, lambda: claims.discard(claim), ending=True)
         else:
             claims.discard(claim)
+
+    def _is_ours(self) -> bool:
+        # As for `Lease`.
+        return self._process == (self._local.process, os.getpid())
+
+    def check_process(self) -> None:
+        """After what may have forked.
+
+        :raises LeasecapError: in the child, which must not go on with its parent's ticket.
+        """
+        if not self._is_ours():
+            name, pid = self.store.pool.name.text, self._process[1]
+            raise LeasecapError(
+                f"pid {pid} waits for a slot of pool {name!r}, and not this process, which was forked from it "
+                "meanwhile. Acquire a slot of its own."
+            )
 
     @property
     def tells(self) -> bool:
@@ -346,7 +368,12 @@ class Acquisition:
             notice=notice or self._why(snapshot) or parent_notice(self.store, snapshot, self._request.borrow),
         )
         try:
-            self._request.on_wait(waiting)
+            if self._interrupts is None:
+                self._request.on_wait(waiting)
+            else:
+                with self._interrupts.lifted():
+                    self._request.on_wait(waiting)
         except Exception as error:
             self._callers_own = error
             raise
+        self.check_process()

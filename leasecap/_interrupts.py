@@ -13,14 +13,32 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
+def surely(step: Callable[[], object]) -> None:
+    """Call ``step`` with signals held back, and a handler that raises before or after that does so in the end.
+
+    :param step: called a second time then; it must do nothing once it is done.
+    """
+    try:
+        with HeldBack():
+            step()
+    except BaseException:
+        with HeldBack():
+            step()
+        raise
+
+
 class HeldBack:
-    """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called."""
+    """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called.
+
+    One object serves one block after the other.
+    """
 
     __slots__ = ("_came", "_handlers", "_taken")
 
@@ -37,7 +55,10 @@ class HeldBack:
         self._give_back()
 
     def lifted(self) -> _Lifted:
-        """Let them in again for a block, first of all those for what has come meanwhile."""
+        """Let them in again for a block, first of all those for what has come meanwhile.
+
+        A handler that raises in the middle of that leaves them let in: clean up in a block of its own.
+        """
         return _Lifted(self)
 
     def deliver(self) -> None:

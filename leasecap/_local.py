@@ -7,7 +7,7 @@ import os
 import threading
 from functools import partial
 
-from leasecap import _config
+from leasecap import _config, _process
 from leasecap._effects import Effects
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
@@ -96,6 +96,7 @@ class Root:
             store = self._stores.get(pool.name.directory)
             if store is None or not _is_there(store):
                 opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
+                self._local.heartbeats.prepare()
                 learning = Learning(self._local, opened, pool.rules)
                 with faults(opened.directory.path):  # the first to write: the root may be read-only
                     store = self._stores[pool.name.directory] = Store(
@@ -278,6 +279,7 @@ class Local:
         of ``alive`` left open here would keep a dead parent's lease alive.
         """
         self.lock = threading.RLock()
+        _process.forget()
         for claim in self.claims:
             fd, claim.fd = claim.fd, None
             if fd is not None:
