@@ -283,11 +283,12 @@ class Acquisition:
                 if store.acknowledge(claim):
                     return True
         finally:
-            local.waiters.pop(claim.name, None)
-            local.lookouts.pop(claim.name, None)
-            lookout.remove(claim.name)
-            if listens:
-                watch.stop()
+            if self._is_ours():  # else a fork's child unwinds: pipe, handles and entry are its parent's
+                local.waiters.pop(claim.name, None)
+                local.lookouts.pop(claim.name, None)
+                lookout.remove(claim.name)
+                if listens:
+                    watch.stop()
 
     def find_position(self, claim: Claim) -> int:
         """Set and return the ticket's place in the queue; 0 if it has none."""

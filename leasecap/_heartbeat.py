@@ -11,7 +11,7 @@ import time
 from _weakref import ref
 
 from leasecap._drive import EARLY
-from leasecap._report import tell
+from leasecap._report import tell, tell_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ class Heartbeats:
     def _call(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:
-            tell(f"what is looked after in the background failed: {error!r}")
+        except BaseException as error:  # what ends this thread ends all heartbeats
+            tell_apart(f"what is looked after in the background failed: {error!r}")
 
     def _beat(self, beating: Beating) -> bool:
         try:
@@ -210,7 +210,7 @@ class Heartbeats:
             beating.failures += 1
             if beating.failures in (1, 10, 100):
                 path = beating.store.directory.full(beating.claim.name)
-                tell(
+                tell_apart(
                     f"heartbeat of lease {beating.claim.entry.token} failed {beating.failures} times ({path}: {error})"
                 )
             return True

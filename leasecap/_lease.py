@@ -14,7 +14,7 @@ from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
 from leasecap._hold import hold_of
 from leasecap._interrupts import HeldBack, surely
-from leasecap._report import tell
+from leasecap._report import apart, tell, tell_apart
 from leasecap._sign import Sign
 
 TYPE_CHECKING = False
@@ -42,6 +42,15 @@ def _weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
         do(found)
 
 
+def _take(right: list[Claim]) -> bool:
+    """Whether the slot is the caller's to give back. In a cycle that is collected the lease may be released as well."""
+    try:
+        right.pop()
+    except IndexError:
+        return False
+    return True
+
+
 def _end(local: Local, store: Store, claim: Claim, *, hand_on: bool = True) -> bool:
     """Give the slot of ``claim`` back; False: it had been taken already."""
     local.heartbeats.remove(claim)
@@ -56,12 +65,16 @@ def _end(local: Local, store: Store, claim: Claim, *, hand_on: bool = True) -> b
     return was_held
 
 
-def _end_dropped(local: Local, store: Store, claim: Claim, reference: _chain.Reference, lost: Sign) -> None:
+def _end_dropped(
+    local: Local, store: Store, claim: Claim, right: list[Claim], reference: _chain.Reference, lost: Sign
+) -> None:
     """In the heartbeat thread: nobody refers to the lease any more."""
+    if not _take(right):
+        return
     reference.ended = True
     _end(local, store, claim)
     lost._set()  # for who kept that alone
-    tell(
+    tell_apart(
         f"lease {claim.entry.token} of pool {store.pool.name.text!r} was dropped without a release, so its slot was "
         "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"
     )
@@ -106,15 +119,19 @@ class Lease:
         self._lock = threading.RLock()  # a handler of what is told under it may release the lease
         self._teller: threading.Thread | None = None
         self._self = ref(self)
+        self._right = [claim]
         local.heartbeats.add(store, claim, partial(_weakly, self._self, Lease._gone))
-        local.heartbeats.follow(claim, self, partial(_end_dropped, local, store, claim, self.reference, self.lost))
+        local.heartbeats.follow(
+            claim, self, partial(_end_dropped, local, store, claim, self._right, self.reference, self.lost)
+        )
         if self.hold is not None:
             local.heartbeats.set_alarm(claim, self.hold.over_at, partial(_weakly, self._self, Lease._time_is_over))
         self._released = False
 
     def __del__(self) -> None:
-        # The slot is given back by the heartbeat thread (`Gone`), also where this is interrupted.
-        if self.held:
+        # The slot is given back by the heartbeat thread (`Gone`), also where this is interrupted. At the interpreter's
+        # exit the module may be empty already.
+        if os is not None and self.held:
             warn(f"{self!r} was dropped without a release", ResourceWarning, 2)
 
     def __repr__(self) -> str:
@@ -157,7 +174,7 @@ class Lease:
         if not self._is_ours():
             return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
-            if self._released:
+            if self._released or not _take(self._right):
                 return
             self._released = True
         self.reference.ended = True
@@ -313,18 +330,9 @@ class Lease:
             tell(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
 
     def _call_on_lost(self) -> threading.Thread | None:
-        """In a thread of its own, since it is the user's code: whatever it does, block or exit, it does to itself."""
         with self._lock:
             on_lost, self._on_lost = self._on_lost, None
-        if on_lost is None:
-            return None
-        thread = threading.Thread(target=self._tell, args=(on_lost,), name="leasecap-on-lost", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads for this user
-            self._tell(on_lost)
-            return None
-        return thread
+        return None if on_lost is None else apart("on-lost", partial(self._tell, on_lost))
 
     def _tell(self, on_lost: Callable[[Lease], object]) -> None:
         try:

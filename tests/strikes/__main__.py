@@ -113,7 +113,7 @@ def main() -> int:
                     stage.renew()
             seconds = time.monotonic() - began
             print(f"{name}: struck {struck} of {len(positions)} positions, {seconds:.0f} s", flush=True)
-            assert struck >= len(positions) * 0.9, "too few positions were reached"
+            assert struck >= len(positions) * 0.75, "too few positions were reached"
     print(f"Python {sys.version.split()[0]}: {bad} findings", flush=True)
     return 1 if bad else 0
 
