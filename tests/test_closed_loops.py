@@ -1,4 +1,4 @@
-"""Event loops that end under their tasks: no ticket stays in the queue, and no slot with a task that never runs again."""
+"""Event loops that end under their tasks: no ticket stays in the queue, and no slot with a task that never goes on."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def test_multiprocessing_workers_share_the_cap_with_their_parent(team: Team, met
     team.assert_idle()
 
 
-# The parent holds or waits, and forks in the middle of it; the child leaves by an exception, and then says how it stands.
+# The parent holds or waits, and forks in the middle of it; the child leaves by an exception.
 UNWINDS = """
 import asyncio, ctypes
 where, how = sys.argv[1:]
@@ -390,8 +390,9 @@ hear()
     held, pid, token = parent.expect("PARENT").split()
     assert held == "True"
     assert says == (
-        f"False <Lease ID of pool 'p', held by the parent of this process, pid {pid}> | {pid} lease {token} of pool 'p' is "
-        f"held by pid {pid}, and not by this process, which was forked from it. Acquire a slot of its own."
+        f"False <Lease ID of pool 'p', held by the parent of this process, pid {pid}> | {pid} "
+        f"lease {token} of pool 'p' is held by pid {pid}, and not by this process, which was forked from it. "
+        "Acquire a slot of its own."
     )
     assert not can_be_had(team)
 
