@@ -8,13 +8,13 @@ millisecond.
 from __future__ import annotations
 
 import math
-import os
 
 from leasecap import _chain, _decide, _entry
 from leasecap._describe import describe_self
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._look import Look
+from leasecap._origin import Origin
 from leasecap._pool import LEASES, QUEUE
 from leasecap._report import tell
 from leasecap._summary import feedback_lines, holder_lines, parent_notice
@@ -66,7 +66,7 @@ class Acquisition:
         :param interrupts: held back in each step, and let in while ``on_wait`` is called.
         """
         self._local = local
-        self._process = local.process, os.getpid()
+        self.origin = Origin(local)
         self.root = root
         self.store = store
         self._request = request
@@ -283,7 +283,7 @@ class Acquisition:
                 if store.acknowledge(claim):
                     return True
         finally:
-            if self._is_ours():  # else a fork's child unwinds: pipe, handles and entry are its parent's
+            if self.origin.is_here():  # else a fork's child unwinds: pipe, handles and entry are its parent's
                 local.waiters.pop(claim.name, None)
                 local.lookouts.pop(claim.name, None)
                 lookout.remove(claim.name)
@@ -315,7 +315,7 @@ class Acquisition:
     def _abandon(self) -> None:
         """Leave nothing behind, wherever the claim got to; whatever was thrown is what the caller hears of."""
         claim, self._claim = self._claim, None
-        if claim is None or not self._is_ours():
+        if claim is None or not self.origin.is_here():
             return
         claims = self._local.claims
         try:
@@ -326,22 +326,6 @@ class Acquisition:
             self._local.heartbeats.add(self.store, claim, lambda: claims.discard(claim), ending=True)
         else:
             claims.discard(claim)
-
-    def _is_ours(self) -> bool:
-        # As for `Lease`.
-        return self._process == (self._local.process, os.getpid())
-
-    def check_process(self) -> None:
-        """After what may have forked.
-
-        :raises LeasecapError: in the child, which must not go on with its parent's ticket.
-        """
-        if not self._is_ours():
-            name, pid = self.store.pool.name.text, self._process[1]
-            raise LeasecapError(
-                f"pid {pid} waits for a slot of pool {name!r}, and not this process, which was forked from it "
-                "meanwhile. Acquire a slot of its own."
-            )
 
     @property
     def tells(self) -> bool:
@@ -377,4 +361,4 @@ class Acquisition:
         except Exception as error:
             self._callers_own = error
             raise
-        self.check_process()
+        self.origin.check("wait")

@@ -98,7 +98,7 @@ class Steps:
         try:
             while True:
                 yield next(steps)
-                acquisition.check_process()
+                acquisition.origin.check("wait")
         except StopIteration as stop:
             self._lease = Lease(local, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
             return self._lease

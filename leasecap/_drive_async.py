@@ -102,8 +102,9 @@ async def drive_async(begin: Callable[[LoopWaiter, HeldBack], Generator[float, N
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     except GeneratorExit:
-        if steps is not None:
-            heartbeats.call(steps.close)  # a finalizer, perhaps: in whatever thread, and in the middle of anything
+        # A finalizer, perhaps: in whatever thread, and in the middle of anything.
+        if steps is not None and not heartbeats.call(steps.close):
+            steps.close()
         raise
     except BaseException:
         if steps is not None:

@@ -114,10 +114,12 @@ class Heartbeats:
         gone.then = then
         return gone
 
-    def call(self, then: Callable[[], None]) -> None:
-        """Call ``then`` in the thread, once that runs; from anywhere, a finalizer included."""
-        if self._inbox is not None:
-            self._inbox.put(then)
+    def call(self, then: Callable[[], None]) -> bool:
+        """Have ``then`` called in the thread; from anywhere, a finalizer included. False if it doesn't run."""
+        if self._thread is None:
+            return False
+        self.prepare().put(then)
+        return True
 
     def set_alarm(self, claim: Claim, when: float, on_alarm: Callable[[], None]) -> None:
         """Call ``on_alarm``, in the thread, at the moment ``when``, if ``claim`` is still kept alive then."""

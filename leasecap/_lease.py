@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from _warnings import warn
 from _weakref import ref
@@ -12,9 +11,11 @@ from leasecap import _chain
 from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
+from leasecap._giving_back import end, end_dropped, take, weakly
 from leasecap._hold import hold_of
 from leasecap._interrupts import HeldBack, surely
-from leasecap._report import apart, tell, tell_apart
+from leasecap._origin import Origin
+from leasecap._report import apart, tell
 from leasecap._sign import Sign
 
 TYPE_CHECKING = False
@@ -33,51 +34,6 @@ if TYPE_CHECKING:
 
 _HEAR_OUT = 1.0
 """Seconds for which a release waits for ``on_lost``, at most."""
-
-
-def _weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
-    """For who looks after a lease in the background, and must not keep it."""
-    found = lease()
-    if found is not None:
-        do(found)
-
-
-def _take(right: list[Claim]) -> bool:
-    """Whether the slot is the caller's to give back. In a cycle that is collected the lease may be released as well."""
-    try:
-        right.pop()
-    except IndexError:
-        return False
-    return True
-
-
-def _end(local: Local, store: Store, claim: Claim, *, hand_on: bool = True) -> bool:
-    """Give the slot of ``claim`` back; False: it had been taken already."""
-    local.heartbeats.remove(claim)
-    try:
-        was_held = store.release(claim, hand_on=hand_on)
-    except OSError as error:
-        where, token = store.directory.full(claim.name), claim.entry.token
-        tell(f"lease {token} of pool {store.pool.name.text!r} could not be released ({where}: {error}); trying on")
-        local.heartbeats.add(store, claim, ending=True)
-        return True
-    local.claims.discard(claim)
-    return was_held
-
-
-def _end_dropped(
-    local: Local, store: Store, claim: Claim, right: list[Claim], reference: _chain.Reference, lost: Sign
-) -> None:
-    """In the heartbeat thread: nobody refers to the lease any more."""
-    if not _take(right):
-        return
-    reference.ended = True
-    _end(local, store, claim)
-    lost._set()  # for who kept that alone
-    tell_apart(
-        f"lease {claim.entry.token} of pool {store.pool.name.text!r} was dropped without a release, so its slot was "
-        "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"
-    )
 
 
 class Lease:
@@ -115,48 +71,43 @@ class Lease:
         self._claim = claim
         self._on_lost = on_lost
         self.reference = _chain.reference(root.path, store.pool.name.directory, self.id)
-        self._pid = os.getpid()
+        self._origin = Origin(local)
         self._lock = threading.RLock()  # a handler of what is told under it may release the lease
         self._teller: threading.Thread | None = None
         self._self = ref(self)
         self._right = [claim]
-        local.heartbeats.add(store, claim, partial(_weakly, self._self, Lease._gone))
+        local.heartbeats.add(store, claim, partial(weakly, self._self, Lease._gone))
         local.heartbeats.follow(
-            claim, self, partial(_end_dropped, local, store, claim, self._right, self.reference, self.lost)
+            claim, self, partial(end_dropped, local, store, claim, self._right, self.reference, self.lost)
         )
         if self.hold is not None:
-            local.heartbeats.set_alarm(claim, self.hold.over_at, partial(_weakly, self._self, Lease._time_is_over))
+            local.heartbeats.set_alarm(claim, self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
         self._released = False
 
     def __del__(self) -> None:
         # The slot is given back by the heartbeat thread (`Gone`), also where this is interrupted. At the interpreter's
         # exit the module may be empty already.
-        if os is not None and self.held:
+        if warn is not None and self.held:
             warn(f"{self!r} was dropped without a release", ResourceWarning, 2)
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "released" if self._released else "held"
-        if state == "held" and not self._is_ours():
-            state = f"held by the parent of this process, pid {self._pid}"
+        if state == "held" and not self._origin.is_here():
+            state = f"held by the parent of this process, pid {self._origin.pid}"
         return f"<Lease {self.id} of pool {self.pool!r}, {state}>"
-
-    def _is_ours(self) -> bool:
-        # Not by the pid alone, which a child in a new pid namespace may share. Not by what the fork hook renews alone
-        # either: a fork in C runs no hooks.
-        return self._claim.entry.process == self._local.process and self._pid == os.getpid()
 
     @property
     def held(self) -> bool:
         """Whether this process holds the slot, as far as it knows. After a fork, the child holds nothing."""
-        return not self._released and not self.lost and self._is_ours()
+        return not self._released and not self.lost and self._origin.is_here()
 
     def check(self) -> None:
         """Do nothing while the lease is held and its time isn't over.
 
         :raises LeaseLost: when it was lost or has `expired`, and in a fork's child, which holds nothing.
         """
-        if not self._is_ours():
-            raise LeaseLost(self.pool, self.id, False, parent=self._pid)
+        if not self._origin.is_here():
+            raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         if self.lost or self.expired:
             max_hold = self.hold.max_hold if self.hold is not None and self.expired else None
             raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold)
@@ -171,14 +122,14 @@ class Lease:
         self._hear_out()
 
     def _give_back(self, *, hand_on: bool = True) -> None:
-        if not self._is_ours():
+        if not self._origin.is_here():
             return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
-            if self._released or not _take(self._right):
+            if self._released or not take(self._right):
                 return
             self._released = True
         self.reference.ended = True
-        if not _end(self._local, self._store, self._claim, hand_on=hand_on):
+        if not end(self._local, self._store, self._claim, hand_on=hand_on):
             self._teller = self._set_lost()
 
     def _hear_out(self) -> None:
@@ -205,7 +156,7 @@ class Lease:
 
         who, granted = called(self._claim.record), self._claim.granted / 1e9
         store = self._store
-        if not self._is_ours():
+        if not self._origin.is_here():
             from leasecap._api import pool_store
 
             store = pool_store(self.pool)  # what a fork's child has of the parent's is closed
@@ -235,8 +186,8 @@ class Lease:
             self._store.close(self._claim)
 
     def _rewrite(self, record: Record) -> None:
-        if not self._is_ours():
-            raise LeaseLost(self.pool, self.id, False, parent=self._pid)
+        if not self._origin.is_here():
+            raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         try:
             self._store.rewrite(self._claim, record)
         except FileNotFoundError:
@@ -289,7 +240,7 @@ class Lease:
             _chain.leave(self.reference)
             # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
             self._give_back(hand_on=False)
-            if ours is None and self._store.owes and self._is_ours():
+            if ours is None and self._store.owes and self._origin.is_here():
                 with self._local.lock:  # a fork must copy no half-done import
                     from leasecap._drive_async import turns
                 ours = turns()
@@ -349,7 +300,7 @@ class Lease:
             self._call_on_lost()
 
     def _alarm(self, when: float) -> None:
-        self._local.heartbeats.set_alarm(self._claim, when, partial(_weakly, self._self, Lease._give_away))
+        self._local.heartbeats.set_alarm(self._claim, when, partial(weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
         """In the heartbeat thread. A sweeper does the same, but only one that can compare clocks with this process."""
