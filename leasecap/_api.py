@@ -13,9 +13,9 @@ from leasecap._root import root_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
     from types import TracebackType
-    from typing import TypedDict, Unpack
+    from typing import Any, TypedDict, Unpack
 
     from leasecap._drive import Waiter
     from leasecap._drive_async import LoopWaiter
@@ -112,6 +112,17 @@ class Steps:
             lease.release()
 
 
+_loaded: Callable[..., Coroutine[Any, Any, Lease]] | None = None
+
+
+def _load() -> Callable[..., Coroutine[Any, Any, Lease]]:
+    global _loaded
+    with HeldBack(), local.lock:  # a fork must copy no half-done import
+        from leasecap._drive_async import drive_async
+    _loaded = drive_async
+    return drive_async
+
+
 async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
     """`acquire` for a task, with the same arguments: suspends it and needs no thread.
 
@@ -122,9 +133,7 @@ async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
 
 async def acquire_async_with(pool: str, options: Options) -> Lease:
     """`acquire_async` with its arguments in one piece."""
-    with HeldBack(), local.lock:  # a fork must copy no half-done import
-        from leasecap._drive_async import drive_async
-
+    drive_async = _loaded or _load()
     steps = None
 
     def begin(waiter: LoopWaiter, interrupts: HeldBack) -> Generator[float, None, Lease]:

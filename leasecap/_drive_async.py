@@ -87,11 +87,10 @@ async def drive_async(begin: Callable[[LoopWaiter, HeldBack], Generator[float, N
     try:
         with interrupts:
             steps = begin(waiter, interrupts)
-            ours = turns()
-            turn = ours.join()
+            turn = turns().join()
             pause = next(steps) if turn is None else None
         if turn is not None:
-            await ours.come(turn)
+            await turn
         while True:
             if pause is not None:
                 with interrupts:
@@ -148,18 +147,18 @@ class Turns:
     (`scripts/bench`, I).
     """
 
-    __slots__ = ("_loop", "_passed_at", "_taken", "_waiting")
+    __slots__ = ("_loop", "_passed_at", "_taken", "_waiting", "_watched_until")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._taken = False
-        self._passed_at = 0.0
+        self._passed_at = self._watched_until = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def join(self, *, first: bool = False) -> asyncio.Future[None] | None:
-        """Take this task's turn if there was none yet in this round; else `come` with what it returns.
+        """Take this task's turn if there was none yet in this round; else it comes when what this returns is done.
 
-        Signals have to be held back.
+        That of a cancelled one is passed over, or was this round's. Signals have to be held back.
 
         :param first: ahead of all who wait.
         """
@@ -167,45 +166,45 @@ class Turns:
             self._taken = True
             self._pass_later()
             return None
-        future = self._loop.create_future()
+        turn = self._loop.create_future()
         if first:
-            self._waiting.appendleft(future)
+            self._waiting.appendleft(turn)
         else:
-            self._waiting.append(future)
-        return future
-
-    async def come(self, turn: asyncio.Future[None]) -> None:
-        """Return in this task's turn. That of a cancelled one is passed over, or was this round's."""
-        timer = self._loop.call_later(_AGAIN, self._look_after, turn)
-        try:
-            await turn
-        finally:
-            timer.cancel()
+            self._waiting.append(turn)
+        self._watch()
+        return turn
 
     def _pass_later(self) -> None:
         self._passed_at = self._loop.time()
-        self._loop.call_soon(self._end_round)
-
-    def _end_round(self) -> None:
-        if self._waiting:
-            surely(self._pass_on)
-        else:
-            self._taken = False
+        self._loop.call_soon(self._pass_on)
 
     def _pass_on(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                self._pass_later()  # behind the task that this wakes
-                return
-        self._taken = False
+        if not self._waiting:
+            self._taken = False
+            return
+        try:
+            while self._waiting:
+                turn = self._waiting[0]
+                was_cancelled = turn.done()
+                if not was_cancelled:
+                    turn.set_result(None)
+                self._waiting.popleft()
+                if not was_cancelled:
+                    return
+        finally:
+            self._pass_later()  # behind the task that this wakes
 
-    def _look_after(self, turn: asyncio.Future[None]) -> None:
-        if not turn.done():
-            self._loop.call_later(_AGAIN, self._look_after, turn)
+    def _watch(self) -> None:
+        now = self._loop.time()
+        if now >= self._watched_until:
+            self._watched_until = now + _AGAIN
+            self._loop.call_at(self._watched_until, self._look_after)
+
+    def _look_after(self) -> None:
+        if self._waiting:
+            self._watch()
             if self._loop.time() >= self._passed_at + _AGAIN:
-                surely(self._pass_on)  # nobody else does
+                self._pass_on()  # nobody else does
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()

@@ -97,16 +97,16 @@ class Heartbeats:
         """
         with self._changed:
             beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
-            if not self.start():
-                return
-            self._wake_by(beating.due)
+            if self._thread is None:
+                self.start()
+            elif beating.due < self._wakes_at:
+                self._wake_by(beating.due)
 
     def follow(self, claim: Claim, lease: object, then: Callable[[], None]) -> None:
         """Call ``then``, in the thread, once nobody refers to ``lease`` any more, if ``claim`` is still kept alive."""
-        with self._changed:
-            beating = self._beating.get(claim.name)
-            if beating is not None:
-                beating.holder = self.when_gone(lease, then)
+        beating = self._beating.get(claim.name)
+        if beating is not None:
+            beating.holder = self.when_gone(lease, then)
 
     def when_gone(self, it: object, then: Callable[[], None]) -> Gone:
         """Call ``then``, in the thread, once nobody refers to ``it`` any more, as long as the result is kept."""

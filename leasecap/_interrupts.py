@@ -40,12 +40,11 @@ class HeldBack:
     One object serves one block after the other.
     """
 
-    __slots__ = ("_came", "_handlers", "_taken")
+    __slots__ = ("_came", "_taken")
 
     def __init__(self) -> None:
-        self._came: list[int] = []
-        self._handlers: dict[int, Any] = {}
-        self._taken: list[int] = []
+        self._came: list[tuple[int, Any]] = []
+        self._taken: dict[int, Any] = {}  # the handlers
 
     def __enter__(self) -> Self:
         self._take()
@@ -64,9 +63,9 @@ class HeldBack:
     def deliver(self) -> None:
         """Call the handlers now for what has come; they may raise."""
         if self._came:
-            signum = self._came.pop(0)
+            signum, handler = self._came.pop(0)
             try:
-                self._handlers[signum](signum, None)
+                handler(signum, None)
             finally:
                 self.deliver()
 
@@ -74,12 +73,12 @@ class HeldBack:
         if threading.current_thread() is not threading.main_thread():
             return
         try:
+            look, put, note, taken = signal.getsignal, signal.signal, self._note, self._taken
             for signum in _SIGNALS:
-                handler = signal.getsignal(signum)
+                handler = look(signum)
                 if callable(handler):
-                    self._handlers[signum] = handler
-                    self._taken.append(signum)
-                    signal.signal(signum, self._note)
+                    taken[signum] = handler
+                    put(signum, note)
         except ValueError:
             self._taken.clear()  # the main thread of another interpreter: it has no signal handlers either
         except BaseException:  # of a handler not taken yet
@@ -87,16 +86,17 @@ class HeldBack:
             raise
 
     def _note(self, signum: int, _frame: object) -> None:
-        if signum not in self._came:
-            self._came.append(signum)
+        if all(signum != come for come, _ in self._came):
+            self._came.append((signum, self._taken[signum]))
 
     def _give_back(self) -> None:
+        taken = self._taken
         try:
-            while self._taken:
-                signum = self._taken[-1]
-                signal.signal(signum, self._handlers[signum])
-                self._taken.pop()
-            self.deliver()
+            for signum in tuple(taken):
+                signal.signal(signum, taken[signum])
+                del taken[signum]
+            if self._came:
+                self.deliver()
         except BaseException:  # of a handler given back already
             self._give_back()
             raise

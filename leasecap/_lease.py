@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from leasecap._drive_async import Turns
     from leasecap._entries import Claim
     from leasecap._local import Local, Root
     from leasecap._record import Child, Record
@@ -232,28 +231,27 @@ class Lease:
         if kind is GeneratorExit:
             surely(self._leave)  # the task is closed, perhaps long after its loop: it can't be suspended any more
             return
-        ours: Turns | None = None
+        joined = False
         turn: asyncio.Future[None] | None = None
 
         def leave() -> None:
-            nonlocal ours, turn
+            nonlocal joined, turn
             _chain.leave(self.reference)
             # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
             self._give_back(hand_on=False)
-            if ours is None and self._store.owes and self._origin.is_here():
+            if not joined and self._store.owes and self._origin.is_here():
                 with self._local.lock:  # a fork must copy no half-done import
                     from leasecap._drive_async import turns
-                ours = turns()
-                turn = ours.join(first=True)
+                joined, turn = True, turns().join(first=True)
                 if turn is None:
                     self._store.hand_on()
 
         try:
             surely(leave)
-            if ours is not None and turn is not None:
-                await ours.come(turn)
-        finally:
             if turn is not None:
+                await turn
+        finally:
+            if turn is not None and self._store.owes:
                 surely(self._hand_on)
 
     def _hand_on(self) -> None:

@@ -19,7 +19,7 @@ class Sign:
     def __init__(self, name: str) -> None:
         self._name = name
         self._is_set = False
-        self._unset = [self]  # for the first who takes it out
+        self._unset = [True]  # for the first who takes it out
         self._waiters: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:

@@ -227,7 +227,7 @@ def test_slots_given_back_in_one_round_of_a_loop_are_handed_on_together(
 async def take_turn() -> None:
     turn = turns().join()
     if turn is not None:
-        await turns().come(turn)
+        await turn
 
 
 def test_an_exit_cancelled_before_its_turn_has_handed_its_slot_on(team: Team) -> None:

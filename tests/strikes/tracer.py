@@ -53,8 +53,8 @@ class Striker:
 
         signal.signal(signal.SIGALRM, handler)
         self._handler = handler
-        # Python 3.12 gives opcode events only if a frame has asked for them before the tracing starts; and 3.13
-        # not in the first traced call of a function after others: so it goes on, and counts no more.
+        # Python 3.12 gives opcode events only if a frame has asked for them before the tracing starts; 3.13 not in the
+        # first traced call of a function after others, so there it goes on between the calls, and counts nothing.
         sys._getframe().f_trace_opcodes = True
         self._counts = True
         sys.settrace(self._begin)
@@ -62,7 +62,7 @@ class Striker:
             act()
         finally:
             self._counts = False
-            sys.settrace(self._begin)
+            sys.settrace(self._begin if sys.version_info >= (3, 13) else None)
 
     def handler_stands(self) -> bool:
         """Whether the handler is where it was."""
