@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _AGAIN = 1.0
 """Seconds after which a callback that should have come counts as lost."""
 
-_NEVER = 1e9  # seconds
+_NEVER = 1e6  # seconds; in milliseconds it fits into 32 bits, which is all that the timers of some loops have
 
 
 class LoopWaiter:
@@ -120,13 +120,19 @@ class _Presence:
     __slots__ = ("_gone",)
 
     def __init__(self, waiter: LoopWaiter, heartbeats: Heartbeats, close: Callable[[], None]) -> None:
+        loop = waiter._loop
+
+        def close_if_closed() -> None:
+            if loop.is_closed():  # else the timer was due all the same, or the loop doesn't keep what it returns
+                close()
+
         def abandon() -> None:
-            heartbeats.call(close)
+            heartbeats.call(close_if_closed)
 
         heartbeats.start()
         waiter.abandon = abandon
-        timer = waiter._loop.call_later(_NEVER, _nothing)
-        self._gone: Gone | None = heartbeats.when_gone(timer, close)
+        timer = loop.call_later(_NEVER, _nothing)
+        self._gone: Gone | None = heartbeats.when_gone(timer, close_if_closed)
 
     def end(self) -> None:
         gone, self._gone = self._gone, None

@@ -155,13 +155,14 @@ class Lease:
 
         who, granted = called(self._claim.record), self._claim.granted / 1e9
         store = self._store
-        if not self._origin.is_here():
-            from leasecap._api import pool_store
+        with HeldBack():
+            if not self._origin.is_here():
+                from leasecap._api import pool_store
 
-            store = pool_store(self.pool)  # what a fork's child has of the parent's is closed
-        _reporting.report(
-            store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
-        )
+                store = pool_store(self.pool)  # what a fork's child has of the parent's is closed
+            _reporting.report(
+                store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
+            )
 
     def note_child(self, child: Child) -> None:
         """Write down which command runs under this lease: the slot stays taken until that one is gone as well.

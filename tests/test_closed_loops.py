@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from typing import Any
 
 import pytest
 from referee import DEADLINE, until
@@ -103,7 +104,7 @@ def test_a_task_that_is_collected_while_it_waits_withdraws() -> None:
     assert free()
 
 
-@pytest.mark.parametrize("taken", ["process", "heartbeats"])
+@pytest.mark.parametrize("taken", ["process", "heartbeats", "watch"])
 def test_a_wait_that_is_closed_inside_a_lock_of_ours_withdraws(taken: str) -> None:
     holder = leasecap.acquire("p")
 
@@ -113,7 +114,10 @@ def test_a_wait_that_is_closed_inside_a_lock_of_ours_withdraws(taken: str) -> No
         while not waiting():
             await asyncio.sleep(0.002)
         task.cancel()
-        with {"process": local.lock, "heartbeats": local.heartbeats._changed}[taken]:
+        (root,) = local._roots.values()
+        locks: dict[str, Any] = {"process": local.lock, "heartbeats": local.heartbeats._changed}
+        locks["watch"] = root.watch()._lock
+        with locks[taken]:
             wait.close()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -24,9 +24,9 @@ from strikes.tracer import Striker
 def findings(stage: Stage, striker: Striker, asynchronous: bool) -> list[str]:
     """What is wrong after the call has ended and its traceback is gone."""
     found = []
+    gc.collect()
     if not stage.rejoin():
         found.append("another thread hangs")
-    gc.collect()
     if not until(lambda: not stage.names("leases", "granted", "queue", "parked")):
         found.append(f"left behind: {stage.names('leases', 'granted', 'queue', 'parked')}")
     if not lock_is_free():
