@@ -74,7 +74,8 @@ class Acquisition:
         self._listen = listen
         self._interrupts = interrupts
         self._claim: Claim | None = None
-        self._order = local.effects.boot_clock()
+        self._order = store.order.next()
+        self._asked = local.effects.boot_clock()
         self._started = local.effects.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._callers_own: Exception | None = None
@@ -135,7 +136,7 @@ class Acquisition:
             record = describe_self(self._local.effects, store.pool, label=request.label, argv=request.argv)
             if request.max_hold is not None:
                 record = record._replace(max_hold=request.max_hold, kill_after=request.kill_after)
-            self._claim = store.stage(entry, record)
+            self._claim = store.stage(entry, record, self._asked)
             self._local.claims.add(self._claim)
         return self._claim
 
@@ -258,14 +259,13 @@ class Acquisition:
         """Wait in the queue until granted; False if the ticket is gone."""
         local, store = self._local, self.store
         local.waiters[claim.name] = self._wake
-        watch, lookout = self.root.watch(), self.root.lookout(store)
+        watch, lookout = self.root.notifier.watch(), self.root.lookout(store)
         with local.lock:  # as in `_stage_once`
             # Subscribe, look, then wait: no wake-up is lost.
             listens = watch.start() if self._listen is None else self._listen(watch)
         # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
         watched = listens and store.pool.kind == "os" and store.pool.local
         local.lookouts[claim.name] = lookout
-        watch.attend(lookout)
         lookout.add(claim.name, local.effects.monotonic(), watched=watched, alone=not store.others_waited)
         look = Look(self, claim, lookout)
         try:

@@ -75,8 +75,8 @@ def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str
     interrupts, steps = HeldBack(), None
     try:
         with interrupts:
-            acquisition = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
-            steps = Steps(acquisition, options)
+            acquisition, done = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
+            steps = Steps(acquisition, options, done)
             return drive(steps.run(), waiter, interrupts)
     except BaseException:
         if steps is not None:
@@ -87,9 +87,10 @@ def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str
 class Steps:
     """An acquisition's steps to the lease, and back."""
 
-    def __init__(self, acquisition: Acquisition, options: Options) -> None:
+    def __init__(self, acquisition: Acquisition, options: Options, done: Callable[[], None]) -> None:
         self._acquisition = acquisition
         self._options = options
+        self._done = done
         self._lease: Lease | None = None
 
     def run(self) -> Generator[float, None, Lease]:
@@ -104,9 +105,11 @@ class Steps:
             return self._lease
         finally:
             steps.close()
+            self._done()
 
     def undo(self) -> None:
         """Give the slot back: what a signal handler has raised goes to the caller in place of the lease."""
+        self._done()
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
@@ -138,7 +141,8 @@ async def acquire_async_with(pool: str, options: Options) -> Lease:
 
     def begin(waiter: LoopWaiter, interrupts: HeldBack) -> Generator[float, None, Lease]:
         nonlocal steps
-        steps = Steps(_prepare(pool, waiter.waker(), options, interrupts=interrupts), options)
+        acquisition, done = _prepare(pool, waiter.waker(), options, interrupts=interrupts)
+        steps = Steps(acquisition, options, done)
         return steps.run()
 
     try:
@@ -164,12 +168,14 @@ def _prepare(
     argv: Sequence[str] | None = None,
     listen: Callable[[Watch], bool] | None = None,
     interrupts: HeldBack | None = None,
-) -> Acquisition:
+) -> tuple[Acquisition, Callable[[], None]]:
+    """An acquisition, and what to call when it is over: until then the pool stays open."""
     with local.lock:  # a fork must copy no half-done import: in the child it would stay so
         root = local.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        return Acquisition(local, root, root.store(settings), request, wake, listen, interrupts)
+        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen, interrupts)
+        return acquisition, local.keep_open(acquisition.store, acquisition)
 
 
 def report(
@@ -196,7 +202,9 @@ def report(
     from leasecap import _reporting
 
     with HeldBack():
-        _reporting.report_from_here(pool_store(pool), status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+        root = local.root(root_path())
+        with root.using(root.config.pool(pool)) as store:
+            _reporting.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:
@@ -205,14 +213,14 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    with HeldBack():
+    with HeldBack(), local.lock:  # a pool that is closed to be opened again keeps it
         learning = pool_store(pool).learning
-    assert learning is not None
-    learning.count = count
+        assert learning is not None
+        learning.count = count
 
 
 def pool_store(pool: str) -> Store:
-    """The open pool of that name, for what people do to it from the command line."""
+    """The open pool of that name, for what people do to it from the command line: there it stays open."""
     root = local.root(root_path())
     return root.store(root.config.pool(pool))
 

@@ -58,7 +58,23 @@ def tokens(root: str, pool_directory: str) -> tuple[str, ...]:
         return ()
     place = _place(root, pool_directory)
     found = (entry.rpartition("/") for entry in chain)
-    return tuple(dict.fromkeys(token for where, _, token in found if where == place))
+    return tuple(dict.fromkeys(token for where, _, token in found if where == place or _is_same(where, place)))
+
+
+def _is_same(place: str, other: str) -> bool:
+    """Whether two places are one pool by different paths, as a bind mount makes them."""
+    root, _, pool_directory = place.rpartition("/")
+    other_root, _, other_directory = other.rpartition("/")
+    if pool_directory != other_directory:
+        return False
+    try:
+        return os.path.samefile(_unquoted(root), _unquoted(other_root))
+    except (OSError, ValueError):
+        return False
+
+
+def _unquoted(root: str) -> str:
+    return root.replace("%3A", os.pathsep).replace("%25", "%")
 
 
 def enter(entry: str) -> None:

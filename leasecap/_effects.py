@@ -133,16 +133,30 @@ class Directory:
 
         No fsync: what stands here describes running processes, and a crash of the machine ends those.
         """
+        while not self._replace(name, data):
+            pass  # stopped for so long that it was swept away as a leftover
+
+    def _replace(self, name: str, data: bytes) -> bool:
         aside = f"{name}.{os.urandom(6).hex()}"
         try:
             self.write(aside, data)
-            os.replace(self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError:
-            try:
-                self.unlink(aside)
-            except OSError:
-                pass  # the first error says more
+            self._unlink_aside(aside)
             raise
+        try:
+            os.replace(self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            self._unlink_aside(aside)
+            raise
+        return True
+
+    def _unlink_aside(self, aside: str) -> None:
+        try:
+            self.unlink(aside)
+        except OSError:
+            pass  # the first error says more
 
     def overwrite(self, name: str, data: bytes) -> None:
         """Write ``data`` over the start of an existing file.
@@ -286,7 +300,7 @@ class Effects:
         """Whether `exit_of` is to be had on this platform."""
         return hasattr(os, "pidfd_open")
 
-    def exit_of(self, pid: int, start: int) -> int | None:
+    def exit_of(self, pid: int, start: int) -> tuple[int, _process.Presence] | None:
         return _process.exit_of(pid, start)
 
 

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from leasecap._record import Record
 
 
-_MOST_SPARES = 16
+MOST_SPARES = 16
 """Spares that one process keeps, each with a descriptor. As many tasks of one loop end at once as a usual limit allows;
 with 4, three quarters of their entries were made anew (`scripts/bench`, I)."""
+
+_CROWD = 64
+"""Entries in ``staging/`` from which on whoever needs a new one clears up."""
 
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
@@ -29,18 +32,22 @@ _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 class Claim:
     """An entry of this process, from before it is published until after it is gone.
 
+    :ivar home: the pool that it is in, as this process uses it.
     :ivar lent: another process has, or may get, a copy of the descriptor.
     :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
+    :ivar asked: when, on the boot clock (ns).
     :ivar size: of the record as it is written.
     """
 
-    __slots__ = ("entry", "fd", "granted", "lent", "record", "since", "size")
+    __slots__ = ("asked", "entry", "fd", "granted", "home", "lent", "record", "since", "size")
 
-    def __init__(self, entry: Entry, record: Record) -> None:
+    def __init__(self, home: Entries, entry: Entry, record: Record) -> None:
+        self.home = home
         self.entry = entry
         self.record = record
         self.fd: int | None = None
         self.granted = 0
+        self.asked = 0
         self.since = 0.0
         self.lent = False
         self.size = 0
@@ -51,7 +58,13 @@ class Claim:
 
 
 class Entries:
-    """The entries of one pool, and what may be done to them without asking anybody."""
+    """The entries of one pool, and what may be done to them without asking anybody.
+
+    :ivar most_spares: that are kept at a time.
+    """
+
+    most_spares = MOST_SPARES
+    _crowd = _CROWD
 
     def __init__(self, effects: Effects, pool: Pool) -> None:
         self.effects = effects
@@ -60,22 +73,25 @@ class Entries:
         self._spares: list[Claim] = []
         self._released = 0
 
-    def stage(self, entry: Entry, record: Record) -> Claim:
+    def stage(self, entry: Entry, record: Record, asked: int = 0) -> Claim:
         """Build the entry in ``staging/``, its record inside and its liveness lock held.
 
+        :param asked: when it was asked for, on the boot clock (ns); 0: now.
         :raises OSError: with nothing left behind that counts.
         """
-        claim = Claim(entry, record)
+        claim = Claim(self, entry, record)
+        claim.asked = asked or self.effects.boot_clock()
         path = f"{STAGING}/{entry.name}"
         if self._reuse(claim, path):
             return claim
+        self._thin_out()
         self.directory.make(path)
         try:
             fd = self.directory.open(f"{path}/alive", create=True)
             try:
                 if self.pool.kind == "os" and not self.effects.lock(fd):
                     raise OSError(errno.EAGAIN, "somebody holds the lock of a lease just made", path)
-                self.effects.write_at_start(fd, beat(self.effects.boot_clock()))
+                self.effects.write_at_start(fd, self._stamp(claim))
             except BaseException:
                 self.effects.close(fd)
                 raise
@@ -105,7 +121,7 @@ class Entries:
         claim.fd, spare.fd = spare.fd, None
         assert claim.fd is not None
         try:
-            self.effects.write_at_start(claim.fd, beat(self.effects.boot_clock()))
+            self.effects.write_at_start(claim.fd, self._stamp(claim))
             claim.size = spare.size
             if claim.record != spare.record:  # else 9 us of each acquire for nothing
                 data = _record.encode(claim.record).ljust(spare.size)  # blanks over the end of a longer record
@@ -115,6 +131,20 @@ class Entries:
             self._discard(claim)
             raise
         return True
+
+    def _thin_out(self) -> None:
+        """Clear away spares of dead processes, if there are many: who ends by ``os._exit`` leaves its own behind.
+
+        It takes a new entry to leave one, so that they stay few, whoever comes and though nobody waits.
+        """
+        if self.pool.kind != "os":
+            return  # no spares
+        crowd = self.directory.stat(STAGING).st_nlink if self.pool.counts else len(self.directory.list(STAGING))
+        if crowd > self._crowd:
+            from leasecap._leftovers import clear_staging
+
+            # Where all of them live there is nothing to be gained by looking each time.
+            self._crowd = _CROWD if clear_staging(self) else 2 * crowd
 
     def _discard(self, claim: Claim) -> None:
         try:
@@ -130,12 +160,17 @@ class Entries:
         release keeps none: most processes acquire once, and would leave it behind.
         """
         self._released += 1
-        keep = claim.fd is not None and not claim.lent and self._released > 1 and len(self._spares) < _MOST_SPARES
+        keep = claim.fd is not None and not claim.lent and self._released > 1 and len(self._spares) < self.most_spares
         if not self.remove(LEASES, claim.name, STAGING if keep else TRASH):
             return None
         if keep:
             self._spares.append(claim)
         return keep
+
+    @property
+    def descriptors(self) -> int:
+        """How many the pool takes while nothing of this process is in it."""
+        return 2 + len(self._spares)
 
     def forget_spares(self) -> None:
         """In a fork's child: close, never unlock; they are the parent's."""
@@ -253,11 +288,14 @@ class Entries:
             pass  # nobody needs it at once; the next heartbeat tries again and reports
 
     def _write_beat(self, claim: Claim, where: str) -> None:
-        content = beat(self.effects.boot_clock(), claim.granted, claim.since)
+        content = self._stamp(claim)
         if claim.fd is not None:
             self.effects.write_at_start(claim.fd, content)
         else:
             self.directory.overwrite(f"{where}/{claim.name}/alive", content)
+
+    def _stamp(self, claim: Claim) -> bytes:
+        return beat(self.effects.boot_clock(), claim.granted, claim.since, claim.asked)
 
     def unpark(self, claim: Claim) -> bool:
         """Go back into the queue after a grant that was taken back; False if not parked."""

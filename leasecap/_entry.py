@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     :ivar name: the directory's name, the same all its life.
     :ivar token: unguessable and never used twice; the id that people see.
     :ivar process: the id under which its process is woken.
-    :ivar order: the boot clock (ns) at the call's entry.
+    :ivar order: when it was asked for, as the pool counts that (`_order`); only to be compared within the pool.
     :ivar limit: the limit its owner declared, or None.
     :ivar ancestors: tokens of the leases its owner runs under in this pool, innermost first.
     """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from leasecap._local import Local
+    from leasecap._process import Presence
     from leasecap._store import Store
     from leasecap._watch import Watch
 
@@ -47,12 +48,15 @@ class Exits:
         self._over: set[Process] = set()
 
     def watch(self, others: Iterable[Process]) -> bool:
-        """Watch these, beside those who hold (`cover`), and none of those before; False if one can't be watched."""
+        """Watch these, beside those who hold (`cover`), and none of those before.
+
+        Returns whether all of them can be watched and run, or did when they were first watched.
+        """
         over, self._over = self._over, set()
         self._speakers = {name: process for name, process in self._speakers.items() if process not in over}
         self._others = set(others)
         self._drop(self._handles.keys() - self._others - set(self._speakers.values()) | (over & self._handles.keys()))
-        missing = [process for process in self._others if not (process in self._handles or self._attach(process))]
+        missing = [one for one in self._others if not (one in self._handles or self._attach(one) == "runs")]
         return not missing
 
     def cover(self, ticket: str) -> bool:
@@ -91,22 +95,23 @@ class Exits:
 
     def _find_speaker(self, name: str) -> bool:
         for process in self._store.observer.speakers(name):
-            if process in self._handles or self._attach(process):
+            if process in self._handles or self._attach(process) is not None:
                 self._speakers[name] = process
                 return True
         return False
 
-    def _attach(self, process: Process) -> bool:
+    def _attach(self, process: Process) -> Presence | None:
         effects = self._local.effects
         with self._local.lock:  # a fork must copy no descriptor that is open and not yet known
-            handle = effects.exit_of(*process)
-            if handle is None:
-                return False
+            found = effects.exit_of(*process)
+            if found is None:
+                return None
+            handle, presence = found
             if self._watch.add(handle, partial(self._exited, process)):
                 self._handles[process] = handle
-                return True
+                return presence
             effects.close(handle)
-        return False
+        return None
 
     def _exited(self, process: Process) -> None:
         self._over.add(process)

@@ -41,7 +41,8 @@ def end(local: Local, store: Store, claim: Claim, *, hand_on: bool = True) -> bo
     except OSError as error:
         where, token = store.directory.full(claim.name), claim.entry.token
         tell(f"lease {token} of pool {store.pool.name.text!r} could not be released ({where}: {error}); trying on")
-        local.heartbeats.add(store, claim, ending=True)
+        claims = local.claims
+        local.heartbeats.add(store, claim, lambda: claims.discard(claim), ending=True)
         return True
     local.claims.discard(claim)
     return was_held

@@ -66,6 +66,7 @@ class Lease:
         self.expired = Sign("expired")
         self.hold = hold_of(claim.record, claim.since)
         self._local = local
+        self._root = root
         self._store = store
         self._claim = claim
         self._on_lost = on_lost
@@ -154,15 +155,13 @@ class Lease:
         from leasecap._summary import called
 
         who, granted = called(self._claim.record), self._claim.granted / 1e9
-        store = self._store
         with HeldBack():
-            if not self._origin.is_here():
-                from leasecap._api import pool_store
-
-                store = pool_store(self.pool)  # what a fork's child has of the parent's is closed
-            _reporting.report(
-                store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
-            )
+            # Not `_store`: after the release it may be closed, and in a fork's child what is the parent's is.
+            root = self._local.still(self._root)
+            with root.using(root.config.pool(self.pool)) as store:
+                _reporting.report(
+                    store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
+                )
 
     def note_child(self, child: Child) -> None:
         """Write down which command runs under this lease: the slot stays taken until that one is gone as well.

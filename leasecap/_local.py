@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from contextlib import contextmanager
 from functools import partial
 
 from leasecap import _config, _process
@@ -13,20 +14,22 @@ from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._heartbeat import Heartbeats
 from leasecap._learning import Learning
-from leasecap._marks import QUESTION, Marks
+from leasecap._lookout import Lookout
+from leasecap._marks import QUESTION
+from leasecap._notifier import NOTICE, Notifier
+from leasecap._open_pools import OpenPools, ask, clear_up
 from leasecap._pool import open_pool, pool_path
 from leasecap._store import Store
-from leasecap._watch import NOTICE, WAKEUP, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from leasecap._config import Config, PoolConfig
-    from leasecap._effects import Directory
     from leasecap._entries import Claim
-    from leasecap._lookout import Lookout
     from leasecap._names import PoolName
+
+    Inode = tuple[int, int]  # device and number
 
 
 _MOST_REMEMBERED = 256
@@ -35,23 +38,28 @@ _MOST_REMEMBERED = 256
 class Root:
     """One root, as this process uses it.
 
+    :ivar path: the spelling by which it was asked for last; there may be several.
+    :ivar inode: which directory it is; None until it is made.
     :ivar config: the last good configuration.
     """
 
-    def __init__(self, local: Local, path: str) -> None:
-        self.path = path
+    def __init__(self, local: Local, path: str, inode: Inode | None) -> None:
+        self.spell(path)
+        self.inode = inode
         self._local = local
         self._signature, self.config = self._load()
-        self._stores: dict[str, Store] = {}
-        self._lookouts: dict[str, Lookout] = {}
-        self.marks = Marks(self._opened)
+        self._open = OpenPools(self._make, local.used_pools)
+        self.notifier = Notifier(local, self)
         self._pools: dict[str, PoolConfig] = {}
-        self._directory: Directory | None = None
-        self._watch: Watch | None = None
+
+    def spell(self, path: str) -> None:
+        """Use the root by ``path`` from now on, which surely means it."""
+        self.path = path
+        self._file = _config.path_of(path)
 
     def _load(self) -> tuple[tuple[int, ...], Config]:
         # The signature first: an edit in between is then seen as a change at the next look.
-        signature = _config.signature(_config.path_of(self.path))
+        signature = _config.signature(self._file)
         return signature, _config.load(self.path)
 
     def refresh(self) -> bool:
@@ -59,11 +67,11 @@ class Root:
 
         :raises ConfigError, StoreError: as `_config.load`.
         """
-        if _config.signature(self.config.path) == self._signature:
+        if _config.signature(self._file) == self._signature:
             return False
         self._signature, self.config = self._load()
         self._pools = {}
-        for store in list(self._stores.values()):  # another thread may be opening one
+        for store in self._open.all():
             settings = self.config.pool(store.pool.name.text)
             store.configured = settings.limit or store.configured
             if store.learning is not None:
@@ -91,31 +99,53 @@ class Root:
         return found
 
     def store(self, pool: PoolConfig) -> Store:
-        """The open pool; a pool whose directory was removed meanwhile is made again."""
+        """The open pool; a pool whose directory was removed meanwhile is made again.
+
+        It stays open while this process has a lease or a ticket in it, and in `using`.
+        """
         with self._local.lock:
-            store = self._stores.get(pool.name.directory)
-            if store is None or not _is_there(store):
-                opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
-                self._local.heartbeats.prepare()
-                learning = Learning(self._local, opened, pool.rules)
-                with faults(opened.directory.path):  # the first to write: the root may be read-only
-                    store = self._stores[pool.name.directory] = Store(
-                        self._local.effects,
-                        opened,
-                        configured=pool.limit,
-                        stale_after=pool.stale_after,
-                        heartbeat=pool.heartbeat,
-                        waker=self.wake,
-                        notify=self.notify,
-                        listens=self.listens,
-                        marks=self.marks,
-                        refresh=self._keep_up,
-                        learning=learning,
-                    )
-                store.ask = partial(_ask, store, learning)
+            store = self._open.get(self.path, pool)
+            self.inode = self.inode or _inode(self.path, None)
             store.configured = pool.limit
             store.force = pool.reclaim == "force"
             return store
+
+    def _make(self, pool: PoolConfig) -> Store:
+        opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
+        self._local.heartbeats.prepare()
+        learning = Learning(self._local, opened, pool.rules)
+        with faults(opened.directory.path):  # the first to write: the root may be read-only
+            store = Store(
+                self._local.effects,
+                opened,
+                configured=pool.limit,
+                stale_after=pool.stale_after,
+                heartbeat=pool.heartbeat,
+                waker=self.notifier.wake,
+                notify=self.notifier.notify,
+                listens=self.notifier.listens,
+                marks=self.notifier.marks,
+                refresh=self._keep_up,
+                learning=learning,
+            )
+        store.ask = partial(ask, self._local, store, learning)
+        store.clear_up = partial(clear_up, self._local, store)
+        return store
+
+    @contextmanager
+    def using(self, pool: PoolConfig) -> Iterator[Store]:
+        """`store`, which stays open during the block."""
+        with self._local.lock:
+            store = self.store(pool)
+            done = self._local.keep_open(store)
+        try:
+            yield store
+        finally:
+            done()
+
+    def is_used(self) -> bool:
+        """Whether this process has anything in one of the pools."""
+        return not self._local.used_pools().isdisjoint(self._open.all())
 
     def restore(self, name: PoolName) -> None:
         """Do what the pool's state calls for after a person has set its limit, and forget a reduced one.
@@ -126,64 +156,27 @@ class Root:
 
         path = pool_path(self.path, name)
         if os.path.isdir(path):  # somebody has used it
-            with faults(path):
-                _reporting.restore(self.store(self.config.pool(name.text)))
-
-    def _opened(self) -> Directory:
-        with self._local.lock:
-            if self._directory is None:
-                self._directory = self._local.effects.directory(self.path)
-            return self._directory
-
-    def wake(self, process: str, name: str) -> None:
-        """Wake the waiter of ``name``, in this process or another one. A hint: failing is no error."""
-        line = f"{name}\n".encode("ascii", "replace")
-        if process == self._local.process:
-            self._local.wake(line)
-            return
-        try:
-            self._opened().ring(f"wake/{process}/{WAKEUP}", line)
-        except OSError:
-            pass  # it doesn't listen: it looks by itself
-
-    def notify(self, process: str, name: str) -> None:
-        """Have the process look who stands ahead of it, in the queue in which ``name`` stands. A hint as well."""
-        self.wake(process, NOTICE + name)
-
-    def listens(self, process: str) -> bool:
-        """Whether the process surely lives, since it reads from its pipe. Not listening says nothing."""
-        return process == self._local.process or self._opened().hears(f"wake/{process}/{WAKEUP}") is True
+            with faults(path), self.using(self.config.pool(name.text)) as store:
+                _reporting.restore(store)
 
     def lookout(self, store: Store) -> Lookout:
         """This process's look-out over the store's queue."""
-        watch = self.watch()
-        with self._local.lock:  # a fork must copy no half-done import; most acquires never wait
-            from leasecap._lookout import Lookout
-
-            place = store.pool.name.directory
-            lookout = self._lookouts.get(place)
-            if lookout is None or lookout.store is not store:
-                lookout = self._lookouts[place] = Lookout(self._local, store, watch, self._answer)
-        return lookout
+        with self._local.lock:
+            if store.lookout is None:
+                store.lookout = Lookout(self._local, store, self.notifier.watch(), self._answer)
+            return store.lookout
 
     def _answer(self) -> None:
-        if self._watch is not None and self._watch.has_changed() and self.marks.answer(self._local.process):
-            for lookout in tuple(self._lookouts.values()):
-                lookout.come_back()
-
-    def watch(self) -> Watch:
-        """This process's watch, not started."""
-        directory = self._opened()
-        with self._local.lock:
-            if self._watch is None:
-                self._watch = Watch(directory, self._local.process, self._local.wake)
-            return self._watch
+        """Remove the marks of this process, if there are any: it runs."""
+        if self.notifier.answer():
+            for store in self._open.all():
+                if store.lookout is not None:
+                    store.lookout.come_back()
 
     def at_exit(self) -> None:
-        for store in self._stores.values():
+        for store in self._open.all():
             store.drop_spares()
-        if self._watch is not None:
-            self._watch.close()
+        self.notifier.stop()
 
     def close(self) -> None:
         """Leave nothing behind and nothing open; a lease that is still held is looked after by its path."""
@@ -192,18 +185,14 @@ class Root:
 
     def forget(self) -> None:
         """In a fork's child."""
-        for store in self._stores.values():
+        for store in self._open.all():
             store.forget_spares()
-        if self._watch is not None:
-            self._watch.forget()
+        self.notifier.forget()
         self._close_pools()
 
     def _close_pools(self) -> None:
-        for store in self._stores.values():
-            store.section.forget()
-            store.directory.close()
-        if self._directory is not None:
-            self._directory.close()
+        self._open.close()
+        self.notifier.close()
 
 
 class Local:
@@ -225,27 +214,73 @@ class Local:
         self.waiters: dict[str, Callable[[], None]] = {}
         self.lookouts: dict[str, Lookout] = {}
         self.claims: set[Claim] = set()
-        self._roots: dict[str, Root] = {}
+        self._roots: dict[str, Root] = {}  # by each spelling
+        self._removed: list[Root] = []  # another directory stands in their place, or none
+        self._users: dict[object, Store] = {}
 
     def root(self, path: str) -> Root:
-        """The root at ``path``, its configuration up to date.
+        """The root at ``path``, its configuration up to date. One directory is one root, however it is spelled.
 
         :raises ConfigError, StoreError: when the configuration can't be used.
         """
         with self.lock:
-            root = self._roots.get(path)
-            if root is None:
-                root = self._roots[path] = Root(self, path)
-            else:
-                root.refresh()
+            known = self._roots.get(path)
+            inode = _inode(path, known)
+            root = known if known is not None and known.inode == inode else self._another(path, inode, known)
+            if root.path != path:
+                root.spell(path)
+            root.refresh()
+            if self._removed:
+                self._close_removed()
             return root
+
+    def _another(self, path: str, inode: Inode | None, known: Root | None) -> Root:
+        """The root at ``path``, where that isn't (or no longer) the one which is ``known``."""
+        # Not by a symlink to the root itself, which opening a pool refuses.
+        same = [root for root in self._roots.values() if root.inode == inode is not None and not os.path.islink(path)]
+        if known is not None and known.inode is None and not same:
+            known.inode = inode  # it was made since
+            return known
+        root = self._roots[path] = same[0] if same else Root(self, path, inode)
+        if known is not None and known not in self._roots.values():
+            self._removed.append(known)
+        return root
+
+    def _close_removed(self) -> None:
+        for root in [root for root in self._removed if not root.is_used()]:
+            self._removed.remove(root)
+            root.close()
+
+    def still(self, root: Root) -> Root:
+        """``root``, or what stands in its place now; in a fork's child another one than the parent's."""
+        with self.lock:
+            return root if root in self._roots.values() else self.root(root.path)
 
     def close(self, path: str) -> None:
         """Be done with the root at ``path``; a process that uses many would run out of descriptors."""
         with self.lock:
-            root = self._roots.pop(path, None)
+            root = self._roots.get(path)
+            self._roots = {spelling: other for spelling, other in self._roots.items() if other is not root}
         if root is not None:
             root.close()
+
+    def keep_open(self, store: Store, user: object = None) -> Callable[[], None]:
+        """Close the pool no sooner than what this returns is called. Call under `lock`, as `Root.store`."""
+        user = user or object()
+        users = self._users
+        users[user] = store
+
+        def done() -> None:
+            users.pop(user, None)
+
+        return done
+
+    def used_pools(self) -> set[object]:
+        """The pools in which this process has a lease or a ticket, or which are kept open."""
+        # Copies, since other threads go on meanwhile.
+        used: set[object] = {claim.home for claim in self.claims.copy()}
+        used.update(self._users.copy().values())
+        return used
 
     def wake(self, names: bytes) -> None:
         """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
@@ -269,8 +304,11 @@ class Local:
 
     def at_exit(self) -> None:
         """Leave nothing behind that somebody would have to sweep."""
-        for root in self._roots.values():
+        for root in self._all():
             root.at_exit()
+
+    def _all(self) -> set[Root]:
+        return {*self._roots.values(), *self._removed}
 
     def after_fork_in_child(self) -> None:
         """Let go of all that is the parent's.
@@ -284,25 +322,19 @@ class Local:
             fd, claim.fd = claim.fd, None
             if fd is not None:
                 os.close(fd)
-        for root in self._roots.values():
+        for root in self._all():
             root.forget()
         self._start()
 
 
-def _is_there(store: Store) -> bool:
+def _inode(path: str, known: Root | None) -> Inode | None:
     try:
-        here = store.directory.stat()
-        there = os.stat(store.directory.path, follow_symlinks=False)
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError:
-        return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _ask(store: Store, learning: Learning) -> None:
-    with local.lock:  # a fork must copy no half-done import
-        from leasecap._usage import ask  # few pools have somebody to ask
-
-    ask(store, learning)
+        return None if known is None else known.inode  # what is wrong with it its use will say
+    return found.st_dev, found.st_ino
 
 
 local = Local()

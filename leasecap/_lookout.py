@@ -23,14 +23,52 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from leasecap._entry import Entry
     from leasecap._local import Local
     from leasecap._polling import Standing
     from leasecap._store import Store
     from leasecap._watch import Watch
 
+    Process = tuple[int, int]  # pid and start
+
 ANSWER_WITHIN = 0.8
 """Seconds that a waiter has to look when its process was asked. After that the process itself parks the waiter's
 ticket, before others would take back a grant of it (`_decide.ACKNOWLEDGE_WITHIN`, a second after they ask)."""
+
+
+class Stamp:
+    """What this process knows of the last sweep. No clock is in it: it is compared with what one saw at the last look.
+
+    :ivar nobody_swept: nobody has swept since the look before the last one.
+    :ivar stands_in: nobody has for so long that those who should can't be running: this process sweeps in their place,
+        until it sees another one's stamp.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.nobody_swept = self.stands_in = False
+        self._store = store
+        self._last: bytes | None = None
+        self._since = self._read_at = -math.inf
+
+    def look(self, now: float, *, woken: bool, early: bool) -> bool:
+        """Look, if a period has passed since the last look, or ``early``; returns whether it begins to stand in."""
+        self.nobody_swept = False
+        if now < self._read_at + _polling.SWEEP_EVERY and not early:
+            return False
+        stamp = self._store.stamp()
+        self._read_at = now
+        # Who has never looked before may have been woken by one that has just swept.
+        self.nobody_swept = stamp == self._last if self._last is not None else not woken
+        if stamp != self._last:
+            self._last, self._since, self.stands_in = stamp, now, False
+        elif now - self._since >= _polling.UNSWEPT and not self.stands_in:
+            self.stands_in = True
+            return True
+        return False
+
+    def note_own(self, now: float) -> None:
+        """This process has swept."""
+        self._last, self._since, self._read_at = self._store.own_stamp(), now, now
 
 
 class Lookout:
@@ -51,12 +89,15 @@ class Lookout:
         self._exits = Exits(local, store, watch, self.notify)
         self._lock = threading.Lock()  # held by the thread that looks
         self._looked: dict[str, float] = {}  # for each own ticket, when its waiter looked last
+        self._since = -math.inf
+        self._waits_long = True
+        self._is_alone = False
         self._asked_at = math.inf
         self._was_deaf = False
-        self._stamp: bytes | None = None
-        self._stamp_since = -math.inf
-        self._stands_in = False
-        self._swept_at = self._retry_at = -math.inf
+        self._stamp = Stamp(store)
+        self._neighbours: list[Process] | None = None
+        self._pause = 0.0
+        self._retry_at = -math.inf
         self._changes_at = math.inf
 
     # -- tickets ----------------------------------------------------------------------------------------------------
@@ -69,11 +110,17 @@ class Lookout:
         """
         self._watched = watched
         self._looked[name] = now
-        self.look_by(-math.inf if alone else now + _polling.ATTACH_AFTER)
+        self._watch.attend(self)
+        self._since = now
+        self._is_alone = alone
+        # Who has waited for long will do so again: to look at once is cheaper than to wake up for it.
+        soon = now if self._waits_long else now + _polling.ATTACH_AFTER
+        self.look_by(-math.inf if alone else soon)
 
     def remove(self, name: str) -> None:
         """It has left the queue."""
         self._looked.pop(name, None)
+        self._waits_long = self._local.effects.monotonic() > self._since + _polling.ATTACH_AFTER
         self._exits.forget_ticket(name)
         if self._looked:
             self.notify()  # another one of them is the first now
@@ -85,10 +132,11 @@ class Lookout:
 
     def _end_if_nobody_waits(self) -> None:
         if not self._looked:
-            self.due = math.inf
-            self._stamp, self._stands_in = None, False
-            self._swept_at, self._changes_at, self._asked_at = -math.inf, math.inf, math.inf
+            self.due = self._changes_at = self._asked_at = math.inf
+            self._neighbours = None
+            self._stamp.stands_in = False
             self._exits.close()
+            self._watch.leave(self)
 
     def looked(self, name: str, now: float) -> None:
         """The waiter of this ticket has looked."""
@@ -140,82 +188,87 @@ class Lookout:
             self._lock.release()
 
     def _look(self, now: float, woken: bool) -> float:
-        """
+        """Look; returns the seconds until the next time.
+
         :param woken: something has changed, or may have.
         """
-        store = self.store
         self._answer()
         if self._was_deaf:
             self._was_deaf = False
-            store.enter_and_settle()
+            self.store.enter_and_settle()
         self._park_the_silent(now)
-        standing = _polling.standing(store.names(QUEUE), self._local.process)
-        if standing is None:
-            return _polling.PROCESS_LOOK
-        runs, blind = self._who_runs(standing)
+        return min(self._look_at_the_queue(now, woken), self._asked_at + ANSWER_WITHIN - now)
+
+    def _look_at_the_queue(self, now: float, woken: bool) -> float:
         exited, self._exits.came = self._exits.came, False  # before the sweep: what exits during it wakes once more
-        began, on_duty = self._stands_in, self._is_unswept(now) or runs < 2
-        covered = False
-        if on_duty:
-            self._sweep(now, exited or self._stands_in > began)
-            covered = not woken and self._cover(standing, now)
-        elif self._watched:
-            self._exits.watch(self._predecessor(standing))
-        pause = _polling.process_look(
-            standing.rank, on_duty=on_duty, covered=covered, watched=self._watched and not blind
-        )
-        if on_duty:
-            # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
-            pause = min(pause, max(self._changes_at - now, _polling.FIRST_LOOK))
-        return min(pause, self._asked_at + ANSWER_WITHIN - now)
+        stands_in = self._stamp.look(now, woken=woken, early=now >= self._changes_at)
+        at_once = exited or self._is_alone or stands_in
+        if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
+            return self._pause
+        standing = _polling.standing(self.store.names(QUEUE), self._local.process)
+        if standing is None:
+            return _polling.SELDOM_LOOK
+        # The first two sweep in any case, and that finds the dead ahead of them as well.
+        running = self._walk(standing) if standing.rank > 2 else []
+        on_duty = standing.rank <= 2 or len(running) < (2 if standing.rank == 3 else 1) or self._stamp.stands_in
+        if not on_duty:
+            self._pause = _polling.process_look(standing.rank, on_duty=False, covered=False, watched=self._watched)
+            return self._pause
+        self._neighbours = None
+        self._is_alone = False
+        if self._changes_at <= now:
+            self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
+        if at_once or self._stamp.nobody_swept:
+            self.store.refresh()
+            self._changes_at = now + self.store.sweep(everything=at_once)
+            self._stamp.note_own(now)
+        covered = not woken and self._cover(standing, now)
+        pause = _polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
+        # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
+        return min(pause, max(self._changes_at - now, _polling.FIRST_LOOK))
 
-    def _who_runs(self, standing: Standing) -> tuple[int, bool]:
-        """How many of those ahead run, as far as it matters; and whether one of them can't be seen.
+    def _is_as_before(self) -> bool:
+        """Whether those run still whom it knows, while somebody sweeps: then the whole queue tells nothing more."""
+        presence = self._local.effects.presence
+        return self._neighbours is not None and all(presence(*identity) == "runs" for identity in self._neighbours)
 
-        What those have in the queue that have exited is removed.
+    def _walk(self, standing: Standing) -> list[Entry]:
+        """Walk from the process right ahead towards the head, and watch those passed up to the first one that runs.
+
+        Returns a ticket of each that runs, as far as it matters: the third has to see by itself that the first two run;
+        further back the one ahead does, and the sweeps say that somebody sweeps. What those have in the queue that have
+        exited is removed.
         """
         peers = self.store.peers
-        runs = 0
+        if standing.rank > 3 and self._watched:
+            nearest = _entry.parse(standing.ahead[0])
+            identity = peers.identity(nearest)
+            if identity is not None and self._exits.watch([identity]):  # as most of the time
+                self._neighbours = [identity]
+                return [nearest]
+        enough = 2 if standing.rank == 3 else 1
+        running: list[Entry] = []
+        watch: list[Process] = []
         blind = False
         for ticket in map(_entry.parse, standing.ahead):
-            seen = peers.look(ticket) if ticket.token else "away"
-            runs += seen == "runs"
-            blind = blind or peers.identity(ticket) is None
-            if runs == 2:
-                break
+            seen = peers.look(ticket) if ticket.token else "dead"
+            if seen in ("gone", "dead"):
+                continue
+            identity = peers.identity(ticket)
+            blind = blind or identity is None  # it is looked at each time, by its lock
+            if identity is not None and not (running and watch):
+                watch.append(identity)
+            if seen == "runs":
+                running.append(ticket)
+                if identity is not None and len(running) >= enough:
+                    break
+        self._neighbours = None if blind else watch
+        if self._watched:
+            self._exits.watch(watch)
         if peers.gone or peers.dead:
             self.store.enter_and_settle()  # first: somebody may be granted a slot that they kept
             bury(self.store)
-        return runs, blind
-
-    def _predecessor(self, standing: Standing) -> list[tuple[int, int]]:
-        """The process right ahead, or the nearest one before it that can be seen."""
-        for name in ([standing.predecessor] if standing.predecessor else []) + list(reversed(standing.ahead)):
-            identity = self.store.peers.identity(_entry.parse(name))
-            if identity is not None:
-                return [identity]
-        return []
-
-    def _is_unswept(self, now: float) -> bool:
-        """Whether nobody has swept for so long that those who should can't be running: then it stands in for them."""
-        stamp = self.store.stamp()
-        if stamp != self._stamp:
-            self._stamp, self._stamp_since, self._stands_in = stamp, now, False
-        elif now - self._stamp_since >= _polling.UNSWEPT:
-            self._stands_in = True
-        return self._stands_in
-
-    def _sweep(self, now: float, at_once: bool) -> None:
-        if not at_once and now < min(self._swept_at + _polling.SWEEP_EVERY, self._changes_at):
-            return
-        if self._changes_at <= now:
-            self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
-        self.store.refresh()
-        before, self._swept_at = self._swept_at, now
-        # Unchanged since my own previous look: then nobody has swept for a whole period.
-        if at_once or before == -math.inf or self._stamp_since <= before:
-            self._changes_at = now + self.store.sweep(everything=at_once)
-            self._stamp, self._stamp_since = self.store.stamp(), now
+        return running
 
     def _cover(self, standing: Standing, now: float) -> bool:
         """Whether exits wake it, so that it need not look for the dead.
@@ -224,8 +277,9 @@ class Lookout:
         """
         if not self._watched or not self.store.effects.sees_exits or now < self._retry_at:
             return False
-        declares = self.store.declarer()
-        others = self._predecessor(standing) + ([] if declares is None else [declares])
+        peers, declarer = self.store.peers, self.store.declarer()
+        ahead = [peers.identity(_entry.parse(name)) for name in standing.ahead[:2]]
+        others = [process for process in (*ahead, declarer) if process is not None]
         covered = self._exits.watch(others) and self._exits.cover(standing.first)
         if not covered:
             self._retry_at = now + _polling.COVERED_SWEEP

@@ -24,32 +24,36 @@ if TYPE_CHECKING:
     Ask: TypeAlias = Callable[[int, int], Presence]
     Look: TypeAlias = tuple[Finding, Record | None, bytes]
 
-BEAT_BYTES = 50
+BEAT_BYTES = 67
+_SHORT_BYTES = 50  # of one that doesn't say when the slot was asked for
 _BEAT = 2**64
 _BLANK = ord(" ")
 
 
-def beat(now: int, granted: int = 0, since: float = 0.0) -> bytes:
+def beat(now: int, granted: int = 0, since: float = 0.0, asked: int = 0) -> bytes:
     """The content of ``alive``, in fixed width: boot clock (ns) of this heartbeat and of the grant (0: not yet).
 
-    And ``since``, the grant on the monotonic clock (ns), which stands while the machine sleeps (`_hold`).
+    And ``since``, the grant on the monotonic clock (ns), which stands while the machine sleeps (`_hold`); and when the
+    slot was asked for, on the boot clock (ns) of who asked. What a later version appends is not read.
 
     A clock that was moved (libfaketime moves these, too) can be negative, and must go on to change from beat to beat:
     hence the two's complement.
     """
-    return b"%016x %016x %016x" % (now % _BEAT, granted % _BEAT, int(since * 1e9) % _BEAT)
+    return b"%016x %016x %016x %016x" % (now % _BEAT, granted % _BEAT, int(since * 1e9) % _BEAT, asked % _BEAT)
 
 
-def read_beat(data: bytes) -> tuple[int, int, float] | None:
+def read_beat(data: bytes) -> tuple[int, int, float, int] | None:
     """What was given to `beat`, or None for anything else."""
     try:
         raw = bytes.fromhex(data.decode("ascii"))  # skips blanks: hence where they are is looked at below
     except ValueError:
         return None
-    if not (len(raw) == 24 and len(data) == BEAT_BYTES and data[16] == data[33] == _BLANK):
+    if (len(raw), len(data)) not in ((32, BEAT_BYTES), (24, _SHORT_BYTES)):
         return None
-    number = int.from_bytes
-    return number(raw[:8], signed=True), number(raw[8:16], signed=True), number(raw[16:], signed=True) / 1e9
+    if any(blank != _BLANK for blank in data[16::17]):
+        return None
+    beaten, granted, since, *asked = [int.from_bytes(raw[at : at + 8], signed=True) for at in range(0, len(raw), 8)]
+    return beaten, granted, since / 1e9, asked[0] if asked else 0
 
 
 def _version(found: os.stat_result) -> tuple[int, int]:

@@ -26,15 +26,16 @@ UNSWEPT = 1.25
 `COVERED_SWEEP`, and with `THIRD_LOOK` less than the 2.3 s within which a slot passes those who are stopped."""
 
 ATTACH_AFTER = 0.1
-"""Seconds after which a process that has queued behind others first looks at who is ahead of it. In a busy pool it has
-its slot by then, and a look would cost more than it saves."""
+"""Seconds after which a process that has queued behind others first looks at who is ahead of it, unless it waited for
+longer the last time. In a busy pool it has its slot by then, and a look would cost more than it saves."""
 
 THIRD_LOOK = 0.25
 """Seconds between two looks of the third process: the exits that wake it say nothing of the first two being stopped.
-Each one further back looks that much more seldom, up to `PROCESS_LOOK`."""
+Each one further back looks that much more seldom: it matters only if all before it are stopped."""
 
-PROCESS_LOOK = 2.0
-"""Seconds between two looks of a process, at most."""
+NEAR_RANK = 9
+"""Processes further back than this look once per `SELDOM_LOOK`. So many that are stopped together keep a killed
+holder's slot for as long; one that is released passes them at once, or when they have not answered (`_marks`)."""
 
 FIRST_LOOK = 0.0015
 """Seconds between looks of a ticket that nobody wakes and that has just come near the head."""
@@ -43,20 +44,18 @@ FAR_LOOK = 1.0
 """Seconds between looks, at most, of a ticket that nobody wakes."""
 
 SELDOM_LOOK = 10.0
-"""Seconds between looks, at most, of a ticket that is woken."""
+"""Seconds between looks, at most, of a ticket or a process that is woken."""
 
 
 class Standing(NamedTuple):
     """Where a process stands in a queue.
 
     :ivar first: its first ticket.
-    :ivar ahead: the first ticket of each other process that has one ahead of that, in queue order.
-    :ivar predecessor: the ticket right ahead of it, or None at the head.
+    :ivar ahead: of each other process that has tickets ahead of that the last one, the nearest first.
     """
 
     first: str
     ahead: tuple[str, ...]
-    predecessor: str | None
 
     @property
     def rank(self) -> int:
@@ -67,13 +66,12 @@ class Standing(NamedTuple):
 def standing(queue: Iterable[str], process: str) -> Standing | None:
     """Where ``process`` stands among these tickets; None if it has none."""
     ahead: dict[str, str] = {}
-    before: str | None = None
     for name in sorted(queue):
         other = process_of(name)
         if other == process:
-            return Standing(name, tuple(ahead.values()), before)
-        ahead.setdefault(other, name)
-        before = name
+            return Standing(name, tuple(reversed(ahead.values())))
+        ahead.pop(other, None)
+        ahead[other] = name
     return None
 
 
@@ -101,7 +99,8 @@ def process_look(rank: int, *, on_duty: bool, covered: bool, watched: bool) -> f
     """Return the seconds until a process's next look, if nothing wakes it before."""
     if on_duty:
         return COVERED_SWEEP if covered else SWEEP_EVERY
-    return min(THIRD_LOOK * max(rank - 2, 1), PROCESS_LOOK if watched else FAR_LOOK)
+    pause = THIRD_LOOK * max(rank - 2, 1) if rank <= NEAR_RANK else SELDOM_LOOK
+    return pause if watched else min(pause, FAR_LOOK)
 
 
 class Wait(NamedTuple):

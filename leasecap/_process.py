@@ -26,6 +26,7 @@ class Identity(NamedTuple):
     :ivar pid_ns: pid namespace; pids of two namespaces are different things.
     :ivar time_ns: time namespace; it shifts the start ticks.
     :ivar sees_processes: whether the process table in view is this process's own.
+    :ivar boot_offset: how far the time namespace has moved the boot clock (ns); None where that can't be told.
     """
 
     pid: int
@@ -36,6 +37,7 @@ class Identity(NamedTuple):
     pid_ns: str | None
     time_ns: str | None
     sees_processes: bool
+    boot_offset: int | None = 0
 
 
 _me: Identity | None = None
@@ -55,6 +57,7 @@ def me() -> Identity:
             pid_ns=_namespace("pid"),
             time_ns=_namespace("time"),
             sees_processes=_sees_processes(pid),
+            boot_offset=_boot_offset(),
         )
     return _me
 
@@ -124,10 +127,10 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def exit_of(pid: int, start: int) -> int | None:
-    """A descriptor that can be read from once the process with this pid and start time has exited.
+def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:
+    """A descriptor that can be read from once the process with this pid and start time has exited, and its presence.
 
-    None if it doesn't run, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
+    None if it has exited, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
     """
     if sys.platform != "linux":
         return None
@@ -136,8 +139,9 @@ def exit_of(pid: int, start: int) -> int | None:
     except (AttributeError, OSError):
         return None
     # Asked only now: before, the pid could pass to another process until it was opened.
-    if presence(pid, start) in ("runs", "stopped"):
-        return fd
+    found = presence(pid, start)
+    if found in ("runs", "stopped"):
+        return fd, found
     os.close(fd)
     return None
 
@@ -200,6 +204,32 @@ def _namespace(kind: str) -> str | None:
         return "none" if kind == "time" and os.path.isdir("/proc/self/ns") else None
     except OSError:
         return None
+
+
+def _boot_offset() -> int | None:
+    time_ns = _namespace("time")
+    if time_ns == "none":
+        return 0
+    # The file has the offsets of the namespace in which *children* start: another one after unshare(CLONE_NEWTIME).
+    if time_ns is None or time_ns != _namespace("time_for_children"):
+        return None
+    try:
+        with open("/proc/self/timens_offsets", "rb") as file:
+            return read_boot_offset(file.read())
+    except OSError:
+        return None
+
+
+def read_boot_offset(content: bytes) -> int | None:
+    """The boot clock's offset (ns) in what ``/proc/PID/timens_offsets`` says; None if it doesn't say."""
+    for line in content.splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[0] == b"boottime":
+            try:
+                return int(fields[1]) * 10**9 + int(fields[2])
+            except ValueError:
+                return None
+    return None
 
 
 def _boot_id() -> str | None:

@@ -1,7 +1,12 @@
 """``info.json``: what an entry says of its owner, for people and for proof of life.
 
-Never parsed under the pool lock and never trusted: a record that is truncated, changed, oversized, wrong-typed or from
-a newer version reads as None, and its entry counts as held until there is proof of death.
+Never parsed under the pool lock and never trusted: a record that is truncated, changed, oversized or wrong-typed reads
+as None, and its entry counts as held until there is proof of death.
+
+How it grows: a later version may add fields, and then raises ``version``. A reader ignores what it doesn't know,
+whatever the version says, and takes what it misses as unknown: `_MISSING` has the defaults, none of which proves a
+death. What an earlier reader would take wrongly (another meaning, a field gone) needs another format of the whole pool
+(`_pool.FORMAT`), and then no earlier reader comes here.
 """
 
 from __future__ import annotations
@@ -78,6 +83,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     for name, annotation in Record.__annotations__.items()
 }
 _fields = itemgetter(*_TYPES)
+_MISSING: dict[str, object] = {
+    **dict.fromkeys(("start", "boot", "machine", "pid_ns", "time_ns", "label", "child", "max_hold", "kill_after")),
+    **dict.fromkeys(("pool", "host", "command", "cwd"), ""),
+    "uid": 0,
+    "local": False,
+    "version": VERSION,
+}
+"""Of fields that are not there. There is no record without ``pid`` and ``proof``."""
 
 
 @lru_cache(maxsize=16)  # those of one process are mostly the same
@@ -116,10 +129,11 @@ def decode(data: bytes) -> Record | None:
         raw = json.loads(data.decode())
         if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
             return None
+        raw = _MISSING | raw
         found = Record._make(_fields(raw))
     except (ValueError, KeyError, RecursionError):
         return None
-    if not all(map(contains, _TYPES.values(), map(type, found))) or found.version != VERSION:
+    if not all(map(contains, _TYPES.values(), map(type, found))) or found.version < VERSION:
         return None
     if not 0 < found.pid < 2**31 or found.proof not in ("lock", "pid"):
         return None

@@ -74,7 +74,7 @@ class OsSection:
             if self._fd is not None:
                 self._effects.unlock(self._fd)
         except OSError:
-            self._close()  # that gives it back as well: nobody else could get in as long as we live
+            self.close()  # that gives it back as well: nobody else could get in as long as we live
         finally:
             self._mutex.release()
         return True
@@ -89,9 +89,10 @@ class OsSection:
     def forget(self) -> None:
         """In a fork's child: close without unlocking, which would free the parent's lock."""
         self._forgotten = True
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Keep nothing open; it is opened again when it is next entered."""
         fd, self._fd = self._fd, None
         if fd is not None:
             self._effects.close(fd)
@@ -269,6 +270,9 @@ class DirectorySection:
             if record is not None:
                 return f"pid {record.pid} on {record.host}"
         return "an unknown process"
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def forget(self) -> None:
         """In a fork's child: nothing is open."""

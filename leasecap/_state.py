@@ -205,17 +205,21 @@ def decode(data: bytes) -> State:
 
 
 def made(kind: type[T], raw: object) -> T:
-    """The named tuple that ``raw``, a parsed object, has all the fields of, each of its type.
+    """The named tuple that ``raw``, a parsed object, has the fields of, each of its type.
+
+    What a later version has added is ignored; what is missing has its default, if it has one.
 
     :raises ValueError: otherwise.
     """
     allowed = {name: _TYPES[annotation] for name, annotation in kind.__annotations__.items()}
-    if not isinstance(raw, dict) or raw.keys() != allowed.keys():
-        raise ValueError(f"has other fields than a {kind.__name__.lower()} of this format")
-    for name, value in raw.items():
+    defaults: dict[str, object] = kind._field_defaults  # type: ignore[attr-defined]
+    if not isinstance(raw, dict) or not allowed.keys() <= raw.keys() | defaults.keys():
+        raise ValueError(f"lacks a field of a {kind.__name__.lower()}")
+    known = {name: value for name, value in raw.items() if name in allowed}
+    for name, value in known.items():
         if type(value) not in allowed[name] or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"holds a {name} that can't be: {value!r:.40}")
-    return kind(**raw)
+    return kind(**known)
 
 
 _NONE = type(None)

@@ -305,8 +305,9 @@ class _View:
         )
 
     def _waiter(self, entry: Entry, where: str, position: int, look: Look) -> Waiter:
-        finding, record, _ = look
-        waited = self._age(entry.order) if self._comparable(record) else None
+        finding, record, content = look
+        stamp = self._stamp(record, content)
+        waited = self._age(stamp[3]) if stamp and stamp[3] else None  # an order is no time of this process's
         return Waiter(
             id=entry.token or entry.name,
             state="waiting" if where == QUEUE else "parked",
@@ -337,9 +338,12 @@ class _View:
         me = local.effects.me()
         return record is not None and (record.boot, record.time_ns) == (me.boot, me.time_ns) and me.boot is not None
 
+    def _stamp(self, record: Record | None, content: bytes) -> tuple[int, int, float, int] | None:
+        return read_beat(content) if self._comparable(record) else None
+
     def _ages(self, record: Record | None, content: bytes) -> tuple[float | None, float | None]:
         """Seconds since the last heartbeat and since the grant, from what ``alive`` says."""
-        stamp = read_beat(content) if self._comparable(record) else None
+        stamp = self._stamp(record, content)
         if stamp is None:
             return None, None
         return self._age(stamp[0]), self._age(stamp[1]) if stamp[1] else None

@@ -17,6 +17,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from leasecap._errors import StoreError
+from leasecap._order import Order
 from leasecap._pool import LEASES, PARKED, QUEUE
 from leasecap._removal import tell_behind
 from leasecap._settle import Settled
@@ -24,23 +25,37 @@ from leasecap._sweep import Sweeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._entries import Claim
     from leasecap._entry import Entry
+    from leasecap._lookout import Lookout
 
 
 class Store(Settled):
     """One open pool, as one process uses it; its threads share it.
 
+    :ivar lookout: what this process does about the queue while it waits there, once it has.
     :ivar owes: slots were released and not yet handed on.
+    :ivar used: the higher, the later this process has asked for it.
+    :ivar clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
     :ivar force: whether the slots of those who hold them for too long are given away; set as ``configured`` is.
     """
 
     owes = False
+    lookout: Lookout | None = None
+    used = 0
+    clear_up: Callable[[], None] | None = None
     force = False
 
     @cached_property
     def _sweeper(self) -> Sweeper:
         return Sweeper(self)
+
+    @cached_property
+    def order(self) -> Order:
+        """Gives calls their places in the queue."""
+        return Order(self.effects, self.pool)
 
     def release(self, claim: Claim, *, hand_on: bool = True) -> bool:
         """End a lease and hand its slot on; False if it had been taken already.
@@ -124,3 +139,7 @@ class Store(Settled):
     def stamp(self) -> bytes:
         """`Sweeper.stamp`."""
         return self._sweeper.stamp()
+
+    def own_stamp(self) -> bytes:
+        """`Sweeper.own_stamp`."""
+        return self._sweeper.own_stamp

@@ -39,7 +39,10 @@ that was for nothing (`scripts/bench`, F). Not rarer than a heartbeat: such a ga
 
 
 class Sweeper:
-    """The sweeps of one process in one pool."""
+    """The sweeps of one process in one pool.
+
+    :ivar own_stamp: what it wrote at its last one.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -48,6 +51,7 @@ class Sweeper:
         self._calm: tuple[list[str], int | None] | None = None
         self._declarer: Entry | None = None
         self._asked: dict[str, float] = {}
+        self.own_stamp = b""
 
     def sweep(self, *, everything: bool = False) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
@@ -104,13 +108,10 @@ class Sweeper:
     def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
         """Look at those who wait: whose declared limit holds, and at times some of the others."""
         peers = self._store.peers
-        first = {process_of(name): _entry.parse(name) for name in sorted(snapshot.queue.names, reverse=True)}
-        some = [ticket for ticket in first.values() if ticket.token] if thorough else []
-        if len(some) > _PROBED_PROCESSES:
-            begin = self._next_waiting % len(some)
-            self._next_waiting = begin + _PROBED_PROCESSES
-            some = (some + some)[begin : self._next_waiting]
-        found = {ticket: peers.look(ticket) for ticket in some}
+        queue = sorted(snapshot.queue.names)
+        first = {process_of(name): _entry.parse(name) for name in reversed(queue)}
+        some = self._in_turns(list(first)) if thorough else _decide.first_processes(queue)
+        found = {first[process]: peers.look(first[process]) for process in some if first[process].token}
         self._declarer = None
         for declarer in _decide.declarers(snapshot):
             seen = found[declarer] = peers.look(declarer)
@@ -118,6 +119,13 @@ class Sweeper:
                 self._declarer = declarer
                 break  # one is enough for it to hold
         return peers.seen_in(snapshot, found)
+
+    def _in_turns(self, processes: list[str]) -> list[str]:
+        if len(processes) <= _PROBED_PROCESSES:
+            return processes
+        begin = self._next_waiting % len(processes)
+        self._next_waiting = begin + _PROBED_PROCESSES
+        return (processes + processes)[begin : self._next_waiting]
 
     def declarer(self) -> tuple[int, int] | None:
         """Pid and start of a process that waits and whose declared limit holds, if that is so and it can be seen."""
@@ -199,6 +207,8 @@ class Sweeper:
         store.observer.forget_all_but(everything)
         store.peers.forget_all_but({process_of(name) for place in places[:3] for name in place.names})
         self._forget_thefts()
+        if store.clear_up is not None:
+            store.clear_up()
 
     def _forget_thefts(self) -> None:
         """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
@@ -222,7 +232,8 @@ class Sweeper:
             return b""
 
     def _stamp(self) -> None:
+        self.own_stamp = self._store.effects.token().encode()
         try:
-            self._store.directory.overwrite("sweep", self._store.effects.token().encode())
+            self._store.directory.overwrite("sweep", self.own_stamp)
         except OSError:
             pass  # then others sweep as well

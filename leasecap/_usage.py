@@ -16,7 +16,7 @@ from leasecap._report import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from leasecap._learning import Learning
     from leasecap._state import State
@@ -26,8 +26,11 @@ _MOST_BYTES = 4096  # of an answer: it is one number
 _TRIES, _PAUSE = 200, 0.01  # at the pool's lock, with an answer in hand; after that the question counts as unanswered
 
 
-def ask(store: Store, learning: Learning) -> None:
-    """Ask, unless somebody else does or just has."""
+def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], None]]) -> None:
+    """Ask, unless somebody else does or just has.
+
+    :param keep_open: keeps the pool open until what it returns is called.
+    """
     asked: list[float] = []
 
     def begin(state: State, now: float) -> State:
@@ -38,13 +41,16 @@ def ask(store: Store, learning: Learning) -> None:
 
     learn(store, begin)
     if asked:
+        done = keep_open()
+        answer = (store, learning, done, *asked)
         try:
-            threading.Thread(target=_answer, args=(store, learning, *asked), name="leasecap-usage", daemon=True).start()
+            threading.Thread(target=_answer, args=answer, name="leasecap-usage", daemon=True).start()
         except RuntimeError as error:
+            done()
             tell(f"the provider can't be asked for its usage: {error}")
 
 
-def _answer(store: Store, learning: Learning, asked: float) -> None:
+def _answer(store: Store, learning: Learning, done: Callable[[], None], asked: float) -> None:
     in_flight, error = _count(learning)
     try:
         for _ in range(_TRIES):
@@ -53,6 +59,8 @@ def _answer(store: Store, learning: Learning, asked: float) -> None:
             time.sleep(_PAUSE)
     except (OSError, StoreError) as trouble:
         tell(f"the provider's usage could not be noted: {trouble}")
+    finally:
+        done()
 
 
 def _count(learning: Learning) -> tuple[int | None, str | None]:

@@ -35,9 +35,6 @@ WAKEUP = ".wakeup"
 
 _NOBODY = b"\n"
 
-NOTICE = "!"
-"""Before a ticket's name: its process is to look who stands ahead, and not its waiter whether it is granted."""
-
 MOST_HANDLES = 64
 """Handles that one process has open at a time: most may have 1024 descriptors, and need them for their work."""
 
@@ -124,6 +121,12 @@ class Watch:
         with self._lock:
             if lookout not in self._lookouts:
                 self._lookouts.append(lookout)
+
+    def leave(self, lookout: Lookout) -> None:
+        """No longer: nobody waits there."""
+        with self._lock:
+            if lookout in self._lookouts:
+                self._lookouts.remove(lookout)
 
     def hear_until(self, when: float) -> None:
         """A look-out has come to be due then."""

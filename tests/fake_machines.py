@@ -193,6 +193,8 @@ class NoWatch:
 
     def attend(self, lookout: object) -> None: ...
 
+    def leave(self, lookout: object) -> None: ...
+
     def has_thread(self) -> bool:
         return False
 
@@ -211,7 +213,7 @@ class Call:
 
     def __init__(self, process: Process, request: Request, parent: Call | None) -> None:
         root = process.local.root(str(process.world.root))
-        root._watch = NoWatch()  # type: ignore[assignment]
+        root.notifier._watch = NoWatch()  # type: ignore[assignment]
         store = root.store(root.config.pool(POOL))
         self.process = process
         self.parent = parent

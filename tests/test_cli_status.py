@@ -162,7 +162,7 @@ def test_what_was_put_there_by_somebody_else_is_shown_and_counts(root: Path, lea
     assert "strange" in run("status").stdout
 
 
-@pytest.mark.parametrize("content", ["", "{", "[" * 4096, '{"format": 2, "name": "p", "identity": "p", "lock": "os"}'])
+@pytest.mark.parametrize("content", ["", "{", "[" * 4096, '{"format": 3, "name": "p", "identity": "p", "lock": "os"}'])
 def test_a_pool_that_cannot_be_read_says_why_and_the_others_are_shown(
     root: Path, lease: leasecap.Lease, content: str
 ) -> None:

@@ -116,7 +116,7 @@ def test_a_wait_that_is_closed_inside_a_lock_of_ours_withdraws(taken: str) -> No
         task.cancel()
         (root,) = local._roots.values()
         locks: dict[str, Any] = {"process": local.lock, "heartbeats": local.heartbeats._changed}
-        locks["watch"] = root.watch()._lock
+        locks["watch"] = root.notifier.watch()._lock
         with locks[taken]:
             wait.close()
         await asyncio.gather(task, return_exceptions=True)

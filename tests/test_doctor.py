@@ -16,6 +16,7 @@ import pytest
 from helper_process import TESTS, helper
 
 import leasecap
+from leasecap import _process
 from leasecap._doctor import Check, _agents, _contents, _machine, _place, _proof, _sandbox, examine
 from leasecap._doctor._check import Site
 from leasecap._effects import Directory, Effects
@@ -429,10 +430,18 @@ def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pyt
 
 
 @linux_only
-def test_a_boot_clock_of_ones_own_is_noted(made: Path) -> None:
+def test_a_boot_clock_of_ones_own_is_named_and_no_trouble(made: Path) -> None:
     result = doctor_in(["-T", "--boottime", "1000", "--fork"])
-    assert line(result, "clock").startswith("note")
+    assert line(result, "clock").startswith("ok")
     assert "+1000 s" in line(result, "clock")
+
+
+def test_a_boot_clock_whose_offset_can_not_be_read_is_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = _process.me()._replace(boot_offset=None)
+    monkeypatch.setattr(_process, "me", lambda: blind)
+    check = _machine.clock()
+    assert check.verdict == "note"
+    assert "timens_offsets" in check.found
 
 
 @linux_only

@@ -389,7 +389,8 @@ def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
 
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
-    assert read_beat(beat(12, 0, 3.5)) == (12, 0, 3.5)
+    assert read_beat(beat(12, 0, 3.5, 7)) == (12, 0, 3.5, 7)
+    assert read_beat(beat(12, 0, 3.5, 7)[:50]) == (12, 0, 3.5, 0)  # without its last field
     for data in (b"", b"1", b"1 2 3", b"x y z", b"\xff \xff", b"-%030x 1 1" % 15**25, b"%016x %016x %15x-" % (1, 1, 1)):
         assert read_beat(data) is None
 
@@ -398,5 +399,5 @@ def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
 def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
     # libfaketime moves the boot clock, too. A longer beat would be cut when it is read, and a shorter one written over
     # it would leave its end.
-    assert len(beat(now, now, -1.5)) == len(beat(0)) == BEAT_BYTES
-    assert read_beat(beat(now, now, -1.5)) == (now, now, -1.5)
+    assert len(beat(now, now, -1.5, now)) == len(beat(0)) == BEAT_BYTES
+    assert read_beat(beat(now, now, -1.5, now)) == (now, now, -1.5, now)

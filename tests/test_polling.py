@@ -66,7 +66,7 @@ def test_a_queue_that_grew_before_a_waiter_does_not_make_it_look_without_end() -
 def test_a_process_looks_the_more_seldom_the_further_back(rank: int, duty: bool, covered: bool, watched: bool) -> None:
     pause = _polling.process_look(rank, on_duty=duty, covered=covered, watched=watched)
     further = _polling.process_look(rank + 1, on_duty=duty, covered=covered, watched=watched)
-    assert 0 < pause <= further <= _polling.PROCESS_LOOK
+    assert 0 < pause <= further <= _polling.SELDOM_LOOK
     if duty and not covered:
         assert pause == _polling.SWEEP_EVERY
 
@@ -91,9 +91,10 @@ def test_a_process_stands_behind_those_with_a_ticket_ahead_of_its_first(queue: l
     if found is not None:
         ahead = queue[: queue.index(mine[0])]
         assert found.first == mine[0]
-        assert found.predecessor == (ahead[-1] if ahead else None)
         assert found.rank == len({process_of(name) for name in ahead}) + 1
-        assert [process_of(name) for name in found.ahead] == list(dict.fromkeys(map(process_of, ahead)))
+        assert list(map(process_of, found.ahead)) == list(dict.fromkeys(map(process_of, reversed(ahead))))
+        assert set(found.ahead) <= set(ahead)
+        assert found.ahead[:1] == tuple(ahead[-1:])
 
 
 @given(QUEUES, st.data())
@@ -108,5 +109,5 @@ def test_whoever_comes_to_stand_behind_another_one_or_first_is_told(queue: list[
     for process in set(map(process_of, after)):
         before, now = _polling.standing(queue, process), _polling.standing(after, process)
         assert before is not None and now is not None
-        if before.first == now.first and before.predecessor != now.predecessor:
+        if before.first == now.first and before.ahead[:1] != now.ahead[:1]:
             assert process in told

@@ -239,15 +239,15 @@ def test_what_is_planted_in_place_of_the_stamp_fails_nobody(
     assert not target.exists() or target.read_bytes() == b"precious"
 
 
-DESCRIPTION = {"format": 1, "name": "p", "identity": "p", "lock": "os"}
+DESCRIPTION = {"format": 2, "name": "p", "identity": "p", "lock": "os"}
 WRONG: dict[str, bytes] = {
     "empty": b"",
     "truncated": b'{"format": 1, "na',
     "no text": b"\xff\xfe",
     "a list": b"[]",
-    "without a lock": b'{"format": 1, "identity": "p"}',
+    "without a lock": b'{"format": 2, "identity": "p"}',
     "nested without end": b"[" * 4000,
-    "from a newer version": json.dumps({**DESCRIPTION, "format": 2}).encode(),
+    "from a newer version": json.dumps({**DESCRIPTION, "format": 3}).encode(),
     "almost of this version": json.dumps({**DESCRIPTION, "format": True}).encode(),
     "of another pool": json.dumps({**DESCRIPTION, "identity": "q"}).encode(),
     "with another lock": json.dumps({**DESCRIPTION, "lock": "none"}).encode(),
@@ -263,9 +263,9 @@ def test_a_description_that_is_not_this_pools_is_refused(root: Path, pool: Path,
 
 
 def test_a_newer_format_is_refused_with_what_to_do(root: Path, pool: Path) -> None:
-    (pool / "pool.json").write_text(json.dumps({**DESCRIPTION, "format": 2}))
+    (pool / "pool.json").write_text(json.dumps({**DESCRIPTION, "format": 3}))
     error = refused(root, pool / "pool.json")
-    assert "format 2" in error.message
+    assert "format 3" in error.message
     assert "another version" in error.remedy
 
 

@@ -27,30 +27,21 @@ def clock() -> Check:
     """Whether all processes can order their calls by one clock that counts suspended time."""
     if not hasattr(time, "CLOCK_BOOTTIME") and sys.platform != "darwin":
         return Check("clock", "note", "no clock that counts suspended time: ages are too short after a suspend")
-    offset = _boot_offset()
-    if offset:
+    offset = _process.me().boot_offset
+    if offset is None:
         return Check(
             "clock",
             "note",
-            f"in a time namespace whose boot clock is {offset:+d} s off",
-            "agents outside of it are queued by another clock: it may overtake them, or they it. The cap holds.",
+            "the offsets of this process's time namespace can't be read (/proc/self/timens_offsets)",
+            "it queues behind all who wait. A pool that is made from here is ordered by the file system's clock.",
         )
+    if offset:
+        moved = f"boot clock of a time namespace, {offset / 1e9:+.0f} s off: that is taken off where calls are ordered"
+        return Check("clock", "ok", moved)
     monotonic = time.monotonic_ns()
     suspended = (Effects().boot_clock() - monotonic) // 10**9
     counted = f", {suspended} s suspended counted" if suspended else ""
     return Check("clock", "ok", f"boot clock, the same for all processes{counted}")
-
-
-def _boot_offset() -> int:
-    try:
-        with open("/proc/self/timens_offsets", encoding="ascii") as file:
-            for line in file:
-                name, seconds, _ = line.split()
-                if name == "boottime":
-                    return int(seconds)
-    except (OSError, ValueError):
-        pass  # no time namespaces
-    return 0
 
 
 def processes() -> Check:

@@ -23,7 +23,7 @@ from crash.effects import CountedEffects, Points, is_look
 from crash.puppets import die_with_parent
 from crash.scenes import SCENES
 from crash.stage import play
-from leasecap import _decide, _polling
+from leasecap import _decide, _open_pools, _polling
 from leasecap._local import local
 
 TYPE_CHECKING = False
@@ -97,6 +97,7 @@ class Server:
         if pid == 0:
             os.close(read)
             die_with_parent()
+            _open_pools._CLEAR_UP_IN = 10**12  # never: the clock decides when, and a script must do the same each time
             directory.mkdir()
             try:
                 result = play(scene, self.lock, fatal, SIGNALS[how], directory, self._points)

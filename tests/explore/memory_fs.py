@@ -466,7 +466,7 @@ class MemoryEffects(Effects):
     def sees_exits(self) -> bool:
         return False
 
-    def exit_of(self, pid: int, start: int) -> int | None:
+    def exit_of(self, pid: int, start: int) -> tuple[int, Presence] | None:
         raise NotImplementedError("no process can be watched here")
 
 

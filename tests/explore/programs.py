@@ -144,6 +144,10 @@ class Kit:
     def refresh(self) -> bool:
         return False
 
+    @property
+    def notifier(self) -> Kit:
+        return self
+
     def watch(self) -> Kit:
         return self
 
@@ -156,6 +160,9 @@ class Kit:
     # What it needs of a watch. Nobody but the waiters themselves runs the look-out.
 
     def attend(self, lookout: Lookout) -> None:
+        pass
+
+    def leave(self, lookout: Lookout) -> None:
         pass
 
     def has_thread(self) -> bool:
