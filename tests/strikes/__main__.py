@@ -88,7 +88,7 @@ def main() -> int:
     logging.disable()
     sys.unraisablehook = lambda _: None  # what strikes a finalizer is said there
     bad = 0
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:  # a finding may go on there
         root = Path(directory, "root")
         root.mkdir(mode=0o700)
         lock = "directory" if options.directory else "os"
