@@ -15,6 +15,7 @@ from leasecap._entering import SECTION_GRACE, entering
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._look import Look
+from leasecap._origin import Origin
 from leasecap._pool import LEASES, QUEUE
 from leasecap._report import tell
 from leasecap._summary import feedback_lines, holder_lines, parent_notice
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from leasecap._entries import Claim
+    from leasecap._interrupts import HeldBack
     from leasecap._local import Local, Root
     from leasecap._request import Request
     from leasecap._store import Store
@@ -47,17 +49,21 @@ class Acquisition:
         request: Request,
         wake: Callable[[], None],
         listen: Callable[[Watch], bool] | None = None,
+        interrupts: HeldBack | None = None,
     ) -> None:
         """
         :param wake: called from any thread when it is worth looking before the pause is over.
         :param listen: begins to hear what is said to this process, in place of `Watch.start`.
+        :param interrupts: held back in each step, and let in while ``on_wait`` is called.
         """
         self._local = local
+        self.origin = Origin(local)
         self.root = root
         self.store = store
         self._request = request
         self._wake = wake
         self._listen = listen
+        self._interrupts = interrupts
         self._claim: Claim | None = None
         self._order = store.order.next()
         self._asked = local.effects.boot_clock()
@@ -260,11 +266,12 @@ class Acquisition:
                 if store.acknowledge(claim):
                     return True
         finally:
-            local.waiters.pop(claim.name, None)
-            local.lookouts.pop(claim.name, None)
-            lookout.remove(claim.name)
-            if listens:
-                watch.stop()
+            if self.origin.is_here():  # else a fork's child unwinds: pipe, handles and entry are its parent's
+                local.waiters.pop(claim.name, None)
+                local.lookouts.pop(claim.name, None)
+                lookout.remove(claim.name)
+                if listens:
+                    watch.stop()
 
     def find_position(self, claim: Claim) -> int:
         """Set and return the ticket's place in the queue; 0 if it has none."""
@@ -294,7 +301,7 @@ class Acquisition:
     def _abandon(self) -> None:
         """Leave nothing behind, wherever the claim got to; whatever was thrown is what the caller hears of."""
         claim, self._claim = self._claim, None
-        if claim is None:
+        if claim is None or not self.origin.is_here():
             return
         claims = self._local.claims
         try:
@@ -332,7 +339,12 @@ class Acquisition:
             notice=notice or self._why(snapshot) or parent_notice(self.store, snapshot, self._request.borrow),
         )
         try:
-            self._request.on_wait(waiting)
+            if self._interrupts is None:
+                self._request.on_wait(waiting)
+            else:
+                with self._interrupts.lifted():
+                    self._request.on_wait(waiting)
         except Exception as error:
             self._callers_own = error
             raise
+        self.origin.check("wait")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
-
 from leasecap._acquire import Acquisition
 from leasecap._drive import ThreadWaiter, drive
 from leasecap._errors import AcquireTimeout
-from leasecap._interrupts import HeldBack
+from leasecap._interrupts import HeldBack, surely
 from leasecap._lease import Lease
 from leasecap._local import local
 from leasecap._request import UNSET, Options, checked
@@ -16,11 +13,12 @@ from leasecap._root import root_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
     from types import TracebackType
-    from typing import TypedDict, Unpack
+    from typing import Any, TypedDict, Unpack
 
     from leasecap._drive import Waiter
+    from leasecap._drive_async import LoopWaiter
     from leasecap._request import Unset
     from leasecap._store import Store
     from leasecap._waiting import Waiting
@@ -61,7 +59,8 @@ def acquire(
     :param label: what `leasecap status` shows in place of the command.
     :param borrow: whether it may use the slot of a lease that this code runs under.
     :param on_wait: told after about a second of waiting, then ever more rarely; what it raises ends the wait.
-    :param on_lost: called once if the lease is lost or its time is over, in the heartbeat thread or in `Lease.release`.
+    :param on_lost: called once if the lease is lost or its time is over, in a thread of its own; what it raises is
+        logged.
     :param max_hold: seconds after which the lease has `expired`; None: never. Unset: that of the configuration.
     :raises AcquireTimeout: no slot came in time.
     :raises ConfigError: the configuration can't be used, or nothing gives the pool a limit.
@@ -73,19 +72,58 @@ def acquire(
 
 def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:
     """`acquire` with a waiter of one's own; ``argv`` is the command to show in place of this process's."""
-    with HeldBack() as interrupts:
-        acquisition, done = _prepare(pool, waiter.wake, options, argv, waiter.listen)
+    interrupts, steps = HeldBack(), None
+    try:
+        with interrupts:
+            acquisition, done = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
+            steps = Steps(acquisition, options, done)
+            return drive(steps.run(), waiter, interrupts)
+    except BaseException:
+        if steps is not None:
+            surely(steps.undo)
+        raise
+
+
+class Steps:
+    """An acquisition's steps to the lease, and back."""
+
+    def __init__(self, acquisition: Acquisition, options: Options, done: Callable[[], None]) -> None:
+        self._acquisition = acquisition
+        self._options = options
+        self._done = done
+        self._lease: Lease | None = None
+
+    def run(self) -> Generator[float, None, Lease]:
+        acquisition = self._acquisition
+        steps = acquisition.steps()
         try:
-            claim = drive(acquisition.steps(), waiter, interrupts)
-            lease = Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
+            while True:
+                yield next(steps)
+                acquisition.origin.check("wait")
+        except StopIteration as stop:
+            self._lease = Lease(local, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
+            return self._lease
         finally:
-            done()
-        try:
-            interrupts.deliver()
-        except BaseException:
+            steps.close()
+            self._done()
+
+    def undo(self) -> None:
+        """Give the slot back: what a signal handler has raised goes to the caller in place of the lease."""
+        self._done()
+        lease, self._lease = self._lease, None
+        if lease is not None:
             lease.release()
-            raise
-        return lease
+
+
+_loaded: Callable[..., Coroutine[Any, Any, Lease]] | None = None
+
+
+def _load() -> Callable[..., Coroutine[Any, Any, Lease]]:
+    global _loaded
+    with HeldBack(), local.lock:  # a fork must copy no half-done import
+        from leasecap._drive_async import drive_async
+    _loaded = drive_async
+    return drive_async
 
 
 async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
@@ -98,16 +136,21 @@ async def acquire_async(pool: str, **options: Unpack[AcquireOptions]) -> Lease:
 
 async def acquire_async_with(pool: str, options: Options) -> Lease:
     """`acquire_async` with its arguments in one piece."""
-    with local.lock:  # a fork must copy no half-done import
-        from leasecap._drive_async import LoopWaiter, drive_async
+    drive_async = _loaded or _load()
+    steps = None
 
-    waiter = LoopWaiter()
-    acquisition, done = _prepare(pool, waiter.wake, options)
+    def begin(waiter: LoopWaiter, interrupts: HeldBack) -> Generator[float, None, Lease]:
+        nonlocal steps
+        acquisition, done = _prepare(pool, waiter.waker(), options, interrupts=interrupts)
+        steps = Steps(acquisition, options, done)
+        return steps.run()
+
     try:
-        claim = await drive_async(acquisition.steps(), waiter)
-        return Lease(local, acquisition.root, acquisition.store, claim, options.on_lost)
-    finally:
-        done()
+        return await drive_async(begin, local.heartbeats)
+    except BaseException:
+        if steps is not None:
+            surely(steps.undo)
+        raise
 
 
 def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
@@ -124,13 +167,14 @@ def _prepare(
     options: Options,
     argv: Sequence[str] | None = None,
     listen: Callable[[Watch], bool] | None = None,
+    interrupts: HeldBack | None = None,
 ) -> tuple[Acquisition, Callable[[], None]]:
     """An acquisition, and what to call when it is over: until then the pool stays open."""
     with local.lock:  # a fork must copy no half-done import: in the child it would stay so
         root = local.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen)
+        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen, interrupts)
         return acquisition, local.keep_open(acquisition.store, acquisition)
 
 
@@ -157,9 +201,10 @@ def report(
     """
     from leasecap import _reporting
 
-    root = local.root(root_path())
-    with root.using(root.config.pool(pool)) as store:
-        _reporting.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+    with HeldBack():
+        root = local.root(root_path())
+        with root.using(root.config.pool(pool)) as store:
+            _reporting.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:
@@ -168,7 +213,7 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    with local.lock:  # a pool that is closed to be opened again keeps it
+    with HeldBack(), local.lock:  # a pool that is closed to be opened again keeps it
         learning = pool_store(pool).learning
         assert learning is not None
         learning.count = count
@@ -190,40 +235,65 @@ class slot:  # noqa: N801  # reads as a function: with slot("anthropic"): ...
         self._pool = pool
         self._options = Options(**options)
         self._lease: Lease | None = None
-        self._in_use = threading.Lock()  # also while it waits: a second lease would be lost sight of
+        self._user: dict[str, object] = {}  # also while it waits: a second lease would be lost sight of
 
     def __enter__(self) -> Lease:
-        with self._beginning():
+        user = object()
+        try:
+            self._begin(user)
             self._lease = acquire_with(self._pool, ThreadWaiter(), self._options)
-        return self._lease.__enter__()
+            return self._lease.__enter__()
+        except BaseException:
+            self._end(user)
+            raise
 
     async def __aenter__(self) -> Lease:
-        with self._beginning():
-            self._lease = await acquire_async_with(self._pool, self._options)
-        return self._lease.__enter__()
-
-    @contextmanager
-    def _beginning(self) -> Iterator[None]:
-        if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("this slot() is in use already: make one for each block")
+        user = object()
         try:
-            yield
+            self._begin(user)
+            self._lease = await acquire_async_with(self._pool, self._options)
+            return self._lease.__enter__()
         except BaseException:
-            self._in_use.release()
+            self._end(user)
             raise
+
+    def _begin(self, user: object) -> None:
+        if self._user.setdefault("user", user) is not user:
+            raise RuntimeError("this slot() is in use already: make one for each block")
+
+    def _end(self, user: object) -> None:
+        """Undo what was begun by ``user``."""
+        if self._user.get("user") is user:
+            surely(self._leave)
+
+    def _leave(self) -> None:
+        lease = self._lease
+        if lease is not None:
+            lease.__exit__(None, None, None)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lease = None
+        self._user.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            self._in_use.release()
-            lease.__exit__(kind, error, traceback)
+        try:
+            if self._lease is not None:
+                self._lease.__exit__(kind, error, traceback)
+                self._forget()
+        except BaseException:
+            surely(self._leave)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            self._in_use.release()
-            await lease.__aexit__(kind, error, traceback)
+        try:
+            if self._lease is not None:
+                await self._lease.__aexit__(kind, error, traceback)
+                self._forget()
+        except BaseException:
+            surely(self._leave)
+            raise

@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "LEASECAP_LEASE"
 
+
+class Reference(str):
+    """The chain's word for a lease.
+
+    :ivar ended: the lease is no more, or no longer this process's. A signal handler that raises between `enter` and the
+        block, or a context that was copied, would else keep the word for ever.
+    """
+
+    ended = False
+
+
 _within: ContextVar[tuple[str, ...]] = ContextVar("leasecap_within", default=())
 
 
@@ -26,14 +37,18 @@ def _place(root: str, pool_directory: str) -> str:
     return f"{root}/{pool_directory}"
 
 
-def reference(root: str, pool_directory: str, token: str) -> str:
+def reference(root: str, pool_directory: str, token: str) -> Reference:
     """The chain's word for a lease."""
-    return f"{_place(root, pool_directory)}/{token}"
+    return Reference(f"{_place(root, pool_directory)}/{token}")
+
+
+def _entered() -> tuple[str, ...]:
+    return tuple(entry for entry in _within.get() if not (isinstance(entry, Reference) and entry.ended))
 
 
 def current() -> tuple[str, ...]:
     """All leases that this code runs under, innermost first."""
-    return _within.get() + tuple(filter(None, os.environ.get(ENVIRONMENT, "").split(os.pathsep)))
+    return _entered() + tuple(filter(None, os.environ.get(ENVIRONMENT, "").split(os.pathsep)))
 
 
 def tokens(root: str, pool_directory: str) -> tuple[str, ...]:
@@ -64,19 +79,19 @@ def _unquoted(root: str) -> str:
 
 def enter(entry: str) -> None:
     """The code that follows, in this context, runs under the lease."""
-    _within.set((entry, *_within.get()))
+    _within.set((entry, *_entered()))
 
 
 def leave(entry: str) -> None:
     """No longer. By value and not by a reset token: a generator may be closed in another context than it began in."""
-    _within.set(tuple(other for other in _within.get() if other != entry))
+    _within.set(tuple(other for other in _entered() if other != entry))
 
 
 @contextmanager
 def running(entry: str) -> Iterator[None]:
     """The block runs under the lease."""
-    enter(entry)
     try:
+        enter(entry)
         yield
     finally:
         leave(entry)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from leasecap._interrupts import surely
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -89,7 +91,7 @@ class ThreadWaiter:
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:
-    """Run ``steps`` to the end in this thread; what `wait` raises closes them, so that they clean up.
+    """Run ``steps`` to the end in this thread; whatever is raised closes them, so that they clean up.
 
     :param interrupts: held back; let in while it waits.
     """
@@ -100,5 +102,6 @@ def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack
             pause = next(steps)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
+    except BaseException:
+        surely(steps.close)  # a handler may have raised while signals were let in
+        raise

@@ -13,21 +13,38 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
-class HeldBack:
-    """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called."""
+def surely(step: Callable[[], object]) -> None:
+    """Call ``step`` with signals held back, and a handler that raises before or after that does so in the end.
 
-    __slots__ = ("_came", "_handlers", "_taken")
+    :param step: called a second time then; it must do nothing once it is done.
+    """
+    try:
+        with HeldBack():
+            step()
+    except BaseException:
+        with HeldBack():
+            step()
+        raise
+
+
+class HeldBack:
+    """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called.
+
+    One object serves one block after the other.
+    """
+
+    __slots__ = ("_came", "_taken")
 
     def __init__(self) -> None:
-        self._came: list[int] = []
-        self._handlers: dict[int, Any] = {}
-        self._taken: list[int] = []
+        self._came: list[tuple[int, Any]] = []
+        self._taken: dict[int, Any] = {}  # the handlers
 
     def __enter__(self) -> Self:
         self._take()
@@ -37,15 +54,18 @@ class HeldBack:
         self._give_back()
 
     def lifted(self) -> _Lifted:
-        """Let them in again for a block, first of all those for what has come meanwhile."""
+        """Let them in again for a block, first of all those for what has come meanwhile.
+
+        A handler that raises in the middle of that leaves them let in: clean up in a block of its own.
+        """
         return _Lifted(self)
 
     def deliver(self) -> None:
         """Call the handlers now for what has come; they may raise."""
         if self._came:
-            signum = self._came.pop(0)
+            signum, handler = self._came.pop(0)
             try:
-                self._handlers[signum](signum, None)
+                handler(signum, None)
             finally:
                 self.deliver()
 
@@ -53,12 +73,12 @@ class HeldBack:
         if threading.current_thread() is not threading.main_thread():
             return
         try:
+            look, put, note, taken = signal.getsignal, signal.signal, self._note, self._taken
             for signum in _SIGNALS:
-                handler = signal.getsignal(signum)
+                handler = look(signum)
                 if callable(handler):
-                    self._handlers[signum] = handler
-                    self._taken.append(signum)
-                    signal.signal(signum, self._note)
+                    taken[signum] = handler
+                    put(signum, note)
         except ValueError:
             self._taken.clear()  # the main thread of another interpreter: it has no signal handlers either
         except BaseException:  # of a handler not taken yet
@@ -66,16 +86,17 @@ class HeldBack:
             raise
 
     def _note(self, signum: int, _frame: object) -> None:
-        if signum not in self._came:
-            self._came.append(signum)
+        if all(signum != come for come, _ in self._came):
+            self._came.append((signum, self._taken[signum]))
 
     def _give_back(self) -> None:
+        taken = self._taken
         try:
-            while self._taken:
-                signum = self._taken[-1]
-                signal.signal(signum, self._handlers[signum])
-                self._taken.pop()
-            self.deliver()
+            for signum in tuple(taken):
+                signal.signal(signum, taken[signum])
+                del taken[signum]
+            if self._came:
+                self.deliver()
         except BaseException:  # of a handler given back already
             self._give_back()
             raise

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from _warnings import warn
+from _weakref import ref
+from functools import partial
 
 from leasecap import _chain
 from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
+from leasecap._giving_back import end, end_dropped, take, weakly
 from leasecap._hold import hold_of
-from leasecap._interrupts import HeldBack
-from leasecap._report import tell
+from leasecap._interrupts import HeldBack, surely
+from leasecap._origin import Origin
+from leasecap._report import apart, tell
+from leasecap._sign import Sign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    import asyncio
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Self
 
@@ -25,70 +31,8 @@ if TYPE_CHECKING:
     from leasecap._store import Store
 
 
-class Sign:
-    """What happens to a lease once, if ever: true or false, something to wait for, and something to await."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._is_set = False
-        self._event: threading.Event | None = None  # most leases are never waited for, and it costs 4 us
-        self._lock = threading.Lock()
-        self._waiters: list[Callable[[], None]] = []
-
-    def __bool__(self) -> bool:
-        return self._is_set
-
-    def __repr__(self) -> str:
-        return f"<{self._name}: {bool(self)}>"
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is true, ``timeout`` seconds at most; returns whether it is."""
-        with self._lock:
-            if self._is_set:
-                return True
-            event = self._event = self._event or threading.Event()
-        return event.wait(timeout)
-
-    def __await__(self) -> Generator[object, None, None]:
-        """Suspend the task until it is true."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-
-        def end() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(end)
-            except RuntimeError:
-                pass  # the loop was closed meanwhile
-
-        with self._lock:
-            if self:
-                return
-            self._waiters.append(wake)
-        try:
-            yield from future
-        finally:
-            with self._lock:
-                if wake in self._waiters:
-                    self._waiters.remove(wake)
-
-    def _set(self) -> bool:
-        """Returns whether this was the first time."""
-        with self._lock:
-            if self:
-                return False
-            self._is_set = True
-            if self._event is not None:
-                self._event.set()
-            waiters, self._waiters = self._waiters, []
-        for wake in waiters:
-            wake()
-        return True
+_HEAR_OUT = 1.0
+"""Seconds for which a release waits for ``on_lost``, at most."""
 
 
 class Lease:
@@ -96,6 +40,9 @@ class Lease:
 
     Inside the ``with`` block the code, and commands started with `env`, run *under* the lease: what they acquire in the
     same pool borrows its slot while this code waits for them.
+
+    One that no code refers to any more gives its slot back, with a `ResourceWarning` and a line in the log; in a cycle
+    of references that is when it is collected. Its ``lost`` is true then.
 
     :ivar pool: the pool's name.
     :ivar id: what `leasecap status` shows and `leasecap release` takes.
@@ -107,6 +54,8 @@ class Lease:
         stays in use, unless the pool's ``reclaim = "force"`` gives it away (after ``kill_after`` and a second).
     :ivar hold: when its time is over, or None.
     """
+
+    _released = True  # until it is whole
 
     def __init__(
         self, local: Local, root: Root, store: Store, claim: Claim, on_lost: Callable[[Lease], object] | None
@@ -122,27 +71,43 @@ class Lease:
         self._claim = claim
         self._on_lost = on_lost
         self.reference = _chain.reference(root.path, store.pool.name.directory, self.id)
-        self._pid = os.getpid()
+        self._origin = Origin(local)
         self._lock = threading.RLock()  # a handler of what is told under it may release the lease
-        self._released = False
-        local.heartbeats.add(store, claim, self._gone)
+        self._teller: threading.Thread | None = None
+        self._self = ref(self)
+        self._right = [claim]
+        local.heartbeats.add(store, claim, partial(weakly, self._self, Lease._gone))
+        local.heartbeats.follow(
+            claim, self, partial(end_dropped, local, store, claim, self._right, self.reference, self.lost)
+        )
         if self.hold is not None:
-            local.heartbeats.set_alarm(claim, self.hold.over_at, self._time_is_over)
+            local.heartbeats.set_alarm(claim, self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
+        self._released = False
+
+    def __del__(self) -> None:
+        # The slot is given back by the heartbeat thread (`Gone`), also where this is interrupted. At the interpreter's
+        # exit the module may be empty already.
+        if warn is not None and self.held:
+            warn(f"{self!r} was dropped without a release", ResourceWarning, 2)
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "released" if self._released else "held"
+        if state == "held" and not self._origin.is_here():
+            state = f"held by the parent of this process, pid {self._origin.pid}"
         return f"<Lease {self.id} of pool {self.pool!r}, {state}>"
 
     @property
     def held(self) -> bool:
         """Whether this process holds the slot, as far as it knows. After a fork, the child holds nothing."""
-        return not self._released and not self.lost and self._pid == os.getpid()
+        return not self._released and not self.lost and self._origin.is_here()
 
     def check(self) -> None:
         """Do nothing while the lease is held and its time isn't over.
 
-        :raises LeaseLost: when it was lost or has `expired`.
+        :raises LeaseLost: when it was lost or has `expired`, and in a fork's child, which holds nothing.
         """
+        if not self._origin.is_here():
+            raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         if self.lost or self.expired:
             max_hold = self.hold.max_hold if self.hold is not None and self.expired else None
             raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold)
@@ -153,27 +118,25 @@ class Lease:
         Never raises for trouble with the store, which must not replace the result of the work: that is logged, and
         tried again in the background.
         """
-        with HeldBack():
-            self._give_back()
+        surely(self._give_back)
+        self._hear_out()
 
     def _give_back(self, *, hand_on: bool = True) -> None:
-        if self._pid != os.getpid():
+        if not self._origin.is_here():
             return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
-            if self._released:
+            if self._released or not take(self._right):
                 return
             self._released = True
-        self._local.heartbeats.remove(self._claim)
-        try:
-            if not self._store.release(self._claim, hand_on=hand_on):
-                self._set_lost()
-        except OSError as error:
-            where = self._store.directory.full(self._claim.name)
-            tell(f"lease {self.id} of pool {self.pool!r} could not be released ({where}: {error}); trying on")
-            claims, claim = self._local.claims, self._claim
-            self._local.heartbeats.add(self._store, claim, lambda: claims.discard(claim), ending=True)
-        else:
-            self._local.claims.discard(self._claim)
+        self.reference.ended = True
+        if not end(self._local, self._store, self._claim, hand_on=hand_on):
+            self._teller = self._set_lost()
+
+    def _hear_out(self) -> None:
+        """Let ``on_lost`` have its say about a loss that the release found out; the process's end may follow."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            teller.join(_HEAR_OUT)
 
     def report(
         self,
@@ -192,16 +155,18 @@ class Lease:
         from leasecap._summary import called
 
         who, granted = called(self._claim.record), self._claim.granted / 1e9
-        # Not `_store`: after the release it may be closed, and in a fork's child what is the parent's is.
-        root = self._local.still(self._root)
-        with root.using(root.config.pool(self.pool)) as store:
-            _reporting.report(
-                store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
-            )
+        with HeldBack():
+            # Not `_store`: after the release it may be closed, and in a fork's child what is the parent's is.
+            root = self._local.still(self._root)
+            with root.using(root.config.pool(self.pool)) as store:
+                _reporting.report(
+                    store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
+                )
 
     def note_child(self, child: Child) -> None:
         """Write down which command runs under this lease: the slot stays taken until that one is gone as well.
 
+        :raises LeaseLost: in a fork's child.
         :raises StoreError: when that can't be written.
         """
         self._amend(child=child)
@@ -209,15 +174,19 @@ class Lease:
     def hand_to(self, pid: int, start: int) -> None:
         """Let the process ``pid`` hold it from now on, as long as it runs or until the lease is released by its id.
 
+        :raises LeaseLost: in a fork's child.
         :raises StoreError: when that can't be written.
         """
-        self._amend(pid=pid, start=start, proof="pid")
-        self._released = True  # by this process
-        self._local.heartbeats.remove(self._claim)
-        self._local.claims.discard(self._claim)
-        self._store.close(self._claim)
+        with HeldBack():
+            self._amend(pid=pid, start=start, proof="pid")
+            self._released = self.reference.ended = True  # by this process
+            self._local.heartbeats.remove(self._claim)
+            self._local.claims.discard(self._claim)
+            self._store.close(self._claim)
 
     def _amend(self, **fields: Any) -> None:
+        if not self._origin.is_here():
+            raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         try:
             self._store.amend(self._claim, **fields)
         except FileNotFoundError:
@@ -236,14 +205,22 @@ class Lease:
         return {_chain.ENVIRONMENT: _chain.environment(self.reference), "LEASECAP_POOL": self.pool}
 
     def __enter__(self) -> Self:
-        _chain.enter(self.reference)
-        return self
+        try:
+            _chain.enter(self.reference)
+            return self
+        except BaseException:
+            _chain.leave(self.reference)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        surely(self._leave)
+        self._hear_out()
+
+    def _leave(self) -> None:
         _chain.leave(self.reference)
-        self.release()
+        self._give_back()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -251,19 +228,35 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _chain.leave(self.reference)
-        # The slot is free at once. Of those who release in one round of the loop the first hands all their slots on.
-        with HeldBack():
-            self._give_back(hand_on=False)
-        if self._store.owes:
-            from leasecap._drive_async import turns
+        if kind is GeneratorExit:
+            surely(self._leave)  # the task is closed, perhaps long after its loop: it can't be suspended any more
+            return
+        joined = False
+        turn: asyncio.Future[None] | None = None
 
-            try:
-                await turns().take(first=True)
-            finally:
-                with HeldBack():
-                    if self._store.owes:
-                        self._store.hand_on()
+        def leave() -> None:
+            nonlocal joined, turn
+            _chain.leave(self.reference)
+            # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
+            self._give_back(hand_on=False)
+            if not joined and self._store.owes and self._origin.is_here():
+                with self._local.lock:  # a fork must copy no half-done import
+                    from leasecap._drive_async import turns
+                joined, turn = True, turns().join(first=True)
+                if turn is None:
+                    self._store.hand_on()
+
+        try:
+            surely(leave)
+            if turn is not None:
+                await turn
+        finally:
+            if turn is not None and self._store.owes:
+                surely(self._hand_on)
+
+    def _hand_on(self) -> None:
+        if self._store.owes:
+            self._store.hand_on()
 
     def _gone(self) -> None:
         """The heartbeat found the entry gone."""
@@ -272,10 +265,10 @@ class Lease:
             self._local.claims.discard(self._claim)
             self._set_lost()
 
-    def _set_lost(self) -> None:
+    def _set_lost(self) -> threading.Thread | None:
         with self._lock:
             self._mark_lost()
-        self._call_on_lost()
+        return self._call_on_lost()
 
     def _mark_lost(self) -> None:
         """Under the lock: who finds out second, in a release, may end the process, and must not before it is told."""
@@ -285,19 +278,27 @@ class Lease:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
             tell(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
 
-    def _call_on_lost(self) -> None:
+    def _call_on_lost(self) -> threading.Thread | None:
         with self._lock:
             on_lost, self._on_lost = self._on_lost, None
-        if on_lost is not None:
+        return None if on_lost is None else apart("on-lost", partial(self._tell, on_lost))
+
+    def _tell(self, on_lost: Callable[[Lease], object]) -> None:
+        try:
             on_lost(self)
+        except BaseException as error:
+            tell(f"on_lost of lease {self.id} raised {error!r}")
 
     def _time_is_over(self) -> None:
         """In the heartbeat thread."""
         assert self.hold is not None
         # First, since what follows is the user's code.
-        self._local.heartbeats.set_alarm(self._claim, self.hold.give_away_at, self._give_away)
+        self._alarm(self.hold.give_away_at)
         if not self._released and self.expired._set():
             self._call_on_lost()
+
+    def _alarm(self, when: float) -> None:
+        self._local.heartbeats.set_alarm(self._claim, when, partial(weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
         """In the heartbeat thread. A sweeper does the same, but only one that can compare clocks with this process."""
@@ -307,11 +308,11 @@ class Lease:
                 if self._released or not self._store.force:
                     return
                 self._store.end(self._claim.name)
-                self._released = True
+                self._released = self.reference.ended = True
                 self._mark_lost()
         except OSError:  # it goes on to count
             again = self._store.effects.monotonic() + self._store.observer.heartbeat
-            self._local.heartbeats.set_alarm(self._claim, again, self._give_away)
+            self._alarm(again)
             return
         self._local.heartbeats.remove(self._claim)
         self._store.close(self._claim)

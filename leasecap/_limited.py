@@ -56,8 +56,9 @@ def _generator(
     function: Callable[..., Generator[Any, Any, Any]], pool: str, options: AcquireOptions
 ) -> Callable[..., Generator[Any, Any, Any]]:
     def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        lease = acquire(pool, **options)
+        lease = None
         try:
+            lease = acquire(pool, **options)
             inner = function(*args, **kwargs)
             advance, value = inner.send, None
             while True:
@@ -74,7 +75,8 @@ def _generator(
                 except BaseException as error:
                     advance, value = inner.throw, error
         finally:
-            lease.release()
+            if lease is not None:
+                lease.release()
 
     return wrapped
 
@@ -83,8 +85,9 @@ def _async_generator(
     function: Callable[..., AsyncGenerator[Any, Any]], pool: str, options: AcquireOptions
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     async def wrapped(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        lease = await acquire_async(pool, **options)
+        lease = None
         try:
+            lease = await acquire_async(pool, **options)
             inner = function(*args, **kwargs)
             advance, value = inner.asend, None
             while True:
@@ -101,6 +104,7 @@ def _async_generator(
                 except BaseException as error:
                     advance, value = inner.athrow, error
         finally:
-            lease.release()
+            if lease is not None:
+                lease.release()
 
     return wrapped

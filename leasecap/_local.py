@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 
+from leasecap import _process
 from leasecap._config_file import ConfigFile
 from leasecap._effects import Effects
 from leasecap._errors import ConfigError, StoreError
@@ -120,6 +121,7 @@ class Root:
 
     def _make(self, pool: PoolConfig) -> Store:
         opened = open_pool(self._local.effects, self.path, pool.name, pool.lock)
+        self._local.heartbeats.prepare()
         learning = Learning(self._local, opened, pool.rules)
         with faults(opened.directory.path):  # the first to write: the root may be read-only
             store = Store(
@@ -314,7 +316,8 @@ class Local:
         Close, never unlock: an OS lock belongs to the open description, which the parent shares. And do close: a copy
         of ``alive`` left open here would keep a dead parent's lease alive.
         """
-        self.lock = threading.RLock()
+        self.lock._at_fork_reinit()  # type: ignore[attr-defined]  # the fork hooks go on to take this one
+        _process.forget()
         for claim in self.claims:
             fd, claim.fd = claim.fd, None
             if fd is not None:
@@ -340,7 +343,8 @@ atexit.register(local.at_exit)
 if hasattr(os, "register_at_fork"):
     # The lock is held across the fork, so that no descriptor is open and not yet known.
     os.register_at_fork(
-        before=lambda: local.lock.acquire(),
-        after_in_parent=lambda: local.lock.release(),
-        after_in_child=lambda: local.after_fork_in_child(),
+        # Not in a lambda, where a signal handler that raises could keep the lock from being given back.
+        before=local.lock.acquire,
+        after_in_parent=local.lock.release,
+        after_in_child=local.after_fork_in_child,
     )

@@ -63,6 +63,12 @@ def me() -> Identity:
     return _me
 
 
+def forget() -> None:
+    """In a fork's child, which may have the pid of its parent in a pid namespace of its own."""
+    global _me
+    _me = None
+
+
 def start_of(pid: int) -> int | None:
     """When ``pid`` started, in units that only equal themselves; None if it can't be seen or is a zombie.
 

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def apart(name: str, call: Callable[[], object]) -> threading.Thread | None:
+    """Run what is not ours, or may wait for what is not ours, where it can hurt only itself: in a thread of its own.
+
+    Returns the thread; None if there is none to be had, and then ``call`` is done.
+    """
+    thread = threading.Thread(target=call, name=f"leasecap-{name}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads for this user, or the interpreter is on its way out
+        call()
+        return None
+    return thread
 
 
 def _log(message: str) -> None:
@@ -15,6 +32,11 @@ def _log(message: str) -> None:
 
 report: Callable[[str], None] = _log
 """The command line puts its own in place, the library logs to the logger ``leasecap``."""
+
+
+def tell_apart(message: str) -> None:
+    """`tell`, for the heartbeat thread: a log handler that blocks, or a pipe that nobody reads, must not stop it."""
+    apart("report", partial(tell, message))
 
 
 def tell(message: str) -> None:

@@ -187,6 +187,13 @@ class Beats(Heartbeats):
                         beating.on_gone()
 
 
+class UndyingLease(Lease):
+    """Dropped when its process is killed, or with the whole world."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class NoWatch:
     """No inotify: whoever waits looks by itself."""
 
@@ -258,7 +265,7 @@ class Call:
             self._due = now + self._context.run(next, self._steps)
         except StopIteration as stop:
             local, acquisition = self.process.local, self.acquisition
-            self.lease = Lease(local, acquisition.root, acquisition.store, stop.value, None)
+            self.lease = UndyingLease(local, acquisition.root, acquisition.store, stop.value, None)
         except AcquireTimeout:
             self.over = True
         except StoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from pathlib import Path
@@ -20,21 +21,22 @@ class NoWait:
         return False
 
 
-class NoTime(threading.Condition):
-    """Notes when it was waited for, and is ``over`` after five times."""
+class NoTime:
+    """An inbox in which nothing comes and nobody waits. Notes when it was asked, and is ``over`` after five times."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.moments: list[float] = []
         self.over = threading.Event()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def get(self, timeout: float | None) -> None:
         if timeout is None:
-            return super().wait()
+            threading.Event().wait()
         self.moments.append(time.monotonic())
         if len(self.moments) == 5:
             self.over.set()
-        return False
+        raise queue.Empty
+
+    def put(self, item: object) -> None: ...
 
 
 def test_a_waiter_does_not_spin() -> None:
@@ -48,10 +50,11 @@ def test_a_waiter_does_not_spin() -> None:
 
 def test_the_heartbeats_do_not_spin(root: Path) -> None:
     actor = Actor(root)
-    heartbeats, changed = Heartbeats(), NoTime()
-    heartbeats._changed = changed
+    heartbeats, inbox = Heartbeats(), NoTime()
+    heartbeats.prepare()
+    heartbeats._inbox = inbox  # type: ignore[assignment]
     claim = actor.ask()
     heartbeats.add(actor.store, claim)
-    assert changed.over.wait(60)
+    assert inbox.over.wait(60)
     heartbeats.remove(claim)
-    assert changed.moments[4] - changed.moments[0] >= 4 * EARLY
+    assert inbox.moments[4] - inbox.moments[0] >= 4 * EARLY

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from holders import HOLD, can_be_had, configure, hold, ready
@@ -222,3 +224,200 @@ def test_multiprocessing_workers_share_the_cap_with_their_parent(team: Team, met
     assert sum(interval.holder.startswith("child") for interval in intervals) == 12
     assert team.referee.peak() == 3
     team.assert_idle()
+
+
+# The parent holds or waits, and forks in the middle of it; the child leaves by an exception.
+UNWINDS = """
+import asyncio, ctypes
+where, how = sys.argv[1:]
+class Unwinds(Exception):
+    pass
+def fork():
+    global pid
+    if how == "pid 1 of a new namespace":
+        assert ctypes.CDLL(None).unshare(0x20000000) == 0  # CLONE_NEWPID
+    pid = ctypes.CDLL(None).fork() if how == "without hooks" else os.fork()
+    if pid == 0:
+        raise Unwinds
+def on_wait(waiting):
+    fork()
+    say("FORKED")
+async def block():
+    async with leasecap.slot("p"):
+        fork()
+        child_is_over()
+        hear()
+async def wait():
+    (await leasecap.acquire_async("p", on_wait=on_wait)).release()
+def child_is_over():
+    say("CHILD", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+parent = os.getpid()
+pid = None
+try:
+    if where == "with":
+        with leasecap.slot("p"):
+            fork()
+            child_is_over()
+            hear()
+    elif where == "async with":
+        asyncio.run(block())
+    elif where == "on_wait":
+        leasecap.acquire("p", on_wait=on_wait).release()
+    else:
+        asyncio.run(wait())
+except Unwinds:
+    os._exit(7 if how == "pid 1 of a new namespace" and (os.getpid(), parent) != (1, 1) else 0)
+say("RELEASED")
+hear()
+"""
+
+_NEW_PIDS = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def under(how: str) -> tuple[str, ...]:
+    if how != "pid 1 of a new namespace":
+        return ()
+    if subprocess.run([*_NEW_PIDS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a pid namespace of its own")
+    return _NEW_PIDS
+
+
+FORKS = ["with hooks", "without hooks", "pid 1 of a new namespace"]
+
+
+@pytest.mark.parametrize("how", FORKS)
+@pytest.mark.parametrize("where", ["with", "async with"])
+def test_a_forked_child_that_unwinds_out_of_a_block_gives_nothing_back(
+    team: Team, lock: str, where: str, how: str
+) -> None:
+    configure(team, lock)
+    parent = team.start(UNWINDS, where, how, under=under(how))
+    assert parent.expect("CHILD") == "0", parent.errors()
+    assert not can_be_had(team)
+    parent.tell()
+    parent.expect("RELEASED")
+    assert can_be_had(team)
+    team.assert_idle()
+
+
+@pytest.mark.parametrize("how", FORKS)
+@pytest.mark.parametrize("where", ["on_wait", "on_wait in a task"])
+def test_a_forked_child_that_unwinds_out_of_on_wait_leaves_the_ticket(
+    team: Team, lock: str, where: str, how: str
+) -> None:
+    configure(team, lock)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    parent = team.start(UNWINDS, where, how, under=under(how))
+    parent.expect("FORKED")
+    time.sleep(0.1)  # nothing says that the child has unwound
+    (ticket,) = team.pool().waiters
+    holder.tell()
+    holder.expect("RELEASED")
+    parent.expect("RELEASED")
+    assert can_be_had(team)
+    team.assert_idle()
+    assert ticket.alive
+
+
+def test_a_forked_child_that_returns_from_on_wait_does_not_go_on_with_the_ticket(team: Team, lock: str) -> None:
+    configure(team, lock)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    parent = team.start(
+        """
+pid = None
+def on_wait(waiting):
+    global pid
+    if pid is None:
+        pid = os.fork()
+        if pid:
+            say("CHILD", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+try:
+    lease = leasecap.acquire("p", on_wait=on_wait)
+except leasecap.LeasecapError as error:
+    os._exit(5 if "forked from it" in str(error) and "Acquire a slot of its own" in str(error) else 6)
+say("HELD")
+hear()
+lease.release()
+say("RELEASED")
+"""
+    )
+    assert parent.expect("CHILD") == "5"
+    assert team.pool().waiting == 1
+    holder.tell()
+    holder.expect("RELEASED")
+    parent.expect("HELD")
+    assert not can_be_had(team)
+    parent.tell()
+    parent.expect("RELEASED")
+    assert can_be_had(team)
+
+
+@pytest.mark.parametrize("how", FORKS)
+def test_a_forked_child_says_everywhere_that_it_holds_nothing(team: Team, how: str) -> None:
+    configure(team)
+    parent = team.start(
+        """
+import ctypes
+how, = sys.argv[1:]
+lease = leasecap.acquire("p")
+if how == "pid 1 of a new namespace":
+    assert ctypes.CDLL(None).unshare(0x20000000) == 0
+pid = ctypes.CDLL(None).fork() if how == "without hooks" else os.fork()
+if pid == 0:
+    try:
+        lease.check()
+    except leasecap.LeaseLost as error:
+        say("SAYS", lease.held, repr(lease).replace(lease.id, "ID"), "|", error.parent, error)
+    try:
+        lease.hand_to(1, 1)
+    except leasecap.LeaseLost:
+        say("REFUSED")
+    os._exit(0)
+os.waitpid(pid, 0)
+lease.check()
+say("PARENT", lease.held, os.getpid(), lease.id)
+hear()
+""",
+        how,
+        under=under(how),
+    )
+    says = parent.expect("SAYS")
+    parent.expect("REFUSED")
+    held, pid, token = parent.expect("PARENT").split()
+    assert held == "True"
+    assert says == (
+        f"False <Lease ID of pool 'p', held by the parent of this process, pid {pid}> | {pid} "
+        f"lease {token} of pool 'p' is held by pid {pid}, and not by this process, which was forked from it. "
+        "Acquire a slot of its own."
+    )
+    assert not can_be_had(team)
+
+
+def test_a_child_in_a_new_pid_namespace_records_itself_and_not_its_parent(team: Team) -> None:
+    configure(team, limit=3)
+    how = "pid 1 of a new namespace"
+    parent = team.start(
+        """
+import ctypes
+lease = leasecap.acquire("p")
+assert ctypes.CDLL(None).unshare(0x20000000) == 0
+pid = os.fork()
+from leasecap._process import me
+who = me()
+own = leasecap.acquire("p", timeout=10, borrow=False)
+known = who.start, who.pid_ns
+if pid == 0:
+    say("CHILD", os.getpid(), own._claim.record.pid_ns == os.readlink("/proc/self/ns/pid"))
+    os._exit(0)
+say("PARENT", os.getpid(), own._claim.record.pid_ns == os.readlink("/proc/self/ns/pid"))
+os.waitpid(pid, 0)
+hear()
+""",
+        under=under(how),
+    )
+    # Both are pid 1.
+    assert {parent.line(), parent.line()} == {"CHILD 1 True", "PARENT 1 True"}

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
-from referee import until
+from referee import DEADLINE
 from staged_world import Actor
 
 from leasecap._heartbeat import Heartbeats
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import pytest
+
+class Inbox:
+    """Where nothing comes, and whoever waits for it sleeps on."""
+
+    def __init__(self) -> None:
+        self.asleep = threading.Event()
+        self.woken = 0
+
+    def get(self, timeout: float | None) -> None:
+        self.asleep.set()
+        threading.Event().wait()
+
+    def put(self, item: object) -> None:
+        self.woken += 1
 
 
 def test_leases_held_for_a_moment_do_not_wake_the_heartbeat_thread_each_time(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path,
 ) -> None:
     actor = Actor(root)
     claim = actor.ask()
     heartbeats = Heartbeats()
+    inbox = Inbox()
+    heartbeats.prepare()
+    heartbeats._inbox = inbox  # type: ignore[assignment]
     with heartbeats._changed:
         heartbeats.add(actor.store, claim)
         heartbeats.remove(claim)  # before the thread gets to see it
-    until(lambda: bool(heartbeats._changed._waiters), "the thread sleeps")  # type: ignore[attr-defined]
-    woken = 0
-
-    def notify(n: int = 1) -> None:
-        nonlocal woken
-        woken += n
-
-    monkeypatch.setattr(heartbeats._changed, "notify", notify)
+    assert inbox.asleep.wait(DEADLINE)
+    inbox.woken = 0
     for _ in range(100):
         heartbeats.add(actor.store, claim)
         heartbeats.remove(claim)
-    assert woken == 0
+    assert inbox.woken == 0

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import threading
 import types
+import weakref
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 from explore.memory_fs import MemoryDirectory, MemoryEffects, MemoryFs
@@ -65,6 +67,12 @@ def _canon_object(thing: Any, met: dict[int, int]) -> Hashable:
             _canon(dict(frame.f_locals), met),
             _canon(inner, met) if isinstance(inner, types.GeneratorType) else None,
         )
+    if isinstance(thing, weakref.ref):
+        return ("weakly", _canon(thing(), met))
+    if isinstance(thing, partial):
+        return (_canon(thing.func, met), _canon(thing.args, met))
+    if isinstance(thing, str):
+        return (str(thing), _canon(thing.__dict__, met))
     if isinstance(thing, types.MethodType):
         return (thing.__qualname__, _canon(thing.__self__, met))
     if isinstance(thing, threading.Condition):

@@ -68,6 +68,9 @@ class HeartbeatList(Heartbeats):
         with self._turn:
             self._beating.pop(claim.name, None)
 
+    def follow(self, claim: Claim, lease: object, then: Callable[[], None]) -> None:
+        """Nobody drops a lease here."""
+
     def beats(self) -> None:
         """One round of heartbeats."""
         gone: list[Beating] = []
@@ -237,6 +240,13 @@ def section_is_free(world: World) -> Callable[[], bool]:
     return free
 
 
+class UndyingLease(Lease):
+    """Dropped when its process is killed, which is no mistake of anybody's."""
+
+    def __del__(self) -> None:
+        pass
+
+
 def acquire(
     actor: Actor,
     *,
@@ -261,7 +271,7 @@ def acquire(
         claim = drive(waiter.steps, waiter, NO_INTERRUPTS)
     finally:
         actor.answered_at = actor.world.now
-    lease = Lease(kit, kit, kit.store, claim, None)  # type: ignore[arg-type]
+    lease = UndyingLease(kit, kit, kit.store, claim, None)  # type: ignore[arg-type]
     lease._lock = Turn(actor.world)  # type: ignore[assignment]
     kit.leases.append(lease)
     actor.holds(lease)

@@ -1,0 +1,61 @@
+"""Giving a lease's slot back, for who releases it and for who finds that nobody refers to it any more."""
+
+from __future__ import annotations
+
+from leasecap._report import tell, tell_apart
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _weakref import ref
+    from collections.abc import Callable
+
+    from leasecap._chain import Reference
+    from leasecap._entries import Claim
+    from leasecap._lease import Lease
+    from leasecap._local import Local
+    from leasecap._sign import Sign
+    from leasecap._store import Store
+
+
+def weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
+    """For who looks after a lease in the background, and must not keep it."""
+    found = lease()
+    if found is not None:
+        do(found)
+
+
+def take(right: list[Claim]) -> bool:
+    """Whether the slot is the caller's to give back. In a cycle that is collected the lease may be released as well."""
+    try:
+        right.pop()
+    except IndexError:
+        return False
+    return True
+
+
+def end(local: Local, store: Store, claim: Claim, *, hand_on: bool = True) -> bool:
+    """Give the slot of ``claim`` back; False: it had been taken already."""
+    local.heartbeats.remove(claim)
+    try:
+        was_held = store.release(claim, hand_on=hand_on)
+    except OSError as error:
+        where, token = store.directory.full(claim.name), claim.entry.token
+        tell(f"lease {token} of pool {store.pool.name.text!r} could not be released ({where}: {error}); trying on")
+        claims = local.claims
+        local.heartbeats.add(store, claim, lambda: claims.discard(claim), ending=True)
+        return True
+    local.claims.discard(claim)
+    return was_held
+
+
+def end_dropped(local: Local, store: Store, claim: Claim, right: list[Claim], reference: Reference, lost: Sign) -> None:
+    """In the heartbeat thread: nobody refers to the lease any more."""
+    if not take(right):
+        return
+    reference.ended = True
+    end(local, store, claim)
+    lost._set()  # for who kept that alone
+    tell_apart(
+        f"lease {claim.entry.token} of pool {store.pool.name.text!r} was dropped without a release, so its slot was "
+        "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"
+    )

@@ -1,0 +1,41 @@
+"""Which process something belongs to."""
+
+from __future__ import annotations
+
+import os
+
+from leasecap._errors import LeasecapError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._local import Local
+
+
+class Origin:
+    """The process in which something was made. A fork's child has a copy of it, and must keep its hands off.
+
+    Not by the pid alone, which a child in a pid namespace of its own may share. Not by what the fork hook renews alone
+    either: a fork in C runs no hooks.
+    """
+
+    __slots__ = ("_local", "_process", "pid")
+
+    def __init__(self, local: Local) -> None:
+        self.pid = os.getpid()
+        self._local = local
+        self._process = local.process
+
+    def is_here(self) -> bool:
+        """Whether this is that process."""
+        return self._process == self._local.process and self.pid == os.getpid()
+
+    def check(self, what: str) -> None:
+        """After what may have forked.
+
+        :raises LeasecapError: in the child, which must not go on with what is its parent's.
+        """
+        if not self.is_here():
+            raise LeasecapError(
+                f"this {what} for a slot is that of pid {self.pid}, and not of this process, which was forked from it. "
+                "Acquire a slot of its own."
+            )

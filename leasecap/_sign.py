@@ -1,0 +1,81 @@
+"""What is told about a lease: true or false, to be waited for in threads and in tasks."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+
+class Sign:
+    """What happens to a lease once, if ever: true or false, something to wait for, and something to await.
+
+    It takes no lock, which a signal handler that raises could leave taken.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._is_set = False
+        self._unset = [True]  # for the first who takes it out
+        self._waiters: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        return self._is_set
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {bool(self)}>"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is true, ``timeout`` seconds at most; returns whether it is."""
+        event = threading.Event()
+        with self._told(event.set):
+            return self._is_set or event.wait(timeout) or self._is_set
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Suspend the task until it is true."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def end() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(end)
+            except RuntimeError:
+                pass  # the loop was closed meanwhile
+
+        with self._told(wake):
+            if not self:
+                yield from future
+
+    @contextmanager
+    def _told(self, wake: Callable[[], None]) -> Iterator[None]:
+        try:
+            self._waiters.append(wake)
+            yield
+        finally:
+            try:
+                self._waiters.remove(wake)
+            except ValueError:
+                pass  # it was told
+
+    def _set(self) -> bool:
+        """Returns whether this was the first time."""
+        try:
+            self._unset.pop()
+        except IndexError:
+            return False
+        self._is_set = True
+        while self._waiters:  # who comes to it later looks first
+            try:
+                self._waiters.pop()()
+            except IndexError:
+                break
+        return True

@@ -1,0 +1,167 @@
+"""The caller's own code, as leasecap calls it: whatever it does, it does to itself alone."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from holders import HOLD, can_be_had, configure, hold, ready
+from referee import DEADLINE, Team, until
+
+import leasecap
+from leasecap import Lease
+from leasecap._local import local
+
+pytestmark = pytest.mark.usefixtures("pool")
+
+
+def take_away(lease: Lease, *, unseen: bool = False) -> None:
+    """What a person's `leasecap release` does; ``unseen``: before the next heartbeat finds out."""
+    if unseen:
+        local.heartbeats.remove(lease._claim)
+    assert lease._store.end(lease._claim.name)
+
+
+def heartbeats_go_on() -> None:
+    lease = leasecap.acquire("p", timeout=DEADLINE)
+    take_away(lease)
+    assert lease.lost.wait(DEADLINE)
+    thread = local.heartbeats._thread
+    assert thread is not None and thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mine"), SystemExit(3), KeyboardInterrupt()])
+def test_what_on_lost_raises_in_a_release_does_not_replace_the_blocks_error(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_lost(lease: Lease) -> None:
+        raise error
+
+    with pytest.raises(ZeroDivisionError), leasecap.slot("p", on_lost=on_lost) as lease:
+        take_away(lease, unseen=True)
+        raise ZeroDivisionError
+    (record,) = caplog.records
+    assert "on_lost of lease" in record.message and repr(error) in record.message
+
+
+@pytest.mark.parametrize("how", ["exits", "raises", "blocks"])
+def test_whatever_on_lost_does_the_heartbeats_go_on(how: str) -> None:
+    end, called = threading.Event(), threading.Event()
+
+    def on_lost(lease: Lease) -> None:
+        called.set()
+        if how == "exits":
+            sys.exit(lease)  # type: ignore[arg-type]  # as on_lost=sys.exit does
+        if how == "raises":
+            raise KeyboardInterrupt
+        end.wait(DEADLINE)
+
+    lease = leasecap.acquire("p", on_lost=on_lost)
+    take_away(lease)
+    assert called.wait(DEADLINE)
+    heartbeats_go_on()
+    end.set()
+
+
+def test_an_on_lost_that_blocks_keeps_no_release_for_long() -> None:
+    end = threading.Event()
+    lease = leasecap.acquire("p", on_lost=lambda lease: end.wait(DEADLINE))
+    take_away(lease, unseen=True)
+    lease.release()
+    assert not end.is_set()
+    assert leasecap.status("p").pools[0].in_flight == 0
+    end.set()
+
+
+def test_a_log_handler_that_blocks_does_not_stop_the_heartbeats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end, told = threading.Event(), threading.Event()
+
+    def report(message: str) -> None:
+        told.set()
+        end.wait(DEADLINE)
+
+    monkeypatch.setattr("leasecap._report.report", report)
+    with pytest.warns(ResourceWarning):
+        leasecap.acquire("p")
+    assert told.wait(DEADLINE)
+    heartbeats_go_on()
+    end.set()
+
+
+# Waits with an on_wait that blocks until the test has sent a signal.
+ASKS = """
+import signal
+class Alarm(Exception):
+    pass
+def handler(signum, frame):
+    raise Alarm
+signal.signal(signal.SIGALRM, handler)
+def on_wait(waiting):
+    say("TOLD")
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        time.sleep(30)
+    say("NOT INTERRUPTED")
+{acquire}
+hear()
+"""
+
+SYNC = """
+try:
+    leasecap.acquire("p", on_wait=on_wait)
+except BaseException as error:
+    say("RAISED", type(error).__name__)
+"""
+
+ASYNC = """
+import asyncio
+async def main():
+    try:
+        await leasecap.acquire_async("p", on_wait=on_wait)
+    except BaseException as error:
+        say("RAISED", type(error).__name__)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+"""
+
+
+@pytest.mark.parametrize("acquire", [SYNC, ASYNC], ids=["sync", "async"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGALRM])
+def test_a_signal_is_not_held_back_while_on_wait_runs(team: Team, acquire: str, signum: signal.Signals) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    waiter = team.start(ASKS.format(acquire=acquire))
+    waiter.expect("TOLD")
+    waiter.send(signum)
+    assert waiter.expect("RAISED") == ("KeyboardInterrupt" if signum == signal.SIGINT else "Alarm")
+    assert team.pool().waiting == 0
+    holder.tell()
+    holder.expect("RELEASED")
+    assert can_be_had(team)
+
+
+def test_what_on_wait_raises_ends_the_wait_and_reaches_the_caller() -> None:
+    class Mine(OSError):
+        pass
+
+    def on_wait(waiting: object) -> None:
+        raise Mine
+
+    with leasecap.acquire("p"), pytest.raises(Mine):
+        leasecap.acquire("p", borrow=False, on_wait=on_wait)
+    assert leasecap.status("p").pools[0].waiting == 0
+
+
+def test_a_loss_is_told_of_a_lease_that_others_refer_to_alone(root: Path) -> None:
+    calls: list[str] = []
+    leases = {"mine": leasecap.acquire("p", on_lost=lambda lease: calls.append(lease.id), max_hold=0.05)}
+    until(lambda: bool(calls), "on_lost")
+    assert leases["mine"].expired and calls == [leases["mine"].id]
+    leases["mine"].release()
