@@ -203,9 +203,7 @@ say("CHILD", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["tomllib", "_sha2" if sys.version_info >= (3, 12) else "_sha256", "leasecap._lookout", "select"]
-)
+@pytest.mark.parametrize("module", ["tomllib", "_sha2" if sys.version_info >= (3, 12) else "_sha256", "select"])
 def test_a_fork_in_the_middle_of_an_import_leaves_the_child_able_to_acquire(team: Team, module: str) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
