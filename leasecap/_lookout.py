@@ -209,7 +209,9 @@ class Lookout:
     def _look_at_the_queue(self, now: float, woken: bool) -> float:
         exited, self._exits.came = self._exits.came, False  # before the sweep: what exits during it wakes once more
         stands_in = self._stamp.look(now, woken=woken, early=now >= self._changes_at)
-        at_once = exited or self._is_alone or stands_in
+        at_once, self._is_alone = exited or self._is_alone or stands_in, False
+        if not woken:
+            self.store.see_grants()
         if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
             return self._pause
         standing = _polling.standing(self.store.names(QUEUE), self._local.process)
@@ -222,7 +224,6 @@ class Lookout:
             self._pause = _polling.process_look(standing.rank, on_duty=False, covered=False, watched=self._watched)
             return self._pause
         self._neighbours = None
-        self._is_alone = False
         if self._changes_at <= now:
             self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
         if at_once or self._stamp.nobody_swept:
@@ -257,11 +258,15 @@ class Lookout:
         watch: list[Process] = []
         blind = False
         for ticket in map(_entry.parse, standing.ahead):
-            seen = peers.look(ticket) if ticket.token else "dead"
-            if seen in ("gone", "dead"):
-                continue
+            if not ticket.token:
+                continue  # not ours
             identity = peers.identity(ticket)
             blind = blind or identity is None  # it is looked at each time, by its lock
+            if identity is not None and self._watched and not (running and watch):
+                self._exits.watch([*watch, identity])  # before the look: did it exit in between, nobody would tell
+            seen = peers.look(ticket)
+            if seen in ("gone", "dead"):
+                continue
             if identity is not None and not (running and watch):
                 watch.append(identity)
             if seen == "runs":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leasecap import _entry
 from leasecap._entry import process_of
-from leasecap._pool import QUEUE, RESTS
+from leasecap._pool import GRANTED, QUEUE, RESTS
 from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
@@ -30,12 +30,17 @@ def _who_rest(store: Settled, done: Done) -> list[Entry]:
     """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
     if not store.effects.sees_exits or not (done.granted or done.snapshot.admission != OPEN):
         return []
-    return [ticket for ticket in done.plan.stay if _rests(store, ticket)]
+    stay = {ticket.process: ticket for ticket in done.plan.stay}
+    # A process that stays may have said so in the ticket that is granted now: should its waiter be blocked, the grant
+    # has to be taken back, and nobody else may be there to do it.
+    moved = [ticket for ticket in done.granted if ticket.process in stay and _rests(store, GRANTED, ticket)]
+    rest = [ticket for ticket in done.plan.stay if _rests(store, QUEUE, ticket)]
+    return [*(stay[ticket.process] for ticket in moved), *rest]
 
 
-def _rests(store: Settled, ticket: Entry) -> bool:
+def _rests(store: Settled, where: str, ticket: Entry) -> bool:
     try:
-        store.directory.stat(f"{QUEUE}/{ticket.name}/{RESTS}")
+        store.directory.stat(f"{where}/{ticket.name}/{RESTS}")
     except OSError:
         return False
     return True
