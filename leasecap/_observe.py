@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     Ask: TypeAlias = Callable[[int, int], Presence]
     Look: TypeAlias = tuple[Finding, Record | None, bytes | None]
 
+_MOST_RECORDS = 8192
+"""Records that one remembers: those of the entries that a sweep may look at, and then some."""
+
 BEAT_BYTES = 67
 _SHORT_BYTES = 50  # of one that doesn't say when the slot was asked for
 _BEAT = 2**64
@@ -307,6 +310,8 @@ class Observer:
         record = _record.decode(data)
         if record is not None:  # else it may be half written, with the mark of time it will have when whole
             with self._lock:
+                if len(self._records) >= _MOST_RECORDS:
+                    self._records.clear()  # who never sweeps here forgets none of them otherwise
                 self._records[name] = _version(found), record
         return record, True
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LOOKS_INSIDE = 64
 """Looks at others' processes that are made inside the section, at most; after that they are made outside."""
 
+MOST_REMEMBERED = 4096
+"""Processes that one keeps in mind. Those who sweep forget the ones that no longer wait."""
+
 SLOW = 0.1
 """Seconds after which a grant that isn't taken up yet has its process looked at."""
 
@@ -87,6 +90,8 @@ class Peers:
             record = self._observer.record(where, ticket.name)
             if record is None:
                 return None  # moved meanwhile, or corrupt: another of its tickets may tell
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()  # who grants and never waits here meets ever more processes
             self._known[process] = self._observer.visible(record)
         return self._known[process]
 

@@ -10,7 +10,7 @@ import pytest
 from helper_process import ended_pid, helper
 from staged_world import Actor, as_a_dead_process
 
-from leasecap import _peers, _process
+from leasecap import _observe, _peers, _process
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE
 
 TYPE_CHECKING = False
@@ -204,3 +204,18 @@ def test_a_sweep_asks_no_more_of_those_who_declare_a_limit_than_it_takes_to_find
     assert len(looked) <= 2  # the holder, and one that declares the limit
     assert one.store.declarer() is not None
     assert all(one.where(ticket) == QUEUE for ticket in tickets)
+
+
+def test_one_who_grants_to_ever_more_processes_remembers_a_bounded_number(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_peers, "MOST_REMEMBERED", 8)
+    monkeypatch.setattr(_observe, "_MOST_RECORDS", 8)
+    one = Actor(root)
+    for _ in range(30):
+        holder, waiting = one.ask(), Actor(root).ask()
+        one.store.release(holder)
+        assert one.where(waiting) == GRANTED
+        one.store.remove(GRANTED, waiting.name)
+    assert len(one.store.peers._known) <= 8
+    assert len(one.store.observer._records) <= 8
