@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -14,6 +13,7 @@ from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._loads import Loads
 from leasecap._local import local
+from leasecap._marks import DEAF
 from leasecap._names import pool_name
 from leasecap._observe import Observer, read_beat
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, name_on_disk, open_existing
@@ -21,6 +21,10 @@ from leasecap._root import root_path
 from leasecap._rules import Rules
 from leasecap._status_feedback import PoolFeedback as PoolFeedback
 from leasecap._status_feedback import look, word
+from leasecap._status_model import Holder as Holder
+from leasecap._status_model import PoolStatus as PoolStatus
+from leasecap._status_model import Status as Status
+from leasecap._status_model import Waiter as Waiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,111 +37,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _TRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A slot that is held.
-
-    :ivar state: "held", or "granted" while the waiter has not yet acknowledged.
-    :ivar host: where it runs; None for this machine.
-    :ivar child: the pid of the command that `leasecap run` started.
-    :ivar held_for: seconds; None if this boot's clock can't tell.
-    :ivar heartbeat_age: seconds; None likewise.
-    :ivar alive: False when it is provably gone, and reaped as soon as somebody wants the slot.
-    :ivar evidence: what that rests on.
-    :ivar borrows_from: the id of the lease whose slot it may use.
-    :ivar limit: the limit it declared.
-    :ivar max_hold: seconds for which it may be held; None: for ever.
-    :ivar over_max_hold: seconds for which it has been held beyond that; None: it isn't over, or that can't be told.
-    """
-
-    id: str
-    state: str
-    pid: int | None
-    child: int | None
-    host: str | None
-    label: str | None
-    command: str | None
-    cwd: str | None
-    granted_at: str | None
-    held_for: float | None
-    heartbeat_age: float | None
-    alive: bool
-    evidence: str
-    borrows_from: str | None
-    limit: int | None
-    max_hold: float | None
-    over_max_hold: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """A ticket in the queue.
-
-    :ivar state: "waiting", or "parked" when it did not acknowledge a grant and is passed over until it moves.
-    :ivar position: 1 for the head; 0 while parked.
-    """
-
-    id: str
-    state: str
-    pid: int | None
-    host: str | None
-    label: str | None
-    command: str | None
-    position: int
-    priority: int
-    asked_at: str | None
-    waited: float | None
-    alive: bool
-    evidence: str
-    limit: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """A pool.
-
-    :ivar limit: the effective limit; "unlimited" where a person wrote so, None where nothing gives one.
-    :ivar limit_source: where that comes from.
-    :ivar in_flight: slots in use; a borrower and its lender count once.
-    :ivar stable: False if the pool changed so fast that no consistent view was to be had.
-    :ivar lock: "os" or "directory"; None for a pool that nobody used yet.
-    :ivar error: why the pool can't be used, or None.
-    :ivar feedback: what the provider's answers have made of it; None where that can't be read, or nobody used it yet.
-    """
-
-    pool: str
-    path: str
-    limit: int | str | None
-    limit_source: str
-    in_flight: int
-    waiting: int
-    holders: tuple[Holder, ...]
-    waiters: tuple[Waiter, ...]
-    stable: bool
-    lock: str | None
-    error: str | None
-    feedback: PoolFeedback | None
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Everything under one root, at one time.
-
-    :ivar time: RFC 3339, UTC.
-    :ivar config_error: why ``config.toml`` can't be used, or None.
-    """
-
-    schema_version: int
-    time: str
-    root: str
-    pools: tuple[PoolStatus, ...]
-    config_error: str | None
-
-    def as_dict(self) -> dict[str, object]:
-        """What `leasecap status --json` prints."""
-        return asdict(self)
 
 
 def status(pool: str | None = None) -> Status:
@@ -205,6 +104,7 @@ class _View:
 
     def __init__(self, pool: Pool, settings: PoolConfig | None, presence: Ask) -> None:
         self._pool = pool
+        self._presence = presence
         self._settings = settings
         stale_after, heartbeat = (settings.stale_after, settings.heartbeat) if settings else (30.0, 10.0)
         self._observer = Observer(local.effects, pool, stale_after=stale_after, heartbeat=heartbeat, presence=presence)
@@ -310,7 +210,7 @@ class _View:
         waited = self._age(stamp[3]) if stamp and stamp[3] else None  # an order is no time of this process's
         return Waiter(
             id=entry.token or entry.name,
-            state="waiting" if where == QUEUE else "parked",
+            state=self._state(entry, record) if where == QUEUE else "parked",
             pid=record.pid if record else None,
             host=self._host(record.host) if record else None,
             label=record.label if record else None,
@@ -323,6 +223,13 @@ class _View:
             evidence=finding.evidence,
             limit=entry.limit,
         )
+
+    def _state(self, entry: Entry, record: Record | None) -> str:
+        identity = self._observer.visible(record) if record else None
+        if identity is not None and self._presence(*identity) == "stopped":
+            return "stopped"
+        deaf = os.path.lexists(os.path.join(self._pool.root, "wake", entry.process, DEAF))
+        return "deaf" if deaf and entry.process else "waiting"
 
     def _host(self, host: str) -> str | None:
         return None if host == self._here else host

@@ -126,7 +126,8 @@ def test_a_released_slot_passes_all_tickets_of_a_stopped_process_at_once(team: T
     before = time.monotonic_ns()
     holder.tell()
     assert seconds(waiter, before) < AFTER_A_KILL
-    assert team.pool().waiting == tickets, "it keeps its places"
+    assert [found.state for found in team.pool().waiters] == ["stopped"] * tickets
+    assert [found.position for found in team.pool().waiters] == list(range(1, tickets + 1)), "it keeps its places"
     stopped.go_on()
     stopped.tell()
     waiter.tell()
@@ -265,6 +266,8 @@ def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: 
     before = time.monotonic_ns()
     holder.tell()
     assert seconds(waiter, before) < AFTER_A_STOP
+    # The one that it was granted, and the others.
+    assert [found.state for found in team.pool().waiters] == ["deaf"] * (tickets - 1) + ["parked"]
     waiter.tell()
     inside.resume()
     hidden.tell()

@@ -132,7 +132,7 @@ def _holder(holder: Holder) -> tuple[str, ...]:
 
 
 def _waiter(waiter: Waiter) -> tuple[str, ...]:
-    position = str(waiter.position) if waiter.state == "waiting" else "parked"
+    position = str(waiter.position) if waiter.state == "waiting" else waiter.state
     called = _called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {_called(waiter)}"
     return waiter.id, _pid(waiter), _ago(waiter.waited), position, str(waiter.priority), called
 
