@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import TESTS, helper
+from referee import until
 
 import leasecap
 from leasecap import _process
@@ -259,6 +261,17 @@ def test_pools_are_counted(made: Path) -> None:
     with leasecap.slot("demo", limit=1):
         leasecap.acquire("other", limit=1).release()
         assert findings()["pools"].found == "2 with OS locks, 1 idle; 1 in flight, 0 waiting"
+
+
+def test_who_is_passed_over_is_named(root: Path) -> None:
+    waits = "import leasecap, sys; lease = leasecap.acquire('p', limit=1); print('held', flush=True); input()"
+    with leasecap.slot("p", limit=1), helper(waits) as stopped:
+        until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+        os.kill(stopped.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+        check = findings()["pools"]
+        assert check.verdict == "note" and "1 of them passed over" in check.found
+        assert f"pid {stopped.pid} (stopped)" in check.remedy
 
 
 def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:

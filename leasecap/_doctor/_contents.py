@@ -71,7 +71,13 @@ def pools() -> Check:
         return Check("pools", "ok", "none used yet")
     held, waiting = sum(pool.in_flight for pool in used), sum(pool.waiting for pool in used)
     kinds = " and ".join(sorted({"OS locks" if pool.lock == "os" else "a lock directory" for pool in used}))
-    return Check("pools", "ok", f"{len(used)} with {kinds}, {idle} idle; {held} in flight, {waiting} waiting")
+    counts = f"{len(used)} with {kinds}, {idle} idle; {held} in flight, {waiting} waiting"
+    passed = [one for pool in used for one in pool.waiters if one.state in ("stopped", "deaf")]
+    if not passed:
+        return Check("pools", "ok", counts)
+    processes = ", ".join(sorted({f"pid {one.pid} ({one.state})" for one in passed}))
+    remedy = f"they keep their places, and go on when they run (kill -CONT PID, or fg): {processes}"
+    return Check("pools", "note", f"{counts}, {len(passed)} of them passed over", remedy)
 
 
 def leftovers(site: Site) -> Check:
