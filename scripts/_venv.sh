@@ -5,7 +5,7 @@
 
 use_venv() {
     # What a caller's shell says about Python is meant for another environment than this one.
-    unset PYTHONPATH PYTHONHOME PYTHONSAFEPATH VIRTUAL_ENV
+    unset PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
     for python in python3 python3.13 python3.12 python3.11; do
         # Running it is the only proof: a version manager's shim is on PATH without the version behind it.
         if "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
