@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 class ConfigFile:
     """The one of a root.
 
-    :ivar root: the root's path, as it is spelled now.
     :ivar config: the last good configuration.
     """
 
     def __init__(self, effects: Effects, root: str) -> None:
         """:raises ConfigError, StoreError: when it can't be used."""
-        self.root = root
         self._effects = effects
+        self.spell(root)
         self._broken: tuple[tuple[int, ...], ConfigError] | None = None
         self._load()
+
+    def spell(self, root: str) -> None:
+        """Find it in the root by this path from now on."""
+        self._root, self._path = root, _config.path_of(root)
 
     @property
     def is_there(self) -> bool:
@@ -33,7 +36,7 @@ class ConfigFile:
 
     def _load(self) -> None:
         # The signature first: an edit in between is then seen as a change at the next look.
-        path = _config.path_of(self.root)
+        path = self._path
         signature = _config.signature(path)
         if self._broken is not None and self._broken[0] == signature:
             raise self._broken[1].with_traceback(None)  # to parse it at each look would hold up whoever waits
@@ -49,7 +52,7 @@ class ConfigFile:
 
     def stands_still_in(self) -> float:
         """Seconds until it has been the same for long enough; 0 if it has, or need not."""
-        if not self._stands_still and is_sealed(self.root, self._text or ""):
+        if not self._stands_still and is_sealed(self._root, self._text or ""):
             self._stands_still = True
         if self._stands_still:
             return 0.0
@@ -58,7 +61,7 @@ class ConfigFile:
 
     def is_due(self) -> bool:
         """Whether it has changed, or has still to be seen to have stood still."""
-        if _config.signature(_config.path_of(self.root)) != self._signature:
+        if _config.signature(self._path) != self._signature:
             return True
         return not self._stands_still and self._effects.monotonic() >= self._stands_still_at
 
@@ -68,7 +71,7 @@ class ConfigFile:
         :raises ConfigError, StoreError: when it can't be used; the last good one stays.
         """
         # By its contents as well: two edits within one tick of the file system's clock have one signature.
-        path = _config.path_of(self.root)
+        path = self._path
         if _config.signature(path) == self._signature and self._text == read_text(path):
             self._stands_still = True
             return False

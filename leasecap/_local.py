@@ -54,7 +54,9 @@ class Root:
 
     def spell(self, path: str) -> None:
         """Use the root by ``path`` from now on, which surely means it."""
-        self.path = self._file.root = path
+        if path != self.path:
+            self.path = path
+            self._file.spell(path)
 
     @property
     def config(self) -> Config:

@@ -208,7 +208,8 @@ class Lookout:
 
     def _look_at_the_queue(self, now: float, woken: bool) -> float:
         exited, self._exits.came = self._exits.came, False  # before the sweep: what exits during it wakes once more
-        stands_in = self._stamp.look(now, woken=woken, early=now >= self._changes_at)
+        # At the first look after queueing its time has not come yet: in a busy pool it never does.
+        stands_in = now > self._since and self._stamp.look(now, woken=woken, early=now >= self._changes_at)
         at_once, self._is_alone = exited or self._is_alone or stands_in, False
         if not woken:
             self.store.see_grants()
