@@ -166,12 +166,15 @@ def _right_behind(queue: list[str], grants: _Grants) -> tuple[Entry, ...]:
     left: str | None = None
     for name in queue:
         if name in granted:
+            granted.remove(name)
             left = process_of(name)
         elif left is not None:
             # The first two watch all who hold anyway, and are told by themselves.
             if process_of(name) not in (left, *first):
                 behind.append(_entry.parse(name))
             left = None
+            if not granted:
+                break
     return tuple(behind)
 
 

@@ -19,7 +19,7 @@ from leasecap._pool import GRANTED, LEASES, QUEUE, RESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from leasecap._local import Local
     from leasecap._process import Presence
@@ -118,7 +118,9 @@ class Exits:
         self.came = True
         self._wake()
 
-    def _drop(self, processes: Iterable[Process]) -> None:
+    def _drop(self, processes: Collection[Process]) -> None:
+        if not processes:
+            return
         with self._local.lock:  # as in `_attach`
             for process in processes:
                 self._watch.drop(self._handles.pop(process))
