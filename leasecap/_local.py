@@ -174,10 +174,11 @@ class Root:
 
     def lookout(self, store: Store) -> Lookout:
         """This process's look-out over the store's queue."""
-        with self._local.lock:
-            if store.lookout is None:
-                store.lookout = Lookout(self._local, store, self.notifier.watch(), self._answer)
-            return store.lookout
+        if store.lookout is None:
+            watch = self.notifier.watch()
+            with self._local.lock:
+                store.lookout = store.lookout or Lookout(self._local, store, watch, self._answer)
+        return store.lookout
 
     def _answer(self) -> None:
         """Remove the marks of this process, if there are any: it runs."""

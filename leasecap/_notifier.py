@@ -59,6 +59,8 @@ class Notifier:
 
     def watch(self) -> Watch:
         """This process's watch, not started."""
+        if self._watch is not None:
+            return self._watch
         directory = self._opened()
         with self._local.lock:
             if self._watch is None:

@@ -60,7 +60,7 @@ class Watch:
         self._ear: Ear | None = None
         self._made = self._seen = 0
         self._hears_until = -math.inf
-        self._lookouts: list[Lookout] = []
+        self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
 
     def start(self, *, alone: bool = False) -> bool:
         """Listen, or join who does; False if no pipe is to be had. Pair it with `stop`.
@@ -118,15 +118,11 @@ class Watch:
 
     def attend(self, lookout: Lookout) -> None:
         """Have whoever hears run this look-out when it is due."""
-        with self._lock:
-            if lookout not in self._lookouts:
-                self._lookouts.append(lookout)
+        self._lookouts.add(lookout)
 
     def leave(self, lookout: Lookout) -> None:
         """No longer: nobody waits there."""
-        with self._lock:
-            if lookout in self._lookouts:
-                self._lookouts.remove(lookout)
+        self._lookouts.discard(lookout)
 
     def hear_until(self, when: float) -> None:
         """A look-out has come to be due then."""
@@ -134,7 +130,7 @@ class Watch:
             self.nudge()
 
     def _due(self) -> float:
-        return min([lookout.due for lookout in self._lookouts], default=math.inf)
+        return min([lookout.due for lookout in tuple(self._lookouts)], default=math.inf)
 
     def has_changed(self) -> bool:
         """Whether somebody has left or removed a mark beside the wake-up since the last call.
