@@ -333,11 +333,15 @@ class Settled(Guarded):
         """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
         if not self.effects.sees_exits or not (done.granted or done.snapshot.admission != OPEN):
             return []
-        return [ticket for ticket in done.plan.stay if self._rests(ticket)]
+        stay = {ticket.process: ticket for ticket in done.plan.stay}
+        # A process that stays may have said so in the ticket that is granted now: should its waiter be blocked, the
+        # grant has to be taken back, and nobody else may be there to do it.
+        moved = [ticket for ticket in done.granted if ticket.process in stay and self._rests(GRANTED, ticket)]
+        return [*(stay[ticket.process] for ticket in moved), *(ticket for ticket in done.plan.stay if self._rests(QUEUE, ticket))]
 
-    def _rests(self, ticket: Entry) -> bool:
+    def _rests(self, where: str, ticket: Entry) -> bool:
         try:
-            self.directory.stat(f"{QUEUE}/{ticket.name}/{RESTS}")
+            self.directory.stat(f"{where}/{ticket.name}/{RESTS}")
         except OSError:
             return False
         return True

@@ -6,6 +6,7 @@ objects that hang on them. An object of an unknown kind is an error, not a guess
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import types
@@ -65,6 +66,8 @@ def _canon_object(thing: Any, met: dict[int, int]) -> Hashable:
             _canon(dict(frame.f_locals), met),
             _canon(inner, met) if isinstance(inner, types.GeneratorType) else None,
         )
+    if isinstance(thing, functools.partial):
+        return (_canon(thing.func, met), _canon(thing.args, met))
     if isinstance(thing, types.MethodType):
         return (thing.__qualname__, _canon(thing.__self__, met))
     if isinstance(thing, threading.Condition):
