@@ -160,7 +160,7 @@ class Lookout:
             self._sweep(now, exited or self._stands_in > began)
             covered = not woken and self._cover(standing, now)
         elif self._watched:
-            self._exits.watch(self._predecessor(standing))
+            self._watch_ahead(standing)
         pause = _polling.process_look(
             standing.rank, on_duty=on_duty, covered=covered, watched=self._watched and not blind
         )
@@ -188,13 +188,20 @@ class Lookout:
             bury(self.store)
         return runs, blind
 
-    def _predecessor(self, standing: Standing) -> list[tuple[int, int]]:
-        """The process right ahead, or the nearest one before it that can be seen."""
-        for name in ([standing.predecessor] if standing.predecessor else []) + list(reversed(standing.ahead)):
-            identity = self.store.peers.identity(_entry.parse(name))
-            if identity is not None:
-                return [identity]
-        return []
+    def _watch_ahead(self, standing: Standing, other: tuple[int, int] | None = None) -> bool:
+        """Watch the process right ahead, or the nearest one before it that can be seen, and ``other``.
+
+        Returns False if one can't be watched. Did it exit just now, nobody would tell: what it has left is removed, by
+        which this process is told to look once more.
+        """
+        peers = self.store.peers
+        names = ([standing.predecessor] if standing.predecessor else []) + list(reversed(standing.ahead))
+        ahead = next((ticket for ticket in map(_entry.parse, names) if peers.identity(ticket) is not None), None)
+        process = None if ahead is None else peers.identity(ahead)
+        watched = self._exits.watch([each for each in (process, other) if each is not None])
+        if not watched and ahead is not None and peers.look(ahead) == "gone":
+            bury(self.store)
+        return watched
 
     def _is_unswept(self, now: float) -> bool:
         """Whether nobody has swept for so long that those who should can't be running: then it stands in for them."""
@@ -216,6 +223,8 @@ class Lookout:
         if at_once or before == -math.inf or self._stamp_since <= before:
             self._changes_at = now + self.store.sweep(everything=at_once)
             self._stamp, self._stamp_since = self.store.stamp(), now
+        else:
+            self.store.see_grants()
 
     def _cover(self, standing: Standing, now: float) -> bool:
         """Whether exits wake it, so that it need not look for the dead.
@@ -224,9 +233,7 @@ class Lookout:
         """
         if not self._watched or not self.store.effects.sees_exits or now < self._retry_at:
             return False
-        declares = self.store.declarer()
-        others = self._predecessor(standing) + ([] if declares is None else [declares])
-        covered = self._exits.watch(others) and self._exits.cover(standing.first)
+        covered = self._watch_ahead(standing, self.store.declarer()) and self._exits.cover(standing.first)
         if not covered:
             self._retry_at = now + _polling.COVERED_SWEEP
         return covered

@@ -17,7 +17,7 @@ from leasecap._rules import OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from leasecap._effects import Effects
     from leasecap._entries import Claim
@@ -186,14 +186,6 @@ class Settled(Guarded):
     def snapshot_with(self, lessons: Lessons | None) -> _decide.Snapshot:
         """The pool as it stands: four places, in the order in which entries move on, so that none is missed."""
         queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
-        now = self.effects.monotonic()
-        # It may have been taken back and granted again since. Not sooner than this: those far back, who look once per
-        # `FAR_SWEEP`, would never take back anything, and with three stopped at the head the pool stood still.
-        if now - self._last_look > _decide.ACKNOWLEDGE_WITHIN:
-            self._granted_since.clear()
-        self._last_look = now
-        since = self._granted_since
-        self._granted_since = {name: since.get(name, now) for name in granted.names}
         snapshot = _decide.Snapshot(
             configured=self.configured,
             queue=queue,
@@ -202,9 +194,25 @@ class Settled(Guarded):
             leases=leases,
             dead=frozenset(self.peers.dead),
             gone=frozenset(self.peers.gone),
-            granted_since=self._granted_since,
+            granted_since=self.see_grants(granted.names),
         )
         return snapshot if lessons is None else lessons.seen_in(snapshot)
+
+    def see_grants(self, granted: Collection[str] | None = None) -> dict[str, float]:
+        """Since when this process has seen each of the grants that are not taken up; ``granted`` are their names.
+
+        Who does the sweeping can change at any time, and goes by what it has seen itself.
+        """
+        now = self.effects.monotonic()
+        # It may have been taken back and granted again since. Not sooner than this: those far back, who look once per
+        # `FAR_SWEEP`, would never take back anything, and with three stopped at the head the pool stood still.
+        if now - self._last_look > _decide.ACKNOWLEDGE_WITHIN:
+            self._granted_since.clear()
+        self._last_look = now
+        since = self._granted_since
+        names = self._group(GRANTED).names if granted is None else granted
+        self._granted_since = {name: since.get(name, now) for name in names}
+        return self._granted_since
 
     def lessons(self) -> Lessons | None:
         """What is known of the provider now; None: nothing.
@@ -337,7 +345,10 @@ class Settled(Guarded):
         # A process that stays may have said so in the ticket that is granted now: should its waiter be blocked, the
         # grant has to be taken back, and nobody else may be there to do it.
         moved = [ticket for ticket in done.granted if ticket.process in stay and self._rests(GRANTED, ticket)]
-        return [*(stay[ticket.process] for ticket in moved), *(ticket for ticket in done.plan.stay if self._rests(QUEUE, ticket))]
+        return [
+            *(stay[ticket.process] for ticket in moved),
+            *(ticket for ticket in done.plan.stay if self._rests(QUEUE, ticket)),
+        ]
 
     def _rests(self, where: str, ticket: Entry) -> bool:
         try:

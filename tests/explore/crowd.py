@@ -110,6 +110,7 @@ class Crowd(Stage):
             for process in processes_of(self.together):
                 if process.state != "dead":
                     (self.world.kill if how == "!" else self.world.stop)(process)
+            self.checks.passes()
 
     def before_time_passes(self) -> None:
         super().before_time_passes()
