@@ -29,7 +29,7 @@ QUICK = {
         ("nested_two_deep", 1, 0),
         ("nested_three_deep", 1, 1),
         ("two_borrowers", 1, 0),
-        ("two_threads", 2, 0),
+        ("two_threads", 1, 0),
         ("held_too_long", 1, 0),
         ("another_pid_namespace", 0, 1),
         ("kept_for_the_next_time", 1, 0),

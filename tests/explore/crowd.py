@@ -88,6 +88,11 @@ class Crowd(Stage):
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
+    def options(self, current: str, faults: int) -> list[Option]:
+        """Many look at the same moment: another order of theirs is counted as an interruption, too."""
+        first, *others = super().options(current, faults) or [None]
+        return [] if first is None else [first, *(each._replace(cost=1 - each.fault) for each in others)]
+
     def _while_nobody_can_go_on(self) -> list[Option]:
         """Who is stopped or blocked stays so until all others have ended, unless it keeps a slot or the lock."""
         actors = [actor for actor in self.world.actors if actor.alive]

@@ -10,7 +10,7 @@ import functools
 import re
 import threading
 import types
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from explore.memory_fs import MemoryDirectory, MemoryEffects, MemoryFs
@@ -50,6 +50,11 @@ def _canon(thing: Any, met: dict[int, int]) -> Hashable:
     return _canon_object(thing, met)
 
 
+def _canon_named(things: Mapping[str, Any], met: dict[int, int]) -> Hashable:
+    """Of a mapping that is made for this look: the next one may be at the same address."""
+    return tuple((name, _canon(things[name], met)) for name in sorted(things))
+
+
 def _by(key: Any) -> str:
     return str(getattr(key, "name", key))
 
@@ -63,7 +68,7 @@ def _canon_object(thing: Any, met: dict[int, int]) -> Hashable:
         return (
             thing.__qualname__,
             frame.f_lasti,
-            _canon(dict(frame.f_locals), met),
+            _canon_named(frame.f_locals, met),
             _canon(inner, met) if isinstance(inner, types.GeneratorType) else None,
         )
     if isinstance(thing, functools.partial):
@@ -83,5 +88,5 @@ def _canon_object(thing: Any, met: dict[int, int]) -> Hashable:
         inside = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
         inside.update(getattr(thing, "__dict__", {}))
         inside = {name: each for name, each in inside.items() if type(each) is not types.FunctionType}
-        return (type(thing).__qualname__, _canon(inside, met))
+        return (type(thing).__qualname__, _canon_named(inside, met))
     raise TypeError(f"the state of a {type(thing)} is not known")
