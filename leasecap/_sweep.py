@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from leasecap import _decide, _entry, _polling
+from leasecap import _decide, _entry
 from leasecap._durations import format_duration
 from leasecap._entry import process_of
 from leasecap._marks import QUESTION
@@ -32,6 +32,10 @@ anything, and whoever stands behind it watches it. One that died harms nobody ye
 
 ASK_AFTER = 1.0
 """Seconds after which those who stand in the queue are asked whether they run, since a grant isn't taken up."""
+
+ANSWERS_WITHIN = 0.5
+"""Seconds after which who was asked and hasn't answered is marked, once a grant is to be taken back: a second after the
+question, but for a sweep at each end that may come late. Without its mark the process would be granted the next one."""
 
 _THOROUGH_EVERY = 1.0
 """Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, and most of
@@ -135,7 +139,7 @@ class Sweeper:
             return
         if plan.take_back:
             for process, asked in tuple(self._asked.items()):
-                if now - asked >= _decide.ACKNOWLEDGE_WITHIN - ASK_AFTER - _polling.SWEEP_EVERY:
+                if now - asked >= ANSWERS_WITHIN:
                     del self._asked[process]
                     marks.mark(process)
         ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}

@@ -49,6 +49,7 @@ class Process:
     :ivar state: "runs", "stopped" or "dead".
     :ivar kit: what leasecap keeps in this process (`programs.Kit`).
     :ivar threads: several actors run in it; ``memory``: a hash of what they share, None when it has to be taken anew.
+    :ivar latest: who of them ran last.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Process:
         self.kit: Any = None
         self.threads = False
         self.memory: Hashable = None
+        self.latest: Actor | None = None
         self.identity = Identity(
             pid=pid or 100 + number,
             start=start or 10 + number,
@@ -190,7 +192,9 @@ class Actor:
         self.pending = self.due = self.early = None
         self.world.current = self
         if self.process.threads:
-            self.note(self.world.remembers(self.process))
+            if self.process.latest is not self:  # what they share may have changed
+                self.note(self.world.remembers(self.process))
+            self.process.latest = self
             self.process.memory = None
         self.greenlet.switch(outcome)
         if self.due is not None:
@@ -406,6 +410,7 @@ class World:
                 self.now,
                 self.asked,
                 tuple((process.state, process.stopped_for) for process in self.processes),
+                tuple(each.latest and each.latest.number for each in self.processes if each.threads),
                 tuple(actor.blocked for actor in self.actors),
                 tuple(
                     None if actor.ended or actor.process.state == "dead" else seen if actor is mover else actor.seen
