@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from explore.crowd import Crowd
 from explore.programs import once, works
+from explore.promptness import Bounds
 from explore.scenarios.register import scenario
 from explore.stage import Stage
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor
 
-SOON = works(1.5)
-LATE = works(2.2)
+SOON = works(0.5)
+LATE = works(1.5)
 
 
 
@@ -71,8 +72,8 @@ def blocked_with_its_tickets() -> Stage:
 @scenario("one of two threads of a process is blocked, and another process waits behind")
 def blocked_beside_a_sound_one() -> Stage:
     stage = Crowd()
-    stage.lone(SOON)
-    stage.blocks = stage.team(once, once)
+    stage.lone(works(1.5))
+    stage.blocks = stage.team(once, once)[:1]
     stage.lone()
     return stage.raise_curtain()
 
@@ -98,24 +99,38 @@ def killed_with_the_first_two() -> Stage:
     return stage.raise_curtain()
 
 
-@scenario("two processes are stopped, and then the holder is killed; a third one waits")
-def two_stopped_then_the_holder_killed() -> Stage:
-    stage = Crowd()
-    holder, first, second = stage.lone(LATE), stage.lone(), stage.lone()
+def stopped_then_the_holder_killed(number: int, bounds: Bounds | None = None) -> Stage:
+    """Nobody has looked since they were stopped."""
+    stage = Crowd(bounds=bounds)
+    holder, *others = (stage.lone(works(2.0)), *(stage.lone() for _ in range(number)))
     stage.lone()
-    stage.settle(1.5)
-    stage.together = stage.stops = [first, second]
+    stage.settle(1.1)
+    for actor in others:
+        stage.stop(actor)
+    stage.prompt.happens("~")
     stage.kills = [holder]
     return stage.raise_curtain()
 
 
-@scenario("three processes are stopped, and then the holder is killed; a fourth one waits")
+@scenario("the first two processes are stopped, and then the holder is killed; a third one waits")
+def two_stopped_then_the_holder_killed() -> Stage:
+    return stopped_then_the_holder_killed(2)
+
+
+@scenario("the first three processes are stopped, and then the holder is killed; a fourth one waits")
 def three_stopped_then_the_holder_killed() -> Stage:
+    """Each one more that was stopped just before takes a quarter of a second more."""
+    return stopped_then_the_holder_killed(3, Bounds(stop=0.5))
+
+
+@scenario("a process with three tickets is stopped, and then the holder is killed; another one waits")
+def stopped_with_three_tickets_then_the_holder_killed() -> Stage:
     stage = Crowd()
-    holder, *others = (stage.lone(LATE), *(stage.lone() for _ in range(3)))
+    holder = stage.lone(works(2.0))
+    stopped = stage.team(once, once, once)
     stage.lone()
-    stage.settle(1.5)
-    stage.together = stage.stops = others
+    stage.settle(1.1)
+    stage.stop(stopped[0])
     stage.kills = [holder]
     return stage.raise_curtain()
 
@@ -138,13 +153,13 @@ def urgent(actor: Actor) -> str:
 @scenario("one goes before another one in the queue, and is killed with all ahead but the stopped")
 def inserted_and_killed() -> Stage:
     stage = Crowd()
-    holder = stage.lone(LATE)
+    holder = stage.lone(works(2.4))
     first, *stopped = (stage.lone(urgent) for _ in range(3))
     stage.lone()
-    stage.settle(1.5)
+    stage.settle(1.0)
     for actor in stopped:
         stage.stop(actor)
-    stage.settle(1.0)
+    stage.settle(1.1)  # the last one has just looked
     inserted = stage.lone(urgent)
     stage.settle()
     stage.together = [holder, first, inserted]
@@ -155,7 +170,7 @@ def inserted_and_killed() -> Stage:
 @scenario("one gives up in the middle of the queue, and all ahead of it are killed")
 def gives_up_and_all_ahead_killed() -> Stage:
     stage = Crowd()
-    ahead = [stage.lone(LATE), *(stage.lone() for _ in range(3))]
+    ahead = [stage.lone(works(2.4)), *(stage.lone() for _ in range(3))]
     stage.lone(lambda actor: once(actor, timeout=2.0))
     stage.lone()
     stage.settle(1.5)
