@@ -118,7 +118,8 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
     queue = sorted(snapshot.queue.names)
     grants = _Grants(snapshot, loads, _reduced(full, snapshot.admission))
     grants.walk(queue)
-    were_first = first_processes(queue, snapshot.away)
+    # Who stands behind one that doesn't run may not know that it is one of the first two that do.
+    were_first = first_processes(queue, () if grants.granted else snapshot.away)
     return Plan(
         revoke=_of(excess, snapshot.leases),
         take_back=_of(late | excess, snapshot.granted),

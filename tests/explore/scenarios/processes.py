@@ -154,15 +154,14 @@ def urgent(actor: Actor) -> str:
 def inserted_and_killed() -> Stage:
     stage = Crowd()
     holder = stage.lone(works(2.4))
-    first, *stopped = (stage.lone(urgent) for _ in range(3))
+    first, second, stopped = (stage.lone(urgent) for _ in range(3))
     stage.lone()
     stage.settle(1.0)
-    for actor in stopped:
-        stage.stop(actor)
-    stage.settle(1.1)  # the last one has just looked
+    stage.stop(stopped)
+    stage.settle(0.1)  # the last one has just looked
     inserted = stage.lone(urgent)
     stage.settle()
-    stage.together = [holder, first, inserted]
+    stage.together = [holder, first, second, inserted]
     stage.kills = [holder]
     return stage.raise_curtain()
 
