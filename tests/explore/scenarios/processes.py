@@ -153,12 +153,11 @@ def urgent(actor: Actor) -> str:
 @scenario("one goes before another one in the queue, and is killed with all ahead but the stopped")
 def inserted_and_killed() -> Stage:
     stage = Crowd()
-    holder = stage.lone(works(2.4))
+    holder = stage.lone(works(2.0))
     first, second, stopped = (stage.lone(urgent) for _ in range(3))
     stage.lone()
-    stage.settle(1.0)
+    stage.settle(1.1)  # the last one has just looked
     stage.stop(stopped)
-    stage.settle(0.1)  # the last one has just looked
     inserted = stage.lone(urgent)
     stage.settle()
     stage.together = [holder, first, second, inserted]
