@@ -23,6 +23,7 @@ QUICK = {
         ("stopped_anywhere", 0, 1),
         ("reapers", 1, 0),
         ("late_reaper", 0, 1),
+        ("late_reaper_while_one_tries_once", 0, 1),
         ("try_once_beside_the_dead", 1, 0),
         ("looked_at_while_one_tries", 2, 0),
         ("released_by_a_person", 1, 0),
