@@ -34,16 +34,15 @@ def late_reaper() -> Stage:
     return reaped_late(once)
 
 
-@scenario("the same, and the other one tries once, and so sweeps by itself")
+@scenario("the same, and both try once: neither stands in the queue")
 def late_reaper_while_one_tries_once() -> Stage:
     return reaped_late(lambda actor: once(actor, timeout=0))
 
 
-def reaped_late(successor_does: Program) -> Stage:
+def reaped_late(program: Program) -> Stage:
     stage = Stage(within=1.0)
     dead = stage.dead_holder()
-    successor = stage.actor(successor_does)
-    reaper = stage.actor(once)
+    successor, reaper = stage.actor(program), stage.actor(program)
     removal = ("rename", f"leases/{dead.held[0]._claim.name}")
     while reaper.pending is None or (reaper.pending[0], *reaper.pending[1])[:2] != removal:
         stage.world.step(reaper)
