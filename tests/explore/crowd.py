@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explore.programs import once
 from explore.promptness import Bounds, Promptness
-from explore.scheduler import Actor, Process
 from explore.stage import Option, Program, Stage
 from explore.watched import ListeningKit, hears
+
+if TYPE_CHECKING:
+    from explore.scheduler import Actor, Process
 
 _LONG = 60.0
 
@@ -90,8 +92,8 @@ class Crowd(Stage):
 
     def options(self, current: str, faults: int) -> list[Option]:
         """Many look at the same moment: another order of theirs is counted as an interruption, too."""
-        first, *others = super().options(current, faults) or [None]
-        return [] if first is None else [first, *(each._replace(cost=1 - each.fault) for each in others)]
+        found = super().options(current, faults)
+        return [*found[:1], *(each._replace(cost=1 - each.fault) for each in found[1:])]
 
     def _while_nobody_can_go_on(self) -> list[Option]:
         """Who is stopped or blocked stays so until all others have ended, unless it keeps a slot or the lock."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from explore.watched import ListeningKit
 from leasecap import _look, _lookout, _polling, _removal, _store, _sweep
-from leasecap._entry import Entry
 from leasecap._exits import Exits
 from leasecap._local import Local
 from leasecap._lookout import Lookout
 from leasecap._marks import Marks
 from leasecap._peers import Peers
-from leasecap._polling import Standing
 from leasecap._pool import QUEUE
 from leasecap._store import Store
 from leasecap._watch import NOTICE
+
+if TYPE_CHECKING:
+    from leasecap._entry import Entry
+    from leasecap._polling import Standing
 
 Patch = pytest.MonkeyPatch
 

@@ -145,14 +145,12 @@ class Promptness:
         if any(other.state == "stopped" for other in ahead):
             rank = len(ahead) + 1
             if rank > 2:
-                allowed = max(
-                    allowed, _polling.process_look(rank, on_duty=False, covered=False, watched=True), _polling.UNSWEPT
-                )
+                allowed = max(allowed, _polling.process_look(rank, on_duty=False, covered=False, watched=True))
         allowed = max(allowed, _polling.ATTACH_AFTER) + world.tick
         if due > allowed + ROUNDING:
-            others = ", ".join(f"{other.number} {other.state}" for other in ahead)
+            others = ", ".join(f"{other.number} {other.state}" for other in ahead) or "nobody"
             raise Violation(
-                f"process {process.number} is the first that runs ({others or 'nobody'} ahead), and looks in {due:.2f} s"
+                f"process {process.number} is the first that runs ({others} ahead), and looks in {due:.2f} s"
             )
 
     def _watches_all(self, process: Process) -> bool:

@@ -341,7 +341,8 @@ class World:
 
     def next_time(self) -> float:
         """When the first of those goes on that pause."""
-        waiting = [a.due for a in self.actors if a.alive and a.due is not None and not (a.blocked or self._is_left_out(a))]
+        pausing = [actor for actor in self.actors if actor.alive and not (actor.blocked or self._is_left_out(actor))]
+        waiting = [actor.due for actor in pausing if actor.due is not None]
         return round(max(self.now + self.tick, min(waiting, default=0.0)), 9)
 
     def _is_left_out(self, actor: Actor) -> bool:
@@ -358,7 +359,9 @@ class World:
             self._wake_if_due(actor)
 
     def _wake_if_due(self, actor: Actor) -> None:
-        if actor.alive and not actor.blocked and actor.process.state == "runs" and actor.due is not None and actor.due <= self.now:
+        if not actor.alive or actor.blocked or actor.process.state != "runs":
+            return
+        if actor.due is not None and actor.due <= self.now:
             actor.note(self.now)
             actor.go_on()
 

@@ -193,7 +193,11 @@ class Stage:
                     continue
                 if world.sees_stops or all(other.process is actor.process for other in ready):
                     found.append(Option(f"~{actor.name}", 0, 1))
-            found += [Option(f"={a.name}", 0, 1) for a in self.blocks if a.alive and a.due is not None and not a.blocked]
+            found += [
+                Option(f"={actor.name}", 0, 1)
+                for actor in self.blocks
+                if actor.alive and actor.due is not None and not actor.blocked
+            ]
             in_vain = [a for a in self.fails if a in ready and a.pending and a.pending[0] in ("ring", "exit_of")]
             found += [Option(f"?{actor.name}", 0, 1) for actor in in_vain]
         return found

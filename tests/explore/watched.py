@@ -11,13 +11,13 @@ from explore.programs import Kit, Turn
 from explore.scheduler import ROOT, Actor, World
 from leasecap._ear import Heard
 from leasecap._local import Local, Root
-from leasecap._lookout import Lookout
 from leasecap._marks import Marks
 from leasecap._watch import _END, Watch
 
 if TYPE_CHECKING:
     from explore.programs import Waiter
     from leasecap._effects import Directory
+    from leasecap._lookout import Lookout
 
 
 class Ear:
@@ -145,7 +145,8 @@ class ListeningKit(Kit):
 
     def make_root(self) -> ListeningRoot:
         root = ListeningRoot(self)
-        self.watching = root._watch = Hearing(self.effects.world, self.process, self.wake)
+        wake: Callable[[bytes], None] = self.wake  # type: ignore[misc]
+        self.watching = root._watch = Hearing(self.effects.world, self.process, wake)
         return root
 
     def hooks(self) -> dict[str, Any]:

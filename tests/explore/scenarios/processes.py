@@ -8,14 +8,13 @@ from explore.crowd import Crowd
 from explore.programs import once, works
 from explore.promptness import Bounds
 from explore.scenarios.register import scenario
-from explore.stage import Stage
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor
+    from explore.stage import Stage
 
 SOON = works(0.5)
 LATE = works(1.5)
-
 
 
 @scenario("a process that holds and has two tickets is killed, and another one waits behind")
