@@ -145,7 +145,7 @@ class Checks:
         owner = world.actor_of(entry)
         if owner is not None:
             self._expect(owner.process.number not in dead, "a slot was granted to the dead")
-        passed = dead | self.passed.get(granter.number, frozenset())
+        passed = dead | world.dead() | self.passed.get(granter.number, frozenset())
         overtaken = [
             other
             for other in (_entry.parse(name) for name in world.fs.children(QUEUE) if name in queued)

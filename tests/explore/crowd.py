@@ -76,6 +76,7 @@ class Crowd(Stage):
                 self.world.pass_time()
             else:
                 return
+            self.prompt.note()
 
     def stop(self, actor: Actor) -> None:
         """Before the curtain: its process is stopped, and may be continued."""

@@ -102,6 +102,11 @@ def nobody_asked(patch: Patch) -> None:
     patch.setattr(_sweep.Sweeper, "_ask_the_silent", lambda *_: None)
 
 
+def answers_wanted_within_the_time(patch: Patch) -> None:
+    """Who was asked is marked only if a whole second has passed between the two sweeps."""
+    patch.setattr(_sweep, "ANSWERS_WITHIN", 1.0)
+
+
 def notices_taken_for_wake_ups(patch: Patch) -> None:
     """A process that is told to look wakes that ticket's waiter."""
 

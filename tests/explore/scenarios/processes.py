@@ -87,6 +87,19 @@ def blocked_beside_a_sound_one_alone() -> Stage:
     return stage.raise_curtain()
 
 
+@scenario("one is stopped unseen; two wait, and one of them is killed before that one's grant is taken back")
+def sweeper_killed_beside_a_stopped_one() -> Stage:
+    stage = Crowd(sees_stops=False)
+    stage.lone(works(0.3))
+    stopped = stage.lone()
+    both = [stage.lone() for _ in range(2)]
+    stage.settle(0.1)
+    stage.stop(stopped)
+    stage.settle(2.1)  # it was granted the slot at 0.3 s
+    stage.kills = both
+    return stage.raise_curtain()
+
+
 @scenario("a holder and the first two processes are killed together, and a third one waits")
 def killed_with_the_first_two() -> Stage:
     stage = Crowd()
