@@ -17,8 +17,7 @@ from explore.stage import Scenario, Stage
 SECONDS = 60.0
 
 OVER = "work at once|takes the load to"
-LATE = "too long, beside"
-DUTY = "is the first that runs"
+LATE = "too long, beside|is the first that runs"
 STUCK = "still waits|stays free|no newcomer|waited for"
 
 
@@ -51,25 +50,25 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         (controls.without_start_ticks, "pid_used_again", "failed", 0, 0),
         (controls.without_the_boot_id, "after_a_reboot", "failed", 0, 0),
         (process_controls.nobody_told_of_who_goes_before, "inserted_and_killed", LATE, 0, 1),
-        (process_controls.nobody_told_of_who_leaves, "gives_up_and_all_ahead_killed", DUTY, 0, 1),
+        (process_controls.nobody_told_of_who_leaves, "gives_up_and_all_ahead_killed", LATE, 0, 1),
         (
             process_controls.duty_counted_per_ticket,
             "stopped_with_three_tickets_then_the_holder_killed",
-            DUTY,
+            LATE,
             0,
             1,
         ),
-        (process_controls.predecessor_not_watched, "gives_up_and_all_ahead_killed", DUTY, 0, 1),
-        (process_controls.exit_before_it_is_watched, "gives_up_and_all_ahead_killed", DUTY, 0, 1),
+        (process_controls.predecessor_not_watched, "gives_up_and_all_ahead_killed", LATE, 0, 1),
+        (process_controls.exit_before_it_is_watched, "gives_up_and_all_ahead_killed", LATE, 0, 1),
         (process_controls.third_does_not_look, "two_stopped_then_the_holder_killed", LATE, 0, 1),
         (process_controls.stopped_ones_granted, "stopped_with_its_tickets", LATE, 0, 1),
         (process_controls.marks_not_cleared, "stopped_unseen", LATE, 0, 1),
         (process_controls.nobody_asked, "stopped_unseen", LATE, 0, 1),
         (process_controls.answers_wanted_within_the_time, "stopped_unseen", LATE, 0, 1),
         (process_controls.grants_seen_by_who_sweeps_alone, "sweeper_killed_beside_a_stopped_one", LATE, 0, 1),
-        (process_controls.notices_taken_for_wake_ups, "inserted_and_killed", DUTY, 0, 1),
+        (process_controls.notices_taken_for_wake_ups, "inserted_and_killed", LATE, 0, 1),
         (process_controls.rest_said_in_the_queue_alone, "blocked_beside_a_sound_one_alone", LATE, 0, 0),
-        (process_controls.nobody_said_to_rest, "killed_with_its_tickets", DUTY, 0, 1),
+        (process_controls.nobody_said_to_rest, "killed_with_its_tickets", LATE, 0, 1),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
