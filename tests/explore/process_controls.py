@@ -69,18 +69,6 @@ def third_does_not_look(patch: Patch) -> None:
     patch.setattr(_polling, "THIRD_LOOK", _polling.PROCESS_LOOK)
 
 
-def gone_known_per_ticket(patch: Patch) -> None:
-    """That a process has exited says nothing of its other tickets."""
-    look = Peers.look
-
-    def alone(peers: Peers, ticket: Entry, where: str = QUEUE) -> str:
-        seen = look(peers, ticket, where)
-        peers.gone.clear()
-        return "dead" if seen == "gone" else seen
-
-    patch.setattr(Peers, "look", alone)
-
-
 def stopped_ones_granted(patch: Patch) -> None:
     """A process that is stopped is taken for one that runs."""
     look = Peers.look
