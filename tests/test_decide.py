@@ -315,6 +315,15 @@ def test_tickets_of_one_process_make_it_first_only_once() -> None:
     assert (names(plan.grant), names(plan.first), names(plan.stay)) == ([many[0].name], [third.name], [second.name])
 
 
+def test_a_grant_past_a_stopped_process_tells_who_comes_to_be_second_behind_it() -> None:
+    stopped, second, third = entry(1), entry(2), entry(3)
+    away = frozenset({stopped.process})
+    snapshot = pool_at(configured=1, queue=(stopped, second, third), away=away)
+    assert names(decide(snapshot, NOW).first) == [third.name]
+    full = decide(snapshot._replace(configured=0), NOW)
+    assert (names(full.grant), full.first) == ([], ()), "without a grant nothing has changed"
+
+
 def test_suspects_are_revoked_newest_first_until_the_pool_is_within_its_limit() -> None:
     leases = tuple(entry(number) for number in (3, 1, 4, 2, 5))
     snapshot = pool_at(configured=3, leases=leases, suspect=frozenset(names([entry(1), entry(2), entry(4)])))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from explore import controls
+from explore import controls, process_controls
 from explore.controls import FORKED
 from explore.explorer import Bound, Explorer, Failure
 from explore.scenarios import SCENARIOS, queueing
@@ -17,6 +17,7 @@ from explore.stage import Scenario, Stage
 SECONDS = 60.0
 
 OVER = "work at once|takes the load to"
+LATE = "too long, beside|is the first that runs"
 STUCK = "still waits|stays free|no newcomer|waited for"
 
 
@@ -29,7 +30,7 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
 @pytest.mark.parametrize(
     ("remove", "scenario", "what", "switches", "faults"),
     [
-        (controls.no_token_in_the_name, "late_reaper", OVER, 2, 0),
+        (controls.no_token_in_the_name, "late_reaper_while_one_tries_once", OVER, 2, 0),
         (controls.built_in_place, "two_acquire", f"{STUCK}|failed|left behind", 2, 0),
         (controls.listed_in_another_order, "grant_meets_newcomer", OVER, 2, 0),
         (controls.no_liveness_lock, "another_pid_namespace", "live process was taken", 1, 0),
@@ -48,6 +49,26 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         (controls.without_the_child, "command_outlives_its_wrapper", OVER, 1, 1),
         (controls.without_start_ticks, "pid_used_again", "failed", 0, 0),
         (controls.without_the_boot_id, "after_a_reboot", "failed", 0, 0),
+        (process_controls.nobody_told_of_who_goes_before, "inserted_and_killed", LATE, 0, 1),
+        (process_controls.nobody_told_of_who_leaves, "gives_up_and_all_ahead_killed", LATE, 0, 1),
+        (
+            process_controls.duty_counted_per_ticket,
+            "stopped_with_three_tickets_then_the_holder_killed",
+            LATE,
+            0,
+            1,
+        ),
+        (process_controls.predecessor_not_watched, "gives_up_and_all_ahead_killed", LATE, 0, 1),
+        (process_controls.exit_before_it_is_watched, "gives_up_and_all_ahead_killed", LATE, 0, 1),
+        (process_controls.third_does_not_look, "two_stopped_then_the_holder_killed", LATE, 0, 1),
+        (process_controls.stopped_ones_granted, "stopped_with_its_tickets", LATE, 0, 1),
+        (process_controls.marks_not_cleared, "stopped_unseen", LATE, 0, 1),
+        (process_controls.nobody_asked, "stopped_unseen", LATE, 0, 1),
+        (process_controls.answers_wanted_within_the_time, "stopped_unseen", LATE, 0, 1),
+        (process_controls.grants_seen_by_who_sweeps_alone, "sweeper_killed_beside_a_stopped_one", LATE, 0, 1),
+        (process_controls.notices_taken_for_wake_ups, "inserted_and_killed", LATE, 0, 1),
+        (process_controls.rest_said_in_the_queue_alone, "blocked_beside_a_sound_one_alone", LATE, 0, 0),
+        (process_controls.nobody_said_to_rest, "killed_with_its_tickets", LATE, 0, 1),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )

@@ -6,9 +6,10 @@ from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from explore.memory_fs import Failed
-from explore.scheduler import Actor, Violation, World
+from explore.scheduler import Actor, Process, Violation, World
 from leasecap import _entry
 from leasecap._errors import StoreError
+from leasecap._marks import DEAF
 from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Checks:
     """Watches one execution.
 
     :ivar inside: for each actor in the critical section, who was dead and what was queued when it entered.
+    :ivar passed: for each of them, whose tickets it may pass over, since they don't run.
     :ivar taken: leases that were taken from live processes.
     :ivar robbed: the critical section was stolen from a live process.
     :ivar disturbed: somebody was killed or stopped.
@@ -65,6 +67,7 @@ class Checks:
         self.stop_for = stop_for
         self.errors = errors
         self.inside: dict[int, tuple[frozenset[int], frozenset[str]]] = {}
+        self.passed: dict[int, frozenset[int]] = {}
         self.taken: set[str] = set()
         self.robbed = False
         self.disturbed = False
@@ -76,7 +79,8 @@ class Checks:
 
     def key(self) -> Hashable:
         """What is remembered here is a part of the state."""
-        return (tuple(sorted(self.inside.items())), frozenset(self.taken), self.robbed, self.disturbed, self.began)
+        inside = [(number, self.passed.get(number), seen) for number, seen in sorted(self.inside.items())]
+        return (tuple(inside), frozenset(self.taken), self.robbed, self.disturbed, self.began)
 
     # -- after each effect ------------------------------------------------------------------------------------------
 
@@ -95,6 +99,20 @@ class Checks:
     def _enters(self, actor: Actor) -> None:
         dead = frozenset(process.number for process in self.world.processes if process.state == "dead")
         self.inside[actor.number] = (dead, frozenset(self.world.fs.children(QUEUE)))
+        self.passed[actor.number] = frozenset(
+            process.number for process in self.world.processes if self._may_be_passed(process)
+        )
+
+    def _may_be_passed(self, process: Process) -> bool:
+        """Whether it is seen not to run, or is marked so."""
+        stopped = self.world.sees_stops and process.state == "stopped"
+        return stopped or f"wake/{process.kit.process}/{DEAF}" in self.world.fs.names
+
+    def passes(self) -> None:
+        """Somebody was stopped, or marked: who is inside may have seen it."""
+        for number in self.inside:
+            found = {process.number for process in self.world.processes if self._may_be_passed(process)}
+            self.passed[number] = self.passed.get(number, frozenset()) | found
 
     def _renamed(self, actor: Actor, old: str, new: str) -> None:
         source, _, name = old.partition("/")
@@ -104,7 +122,7 @@ class Checks:
         elif target == "stolen" and source == "lock.d":
             self._stolen(actor)
         elif "/" in name:
-            pass  # a file of an entry
+            self.passes()  # a file of an entry, or a mark
         elif target in _HELD and source in (QUEUE, STAGING):
             self._granted(actor, _entry.parse(name), source)
         elif target in (TRASH, PARKED) and source in _HELD:
@@ -118,7 +136,7 @@ class Checks:
 
     def _granted(self, granter: Actor, entry: Entry, source: str) -> None:
         world = self.world
-        held = [_entry.parse(name) for where in _HELD for name in world.fs.children(where)]
+        held = [_entry.parse(name) for where in _HELD for name in world.fs.children(where) if self._counts(where, name)]
         others = [other for other in held if other.name != entry.name]
         lent = load(held) == load(others)
         if not (self.robbed or lent):
@@ -127,13 +145,19 @@ class Checks:
         owner = world.actor_of(entry)
         if owner is not None:
             self._expect(owner.process.number not in dead, "a slot was granted to the dead")
+        passed = dead | world.dead() | self.passed.get(granter.number, frozenset())
         overtaken = [
             other
             for other in (_entry.parse(name) for name in world.fs.children(QUEUE) if name in queued)
-            if other < entry and (rival := world.actor_of(other)) is not None and rival.process.number not in dead
+            if other < entry and (rival := world.actor_of(other)) is not None and rival.process.number not in passed
         ]
         if not (lent or self.robbed):
             self._expect(not overtaken, "somebody was granted a slot before the head of the queue")
+
+    def _counts(self, where: str, name: str) -> bool:
+        """Whether it is held: the dead take no grant up."""
+        owner = self.world.actor_of(_entry.parse(name))
+        return where == LEASES or owner is None or owner.process.state != "dead"
 
     def _taken_from(self, taker: Actor, name: str, source: str) -> None:
         owner = self.world.actor_of(_entry.parse(name))
@@ -183,7 +207,7 @@ class Checks:
     def before_time_passes(self) -> None:
         """Nobody has anything to do: then no slot may be free while somebody waits for it."""
         world = self.world
-        if any(actor.process.state == "stopped" and self._keeps_others_out(actor) for actor in world.actors):
+        if any(actor.process.state == "stopped" and self.keeps_others_out(actor) for actor in world.actors):
             self.began = world.now
         waited = world.now - self.began
         never_stopped = any(actor.alive and not actor.process.stopped_for for actor in world.actors)
@@ -202,7 +226,7 @@ class Checks:
             free = load([*held, head]) <= limit or load([*held, head]) == load(held)
             self._expect(not free, "a slot stays free while somebody waits for it")
 
-    def _keeps_others_out(self, actor: Actor) -> bool:
+    def keeps_others_out(self, actor: Actor) -> bool:
         """Whether it holds a slot or is in the middle of the critical section: then nobody's turn can come."""
         leases = self.world.fs.children(LEASES)
         return actor.number in self.inside or any(self.world.actor_of(_entry.parse(name)) is actor for name in leases)

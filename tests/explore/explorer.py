@@ -176,7 +176,7 @@ class Explorer:
     def _move(self, stage: Stage, choice: str) -> None:
         """Do a step that was never done, and keep in mind what it makes of the actor."""
         actor = stage.by_name.get(choice)
-        if actor is None or not actor.started or stage.threads or (actor.pending or " ")[0] in _TOLD:
+        if actor is None or not actor.started or actor.process.threads or (actor.pending or " ")[0] in _TOLD:
             stage.do(choice)
             return
         before, asked = actor.seen, stage.world.asked

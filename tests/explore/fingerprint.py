@@ -6,12 +6,12 @@ objects that hang on them. An object of an unknown kind is an error, not a guess
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import types
 import weakref
-from collections.abc import Hashable
-from functools import partial
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from explore.memory_fs import MemoryDirectory, MemoryEffects, MemoryFs
@@ -51,6 +51,11 @@ def _canon(thing: Any, met: dict[int, int]) -> Hashable:
     return _canon_object(thing, met)
 
 
+def _canon_named(things: Mapping[str, Any], met: dict[int, int]) -> Hashable:
+    """Of a mapping that is made for this look: the next one may be at the same address."""
+    return tuple((name, _canon(things[name], met)) for name in sorted(things))
+
+
 def _by(key: Any) -> str:
     return str(getattr(key, "name", key))
 
@@ -64,15 +69,15 @@ def _canon_object(thing: Any, met: dict[int, int]) -> Hashable:
         return (
             thing.__qualname__,
             frame.f_lasti,
-            _canon(dict(frame.f_locals), met),
+            _canon_named(frame.f_locals, met),
             _canon(inner, met) if isinstance(inner, types.GeneratorType) else None,
         )
     if isinstance(thing, weakref.ref):
         return ("weakly", _canon(thing(), met))
-    if isinstance(thing, partial):
+    if isinstance(thing, functools.partial):
         return (_canon(thing.func, met), _canon(thing.args, met))
     if isinstance(thing, str):
-        return (str(thing), _canon(thing.__dict__, met))
+        return (str(thing), _canon_named(thing.__dict__, met))
     if isinstance(thing, types.MethodType):
         return (thing.__qualname__, _canon(thing.__self__, met))
     if isinstance(thing, threading.Condition):
@@ -88,5 +93,5 @@ def _canon_object(thing: Any, met: dict[int, int]) -> Hashable:
         inside = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
         inside.update(getattr(thing, "__dict__", {}))
         inside = {name: each for name, each in inside.items() if type(each) is not types.FunctionType}
-        return (type(thing).__qualname__, _canon(inside, met))
+        return (type(thing).__qualname__, _canon_named(inside, met))
     raise TypeError(f"the state of a {type(thing)} is not known")

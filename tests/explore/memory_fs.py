@@ -139,8 +139,11 @@ class MemoryFs:
         node = self.nodes[ino]
         if node is not None:
             return Found(ino, False, node[1], 1)
-        names = (f"{path}/{name}" if path else name for name in self.children(path))
-        return Found(ino, True, 0, 2 + sum(self.nodes[self.names[name]] is None for name in names))
+        names = [f"{path}/{name}" if path else name for name in self.children(path)]
+        links = 2 + sum(self.nodes[self.names[name]] is None for name in names)
+        # Its time tells that names came or went. Nobody asks for that but where marks are left.
+        version = zlib.crc32(repr(sorted(names)).encode()) if path.startswith("wake/") else 0
+        return Found(ino, True, version, links)
 
     def list(self, who: int, process: int, path: str, chunk: int = 0) -> tuple[str, ...]:
         if self.nodes[self._lookup(path)] is not None:
@@ -305,6 +308,51 @@ class MemoryFs:
         self.close(who, process, fd)
         return node[0][:limit]
 
+    # -- pipes and handles on processes -----------------------------------------------------------------------------
+
+    def listen(self, who: int, process: int, path: str) -> int:
+        """A new pipe, open to be read from."""
+        return self.create(who, process, path)
+
+    def _pipe(self, path: str) -> int:
+        ino = self._lookup(path)
+        if ino not in self.opened.values():
+            raise _Error(errno.ENXIO)
+        return ino
+
+    def hears(self, who: int, process: int, path: str) -> bool:
+        self._pipe(path)
+        return True
+
+    def ring(self, who: int, process: int, path: str, said: bytes) -> None:
+        ino = self._pipe(path)
+        node = self.nodes[ino]
+        assert node is not None
+        self.nodes[ino] = (node[0] + said, 0)
+
+    def said(self, process: int, fd: int) -> bytes:
+        """What can be read from the pipe."""
+        node = self.nodes[self.opened[self.fds[process, fd]]]
+        assert node is not None
+        return node[0]
+
+    def hear(self, who: int, process: int, fd: int, dead: frozenset[int]) -> tuple[bytes, tuple[int, ...]]:
+        """What was written to the pipe, which is empty then; and the handles on the ``dead``."""
+        said = self.said(process, fd)
+        self.nodes[self.opened[self._description(process, fd)]] = (b"", 0)
+        return said, self.handles(process, dead)
+
+    def watch_exit(self, who: int, process: int, other: int) -> int:
+        """A handle on the process ``other``."""
+        ino = -other
+        self.nodes[ino] = (b"", 0)
+        return self._open(who, process, ino)
+
+    def handles(self, process: int, others: frozenset[int]) -> tuple[int, ...]:
+        """The descriptors of ``process`` that are handles on ``others``."""
+        mine = sorted((fd, description) for (owner, fd), description in self.fds.items() if owner == process)
+        return tuple(fd for fd, description in mine if -self.opened[description] in others)
+
     def end(self, process: int) -> None:
         """What the end of a process does: its descriptors are closed."""
         for owner, fd in [key for key in self.fds if key[0] == process]:
@@ -393,17 +441,18 @@ class MemoryDirectory(Directory):
         fd: int = _raised(self._perform("open", name, create), name)
         return fd
 
-    # Pipes stand in the root and not in the pool; a hint is modelled by `programs.Waiter`, which may look at any moment
-    # at which one could come.
-
     def listen(self, name: str) -> int:
-        raise NotImplementedError
+        fd: int = _raised(self._perform("listen", name), name)
+        return fd
 
     def ring(self, name: str, said: bytes) -> None:
-        raise NotImplementedError
+        _raised(self._perform("ring", name, said), name)
 
     def hears(self, name: str) -> bool | None:
-        raise NotImplementedError
+        found = self._perform("hears", name)
+        if isinstance(found, Failed):
+            return False if found.errno == errno.ENXIO else None
+        return True
 
     def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes]:
         fd = self._perform("open_to_probe", name)
@@ -467,10 +516,17 @@ class MemoryEffects(Effects):
 
     @property
     def sees_exits(self) -> bool:
-        return False
+        return bool(self.world.sees_exits)
 
     def exit_of(self, pid: int, start: int) -> tuple[int, Presence] | None:
-        raise NotImplementedError("no process can be watched here")
+        handle: int | None = self._perform("exit_of", pid, start)
+        if handle is None:
+            return None
+        presence = self.presence(pid, start)
+        if presence == "gone":
+            self.close(handle)
+            return None
+        return handle, presence
 
 
 def _covers(shipped: type, fake: type) -> None:

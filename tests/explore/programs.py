@@ -118,6 +118,7 @@ class Kit:
         self.path = ROOT
         self.effects = world.effects
         self.process = f"{number:012x}"
+        self.root = self.make_root()
         self.lock = Turn(world)
         self.heartbeats = HeartbeatList(world)
         self.waiters: dict[str, Callable[[], None]] = {}
@@ -130,8 +131,7 @@ class Kit:
             configured=limit,
             stale_after=stale_after,
             heartbeat=heartbeat,
-            waker=self._wake,
-            notify=self._notify,
+            **self.hooks(),
         )
         self.look_out = Lookout(self, self.store, self, lambda: None)  # type: ignore[arg-type]
         self.leases: list[Lease] = []
@@ -140,6 +140,14 @@ class Kit:
             for name, function in inspect.getmembers(type(part), inspect.isfunction):
                 if not name.startswith("__") and name not in _NOT_SUMMED_UP:
                     setattr(part, name, summed_up(world, getattr(part, name), function.__name__))
+
+    def make_root(self) -> Any:
+        """What is `_local.Root` there."""
+        return self
+
+    def hooks(self) -> dict[str, Any]:
+        """What the store calls to wake others."""
+        return {"waker": self._wake, "notify": self._notify}
 
     def refresh(self) -> bool:
         return False
@@ -183,12 +191,33 @@ class Kit:
     def stop(self) -> None:
         pass
 
+    def listen(self, watch: Watch) -> bool:
+        """Have the waiter listen."""
+        return watch.start()
+
+    def waits(self, actor: Actor, timeout: float, waiter: Waiter) -> bool:
+        """Wait, if that is this kit's to do."""
+        return False
+
     def _notify(self, process: str, name: str) -> None:
         """Its process looks when that is due, or when it is worth it."""
 
     def _wake(self, process: str, name: str) -> None:
         if self.hints:
             self.effects.world.perform("make", f"wake-{process}/{name}")
+
+
+class Bell:
+    """Whether a waiter was woken since its last look."""
+
+    def __init__(self) -> None:
+        self.rung = False
+
+    def ring(self) -> None:
+        self.rung = True
+
+    def answer(self) -> None:
+        self.rung = False
 
 
 class Waiter:
@@ -199,12 +228,13 @@ class Waiter:
         self.acquisition: Acquisition = None  # type: ignore[assignment]  # set before it waits
         self.steps: Any = None
         self._interrupt_at = interrupt_at
+        self.bell = Bell()
 
     def wake(self) -> None:
-        pass
+        self.bell.ring()
 
     def listen(self, watch: Watch) -> bool:
-        return watch.start()
+        return bool(self._actor.process.kit.listen(watch))
 
     def wait(self, timeout: float, interrupts: HeldBack) -> None:
         actor, claim = self._actor, self.acquisition._claim
@@ -212,11 +242,13 @@ class Waiter:
         while inner.gi_yieldfrom is not None:
             inner = inner.gi_yieldfrom
         world = actor.world
-        if inner.gi_code.co_name == "_enter":
+        if inner.gi_code.co_name == "entering":
             early = section_is_free(world)
         else:
             assert claim is not None
             kit: Kit = actor.process.kit
+            if kit.waits(actor, timeout, self):
+                return
             ticket, hint = f"{QUEUE}/{claim.name}", f"wake-{kit.process}/{claim.name}"
             if kit.hints:
                 timeout = 1e6  # only a hint ends it
@@ -262,7 +294,14 @@ def acquire(
     waiter = Waiter(actor, interrupt_at)
     request = Request(timeout, limit, priority, None, borrow, None, ("command",), max_hold)
     actor.asks = True
-    acquisition = waiter.acquisition = Acquisition(kit, kit, kit.store, request, waiter.wake)  # type: ignore[arg-type]
+    acquisition = waiter.acquisition = Acquisition(
+        kit,  # type: ignore[arg-type]
+        kit.root,
+        kit.store,
+        request,
+        waiter.bell.ring,
+        waiter.listen,
+    )
     waiter.steps = acquisition.steps()
     actor.at("acquires")
     actor.timeout = timeout

@@ -7,7 +7,9 @@ do; then it jumps by the scenario's tick, and whoever's pause is over goes on. S
 - ``a``: the actor of that name does its next effect, or looks before its pause is over because it is worth it;
 - ``.``: time passes;
 - ``!a``: the process of that actor is killed;
-- ``~a``: it is stopped, ``+a``: time passes and it is continued.
+- ``~a``: it is stopped, ``+a``: time passes and it is continued;
+- ``=a``: the actor's thread or event loop is blocked, which ``+a`` ends as well;
+- ``?a``: the actor's next effect is in vain: what it writes to a wake-up is lost, or a handle isn't to be had.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Process:
     :ivar number: its place among the processes, from 1.
     :ivar state: "runs", "stopped" or "dead".
     :ivar kit: what leasecap keeps in this process (`programs.Kit`).
+    :ivar threads: several actors run in it; ``memory``: a hash of what they share, None when it has to be taken anew.
+    :ivar latest: who of them ran last.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class Process:
         self.state = "runs"
         self.stopped_for = 0
         self.kit: Any = None
+        self.threads = False
+        self.memory: Hashable = None
+        self.latest: Actor | None = None
         self.identity = Identity(
             pid=pid or 100 + number,
             start=start or 10 + number,
@@ -75,6 +82,8 @@ class Actor:
     :ivar early: whether it may go on before: what it waits for has happened.
     :ivar held: the leases under which it works; ``idle``: it only waits for another one that borrows.
     :ivar box: what it hands to others.
+    :ivar blocked: its thread or event loop stands still, while others of its process run.
+    :ivar hears: it hears for its process, which lasts until the others there have ended.
     :ivar seen: a hash of all that it has observed. Actors are deterministic: in two executions in which this is equal,
         they are in the same state.
     """
@@ -82,7 +91,7 @@ class Actor:
     def __init__(self, world: World, number: int, process: Process, program: Callable[[Actor], object]) -> None:
         self.world = world
         self.number = number
-        self.name = "abcdefgh"[number - 1]
+        self.name = "abcdefghijklmnop"[number - 1]
         self.process = process
         self.pending: tuple[str, tuple[Any, ...]] | None = None
         self.due: float | None = None
@@ -91,7 +100,7 @@ class Actor:
         self.label = "begins"
         self.held: list[Any] = []
         self.had: list[Any] = []
-        self.idle = False
+        self.idle = self.blocked = self.hears = False
         self.box: list[Any] = []
         self.steps: Any = None
         self.timeout: float | None = None
@@ -168,7 +177,7 @@ class Actor:
 
     def ready(self) -> bool:
         """Whether it can do something now."""
-        if self.ended or self.process.state != "runs":
+        if self.ended or self.blocked or self.process.state != "runs":
             return False
         if not self.started:
             return True
@@ -182,6 +191,11 @@ class Actor:
         """Run to the next effect or pause."""
         self.pending = self.due = self.early = None
         self.world.current = self
+        if self.process.threads:
+            if self.process.latest is not self:  # what they share may have changed
+                self.note(self.world.remembers(self.process))
+            self.process.latest = self
+            self.process.memory = None
         self.greenlet.switch(outcome)
         if self.due is not None:
             self.world.forget(self)
@@ -200,7 +214,9 @@ class World:
     :ivar tick: by how much time jumps (seconds), when nobody has anything to do.
     :ivar forget: called with an actor that pauses, to shorten what it has ``seen``; ``sum_up`` with one that has done
         a function: what it had seen before, and the function's result.
-    :ivar shared: the memory that actors of one process share.
+    :ivar remembers: a hash of what a process remembers; what actors of one process share is a part of the state.
+    :ivar sees_stops: a stopped process is seen to be stopped; ``sees_exits``: handles on processes are to be had.
+    :ivar leaps: time doesn't stop for what a stopped process would do.
     :ivar watchers: called after each effect with the actor, the operation, its arguments and its outcome.
     """
 
@@ -217,15 +233,17 @@ class World:
         self.hub: greenlet = greenlet.getcurrent()
         self.effects = MemoryEffects(self.perform, self)
         self.directory = MemoryDirectory(f"{ROOT}/pools/{NAME.directory}", self.perform, chunked=chunked)
+        self.root = MemoryDirectory(ROOT, self.perform)
         self.pool = Pool(ROOT, NAME, self.directory, kind, True, counts=kind == "os")
         self.outcome: Hashable = None
         self.watchers: list[Callable[[Actor, str, tuple[Any, ...], Any], None]] = []
         self.facts: Callable[[], Hashable] = tuple
-        self.shared: Callable[[], Hashable] = tuple
+        self.remembers: Callable[[Process], Hashable] = lambda process: None
+        self.sees_stops = self.sees_exits = self.leaps = False
         self.forget: Callable[[Actor], None] = lambda actor: None
         self.sum_up: Callable[[Actor, int, Hashable], None] = lambda actor, before, result: None
         self.log: list[tuple[str, str, tuple[Any, ...], Any]] | None = None
-        for part in _DIRECTORIES:
+        for part in (*_DIRECTORIES, "wake"):
             self.fs.make(0, 0, part)
         for name, content in (("lock", b"0         \n"), ("sweep", b"0" * 16)):
             self.fs.close(0, 0, self.fs.create(0, 0, name))
@@ -287,6 +305,11 @@ class World:
         operation, args = actor.pending
         if operation == "presence":
             return self._presence(actor, *args)
+        if operation == "exit_of":
+            other = self._process(actor, *args)
+            return None if other is None else fs.watch_exit(actor.number, actor.process.number, other.number)
+        if operation == "hear":
+            args = (*args, self.dead())
         if operation in ("wait", "work"):
             return True
         if operation == "exit":
@@ -294,13 +317,17 @@ class World:
             return True
         return fs.apply(actor.number, actor.process.number, operation, args)
 
-    def step(self, actor: Actor) -> None:
-        """Let it do its next effect."""
+    def dead(self) -> frozenset[int]:
+        """The numbers of the processes that have exited."""
+        return frozenset(process.number for process in self.processes if process.state == "dead")
+
+    def step(self, actor: Actor, *, in_vain: bool = False) -> None:
+        """Let it do its next effect; ``in_vain``: as far as it knows."""
         if not actor.started:
             self.begin(actor)
             return
         pending = actor.pending or ("looks", ())
-        outcome = self.outcome = self.effect(actor, self.fs)
+        outcome = self.outcome = None if in_vain else self.effect(actor, self.fs)
         actor.note((outcome, self.now))
         if self.log is not None:
             self.log.append((actor.name, *pending, outcome))
@@ -312,10 +339,18 @@ class World:
         """Whether time may pass: nobody has anything to do."""
         return not any(actor.ready() for actor in self.actors)
 
+    def next_time(self) -> float:
+        """When the first of those goes on that pause."""
+        pausing = [actor for actor in self.actors if actor.alive and not (actor.blocked or self._is_left_out(actor))]
+        waiting = [actor.due for actor in pausing if actor.due is not None]
+        return round(max(self.now + self.tick, min(waiting, default=0.0)), 9)
+
+    def _is_left_out(self, actor: Actor) -> bool:
+        return self.leaps and actor.process.state == "stopped"
+
     def pass_time(self) -> None:
         """Let it jump, and let those go on whose pause is over."""
-        waiting = [actor.due for actor in self.actors if actor.alive and actor.due is not None]
-        self.now = round(max(self.now + self.tick, min(waiting, default=0.0)), 9)
+        self.now = self.next_time()
         self.ticks += 1
         for process in self.processes:
             if process.state == "stopped":
@@ -324,7 +359,9 @@ class World:
             self._wake_if_due(actor)
 
     def _wake_if_due(self, actor: Actor) -> None:
-        if actor.alive and actor.process.state == "runs" and actor.due is not None and actor.due <= self.now:
+        if not actor.alive or actor.blocked or actor.process.state != "runs":
+            return
+        if actor.due is not None and actor.due <= self.now:
             actor.note(self.now)
             actor.go_on()
 
@@ -344,12 +381,19 @@ class World:
                 self._wake_if_due(actor)
 
     def _presence(self, actor: Actor, pid: int, start: int) -> str:
+        process = self._process(actor, pid, start)
+        if process is None:
+            return "gone"
+        return "stopped" if self.sees_stops and process.state == "stopped" else "runs"
+
+    def _process(self, actor: Actor, pid: int, start: int) -> Process | None:
+        """The live one that the actor means by this."""
         me = actor.process.identity
         for process in self.processes:
             here = process.identity
             if here.boot == me.boot and here.pid_ns == me.pid_ns and here.pid == pid:
-                return "runs" if here.start == start and process.state != "dead" else "gone"
-        return "gone"
+                return process if here.start == start and process.state != "dead" else None
+        return None
 
     def close(self) -> None:
         """Let all greenlets go."""
@@ -365,10 +409,12 @@ class World:
         return hash(
             (
                 (fs or self.fs).key(),
-                self.shared(),
+                tuple(self.remembers(each) for each in self.processes if each.threads and each.state != "dead"),
                 self.now,
                 self.asked,
                 tuple((process.state, process.stopped_for) for process in self.processes),
+                tuple(each.latest and each.latest.number for each in self.processes if each.threads),
+                tuple(actor.blocked for actor in self.actors),
                 tuple(
                     None if actor.ended or actor.process.state == "dead" else seen if actor is mover else actor.seen
                     for actor in self.actors

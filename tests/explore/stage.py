@@ -39,16 +39,20 @@ def follows(current: str, choice: str) -> str:
     """Who is in the middle of something after the choice."""
     if choice.isalpha():
         return choice
-    return current if choice.startswith("!") else ""
+    if choice[0] == "?":
+        return choice[1:]
+    return current if choice[0] in "!=" else ""
 
 
 class Stage:
     """One execution of a scenario.
 
-    :ivar kills: actors whose processes may be killed; ``stops``: those that may be stopped.
-    :ivar threads: processes in which several actors run.
+    :ivar kills: actors whose processes may be killed; ``stops``: those that may be stopped; ``blocks``: those whose
+        thread may come to stand still; ``fails``: those of whom a wake-up may be lost or a handle not be had.
     :ivar twins: groups of actors of which one is like the other as long as they have not begun.
     """
+
+    kit: type[Kit] = Kit
 
     def __init__(
         self,
@@ -77,20 +81,22 @@ class Stage:
         self.by_name: dict[str, Actor] = {}
         self.kills: Sequence[Actor] = ()
         self.stops: Sequence[Actor] = ()
+        self.blocks: Sequence[Actor] = ()
+        self.fails: Sequence[Actor] = ()
         self.twins: Sequence[Sequence[Actor]] = ()
         self._limit = limit
         self._stop_for = stop_for
         self._stale_after = stale_after
         self._heartbeat = heartbeat
         self._patience = patience
-        self.threads: list[Process] = []
+        self.world.remembers = self._remembers
 
     # -- setting up -------------------------------------------------------------------------------------------------
 
     def process(self, **about: Any) -> Process:
         """A new process; ``about`` is what `scheduler.Process` takes."""
         process = self.world.process(**about)
-        process.kit = Kit(
+        process.kit = self.kit(
             self.world,
             process.number,
             limit=self._limit,
@@ -102,14 +108,15 @@ class Stage:
     def actor(self, program: Program, process: Process | None = None) -> Actor:
         """A new actor; threads of one process are given the same ``process``."""
         if process is not None and any(actor.process is process for actor in self.world.actors):
-            self.threads.append(process)
-            self.world.shared = self._shared
+            process.threads = True
         actor = self.world.actor(program, process or self.process())
         self.by_name[actor.name] = actor
         return actor
 
-    def _shared(self) -> Hashable:
-        return tuple(fingerprint(process.kit) for process in self.threads if process.state != "dead")
+    def _remembers(self, process: Process) -> Hashable:
+        if process.memory is None:
+            process.memory = fingerprint(process.kit)
+        return process.memory
 
     def run(self, actor: Actor, until: str = "") -> None:
         """Before the curtain: let it run alone to that place in its program, or until it rests."""
@@ -177,18 +184,29 @@ class Stage:
                 if not self._has_an_older_twin(actor)
             ]
         else:
-            stopped = [actor for actor in self.stops if actor.process.state == "stopped"]
-            overdue = [actor for actor in stopped if actor.process.stopped_for >= self._stop_for]
-            if not overdue:
-                found.append(Option(".", 0, 0))
-            found += [Option(f"+{actor.name}", 0, 0) for actor in overdue or stopped]
+            found += self._while_nobody_can_go_on()
         if faults:
             found += [Option(f"!{actor.name}", 0, 1) for actor in self.kills if actor.alive and actor.started]
             for actor in self.stops:
                 # Being stopped differs from not being chosen only in that time passes.
-                if actor.process.state == "runs" and actor.alive and all(x.process is actor.process for x in ready):
+                if actor.process.state != "runs" or not actor.alive:
+                    continue
+                if world.sees_stops or all(other.process is actor.process for other in ready):
                     found.append(Option(f"~{actor.name}", 0, 1))
+            found += [
+                Option(f"={actor.name}", 0, 1)
+                for actor in self.blocks
+                if actor.alive and actor.due is not None and not actor.blocked
+            ]
+            in_vain = [a for a in self.fails if a in ready and a.pending and a.pending[0] in ("ring", "exit_of")]
+            found += [Option(f"?{actor.name}", 0, 1) for actor in in_vain]
         return found
+
+    def _while_nobody_can_go_on(self) -> list[Option]:
+        stopped = [actor for actor in self.stops if actor.process.state == "stopped"]
+        overdue = [actor for actor in stopped if actor.process.stopped_for >= self._stop_for]
+        passes = [] if overdue else [Option(".", 0, 0)]
+        return passes + [Option(f"+{actor.name}", 0, 0) for actor in overdue or stopped]
 
     def _has_an_older_twin(self, actor: Actor) -> bool:
         if actor.started:
@@ -204,30 +222,50 @@ class Stage:
         if choice.isalpha():
             world.step(self.by_name[choice])
         elif choice == ".":
-            self.checks.before_time_passes()
+            self.before_time_passes()
             world.pass_time()
         else:
-            process = self.by_name[choice[1:]].process
-            self.checks.disturbed = True
-            if choice[0] == "!":
-                world.kill(process)
-            elif choice[0] == "~":
-                world.stop(process)
-            else:
-                self.checks.before_time_passes()
-                process.state = "runs"
-                world.pass_time()
-                world.go_on(process)
+            self._disturb(choice[0], self.by_name[choice[1:]])
         if world.log is not None and not choice.isalpha():
             world.log.append((choice, "", (), None))
         if checked:
-            self.checks.after_step()
+            self.after_step()
+
+    def _disturb(self, how: str, actor: Actor) -> None:
+        world, process = self.world, actor.process
+        self.checks.disturbed = True
+        if how == "!":
+            world.kill(process)
+        elif how == "~":
+            world.stop(process)
+            self.checks.passes()
+        elif how == "=":
+            actor.blocked = True
+        elif how == "?":
+            world.step(actor, in_vain=True)
+        else:
+            self.before_time_passes()
+            actor.blocked = False
+            if not world.leaps:
+                process.state = "runs"
+            world.pass_time()
+            world.go_on(process)
+
+    def before_time_passes(self) -> None:
+        """Check what must hold then."""
+        self.checks.before_time_passes()
+
+    def after_step(self) -> None:
+        """Check what must hold after each step."""
+        self.checks.after_step()
 
     def ahead(self, choice: str) -> int:
         """For a choice that is no actor's effect: the key of the state it leads to, or one from which that follows."""
         world = self.world
         if choice[0] == "!":
             process = self.by_name[choice[1:]].process
+            if self.kit is not Kit:
+                return hash((choice, world.key()))
             fs = world.fs.copy()
             fs.end(process.number)
             process.state = "dead"

@@ -13,12 +13,14 @@ from explore.scheduler import Violation
 if TYPE_CHECKING:
     from explore.stage import Scenario, Stage
 
-_NAME = re.compile(r"\d{3}-[0-9a-f]{16}-([a-h])0*([0-9a-f]+)-[0-9a-f]{12}-[0-9a-f]+(?:-[0-9a-f-]+)?")
-_TOKEN = re.compile(r"\b([a-h])0{8}0*([0-9a-f]+)\b")
+_NAME = re.compile(r"\d{3}-[0-9a-f]{16}-([a-p])0*([0-9a-f]+)-[0-9a-f]{12}-[0-9a-f]+(?:-[0-9a-f-]+)?")
+_TOKEN = re.compile(r"\b([a-p])0{8}0*([0-9a-f]+)\b")
 _WORDS = {
     "!": "{} is killed",
     "~": "{} is stopped",
     "+": "time passes, and {} is continued",
+    "=": "{} is blocked",
+    "?": "what {} did was in vain",
     ".": "time passes",
 }
 

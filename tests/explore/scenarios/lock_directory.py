@@ -69,7 +69,7 @@ def swept_inside() -> Stage:
         stage.world.step(stopped)
         staged = [name for name in stage.world.fs.names if name.startswith("staging/5") and name.count("/") == 1]
     stage.world.stop(stopped.process)
-    others = [stage.actor(works(1.0, 12)), stage.actor(once)]
+    others = [stage.actor(works(7.0)), stage.actor(once)]
     stage.play(others, lambda: staged[0] not in stage.world.fs.names)
     stage.world.go_on(stopped.process)
     return stage.raise_curtain()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from explore.programs import acquire, once, release, works
 from explore.scenarios.register import scenario
-from explore.stage import Stage
+from explore.stage import Program, Stage
 from leasecap._record import PENDING, Child
 
 if TYPE_CHECKING:
@@ -31,10 +31,18 @@ def reapers() -> Stage:
 
 @scenario("a holder was killed; one has judged its lease and is about to remove it while another one comes")
 def late_reaper() -> Stage:
+    return reaped_late(once)
+
+
+@scenario("the same, and both try once: neither stands in the queue")
+def late_reaper_while_one_tries_once() -> Stage:
+    return reaped_late(lambda actor: once(actor, timeout=0))
+
+
+def reaped_late(program: Program) -> Stage:
     stage = Stage(within=1.0)
     dead = stage.dead_holder()
-    successor = stage.actor(once)
-    reaper = stage.actor(once)
+    successor, reaper = stage.actor(program), stage.actor(program)
     removal = ("rename", f"leases/{dead.held[0]._claim.name}")
     while reaper.pending is None or (reaper.pending[0], *reaper.pending[1])[:2] != removal:
         stage.world.step(reaper)

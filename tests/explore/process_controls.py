@@ -1,0 +1,125 @@
+"""Switches that remove one guard each of what processes with many tickets rely on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from explore.watched import ListeningKit
+from leasecap import _look, _lookout, _notices, _polling, _removal, _settle, _store, _sweep
+from leasecap._exits import Exits
+from leasecap._local import Local
+from leasecap._lookout import Lookout
+from leasecap._marks import Marks
+from leasecap._notifier import NOTICE
+from leasecap._peers import Peers
+from leasecap._pool import QUEUE
+from leasecap._store import Store
+
+if TYPE_CHECKING:
+    from leasecap._entry import Entry
+    from leasecap._polling import Standing
+
+Patch = pytest.MonkeyPatch
+
+
+def nobody_told_of_who_goes_before(patch: Patch) -> None:
+    """Who queues before another one doesn't tell it."""
+    to_notify = _notices.whom_to_notify
+    patch.setattr(_settle, "whom_to_notify", lambda store, done: to_notify(store, done._replace(behind=())))
+
+
+def nobody_told_of_who_leaves(patch: Patch) -> None:
+    """Who leaves the queue doesn't tell who stood behind."""
+    for module in (_look, _lookout, _removal, _store):
+        patch.setattr(module, "tell_behind", lambda store, left: None)
+
+
+def duty_counted_per_ticket(patch: Patch) -> None:
+    """The first two tickets sweep, whosever they are."""
+    standing = _polling.standing
+
+    def by_ticket(queue: list[str], process: str) -> Standing | None:
+        found = standing(queue, process)
+        return found and found._replace(ahead=tuple(sorted(name for name in queue if name < found.first)[::-1]))
+
+    patch.setattr(_polling, "standing", by_ticket)
+    patch.setattr(Lookout, "_walk", lambda lookout, found: found.ahead[:2])
+
+
+def predecessor_not_watched(patch: Patch) -> None:
+    """Nobody watches the process right ahead of it."""
+    patch.setattr(Exits, "watch", lambda exits, others: True)
+
+
+def exit_before_it_is_watched(patch: Patch) -> None:
+    """Nobody minds that a process can't be watched."""
+    watch = Exits.watch
+
+    def unminded(exits: Exits, others: Any) -> bool:
+        watch(exits, others)
+        return True
+
+    patch.setattr(Exits, "watch", unminded)
+
+
+def third_does_not_look(patch: Patch) -> None:
+    """Who isn't one of the first two looks as seldom as the last."""
+    patch.setattr(_polling, "THIRD_LOOK", _polling.SELDOM_LOOK)
+
+
+def stopped_ones_granted(patch: Patch) -> None:
+    """A process that is stopped is taken for one that runs."""
+    look = Peers.look
+
+    def blind(peers: Peers, ticket: Entry, where: str = QUEUE) -> str:
+        seen = look(peers, ticket, where)
+        return "runs" if seen == "away" else seen
+
+    patch.setattr(Peers, "look", blind)
+
+
+def marks_not_cleared(patch: Patch) -> None:
+    """A look leaves the mark of a process that was deaf."""
+    patch.setattr(Marks, "answer", lambda marks, process: False)
+
+
+def nobody_asked(patch: Patch) -> None:
+    """Who doesn't take up a grant loses that one, and nobody is asked or marked."""
+    patch.setattr(_sweep.Sweeper, "_ask_the_silent", lambda *_: None)
+
+
+def answers_wanted_within_the_time(patch: Patch) -> None:
+    """Who was asked is marked only if a whole second has passed between the two sweeps."""
+    patch.setattr(_sweep, "ANSWERS_WITHIN", 1.0)
+
+
+def notices_taken_for_wake_ups(patch: Patch) -> None:
+    """A process that is told to look wakes that ticket's waiter."""
+
+    def wake(kit: Any, names: bytes) -> None:
+        Local.wake(kit, names.replace(NOTICE.encode(), b""))
+
+    patch.setattr(ListeningKit, "wake", wake)
+
+
+def grants_seen_by_who_sweeps_alone(patch: Patch) -> None:
+    """Who sees that another one has swept doesn't look at the grants."""
+    see = Store.see_grants
+
+    def alone(store: Store, granted: Any = None) -> dict[str, float]:
+        return {} if granted is None else see(store, granted)
+
+    patch.setattr(Store, "see_grants", alone)
+
+
+def rest_said_in_the_queue_alone(patch: Patch) -> None:
+    """A ticket that is granted no longer says that its process rests."""
+    rests = _notices._rests
+    patch.setattr(_notices, "_rests", lambda store, where, ticket: where == QUEUE and rests(store, where, ticket))
+
+
+def nobody_said_to_rest(patch: Patch) -> None:
+    """Nobody says that it rests."""
+    patch.setattr(Exits, "_say_so", lambda exits, ticket: True)

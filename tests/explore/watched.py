@@ -1,0 +1,185 @@
+"""What a process has that hears: the shipped watch and look-out, over wake-ups and handles in the world."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from explore.programs import Kit, Turn
+from explore.scheduler import ROOT, Actor, World
+from leasecap._ear import Heard
+from leasecap._local import Local, Root
+from leasecap._notifier import Notifier
+from leasecap._watch import _END, Watch
+
+if TYPE_CHECKING:
+    from explore.programs import Waiter
+    from leasecap._effects import Directory
+
+
+class Ear:
+    """`_ear.Ear`: the pipe is a file of the world, a handle one of its descriptors."""
+
+    def __init__(self, world: World, pipe: int) -> None:
+        self.pipe = pipe
+        self.calls: dict[int, Callable[[], None]] = {}
+        self.has_thread = False
+        self.told = b""
+        self._over: set[int] = set()
+        self._world = world
+
+    def prepare(self) -> None:
+        pass
+
+    def has_something(self, process: int) -> bool:
+        """Whether `hear` would return at once."""
+        fs = self._world.fs
+        return bool(self.told or fs.said(process, self.pipe) or self._new(fs.handles(process, self._world.dead())))
+
+    def _new(self, handles: tuple[int, ...]) -> list[int]:
+        return [handle for handle in handles if handle not in self._over]  # each is told once
+
+    def hear(self) -> Heard:
+        """What has come."""
+        said, handles = self._world.perform("hear", self.pipe)
+        told, self.told = self.told, b""
+        handles = self._new(handles)
+        self._over.update(handles)
+        return Heard(told + said, [call for call in map(self.calls.get, handles) if call is not None])
+
+    def add(self, handle: int, call: Callable[[], None]) -> bool:
+        self.calls[handle] = call
+        return len(self.calls) == 1
+
+    def drop(self, handle: int) -> None:
+        if self.calls.pop(handle, None) is not None:
+            self._world.effects.close(handle)
+
+    def tell(self, what: bytes) -> None:
+        self.told += what
+
+    def renew(self, pipe: int) -> None:
+        self.told += b"\n"
+        old, self.pipe = self.pipe, pipe
+        self._world.effects.close(old)
+
+    def close(self) -> None:
+        while self.calls:
+            self._world.effects.close(self.calls.popitem()[0])
+        self._world.effects.close(self.pipe)
+
+
+class Hearing(Watch):
+    """The shipped watch, but for its thread, which is an actor (`hears`), and for who blocks in a read."""
+
+    def __init__(self, world: World, process: str, on_wake: Callable[[bytes], None]) -> None:
+        super().__init__(world.root, process, on_wake)
+        self._world = world
+        self._lock = Turn(world)  # type: ignore[assignment]
+        self.thread = False
+
+    def _open(self) -> bool:
+        self._starts += 1
+        self._ear = Ear(self._world, self._make())  # type: ignore[assignment]
+        return True
+
+    def _start_thread(self, ear: Any) -> bool:
+        ear.has_thread = self.thread
+        return self.thread
+
+    def rests(self, actor: Actor, ear: Ear, end: float, early: Callable[[], bool], steps: Any) -> bytes:
+        """Hear until ``end`` or until something comes or has happened; returns what was said."""
+        process = actor.process.number
+        due = self._hears_until = min(end, self._due())
+        actor.rests(max(due - self._world.now, 0.0), lambda: ear.has_something(process) or early(), steps)
+        self._hears_until = -math.inf
+        if not ear.has_something(process):
+            return b""
+        heard = ear.hear()
+        if _END in heard.said:
+            ear.close()
+        else:
+            self.pass_on(heard)
+        return heard.said
+
+    def run_lookouts(self) -> None:
+        for lookout in tuple(self._lookouts):
+            lookout.run(self._world.now)
+
+    def for_itself(self) -> Any:
+        """The ear, if the thread that waits hears by itself."""
+        return None if self.has_thread() else self._ear
+
+
+class ModelNotifier(Notifier):
+    """The shipped one, over the model's root directory."""
+
+    def _opened(self) -> Directory:
+        return self._local.effects.world.root  # type: ignore[attr-defined, no-any-return]
+
+
+class ListeningRoot:
+    """`_local.Root`, as far as an acquisition that is heard for uses it."""
+
+    lookout, _answer = Root.lookout, Root._answer
+
+    def __init__(self, kit: ListeningKit) -> None:
+        self.path = ROOT
+        self.config = types.SimpleNamespace(path=f"{ROOT}/config.toml")
+        self._local = kit
+        self.notifier = ModelNotifier(kit, self)  # type: ignore[arg-type]
+        self._open = types.SimpleNamespace(all=lambda: [kit.store])
+
+    def refresh(self) -> bool:
+        return False
+
+
+class ListeningKit(Kit):
+    """A process that hears what is said to it."""
+
+    wake, wake_tickets = Local.wake, Local.wake_tickets
+
+    def make_root(self) -> ListeningRoot:
+        root = ListeningRoot(self)
+        wake: Callable[[bytes], None] = self.wake  # type: ignore[misc]
+        self.watching = root.notifier._watch = Hearing(self.effects.world, self.process, wake)
+        return root
+
+    def hooks(self) -> dict[str, Any]:
+        by = self.root.notifier
+        return {"waker": by.wake, "notify": by.notify, "listens": by.listens, "marks": by.marks}
+
+    def listen(self, watch: Watch) -> bool:
+        return watch.start(alone=not self.watching.thread)
+
+    def waits(self, actor: Actor, timeout: float, waiter: Waiter) -> bool:
+        bell, watching = waiter.bell, self.watching
+        ear = watching.for_itself()
+        if ear is not None:
+            end = actor.world.now + timeout
+            watching.rests(actor, ear, end, lambda: bell.rung, waiter.steps)
+        else:
+            actor.rests(timeout, lambda: bell.rung, waiter.steps)
+        bell.answer()
+        return True
+
+
+def hears(actor: Actor) -> None:
+    """A program: the thread that hears for its process, until nobody waits there any more."""
+    watching: Hearing = actor.process.kit.watching
+    watching.thread = actor.hears = True
+
+    def all_ended() -> bool:
+        others = [other for other in actor.world.actors if other.process is actor.process and other is not actor]
+        return bool(others) and all(other.ended for other in others)
+
+    def begins() -> bool:
+        return watching._ear is not None and watching._ear.has_thread
+
+    while not all_ended():
+        actor.rests(math.inf, lambda: begins() or all_ended(), None)
+        ear: Any = watching._ear
+        while not all_ended() and _END not in watching.rests(actor, ear, math.inf, all_ended, None):
+            watching.run_lookouts()
