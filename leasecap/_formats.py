@@ -164,7 +164,7 @@ def _enter(old: Guarded) -> None:
             return
         time.sleep(_PAUSE)
     raise StoreError(
-        f"is of an earlier format, and its own lock has been held for over a second by {old.section.occupant()}",
+        f"is of an earlier format, and its own lock has been held for over a second by {old.section.occupant().who}",
         path=old.directory.path,
         remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
     )

@@ -219,7 +219,8 @@ class Lookout:
         if standing is None:
             return _polling.SELDOM_LOOK
         # The first two sweep in any case, and that finds the dead ahead of them as well.
-        running = self._walk(standing) if standing.rank > 2 else []
+        expected = (woken or now <= self._since) and not exited  # that all ahead of it run
+        running = self._walk(standing, expected) if standing.rank > 2 else []
         on_duty = standing.rank <= 2 or len(running) < (2 if standing.rank == 3 else 1) or self._stamp.stands_in
         if not on_duty:
             self._pause = _polling.process_look(standing.rank, on_duty=False, covered=False, watched=self._watched)
@@ -240,18 +241,20 @@ class Lookout:
         presence = self._local.effects.presence
         return self._neighbours is not None and all(presence(*identity) == "runs" for identity in self._neighbours)
 
-    def _walk(self, standing: Standing) -> list[Entry]:
+    def _walk(self, standing: Standing, expected: bool) -> list[Entry]:
         """Walk from the process right ahead towards the head, and watch those passed up to the first one that runs.
 
         Returns a ticket of each that runs, as far as it matters: the third has to see by itself that the first two run;
         further back the one ahead does, and the sweeps say that somebody sweeps. What those have in the queue that have
         exited is removed.
+
+        :param expected: all of them run, as far as is known: then it does to watch the one right ahead.
         """
         peers = self.store.peers
-        if standing.rank > 3 and self._watched:
+        if expected and standing.rank > 3 and self._watched:
             nearest = _entry.parse(standing.ahead[0])
             identity = peers.identity(nearest)
-            if identity is not None and self._exits.watch([identity]):  # as most of the time
+            if identity is not None and self._exits.watch([identity]):
                 self._neighbours = [identity]
                 return [nearest]
         enough = 2 if standing.rank == 3 else 1

@@ -146,10 +146,10 @@ class Sweeper:
             self._asked.clear()
             return
         if plan.take_back:
-            for process, asked in tuple(self._asked.items()):
-                if now - asked >= ANSWERS_WITHIN:
-                    del self._asked[process]
-                    marks.mark(process)
+            for process in [process for process, asked in self._asked.items() if now - asked >= ANSWERS_WITHIN]:
+                del self._asked[process]
+                marks.mark(process)
+            return
         ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}
         for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:
             if marks.ask(process):

@@ -64,8 +64,6 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         (process_controls.stopped_ones_granted, "stopped_with_its_tickets", LATE, 0, 1),
         (process_controls.marks_not_cleared, "stopped_unseen", LATE, 0, 1),
         (process_controls.nobody_asked, "stopped_unseen", LATE, 0, 1),
-        (process_controls.answers_wanted_within_the_time, "stopped_unseen", LATE, 0, 1),
-        (process_controls.grants_seen_by_who_sweeps_alone, "sweeper_killed_beside_a_stopped_one", LATE, 0, 1),
         (process_controls.notices_taken_for_wake_ups, "inserted_and_killed", LATE, 0, 1),
         (process_controls.rest_said_in_the_queue_alone, "blocked_beside_a_sound_one_alone", LATE, 0, 0),
         (process_controls.nobody_said_to_rest, "killed_with_its_tickets", LATE, 0, 1),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from leasecap import _feedback, _process, _reporting
 from leasecap._feedback import Report
+from leasecap._limit import seal
 from leasecap._rules import Rules
 from leasecap._state import NOTHING, Clock, Cut, State, decode, rebased
 
@@ -178,6 +179,7 @@ def test_processes_in_two_time_namespaces_agree(tmp_path: Path, root: Path) -> N
         pytest.skip("needs time namespaces and unshare(1)")
     root.mkdir(mode=0o700)
     (root / "config.toml").write_text("[pools.p]\nlimit = 8\n")
+    seal(str(root), "[pools.p]\nlimit = 8\n")  # else it counts once it has been the same for a second
     pause = [*shifted, *PROGRAM, "pause", "p", "1h"]
     assert "paused for 59m" in subprocess.run(pause, env=environment(), capture_output=True, text=True).stdout
     subprocess.run([*shifted, *PROGRAM, "report", "p", "--status", "429"], env=environment(), check=True)

@@ -219,3 +219,49 @@ def test_one_who_grants_to_ever_more_processes_remembers_a_bounded_number(
         one.store.remove(GRANTED, waiting.name)
     assert len(one.store.peers._known) <= 8
     assert len(one.store.observer._records) <= 8
+
+
+# -- grants that nobody takes up -------------------------------------------------------------------------------------
+
+
+class Asked:
+    """What stands for `_marks.Marks`: who was asked, and who is marked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.marked: list[str] = []
+
+    def ask(self, process: str) -> bool:
+        self.asked.append(process)
+        return True
+
+    def mark(self, process: str) -> bool:
+        self.marked.append(process)
+        return True
+
+
+def test_all_who_wait_are_asked_once_and_the_silent_marked_though_sweeps_come_late(root: Path) -> None:
+    one, blocked, other = Actor(root), Actor(root), Actor(root)
+    marks = Asked()
+    other.store.marks = marks  # type: ignore[assignment]
+    holder, granted, waiting = one.ask(), blocked.ask(), Actor(root).ask()
+    one.store.release(holder)
+    other.store.sweep(everything=True)
+    for late in (1.09, 0.92):  # from the look that first saw the grant: 1.09 and 2.01 s
+        assert not marks.marked
+        other.world.clock += late
+        other.store.sweep(everything=True)
+    assert sorted(marks.asked) == sorted({granted.entry.process, waiting.entry.process})
+    assert set(marks.marked) == set(marks.asked)
+    assert places(one, granted, waiting) == [PARKED, GRANTED]
+
+
+def test_whoever_takes_over_the_sweeps_counts_a_grant_from_its_own_first_look(root: Path) -> None:
+    one, blocked, heir = Actor(root), Actor(root), Actor(root)
+    holder, granted, waiting = one.ask(), blocked.ask(), heir.ask()
+    one.store.release(holder)
+    for _ in range(4):  # another one sweeps
+        heir.store.see_grants()
+        heir.world.clock += 0.5
+    heir.store.sweep(everything=True)
+    assert places(one, granted, waiting) == [PARKED, GRANTED]

@@ -225,7 +225,7 @@ def _inside(pool: Path) -> tuple[int, str] | None:
     try:
         if _name(pool) not in DIRECTORY_LOCKED:
             pid = (pool / "lock").read_bytes()
-            return (int(pid), "") if pid else None
+            return (int(pid.split()[0]), "") if pid else None
         for token in os.listdir(pool / "lock.d"):
             return json.loads((pool / "lock.d" / token).read_bytes())["pid"], token
     except FileNotFoundError:

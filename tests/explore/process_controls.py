@@ -15,7 +15,6 @@ from leasecap._marks import Marks
 from leasecap._notifier import NOTICE
 from leasecap._peers import Peers
 from leasecap._pool import QUEUE
-from leasecap._store import Store
 
 if TYPE_CHECKING:
     from leasecap._entry import Entry
@@ -45,7 +44,7 @@ def duty_counted_per_ticket(patch: Patch) -> None:
         return found and found._replace(ahead=tuple(sorted(name for name in queue if name < found.first)[::-1]))
 
     patch.setattr(_polling, "standing", by_ticket)
-    patch.setattr(Lookout, "_walk", lambda lookout, found: found.ahead[:2])
+    patch.setattr(Lookout, "_walk", lambda lookout, found, expected: found.ahead[:2])
 
 
 def predecessor_not_watched(patch: Patch) -> None:
@@ -90,11 +89,6 @@ def nobody_asked(patch: Patch) -> None:
     patch.setattr(_sweep.Sweeper, "_ask_the_silent", lambda *_: None)
 
 
-def answers_wanted_within_the_time(patch: Patch) -> None:
-    """Who was asked is marked only if a whole second has passed between the two sweeps."""
-    patch.setattr(_sweep, "ANSWERS_WITHIN", 1.0)
-
-
 def notices_taken_for_wake_ups(patch: Patch) -> None:
     """A process that is told to look wakes that ticket's waiter."""
 
@@ -102,16 +96,6 @@ def notices_taken_for_wake_ups(patch: Patch) -> None:
         Local.wake(kit, names.replace(NOTICE.encode(), b""))
 
     patch.setattr(ListeningKit, "wake", wake)
-
-
-def grants_seen_by_who_sweeps_alone(patch: Patch) -> None:
-    """Who sees that another one has swept doesn't look at the grants."""
-    see = Store.see_grants
-
-    def alone(store: Store, granted: Any = None) -> dict[str, float]:
-        return {} if granted is None else see(store, granted)
-
-    patch.setattr(Store, "see_grants", alone)
 
 
 def rest_said_in_the_queue_alone(patch: Patch) -> None:
