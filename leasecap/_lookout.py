@@ -88,6 +88,7 @@ class Lookout:
         self._watched = False
         self._exits = Exits(local, store, watch, self.notify)
         self._lock = threading.Lock()  # held by the thread that looks
+        self._state = threading.RLock()  # who waits, and when to look; a waiter's end may come anywhere
         self._looked: dict[str, float] = {}  # for each own ticket, when its waiter looked last
         self._since = -math.inf
         self._waits_long = True
@@ -108,14 +109,15 @@ class Lookout:
         :param watched: wake-ups reach this process.
         :param alone: it stands first, so that it is to sweep at once.
         """
-        self._watched = watched
-        self._looked[name] = now
-        self._watch.attend(self)
-        self._since = now
-        self._is_alone = alone
-        # Who has waited for long will do so again: to look at once is cheaper than to wake up for it.
-        soon = now if self._waits_long else now + _polling.ATTACH_AFTER
-        self.look_by(-math.inf if alone else soon)
+        with self._state:  # or it is ended by one that has just seen that nobody waits
+            self._watched = watched
+            self._looked[name] = now
+            self._watch.attend(self)
+            self._since = now
+            self._is_alone = alone
+            # Who has waited for long will do so again: to look at once is cheaper than to wake up for it.
+            soon = now if self._waits_long else now + _polling.ATTACH_AFTER
+            self.look_by(-math.inf if alone else soon)
 
     def remove(self, name: str) -> None:
         """It has left the queue."""
@@ -131,12 +133,15 @@ class Lookout:
                 self._lock.release()
 
     def _end_if_nobody_waits(self) -> None:
-        if not self._looked:
+        """Call only with the lock of who looks."""
+        with self._state:
+            if self._looked:
+                return
             self.due = self._changes_at = self._asked_at = math.inf
-            self._neighbours = None
-            self._stamp.stands_in = False
-            self._exits.close()
             self._watch.leave(self)
+        self._neighbours = None
+        self._stamp.stands_in = False
+        self._exits.close()
 
     def looked(self, name: str, now: float) -> None:
         """The waiter of this ticket has looked."""
@@ -148,14 +153,15 @@ class Lookout:
 
     def look_by(self, when: float) -> None:
         """Look at that time, if not before."""
-        if when < self.due:
+        with self._state:
+            if when >= self.due:
+                return
             self.due = when
-            if self._watched:
-                self._watch.hear_until(when)
-            elif when == -math.inf:
-                self._local.wake_tickets(
-                    tuple(self._looked)[:1]
-                )  # one that looks by itself; the others are late enough
+        if self._watched:
+            self._watch.hear_until(when)
+        elif when == -math.inf:
+            # Its tickets look by themselves, and one of them is enough.
+            self._local.wake_tickets(tuple(self._looked)[:1])
 
     def wake_all(self) -> None:
         """Have all waiters of this process look."""
@@ -183,7 +189,8 @@ class Lookout:
         if now < self.due or not self._lock.acquire(blocking=False):
             return
         try:
-            woken, self.due = self.due == -math.inf, math.inf
+            with self._state:
+                woken, self.due = self.due == -math.inf, math.inf
             if self._looked:
                 self.look_by(now + self._look(now, woken))
             self._end_if_nobody_waits()

@@ -55,7 +55,7 @@ class Watch:
         self._process = process
         self._place = f"wake/{process}"
         self._on_wake = on_wake
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
         self._users = self._starts = 0
         self._ear: Ear | None = None
         self._made = self._seen = 0
