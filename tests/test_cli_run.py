@@ -191,7 +191,7 @@ def test_a_waiter_stopped_at_the_head_lets_the_next_one_pass_and_gets_its_turn(f
     finish(holder)
     assert behind.stdout is not None
     assert behind.stdout.readline() == "ready\n"
-    assert [waiter.state for waiter in status().waiters] == ["waiting"], "it keeps its place"
+    assert [(waiter.state, waiter.position) for waiter in status().waiters] == [("stopped", 1)], "it keeps its place"
     stopped.send_signal(signal.SIGCONT)
     Path(fifo).write_text("go\n")
     assert stopped.communicate(timeout=60)[0] == "stopped-one\n"

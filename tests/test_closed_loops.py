@@ -12,6 +12,7 @@ from referee import DEADLINE, until
 
 import leasecap
 from leasecap._local import local
+from leasecap._root import root_path
 
 pytestmark = [
     pytest.mark.usefixtures("pool"),
@@ -114,7 +115,7 @@ def test_a_wait_that_is_closed_inside_a_lock_of_ours_withdraws(taken: str) -> No
         while not waiting():
             await asyncio.sleep(0.002)
         task.cancel()
-        (root,) = local._roots.values()
+        root = local.root(root_path())
         locks: dict[str, Any] = {"process": local.lock, "heartbeats": local.heartbeats._changed}
         locks["watch"] = root.notifier.watch()._lock
         with locks[taken]:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from referee import until
 
 import leasecap
 from leasecap import AcquireTimeout, Lease, LeaseLost
@@ -104,7 +105,7 @@ def test_a_lost_lease_can_be_asked_waited_for_and_awaited() -> None:
     assert other.held
     assert in_flight() == 1
     other.release()
-    assert calls == [lease]
+    until(lambda: calls == [lease], "it is told, by a thread of its own")
 
 
 def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
