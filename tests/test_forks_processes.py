@@ -234,7 +234,8 @@ def fork():
     global pid
     if how == "pid 1 of a new namespace":
         assert ctypes.CDLL(None).unshare(0x20000000) == 0  # CLONE_NEWPID
-    pid = ctypes.CDLL(None).fork() if how == "without hooks" else os.fork()
+    # PyDLL keeps the GIL: the child of a fork at which the heartbeat has it would wait for ever.
+    pid = ctypes.PyDLL(None).fork() if how == "without hooks" else os.fork()
     if pid == 0:
         raise Unwinds
 def on_wait(waiting):
@@ -364,7 +365,7 @@ how, = sys.argv[1:]
 lease = leasecap.acquire("p")
 if how == "pid 1 of a new namespace":
     assert ctypes.CDLL(None).unshare(0x20000000) == 0
-pid = ctypes.CDLL(None).fork() if how == "without hooks" else os.fork()
+pid = ctypes.PyDLL(None).fork() if how == "without hooks" else os.fork()
 if pid == 0:
     try:
         lease.check()
