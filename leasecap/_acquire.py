@@ -208,7 +208,7 @@ class Acquisition:
                 if (yield from self._place(claim, may_queue=False)):
                     return True
             unanswered = self.store.unanswered
-            self.sweep()  # beside a dead holder there is room
+            self._sweep()  # beside a dead holder there is room
             if unanswered:
                 yield from self._hear_answer()
             if (yield from self._place(claim, may_queue=False)):
@@ -231,12 +231,11 @@ class Acquisition:
         while self._local.effects.monotonic() < end and files.awaits_answer():
             yield _ANSWER_LOOK
 
-    def sweep(self) -> float:
-        """Sweep; returns the seconds until more can be granted without anybody's doing."""
+    def _sweep(self) -> None:
         try:
-            return self.store.sweep()
+            self.store.sweep()
         except OSError:
-            return math.inf  # what can't be swept fails nobody's request: it goes on to count
+            pass  # what can't be swept fails nobody's request: it goes on to count
 
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""

@@ -65,18 +65,18 @@ class Exits:
         :param ticket: the first one of this process, which says that it rests.
         """
         try:
-            return self._say_so(ticket) and self._is_quiet() and self._cover()
+            self._say_so(ticket)
+            return self._is_quiet() and self._cover()
         except (OSError, StoreError):
             return False
 
-    def _say_so(self, ticket: str) -> bool:
+    def _say_so(self, ticket: str) -> None:
         if self._says_so != ticket:
             try:
                 self._store.directory.write(f"{QUEUE}/{ticket}/{RESTS}", b"")
             except FileExistsError:
                 pass  # one that could not be removed after the entry's last use
             self._says_so = ticket
-        return True
 
     def _is_quiet(self) -> bool:
         if self._store.force:

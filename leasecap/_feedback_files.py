@@ -24,7 +24,7 @@ from leasecap._faults import faults, store_error
 from leasecap._feedback import Report
 from leasecap._named_tuple import NamedTuple
 from leasecap._pool import FEEDBACK
-from leasecap._report import tell
+from leasecap._report import tell_apart
 from leasecap._state import NOTHING, Clock, State
 
 TYPE_CHECKING = False
@@ -292,11 +292,11 @@ class FeedbackFiles:
                 moved = self._clear_away(path)
             except StoreError as error:
                 self._passed_over.add(name)  # it would be taken up again at each look
-                _tell_aside(f"{error.path} can't be cleared away ({error.message}); it is passed over")
+                tell_apart(f"{error.path} can't be cleared away ({error.message}); it is passed over")
                 continue
             if foreign or moved:
                 outcome = f"moved to {moved}" if moved else "removed"
-                _tell_aside(f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}")
+                tell_apart(f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}")
 
     def _clear_away(self, path: str) -> str | None:
         """Remove a file, or move aside what can't be removed; returns where to.
@@ -332,11 +332,3 @@ def unknown(pool: Pool, name: str, why: str) -> StoreError:
         path=pool.directory.full(name),
         remedy=f"{resume_command(pool.name.text)} starts it anew, at the configured limit",
     )
-
-
-def _tell_aside(message: str) -> None:
-    """`tell`, in a thread of its own: whoever is inside the section must not wait for a log handler or a full pipe."""
-    try:
-        threading.Thread(target=tell, args=(message,), name="leasecap-tell", daemon=True).start()
-    except RuntimeError:
-        pass  # no thread to be had

@@ -40,6 +40,7 @@ from leasecap._pool import (
     check,
     pool_path,
     remove_tree,
+    stands_at,
 )
 from leasecap._summary import called
 
@@ -127,7 +128,7 @@ def replace_older(effects: Effects, root: str, name: PoolName, lock: str) -> Non
             if older is not None:  # else somebody else was first
                 gone = _replaced(effects, Pool(root, name, directory, older.kind, file_system(path).local), lock, older)
         except (OSError, StoreError):
-            if _stands(directory, path):
+            if stands_at(directory, path):
                 raise
         finally:
             directory.close()
@@ -151,7 +152,8 @@ def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> li
         _enter(old)
         try:
             path = pool_path(pool.root, pool.name)
-            return _replace(effects, old, lock, older) if _stands(pool.directory, path) else []
+            # Else it was replaced while this waited for its lock.
+            return _replace(effects, old, lock, older) if stands_at(pool.directory, path) else []
         finally:
             old.section.leave()
     finally:
@@ -168,16 +170,6 @@ def _enter(old: Guarded) -> None:
         path=old.directory.path,
         remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
     )
-
-
-def _stands(directory: Directory, path: str) -> bool:
-    """Whether it has not been replaced while this waited for its lock."""
-    here = directory.stat()
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> list[str]:

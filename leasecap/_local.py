@@ -241,8 +241,7 @@ class Local:
             known = self._roots.get(path)
             inode = _inode(path, known)
             root = known if known is not None and known.inode == inode else self._another(path, inode, known)
-            if root.path != path:
-                root.spell(path)
+            root.spell(path)
             root.refresh()
             if self._removed:
                 self._close_removed()
@@ -292,9 +291,7 @@ class Local:
     def used_pools(self) -> set[object]:
         """The pools in which this process has a lease or a ticket, or which are kept open."""
         # Copies, since other threads go on meanwhile.
-        used: set[object] = {claim.home for claim in self.claims.copy()}
-        used.update(self._users.copy().values())
-        return used
+        return {*(claim.home for claim in self.claims.copy()), *self._users.copy().values()}
 
     def wake(self, names: bytes) -> None:
         """Do what these lines say."""
@@ -322,9 +319,7 @@ class Local:
         self.lock._at_fork_reinit()  # type: ignore[attr-defined]  # the fork hooks go on to take this one
         _process.forget()
         for claim in self.claims:
-            fd, claim.fd = claim.fd, None
-            if fd is not None:
-                os.close(fd)
+            claim.home.close(claim)
         for root in self._all():
             root.forget()
         self._start()

@@ -13,7 +13,7 @@ from functools import partial
 
 from leasecap._entries import MOST_SPARES
 from leasecap._errors import StoreError
-from leasecap._pool import pool_path
+from leasecap._pool import pool_path, stands_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,11 +126,9 @@ class OpenPools:
 def _is_there(root: str, store: Store) -> bool:
     path = store.directory.path if root == store.pool.root else pool_path(root, store.pool.name)
     try:
-        here = store.directory.stat()
-        there = os.stat(path, follow_symlinks=False)
+        return stands_at(store.directory, path)
     except OSError:
         return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _most_descriptors() -> int:

@@ -291,6 +291,19 @@ def _kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) 
     return "os"
 
 
+def stands_at(directory: Directory, path: str) -> bool:
+    """Whether it is this very directory that stands at ``path``.
+
+    :raises OSError: when that can't be told.
+    """
+    here = directory.stat()
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory and all that is in it, as far as that can be done."""
     import shutil

@@ -35,7 +35,8 @@ report: Callable[[str], None] = _log
 
 
 def tell_apart(message: str) -> None:
-    """`tell`, for the heartbeat thread: a log handler that blocks, or a pipe that nobody reads, must not stop it."""
+    """`tell`, for the heartbeat thread and who is inside the section: no log handler that blocks, and no pipe that
+    nobody reads, may stop them."""
     apart("report", partial(tell, message))
 
 
