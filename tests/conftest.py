@@ -19,8 +19,12 @@ from leasecap._root import root_path
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 
-# A shell ignores SIGINT for what it starts in the background, and exec keeps that: no command would end by it.
+# What runs in the background ignores these (SIGINT and SIGQUIT by the shell, SIGHUP by nohup), and exec keeps that: no
+# command of a test would end by them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGHUP", "SIGQUIT"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
