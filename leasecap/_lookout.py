@@ -152,9 +152,12 @@ class Lookout:
         self.look_by(-math.inf)
 
     def look_by(self, when: float) -> None:
-        """Look at that time, if not before."""
+        """Look at that time, if not before; where nobody waits there is nothing to look for.
+
+        Else the next ticket would find it due already and tell nobody, while the thread that hears waits for ever.
+        """
         with self._state:
-            if when >= self.due:
+            if when >= self.due or not self._looked:
                 return
             self.due = when
         if self._watched:

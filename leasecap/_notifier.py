@@ -54,8 +54,9 @@ class Notifier:
 
     def answer(self) -> bool:
         """Remove the marks of this process, if there are any; returns whether it was passed over for them."""
+        # Not by the directory's time: a mark left within the same tick of it as the last change would never be seen.
         watch = self._watch
-        return watch is not None and watch.has_changed() and self.marks.answer(self._local.process)
+        return watch is not None and watch.is_there() and self.marks.answer(self._local.process)
 
     def watch(self) -> Watch:
         """This process's watch, not started."""

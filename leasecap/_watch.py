@@ -58,7 +58,7 @@ class Watch:
         self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
         self._users = self._starts = 0
         self._ear: Ear | None = None
-        self._made = self._seen = 0
+        self._made = 0
         self._hears_until = -math.inf
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
 
@@ -132,8 +132,8 @@ class Watch:
     def _due(self) -> float:
         return min([lookout.due for lookout in tuple(self._lookouts)], default=math.inf)
 
-    def has_changed(self) -> bool:
-        """Whether somebody has left or removed a mark beside the wake-up since the last call.
+    def is_there(self) -> bool:
+        """Whether this process has a wake-up, beside which others leave their marks.
 
         Makes it anew if it is gone: a tidy-up may have removed it (``rm -r wake/*``).
         """
@@ -141,15 +141,12 @@ class Watch:
             if self._ear is None:
                 return False
             try:
-                found = self._root.stat(self._place)
-                gone = found.st_ino != self._made
+                gone = self._root.stat(self._place).st_ino != self._made
             except OSError:
                 gone = True
             if gone:
                 self._renew(self._ear)
-                return False
-            changed, self._seen = found.st_mtime_ns != self._seen, found.st_mtime_ns
-            return changed
+            return True
 
     def _renew(self, ear: Ear) -> None:
         try:
@@ -212,8 +209,7 @@ class Watch:
         try:
             self._remove(self._place)
             self._root.rename(aside, self._place)
-            found = self._root.stat(self._place)
-            self._made, self._seen = found.st_ino, found.st_mtime_ns
+            self._made = self._root.stat(self._place).st_ino
         except BaseException:
             os.close(pipe)
             raise

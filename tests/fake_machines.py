@@ -209,7 +209,7 @@ class NoWatch:
     def has_thread(self) -> bool:
         return False
 
-    def has_changed(self) -> bool:
+    def is_there(self) -> bool:
         return False
 
     def forget(self) -> None: ...

@@ -311,6 +311,23 @@ def test_a_tidy_up_of_the_wake_ups_makes_nobody_deaf(team: Team) -> None:
     assert seconds(waiter, moment) < AFTER_A_KILL
 
 
+def test_a_mark_is_answered_however_coarse_the_clock_of_the_file_system_is(team: Team) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    waiter = waits(team, 0)
+    wake = team.root / "wake"
+    (process,) = [name for name in os.listdir(wake) if name[0] != "."]
+    before = os.stat(wake / process)
+    (wake / process / "deaf").touch()
+    os.utime(wake / process, ns=(before.st_atime_ns, before.st_mtime_ns))
+    until(lambda: not (wake / process / "deaf").exists(), "it answers")
+    moment = time.monotonic_ns()
+    give_back(holder)
+    assert seconds(waiter, moment) < AFTER_A_KILL
+
+
 def test_two_hundred_busy_threads_are_not_taken_for_a_stopped_process(team: Team) -> None:
     """Each newcomer finds the pool's own lock taken by the same pid, time and again."""
     configure(team, limit=4)
