@@ -20,8 +20,8 @@ from leasecap._request import UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._status import Holder, PoolFeedback, PoolStatus, Status, Waiter, status
-    from leasecap._waiting import Waiting
+    from leasecap._status.read import Holder, PoolFeedback, PoolStatus, Status, Waiter, status
+    from leasecap._wait.progress import Waiting
 
 __all__ = [
     "UNSET",
@@ -49,8 +49,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-_LATER = {"Waiting": "_waiting"} | dict.fromkeys(
-    ("Holder", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status"
+_LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
+    ("Holder", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
 )
 
 

@@ -1,5 +1,5 @@
 """``python -m leasecap`` is ``leasecap``."""
 
-from leasecap.cli import main
+from leasecap.cli.main import main
 
 main()

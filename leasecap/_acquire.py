@@ -1,7 +1,7 @@
 """How a slot is acquired: one procedure for threads, event loops and `leasecap run`.
 
 It is a generator. It yields how long to pause at most (seconds) and is resumed then, or when its waker is called;
-`_drive` and `_drive_async` have the drivers. Nothing in it blocks: each step between two pauses takes well under a
+`blocking` and `event_loop` have the drivers. Nothing in it blocks: each step between two pauses takes well under a
 millisecond.
 """
 
@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import math
 
-from leasecap import _chain, _decide, _entry
-from leasecap._describe import describe_self
-from leasecap._entering import SECTION_GRACE, entering
+from leasecap import _ancestry
+from leasecap._decisions.entry import make_entry
+from leasecap._decisions.limits import effective_limit, full_limit, in_flight
+from leasecap._decisions.places import LEASES, QUEUE
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._look import Look
+from leasecap._file_store.poller import Look
+from leasecap._file_store.section import SECTION_GRACE, entering
+from leasecap._file_store.self_record import describe_self
+from leasecap._log import tell
+from leasecap._messages import feedback_lines, holder_lines, parent_notice
 from leasecap._origin import Origin
-from leasecap._pool import LEASES, QUEUE
-from leasecap._report import tell
-from leasecap._summary import feedback_lines, holder_lines, parent_notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from leasecap._entries import Claim
-    from leasecap._interrupts import HeldBack
-    from leasecap._local import Local, Root
+    from leasecap._decisions.snapshot import Snapshot
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
+    from leasecap._file_store.wakeups import Watch
+    from leasecap._host.deferred_signals import HeldBack
     from leasecap._request import Request
-    from leasecap._store import Store
-    from leasecap._watch import Watch
+    from leasecap._runtime import Local, Root
 
 _STAGINGS = 3
 """Attempts at building an entry in ``staging/``."""
@@ -114,7 +117,7 @@ class Acquisition:
     def _stage_once(self) -> Claim:
         store, request = self.store, self._request
         token = self._local.effects.token()
-        entry = _entry.make(
+        entry = make_entry(
             token=token,
             process=self._local.process,
             order=self._order,
@@ -147,7 +150,7 @@ class Acquisition:
         """
         if self.store.is_limited:
             return None
-        found = _decide.full_limit(self.store.snapshot()._replace(configured=None))
+        found = full_limit(self.store.snapshot()._replace(configured=None))
         if found is None:
             name = self.store.pool.name.text
             raise ConfigError(
@@ -160,7 +163,7 @@ class Acquisition:
     def _ancestors(self) -> tuple[str, ...]:
         if not self._request.borrow:
             return ()
-        tokens = _chain.tokens(self.root.path, self.store.pool.name.directory)
+        tokens = _ancestry.tokens(self.root.path, self.store.pool.name.directory)
         if not tokens:
             return ()
         held = {lease.token: lease for lease in self.store.snapshot().leases}
@@ -278,7 +281,7 @@ class Acquisition:
         self.position = 1 + sum(name < claim.name for name in queue) if claim.name in queue else 0
         return self.position
 
-    def _why(self, snapshot: _decide.Snapshot) -> str | None:
+    def _why(self, snapshot: Snapshot) -> str | None:
         """What the provider's answers, or an edit, have to do with it."""
         lines = feedback_lines(self.store, snapshot)
         if self.store.rises_in < math.inf:
@@ -287,7 +290,7 @@ class Acquisition:
 
     def _timeout(self) -> AcquireTimeout:
         snapshot = self.store.snapshot()
-        limits = (_decide.effective_limit(snapshot), self._request.limit)  # its own ticket is withdrawn already
+        limits = (effective_limit(snapshot), self._request.limit)  # its own ticket is withdrawn already
         return AcquireTimeout(
             self.store.pool.name.text,
             min((limit for limit in limits if limit is not None), default=None),
@@ -317,7 +320,7 @@ class Acquisition:
         """Whether anybody wants to be told of the wait."""
         return self._request.on_wait is not None
 
-    def tell(self, snapshot: _decide.Snapshot) -> None:
+    def tell(self, snapshot: Snapshot) -> None:
         """Call ``on_wait``."""
         if self._request.on_wait is None:
             return
@@ -326,12 +329,12 @@ class Acquisition:
             self.root.refresh()
         except (ConfigError, StoreError) as error:
             notice = f"the last good configuration stays in force: {error}"
-        from leasecap._waiting import Waiting  # with it comes dataclasses, 20 ms; it waits anyway
+        from leasecap._wait.progress import Waiting  # with it comes dataclasses, 20 ms; it waits anyway
 
         waiting = Waiting(
             pool=self.store.pool.name.text,
-            limit=_decide.effective_limit(snapshot),
-            in_flight=_decide.in_flight(snapshot),
+            limit=effective_limit(snapshot),
+            in_flight=in_flight(snapshot),
             position=self.position,
             waited=self._local.effects.monotonic() - self._started,
             holders=holder_lines(self.store, snapshot),

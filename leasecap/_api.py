@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from leasecap._acquire import Acquisition
-from leasecap._drive import ThreadWaiter, drive
+from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
-from leasecap._interrupts import HeldBack, surely
+from leasecap._host.deferred_signals import HeldBack, surely
 from leasecap._lease import Lease
-from leasecap._local import local
 from leasecap._request import UNSET, Options, checked
-from leasecap._root import root_path
+from leasecap._runtime import local
+from leasecap._wait.blocking import ThreadWaiter, drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypedDict, Unpack
 
-    from leasecap._drive import Waiter
-    from leasecap._drive_async import LoopWaiter
+    from leasecap._file_store.store import Store
+    from leasecap._file_store.wakeups import Watch
     from leasecap._request import Unset
-    from leasecap._store import Store
-    from leasecap._waiting import Waiting
-    from leasecap._watch import Watch
+    from leasecap._wait.blocking import Waiter
+    from leasecap._wait.event_loop import LoopWaiter
+    from leasecap._wait.progress import Waiting
 
     class TryOptions(TypedDict, total=False):
         limit: int | Unset | None
@@ -121,7 +121,7 @@ _loaded: Callable[..., Coroutine[Any, Any, Lease]] | None = None
 def _load() -> Callable[..., Coroutine[Any, Any, Lease]]:
     global _loaded
     with HeldBack(), local.lock:  # a fork must copy no half-done import
-        from leasecap._drive_async import drive_async
+        from leasecap._wait.event_loop import drive_async
     _loaded = drive_async
     return drive_async
 
@@ -199,12 +199,12 @@ def report(
     :raises TypeError, ValueError: for arguments that can't be meant; nothing is noted then.
     :raises ConfigError, StoreError: when it can't be noted.
     """
-    from leasecap import _reporting
+    from leasecap import _control
 
     with HeldBack():
         root = local.root(root_path())
         with root.using(root.config.pool(pool)) as store:
-            _reporting.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+            _control.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:

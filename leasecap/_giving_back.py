@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from leasecap._report import tell, tell_apart
+from leasecap._log import tell, tell_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _weakref import ref
     from collections.abc import Callable
 
-    from leasecap._chain import Reference
-    from leasecap._entries import Claim
+    from leasecap._ancestry import Reference
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
     from leasecap._lease import Lease
-    from leasecap._local import Local
-    from leasecap._sign import Sign
-    from leasecap._store import Store
+    from leasecap._lease_event import Sign
+    from leasecap._runtime import Local
 
 
 def weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:

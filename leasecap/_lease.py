@@ -7,16 +7,16 @@ from _warnings import warn
 from _weakref import ref
 from functools import partial
 
-from leasecap import _chain
+from leasecap import _ancestry
 from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
 from leasecap._giving_back import end, end_dropped, take, weakly
-from leasecap._hold import hold_of
-from leasecap._interrupts import HeldBack, surely
+from leasecap._host.deferred_signals import HeldBack, surely
+from leasecap._lease_event import Sign
+from leasecap._liveness.max_hold import hold_of
+from leasecap._log import apart, tell
 from leasecap._origin import Origin
-from leasecap._report import apart, tell
-from leasecap._sign import Sign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from leasecap._entries import Claim
-    from leasecap._local import Local, Root
-    from leasecap._record import Child
-    from leasecap._store import Store
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
+    from leasecap._liveness.record import Child
+    from leasecap._runtime import Local, Root
 
 
 _HEAR_OUT = 1.0
@@ -70,7 +70,7 @@ class Lease:
         self._store = store
         self._claim = claim
         self._on_lost = on_lost
-        self.reference = _chain.reference(root.path, store.pool.name.directory, self.id)
+        self.reference = _ancestry.reference(root.path, store.pool.name.directory, self.id)
         self._origin = Origin(local)
         self._lock = threading.RLock()  # a handler of what is told under it may release the lease
         self._teller: threading.Thread | None = None
@@ -151,15 +151,15 @@ class Lease:
         Can be called after the release as well. A refusal of work that began before the last cut of the limit doesn't
         cut it again.
         """
-        from leasecap import _reporting
-        from leasecap._summary import called
+        from leasecap import _control
+        from leasecap._liveness.record import called
 
         who, granted = called(self._claim.record), self._claim.granted / 1e9
         with HeldBack():
-            # Not `_store`: after the release it may be closed, and in a fork's child what is the parent's is.
+            # Not `store`: after the release it may be closed, and in a fork's child what is the parent's is.
             root = self._local.still(self._root)
             with root.using(root.config.pool(self.pool)) as store:
-                _reporting.report(
+                _control.report(
                     store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
                 )
 
@@ -202,14 +202,14 @@ class Lease:
 
     def env(self) -> dict[str, str]:
         """What to add to a subprocess's environment so that it runs under this lease."""
-        return {_chain.ENVIRONMENT: _chain.environment(self.reference), "LEASECAP_POOL": self.pool}
+        return {_ancestry.ENVIRONMENT: _ancestry.environment(self.reference), "LEASECAP_POOL": self.pool}
 
     def __enter__(self) -> Self:
         try:
-            _chain.enter(self.reference)
+            _ancestry.enter(self.reference)
             return self
         except BaseException:
-            _chain.leave(self.reference)
+            _ancestry.leave(self.reference)
             raise
 
     def __exit__(
@@ -219,7 +219,7 @@ class Lease:
         self._hear_out()
 
     def _leave(self) -> None:
-        _chain.leave(self.reference)
+        _ancestry.leave(self.reference)
         self._give_back()
 
     async def __aenter__(self) -> Self:
@@ -236,12 +236,12 @@ class Lease:
 
         def leave() -> None:
             nonlocal joined, turn
-            _chain.leave(self.reference)
+            _ancestry.leave(self.reference)
             # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
             self._give_back(hand_on=False)
             if not joined and self._store.owes and self._origin.is_here():
                 with self._local.lock:  # a fork must copy no half-done import
-                    from leasecap._drive_async import turns
+                    from leasecap._wait.event_loop import turns
                 joined, turn = True, turns().join(first=True)
                 if turn is None:
                     self._store.hand_on()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from leasecap import _chain
+from leasecap import _ancestry
 from leasecap._api import acquire, acquire_async, slot
 from leasecap._request import Options
 
@@ -63,7 +63,7 @@ def _generator(
             advance, value = inner.send, None
             while True:
                 try:
-                    with _chain.running(lease.reference):
+                    with _ancestry.running(lease.reference):
                         item = advance(value)
                 except StopIteration as stop:
                     return stop.value
@@ -92,7 +92,7 @@ def _async_generator(
             advance, value = inner.asend, None
             while True:
                 try:
-                    with _chain.running(lease.reference):
+                    with _ancestry.running(lease.reference):
                         item = await advance(value)
                 except StopAsyncIteration:
                     return

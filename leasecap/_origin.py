@@ -8,7 +8,7 @@ from leasecap._errors import LeasecapError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._local import Local
+    from leasecap._runtime import Local
 
 
 class Origin:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import os
 
+from leasecap._config.schema import HIGHEST_LIMIT
+from leasecap._decisions.entry import PRIORITY_LIMIT
 from leasecap._durations import parse_duration
-from leasecap._entry import PRIORITY_LIMIT
 from leasecap._errors import ConfigError
 from leasecap._named_tuple import NamedTuple
-from leasecap._settings import HIGHEST_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from leasecap._config import PoolConfig
+    from leasecap._config.config import PoolConfig
     from leasecap._lease import Lease
-    from leasecap._waiting import Waiting
+    from leasecap._wait.progress import Waiting
 
 WAIT_ENVIRONMENT = "LEASECAP_WAIT"
 LABEL_MAX = 200
@@ -56,7 +56,7 @@ class Request(NamedTuple):
     :ivar timeout: seconds, or None for ever; 0 tries once.
     :ivar limit: the declared limit, or None.
     :ivar argv: the command to show in `status` in place of this process's own.
-    :ivar max_hold: seconds for which the slot may be held, or None for ever; ``kill_after``: see `_hold`.
+    :ivar max_hold: seconds for which the slot may be held, or None for ever; ``kill_after``: see `max_hold`.
     """
 
     timeout: float | None

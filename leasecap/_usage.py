@@ -14,19 +14,19 @@ import os
 import threading
 import time
 
-from leasecap import _feedback
 from leasecap._errors import StoreError
-from leasecap._lessons import learn
-from leasecap._report import tell
+from leasecap._feedback import adaptive
+from leasecap._file_store.feedback_view import learn
+from leasecap._log import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
 
-    from leasecap._learning import Learning
-    from leasecap._state import State
-    from leasecap._store import Store
+    from leasecap._feedback.state import State
+    from leasecap._file_store.feedback import Learning
+    from leasecap._file_store.store import Store
 
 _MOST_BYTES = 4096  # of an answer: it is one number
 _MOST = 10**9  # that a provider can count in flight
@@ -63,7 +63,7 @@ class _Asker:
             tell(f"no usage information for pool {pool!r}: {error}; the other rules decide (`leasecap status` goes on)")
         try:
             for _ in range(_TRIES):
-                if learn(store, lambda state, now: _feedback.answered(state, asked, now, in_flight, error)):
+                if learn(store, lambda state, now: adaptive.answered(state, asked, now, in_flight, error)):
                     return
                 time.sleep(_PAUSE)
         except (OSError, StoreError) as trouble:
@@ -131,11 +131,11 @@ def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], N
     free = asker.busy.acquire(blocking=False)
 
     def begin(state: State, now: float) -> State:
-        if not _feedback.may_ask(state, learning.rules, now):
+        if not adaptive.may_ask(state, learning.rules, now):
             return state
-        state = _feedback.asking(state, now)
+        state = adaptive.asking(state, now)
         if not free:
-            return _feedback.answered(state, now, now, None, "the last question of this process is still out")
+            return adaptive.answered(state, now, now, None, "the last question of this process is still out")
         asked.append(now)
         return state
 

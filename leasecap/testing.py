@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import pytest
 
-from leasecap._local import local
-from leasecap._root import root_path
+from leasecap._config.root import root_path
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import staged_world
 from hypothesis import settings
 from referee import Team
 
-from leasecap._local import local
-from leasecap._root import root_path
+from leasecap._config.root import root_path
+from leasecap._runtime import local
 
 # A machine that many share makes any single example slow at times; pytest-timeout guards against hanging.
 settings.register_profile("shared-machine", deadline=None)
@@ -43,7 +43,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def edits_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process what a test writes into config.toml counts at once, as what `leasecap limit` writes does."""
-    monkeypatch.setattr("leasecap._config_file.is_sealed", lambda root, text: True)
+    monkeypatch.setattr("leasecap._config.config_file.is_sealed", lambda root, text: True)
 
 
 @pytest.fixture(params=["os", "directory"])

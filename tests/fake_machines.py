@@ -14,16 +14,16 @@ import os
 
 from staged_world import HookedDirectory
 
-from leasecap import _chain
+from leasecap import _ancestry
 from leasecap._acquire import Acquisition
-from leasecap._effects import Directory, Effects
 from leasecap._errors import AcquireTimeout, StoreError
-from leasecap._heartbeat import Heartbeats
+from leasecap._file_store.heartbeats import Heartbeats
+from leasecap._host.effects import Effects
 from leasecap._lease import Lease
-from leasecap._local import Local
-from leasecap._process import Identity
-from leasecap._record import Child
+from leasecap._liveness.presence import Identity
+from leasecap._liveness.record import Child
 from leasecap._request import Request
+from leasecap._runtime import Local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from fake_world import World
 
-    from leasecap._entries import Claim
-    from leasecap._process import Presence
-    from leasecap._store import Store
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
+    from leasecap._host.directory import Directory
+    from leasecap._liveness.presence import Presence
 
 POOL = "p"
 
@@ -237,7 +238,7 @@ class Call:
         self._due = 0.0
         self._context = contextvars.copy_context()
         if parent is not None and parent.lease is not None:
-            self._context.run(_chain.enter, parent.lease.reference)
+            self._context.run(_ancestry.enter, parent.lease.reference)
         self.acquisition = Acquisition(process.local, root, store, request, self.wake)
         self._steps: Generator[float, None, Claim] = self.acquisition.steps()
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from fake_machines import POOL, Call, Host, Kernel, Process
 
-from leasecap._decide import ACKNOWLEDGE_WITHIN
-from leasecap._entry import parse
-from leasecap._limit import seal
+from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
+from leasecap._file_store.limit_in_force import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._store import Store
+    from leasecap._file_store.store import Store
 
 HELD = ("granted", "leases")
 
@@ -157,7 +157,7 @@ class World:
     def limit_in_force(self) -> int:
         limits = [self.limit]
         for name in self.listing("queue", "parked", *HELD):
-            limit, owner = parse(name).limit, self.owner(name)
+            limit, owner = parse_entry(name).limit, self.owner(name)
             # What the dead have declared holds no longer, though it may not have been cleared away yet.
             alive = owner is not None and (not owner.process.dead or owner.child is not None)
             if limit is not None and (alive or (owner is None and name not in self.foreign)):

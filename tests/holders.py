@@ -28,8 +28,8 @@ hear()
 
 # Stops for a word with the test when it is about to take up its grant, as a process that is given no processor does.
 SLOW_TO_TAKE_UP = """
-from leasecap import _entries
-acknowledge = _entries.Entries.acknowledge
+from leasecap._file_store import entries
+acknowledge = entries.Entries.acknowledge
 def slow_acknowledge(self, claim):
     try:
         self.directory.stat(f"granted/{claim.name}")
@@ -38,7 +38,7 @@ def slow_acknowledge(self, claim):
     say("GRANTED")
     hear()
     return acknowledge(self, claim)
-_entries.Entries.acknowledge = slow_acknowledge
+entries.Entries.acknowledge = slow_acknowledge
 """
 
 TRY = """

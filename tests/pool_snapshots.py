@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 from staged_world import entry, pool_at
 
-from leasecap import _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Plan, Snapshot, living
-from leasecap._entry import Group
+from leasecap._decisions.entry import Group, parse_entry
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, Plan
+from leasecap._decisions.limits import UNLIMITED
+from leasecap._decisions.snapshot import Snapshot, living
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
+    from leasecap._decisions.entry import Entry
 
 NOW = 1000.0
 
@@ -61,7 +62,7 @@ def entries(draw: st.DrawFn, *, most: int = 10, odd: bool = True) -> list[Entry]
     return draw(st.permutations(found))
 
 
-GARBAGE = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff"]).map(_entry.parse)
+GARBAGE = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff"]).map(parse_entry)
 
 
 @st.composite

@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 from staged_world import entry, pool_at
 
-from leasecap import _decide, _feedback
-from leasecap._feedback import Report
-from leasecap._state import NOTHING, State
+from leasecap._decisions import grants, limits
+from leasecap._feedback import adaptive
+from leasecap._feedback.adaptive import Report
+from leasecap._feedback.state import NOTHING, State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
-    from leasecap._rules import Rules
+    from leasecap._decisions.entry import Entry
+    from leasecap._feedback.rules import Rules
 
 TICK = 0.1
 REFUSAL = 0.1
@@ -71,7 +72,7 @@ class Hour:
 
     def _grant(self, lag: float) -> None:
         while True:
-            admission = _feedback.admission(self.state, self.rules, self.now, gated=False)
+            admission = adaptive.admission(self.state, self.rules, self.now, gated=False)
             snapshot = pool_at(
                 self._configured,
                 tuple(self._queue),
@@ -79,15 +80,15 @@ class Hour:
                 cooling=tuple(self._cooling) if self.rules.cooldown else (),
                 admission=admission,
             )
-            plan = _decide.decide(snapshot, self.now)
+            plan = grants.decide(snapshot, self.now)
             if plan.pressed:
-                grown = _feedback.pressed(self.state, self.rules, self.now, self._configured)
+                grown = adaptive.pressed(self.state, self.rules, self.now, self._configured)
                 if grown != self.state:
                     self.state = grown
                     continue
             break
-        self.state = _feedback.granted(self.state, self.now, plan.high, plan.spent, len(plan.grant))
-        limit = _decide.effective_limit(snapshot)
+        self.state = adaptive.granted(self.state, self.now, plan.high, plan.spent, len(plan.grant))
+        limit = limits.effective_limit(snapshot)
         assert limit is not None
         self.limits.append((self.now, limit))
         for ticket in plan.grant:
@@ -107,7 +108,7 @@ class Hour:
         self._held[lease] = self.now + REFUSAL
         report = Report("concurrency", "a 429", granted=self.now)
         before = self.state.cut
-        self.state = _feedback.reported(self.state, self.rules, self.now, report, limit, len(self._held))
+        self.state = adaptive.reported(self.state, self.rules, self.now, report, limit, len(self._held))
         if self.state.cut != before:
             self.cuts += 1
             self.first_cut = self.now if self.first_cut is None else self.first_cut

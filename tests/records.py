@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leasecap._record import Record
+from leasecap._liveness.record import Record
 
 RECORD = Record(
     pool="p",

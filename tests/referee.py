@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import leasecap
-from leasecap._limit import seal
+from leasecap._file_store.limit_in_force import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from leasecap._status import PoolStatus
+    from leasecap._status.read import PoolStatus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORKERS = REPOSITORY / "tests" / "workers"

@@ -13,23 +13,25 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from leasecap import _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN, Snapshot
-from leasecap._describe import describe_self
-from leasecap._effects import Directory, Effects
-from leasecap._entry import Group
-from leasecap._names import pool_name
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH, open_pool
-from leasecap._store import Store
+from leasecap._config.pool_name import pool_name
+from leasecap._decisions.entry import Group, make_entry
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
+from leasecap._decisions.snapshot import Snapshot
+from leasecap._file_store.layout import open_pool
+from leasecap._file_store.self_record import describe_self
+from leasecap._file_store.store import Store
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from leasecap._entries import Claim
-    from leasecap._entry import Entry
-    from leasecap._process import Identity, Presence
-    from leasecap._record import Record
+    from leasecap._decisions.entry import Entry
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._liveness.presence import Identity, Presence
+    from leasecap._liveness.record import Record
 
 PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES, TRASH)
 
@@ -195,7 +197,7 @@ class Actor:
     ) -> Claim:
         """A claim in ``staging/``; ``change`` forges its record, which makes it another process's."""
         token = self.world.token()
-        entry = _entry.make(
+        entry = make_entry(
             token=token,
             process=self.process if change is None else new_process(),
             order=self.world.boot_clock() if order is None else order,
@@ -300,7 +302,7 @@ def entry(
     process: int | None = None,
 ) -> Entry:
     """The entry with this number for a token, asked for in the order of numbers, by a process of its own by default."""
-    return _entry.make(
+    return make_entry(
         token=f"{number:016x}",
         process=f"{number if process is None else process:012x}",
         order=number if order is None else order,

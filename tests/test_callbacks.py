@@ -13,7 +13,7 @@ from referee import DEADLINE, Team, until
 
 import leasecap
 from leasecap import Lease
-from leasecap._local import local
+from leasecap._runtime import local
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -85,7 +85,7 @@ def test_a_log_handler_that_blocks_does_not_stop_the_heartbeats(
         told.set()
         end.wait(DEADLINE)
 
-    monkeypatch.setattr("leasecap._report.report", report)
+    monkeypatch.setattr("leasecap._log.report", report)
     with pytest.warns(ResourceWarning):
         leasecap.acquire("p")
     assert told.wait(DEADLINE)

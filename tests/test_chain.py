@@ -5,17 +5,18 @@ import os
 from pathlib import Path
 
 import leasecap
-from leasecap import _chain, _entry
-from leasecap._pool import LEASES
+from leasecap import _ancestry
+from leasecap._decisions.entry import Entry, parse_entry
+from leasecap._decisions.places import LEASES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import pytest
 
 
-def entry_of(root: Path, lease: leasecap.Lease) -> _entry.Entry:
+def entry_of(root: Path, lease: leasecap.Lease) -> Entry:
     (place,) = root.glob(f"pools/*/{LEASES}/*-{lease.id}-*")
-    return _entry.parse(place.name)
+    return parse_entry(place.name)
 
 
 def test_who_was_handed_a_part_of_the_chain_alone_names_the_whole(root: Path) -> None:
@@ -23,8 +24,8 @@ def test_who_was_handed_a_part_of_the_chain_alone_names_the_whole(root: Path) ->
     with leasecap.slot("p", limit=1) as first, leasecap.slot("p") as second, leasecap.slot("p") as third:
 
         def elsewhere() -> leasecap.Lease:
-            _chain.enter(first.reference)
-            _chain.enter(third.reference)
+            _ancestry.enter(first.reference)
+            _ancestry.enter(third.reference)
             return leasecap.acquire("p", timeout=5)
 
         lease = contextvars.Context().run(elsewhere)
@@ -34,11 +35,11 @@ def test_who_was_handed_a_part_of_the_chain_alone_names_the_whole(root: Path) ->
 
 def test_leases_that_ended_are_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = leasecap.acquire("p", limit=2)
-    monkeypatch.setenv(_chain.ENVIRONMENT, first.reference)
+    monkeypatch.setenv(_ancestry.ENVIRONMENT, first.reference)
     second = leasecap.acquire("p")
     assert entry_of(root, second).ancestors == (first.id,)
     first.release()  # named by the second one, still
-    monkeypatch.setenv(_chain.ENVIRONMENT, os.pathsep.join((second.reference, first.reference)))
+    monkeypatch.setenv(_ancestry.ENVIRONMENT, os.pathsep.join((second.reference, first.reference)))
     third = leasecap.acquire("p")
     assert entry_of(root, third).ancestors == (second.id,)
     third.release()
@@ -48,7 +49,7 @@ def test_leases_that_ended_are_left_out(root: Path, monkeypatch: pytest.MonkeyPa
 def test_leases_of_other_pools_and_roots_are_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with leasecap.slot("p", limit=2) as outer, leasecap.slot("another", limit=1) as other:
         strange = outer.reference.replace(str(root), "/elsewhere")
-        monkeypatch.setenv(_chain.ENVIRONMENT, os.pathsep.join((strange, other.reference, "nonsense", "")))
+        monkeypatch.setenv(_ancestry.ENVIRONMENT, os.pathsep.join((strange, other.reference, "nonsense", "")))
         lease = contextvars.Context().run(leasecap.acquire, "p", timeout=5)
         assert entry_of(root, lease).ancestors == ()
         lease.release()
@@ -68,7 +69,7 @@ def test_a_root_with_a_path_separator_in_its_name_is_one_entry_of_the_list(
     home = tmp_path / f"a{os.pathsep}b%3A"
     monkeypatch.setenv("LEASECAP_HOME", str(home))
     with leasecap.slot("p", limit=1) as outer:
-        monkeypatch.setenv(_chain.ENVIRONMENT, outer.env()[_chain.ENVIRONMENT])
+        monkeypatch.setenv(_ancestry.ENVIRONMENT, outer.env()[_ancestry.ENVIRONMENT])
         lease = contextvars.Context().run(leasecap.acquire, "p", timeout=5)
         assert entry_of(home, lease).ancestors == (outer.id,)
         lease.release()

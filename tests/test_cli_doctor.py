@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 from helper_process import TESTS
 
-import leasecap._doctor
-from leasecap._doctor import Check
+from leasecap._doctor import examine
+from leasecap._doctor.check import Check
 from leasecap.cli.doctor import command
 
 
@@ -109,7 +109,7 @@ def test_no_colour_is_honoured(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_found_commands_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     # A bell, for click itself takes escape sequences out where there is no terminal.
     check = Check("name", "bad", "found \a", "do \a\n  copy \a")
-    monkeypatch.setattr(leasecap._doctor, "examine", lambda directory: iter([check]))
+    monkeypatch.setattr(examine, "examine", lambda directory: iter([check]))
     output = CliRunner().invoke(command).output
     assert output.count("\\x07") == 3
     assert "\a" not in output

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from leasecap._config.presets import PRESETS
 from leasecap._errors import ConfigError
-from leasecap._local import Root
-from leasecap._presets import PRESETS
+from leasecap._runtime import Root
 from leasecap.cli.limit import command
 
 

@@ -13,13 +13,13 @@ from commands import PROGRAM, environment, run, start, status, status_json, unti
 from planted import PLANTED
 
 import leasecap
-from leasecap import _process
+from leasecap._host import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from leasecap._process import Presence
+    from leasecap._liveness.presence import Presence
 
 
 @pytest.fixture
@@ -108,14 +108,14 @@ def test_a_process_is_looked_up_once_however_many_slots_it_holds(
     lease: leasecap.Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    presence = _process.presence
+    presence = process.presence
 
     def counted(pid: int, start: int) -> Presence:
         asked.append(pid)
         return presence(pid, start)
 
     with leasecap.acquire("q", limit=2, borrow=False), leasecap.acquire("q", limit=2, borrow=False):
-        monkeypatch.setattr(_process, "presence", counted)
+        monkeypatch.setattr("leasecap._host.effects.presence", counted)
         for looks in (1, 2):
             holders = [holder for pool in leasecap.status().pools for holder in pool.holders]
             assert [holder.evidence for holder in holders] == ["lock held"] * 3

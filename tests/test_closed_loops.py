@@ -11,8 +11,8 @@ import pytest
 from referee import DEADLINE, until
 
 import leasecap
-from leasecap._local import local
-from leasecap._root import root_path
+from leasecap._config.root import root_path
+from leasecap._runtime import local
 
 pytestmark = [
     pytest.mark.usefixtures("pool"),
@@ -74,17 +74,17 @@ def test_a_grant_to_a_closed_loop_is_handed_on() -> None:
 
 
 def test_a_wake_that_finds_the_loop_closed_withdraws(monkeypatch: pytest.MonkeyPatch) -> None:
-    from leasecap import _drive_async
+    from leasecap._wait import event_loop
 
     # As with a loop that keeps its timers when it is closed.
     kept: list[object] = []
-    presence = _drive_async._Presence.__init__
+    presence = event_loop._Presence.__init__
 
-    def keeps(self: object, waiter: _drive_async.LoopWaiter, *rest: object) -> None:
+    def keeps(self: object, waiter: event_loop.LoopWaiter, *rest: object) -> None:
         presence(self, waiter, *rest)  # type: ignore[arg-type]
         kept.append(self._gone())  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(_drive_async._Presence, "__init__", keeps)
+    monkeypatch.setattr(event_loop._Presence, "__init__", keeps)
     holder = leasecap.acquire("p")
     loop, task = loop_with_a_waiter()
     loop.close()

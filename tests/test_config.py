@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._config import UNLIMITED, Config, load, parse
+from leasecap._config.config import UNLIMITED, Config, load_config, parse_config
+from leasecap._config.toml_file import line_of
 from leasecap._errors import ConfigError
-from leasecap._toml import line_of
 
 
 def read(text: str) -> Config:
-    return parse("/root/config.toml", text)
+    return parse_config("/root/config.toml", text)
 
 
 def refused(text: str) -> ConfigError:
@@ -58,7 +58,7 @@ codex = "https://user:hidden@api.openai.com/v1"
 
 def test_a_missing_file_and_a_missing_root_are_an_empty_configuration(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "none"):
-        config = load(str(root))
+        config = load_config(str(root))
         assert config.pools == ()
         assert config.commands == {}
         assert config.default_pool is None
@@ -71,7 +71,7 @@ def test_a_missing_file_and_a_missing_root_are_an_empty_configuration(tmp_path: 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(FULL)
-    config = load(str(tmp_path))
+    config = load_config(str(tmp_path))
     assert [name.text for name in config.pools] == ["anthropic", "team/a"]
     assert config.commands == {"claude": "anthropic", "codex": "openai"}
     assert config.default_pool == "Anthropic"
@@ -345,7 +345,7 @@ def test_no_contents_do_anything_but_load_or_be_refused(data: bytes) -> None:
     except UnicodeDecodeError:
         return
     try:
-        parse("/config.toml", text)
+        parse_config("/config.toml", text)
     except ConfigError as error:
         assert str(error)
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from leasecap._config import load, signature
+from leasecap._config.config import load_config, signature
 from leasecap._errors import ConfigError, LeasecapError, StoreError
 
 
 def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"[pools.a]\nlimit = 1\n# caf\xe9\n")
     with pytest.raises(ConfigError, match="UTF-8") as caught:
-        load(str(tmp_path))
+        load_config(str(tmp_path))
     assert caught.value.line == 3
 
 
 def cannot_load(root: Path) -> StoreError:
     with pytest.raises(StoreError) as caught:
-        load(str(root))
+        load_config(str(root))
     assert caught.value.path == str(root / "config.toml")
     assert caught.value.remedy
     return caught.value
@@ -86,7 +86,7 @@ def test_no_descriptor_is_left_open_whatever_happens(tmp_path: Path) -> None:
     for contents in (b"", b"\xff", b"x" * (2 << 20), b"limit = 1"):
         (tmp_path / "config.toml").write_bytes(contents)
         try:
-            load(str(tmp_path))
+            load_config(str(tmp_path))
         except LeasecapError:
             pass
     assert len(os.listdir("/dev/fd")) == before

@@ -10,20 +10,21 @@ import pytest
 from helper_process import Helper
 
 import leasecap
-from leasecap import _config, _report
+from leasecap import _log
 from leasecap._api import pool_store
-from leasecap._heartbeat import Heartbeats
-from leasecap._local import local
-from leasecap._pool import LEASES, QUEUE
-from leasecap._record import Child
-from leasecap._rules import Rules
+from leasecap._config import config
+from leasecap._decisions.places import LEASES, QUEUE
+from leasecap._feedback.rules import Rules
+from leasecap._file_store.heartbeats import Heartbeats
+from leasecap._liveness.record import Child
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._config import Config
-    from leasecap._effects import Directory
-    from leasecap._record import Record
-    from leasecap._store import Store
+    from leasecap._config.config import Config
+    from leasecap._file_store.store import Store
+    from leasecap._host.directory import Directory
+    from leasecap._liveness.record import Record
 
 FEEDBACK = {
     "max_pause": ("7", 7.0),
@@ -50,7 +51,7 @@ def write(root: Path, text: str) -> None:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is reported."""
     said: list[str] = []
-    monkeypatch.setattr(_report, "report", said.append)
+    monkeypatch.setattr(_log, "report", said.append)
     return said
 
 
@@ -217,13 +218,13 @@ def test_a_broken_file_is_parsed_once_and_not_at_each_look(
 ) -> None:
     write(root, 'limit = "two"\n')
     parsed: list[str] = []
-    parse = _config.parse
+    parse = config.parse_config
 
     def counted(path: str, text: str | None) -> Config:
         parsed.append(path)
         return parse(path, text)
 
-    monkeypatch.setattr(_config, "parse", counted)
+    monkeypatch.setattr("leasecap._config.config_file.parse_config", counted)
     for _ in range(5):
         with pytest.raises(leasecap.ConfigError, match="can't be used"):
             leasecap.acquire("p")

@@ -17,7 +17,8 @@ from crash.effects import CountedDirectory, CountedEffects, methods
 from crash.matrix import failure, sample
 from crash.scenes import SCENES
 
-from leasecap._effects import Directory, Effects
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,14 +6,16 @@ from hypothesis import strategies as st
 from pool_snapshots import NOW, carried_out, entries, held, load_of_pool, names, snapshots
 from staged_world import entry, pool_at
 
-from leasecap import _decide, _entry
-from leasecap._decide import ACKNOWLEDGE_WITHIN, UNLIMITED, Snapshot, decide, living
-from leasecap._entry import Group
-from leasecap._loads import Loads
+from leasecap._decisions import limits
+from leasecap._decisions.entry import Group, parse_entry
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, decide
+from leasecap._decisions.limits import UNLIMITED
+from leasecap._decisions.loads import Loads
+from leasecap._decisions.snapshot import Snapshot, living
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
+    from leasecap._decisions.entry import Entry
 
 
 # -- loads -----------------------------------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ def test_no_grant_takes_the_load_above_the_limit(snapshot: Snapshot) -> None:
     plan = decide(snapshot, NOW)
     kept = held(carried_out(snapshot, plan._replace(grant=())))
     before, after = load_of_pool(kept), load_of_pool([*kept, *plan.grant])
-    limit = _decide.effective_limit(snapshot)
+    limit = limits.effective_limit(snapshot)
     assert after <= max(before, limit or 0)
 
 
@@ -65,7 +67,7 @@ def test_who_is_granted_is_who_the_rule_names(snapshot: Snapshot) -> None:
     # By the book: in the order of priority and arrival, while the load allows; who can't be has those behind him wait,
     # but for those who add nothing.
     plan = decide(snapshot, NOW)
-    limit = _decide.effective_limit(snapshot)
+    limit = limits.effective_limit(snapshot)
     now_held = held(carried_out(snapshot, plan._replace(grant=())))
     expected: list[Entry] = []
     somebody_waits = limit is None
@@ -85,7 +87,7 @@ def test_who_is_granted_is_who_the_rule_names(snapshot: Snapshot) -> None:
 def test_no_slot_stays_free_while_somebody_waits(snapshot: Snapshot) -> None:
     plan = decide(snapshot, NOW)
     after = carried_out(snapshot, plan)
-    limit = _decide.effective_limit(snapshot)
+    limit = limits.effective_limit(snapshot)
     if any(ticket.token and ticket.process not in snapshot.away for ticket in living(after).queue):
         assert limit is None or load_of_pool(held(after)) >= limit
 
@@ -137,8 +139,8 @@ def test_whoever_stood_right_behind_a_grant_is_told_or_watches_all(snapshot: Sna
         if name in granted:
             left = name
             continue
-        process = _entry.parse(name).process
-        if left is not None and process != _entry.parse(left).process:
+        process = parse_entry(name).process
+        if left is not None and process != parse_entry(left).process:
             told = {one.process for one in (*plan.first, *plan.stay, *plan.behind)}
             assert process in told
         left = None
@@ -146,29 +148,29 @@ def test_whoever_stood_right_behind_a_grant_is_told_or_watches_all(snapshot: Sna
 
 @given(snapshots())
 def test_one_who_waits_and_whose_declared_limit_holds_is_named(snapshot: Snapshot) -> None:
-    found = list(_decide.declarers(snapshot))
+    found = list(limits.declarers(snapshot))
     without = snapshot._replace(dead=snapshot.dead | {one.name for one in found})
-    limit = _decide.effective_limit(snapshot)
+    limit = limits.effective_limit(snapshot)
     assert all(one.limit == limit for one in found)
     assert len({one.process for one in found}) == len(found)
     if not found:
         alive = living(snapshot)
         others = alive._replace(queue=Group(), parked=Group())
-        assert limit == _decide.effective_limit(others)
+        assert limit == limits.effective_limit(others)
     else:
         assert limit is not None
-        while more := list(_decide.declarers(without)):
+        while more := list(limits.declarers(without)):
             if more[0].limit != limit:
                 break
             without = without._replace(dead=without.dead | {one.name for one in more})
-        assert (_decide.effective_limit(without) or UNLIMITED) > limit
+        assert (limits.effective_limit(without) or UNLIMITED) > limit
 
 
 @given(snapshots())
 def test_only_suspects_are_revoked_and_only_while_the_pool_is_over_its_limit(snapshot: Snapshot) -> None:
     snapshot = snapshot._replace(granted_since={}, away=frozenset())  # so that what is taken back is suspect as well
     plan = decide(snapshot, NOW)
-    limit = _decide.effective_limit(snapshot)
+    limit = limits.effective_limit(snapshot)
     excess = {*names(plan.revoke), *names(plan.take_back)}
     assert excess <= snapshot.suspect
     kept = held(snapshot)
@@ -189,7 +191,7 @@ def test_a_declared_limit_can_only_tighten(snapshot: Snapshot) -> None:
     said = [one.limit for one in everything if one.limit is not None]
     if snapshot.configured is not None:
         said.append(snapshot.configured)
-    assert _decide.effective_limit(snapshot) == (min(said) if said else None)
+    assert limits.effective_limit(snapshot) == (min(said) if said else None)
 
 
 @pytest.mark.parametrize("where", ["queue", "parked", "granted", "leases"])
@@ -197,10 +199,10 @@ def test_a_limit_holds_as_long_as_who_declared_it_waits_or_holds(where: str) -> 
     strict = entry(1, limit=1)
     snapshot = pool_at(configured=4, queue=(entry(2), entry(3)))
     snapshot = snapshot._replace(**{where: Group.of((strict, *getattr(snapshot, where)))})  # type: ignore[arg-type]
-    assert _decide.effective_limit(snapshot) == 1
+    assert limits.effective_limit(snapshot) == 1
     assert len(held(carried_out(snapshot, decide(snapshot, NOW)))) == 1
     ended = snapshot._replace(dead=frozenset({strict.name}))
-    assert _decide.effective_limit(ended) == 4
+    assert limits.effective_limit(ended) == 4
     assert names(decide(ended, NOW).grant) == names([entry(2), entry(3)])
 
 
@@ -340,7 +342,7 @@ def test_a_suspect_grant_above_the_limit_goes_back_to_the_queue() -> None:
 
 
 def test_an_unknown_name_counts_as_held_and_is_never_granted() -> None:
-    unknown, another = _entry.parse("lost+found"), _entry.parse("x")
+    unknown, another = parse_entry("lost+found"), parse_entry("x")
     assert decide(pool_at(configured=1, queue=(entry(1),), leases=(unknown,)), NOW).grant == ()
     assert Loads(Group.of([unknown, another])).total == 2
     assert names(decide(pool_at(configured=2, queue=(unknown, entry(1)), leases=(another,)), NOW).grant) == [

@@ -18,10 +18,12 @@ from helper_process import TESTS, helper
 from referee import until
 
 import leasecap
-from leasecap import _process
-from leasecap._doctor import Check, _agents, _contents, _machine, _place, _proof, _sandbox, examine
-from leasecap._doctor._check import Site
-from leasecap._effects import Directory, Effects
+from leasecap._doctor import agents, contents, machine, place, proof, sandbox
+from leasecap._doctor.check import Check, Site
+from leasecap._doctor.examine import examine
+from leasecap._host import process
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 superuser_only = pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser gives files away")
@@ -122,7 +124,7 @@ def test_a_missing_root_is_not_made_and_is_tried_out_beside_its_future_place(roo
 
 
 def test_the_root_and_its_source_are_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _place.root(site(made)).found == f"{made} (test)"
+    assert place.root(site(made)).found == f"{made} (test)"
     assert f"{made} (LEASECAP_HOME)" in next(iter(examine())).found
     monkeypatch.delenv("LEASECAP_HOME")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(made.parent / "settings"))
@@ -130,11 +132,11 @@ def test_the_root_and_its_source_are_named(made: Path, monkeypatch: pytest.Monke
 
 
 def test_a_root_in_a_temporary_directory_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "/tmp of their own" in _place.root(site(Path("/tmp/leasecap"))).remedy
-    monkeypatch.setattr(_place, "_TEMPORARY", ())  # pytest's own directory may be in one of those
+    assert "/tmp of their own" in place.root(site(Path("/tmp/leasecap"))).remedy
+    monkeypatch.setattr(place, "_TEMPORARY", ())  # pytest's own directory may be in one of those
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    assert _place.root(site(tmp_path / "tmp" / "leasecap")).verdict == "note"
-    assert _place.root(site(tmp_path / "leasecap")).verdict == "ok"
+    assert place.root(site(tmp_path / "tmp" / "leasecap")).verdict == "note"
+    assert place.root(site(tmp_path / "leasecap")).verdict == "ok"
 
 
 # -- the root ---------------------------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_a_root_that_others_can_change_is_bad_and_nothing_is_written_into_it(mad
 
 def test_a_root_that_others_can_read_is_only_noted(made: Path) -> None:
     made.chmod(0o755)
-    check = _place.permissions(site(made))
+    check = place.permissions(site(made))
     assert check.verdict == "note"
     assert f"  chmod 700 {made}" in check.remedy
 
@@ -241,7 +243,7 @@ def test_a_broken_configuration_is_bad_with_file_line_and_key(made: Path) -> Non
 def test_a_wrong_environment_variable_is_bad(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEASECAP_WAIT", "soon")
     with pytest.raises(leasecap.ConfigError, match="LEASECAP_WAIT"):
-        _contents.config(site(made))
+        contents.config(site(made))
     monkeypatch.setenv("LEASECAP_WAIT", "1s")
     monkeypatch.setenv("LEASECAP_POOL", "..")
     assert bad(findings(made)) == ["config"]
@@ -312,7 +314,7 @@ def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
 
 def test_locks_that_do_not_exclude_are_bad(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Effects, "lock", lambda self, fd: True)
-    check = _place.locks(site(made))
+    check = place.locks(site(made))
     assert check.verdict == "bad"
     assert 'lock = "directory"' in check.remedy
 
@@ -322,7 +324,7 @@ def test_locks_that_a_probe_does_not_see_come_and_go_are_bad(
     made: Path, monkeypatch: pytest.MonkeyPatch, seen: bool | None
 ) -> None:
     monkeypatch.setattr(Directory, "probe", lambda self, name: (seen, b""))
-    assert _place.locks(site(made)).verdict == "bad"
+    assert place.locks(site(made)).verdict == "bad"
 
 
 def test_a_file_system_without_locks_is_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,15 +332,15 @@ def test_a_file_system_without_locks_is_noted(made: Path, monkeypatch: pytest.Mo
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(Effects, "lock", refuse)
-    check = _place.locks(site(made))
+    check = place.locks(site(made))
     assert check.verdict == "note"
     assert "lock directory" in check.found
 
 
 def test_the_proof_sees_two_processes_hold_at_once(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _proof.proof(str(made), "auto").verdict == "ok"
-    monkeypatch.setattr(_proof, "LIMIT", 2)
-    check = _proof.proof(str(made), "auto")
+    assert proof.proof(str(made), "auto").verdict == "ok"
+    monkeypatch.setattr(proof, "LIMIT", 2)
+    check = proof.proof(str(made), "auto")
     assert check.verdict == "bad"
     assert "at the same time" in check.found
     assert list(made.iterdir()) == []
@@ -365,12 +367,12 @@ def test_the_proof_is_made_with_each_kind_of_lock_in_use(made: Path) -> None:
 def test_the_kinds_of_lock_are_those_of_new_pools_and_of_old_ones(made: Path, text: str, kinds: list[str]) -> None:
     leasecap.acquire("demo", limit=1).release()
     (made / "config.toml").write_text(text)
-    assert _contents.kinds_of_lock(str(made)) == kinds
+    assert contents.kinds_of_lock(str(made)) == kinds
 
 
 def test_a_proving_process_that_fails_is_bad_and_says_why(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_proof, "LIMIT", 0)
-    check = _proof.proof(str(made), "auto")
+    monkeypatch.setattr(proof, "LIMIT", 0)
+    check = proof.proof(str(made), "auto")
     assert check.verdict == "bad"
     assert "defaults.limit = 0" in check.found
 
@@ -380,13 +382,13 @@ def test_the_proof_leaves_the_caller_s_own_leases_and_settings_alone(
 ) -> None:
     monkeypatch.setenv("LEASECAP_WAIT", "soon")
     monkeypatch.setenv("LEASECAP_LEASE", "/some/root/pool/lease")
-    assert _proof.proof(str(made), "auto").verdict == "ok"
+    assert proof.proof(str(made), "auto").verdict == "ok"
 
 
 def test_a_file_named_like_a_module_does_not_disturb_the_proof(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (made / "json.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(made)
-    assert _proof.proof(str(made), "auto").verdict == "ok"
+    assert proof.proof(str(made), "auto").verdict == "ok"
 
 
 def test_a_proving_process_that_hangs_is_ended_and_reported(
@@ -396,8 +398,8 @@ def test_a_proving_process_that_hangs_is_ended_and_reported(
     hangs.write_text("#!/bin/sh\nexec sleep 1000\n")
     hangs.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hangs))
-    monkeypatch.setattr(_proof, "_TOO_LONG", 0.2)
-    check = _proof.proof(str(made), "auto")
+    monkeypatch.setattr(proof, "_TOO_LONG", 0.2)
+    check = proof.proof(str(made), "auto")
     assert check.verdict == "bad"
     assert "killed after 0.2 s" in check.found
 
@@ -417,12 +419,12 @@ def test_a_proving_process_that_hangs_is_ended_and_reported(
 def test_the_judge_counts_overlaps_and_hand_offs(
     one: list[tuple[int, int]], other: list[tuple[int, int]], overlaps: int, hand_offs: tuple[int, ...]
 ) -> None:
-    assert _proof.judge(one, other) == _proof.Judgement((len(one), len(other)), overlaps, hand_offs)
-    assert _proof.judge(other, one).overlaps == overlaps
+    assert proof.judge(one, other) == proof.Judgement((len(one), len(other)), overlaps, hand_offs)
+    assert proof.judge(other, one).overlaps == overlaps
 
 
 def test_a_process_that_never_gets_the_slot_is_bad() -> None:
-    assert _proof.finding(_proof.judge([(0, 10)], []), "OS locks").verdict == "bad"
+    assert proof.finding(proof.judge([(0, 10)], []), "OS locks").verdict == "bad"
 
 
 # -- the machine ------------------------------------------------------------------------------------------------------
@@ -430,15 +432,15 @@ def test_a_process_that_never_gets_the_slot_is_bad() -> None:
 
 def test_without_named_pipes_all_is_slower_and_nothing_is_wrong(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "mkfifo")
-    check = _machine.notifications(site(made))
+    check = machine.notifications(site(made))
     assert check.verdict == "note"
     assert "look by themselves" in check.remedy
 
 
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_machine, "_PATIENCE", 0.01)
+    monkeypatch.setattr(machine, "_PATIENCE", 0.01)
     monkeypatch.setattr(Directory, "ring", lambda self, name, said: None)
-    check = _machine.notifications(site(made))
+    check = machine.notifications(site(made))
     assert (check.verdict, check.found) == ("note", "none arrive here")
 
 
@@ -450,9 +452,9 @@ def test_a_boot_clock_of_ones_own_is_named_and_no_trouble(made: Path) -> None:
 
 
 def test_a_boot_clock_whose_offset_can_not_be_read_is_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blind = _process.me()._replace(boot_offset=None)
-    monkeypatch.setattr(_process, "me", lambda: blind)
-    check = _machine.clock()
+    blind = process.this_process()._replace(boot_offset=None)
+    monkeypatch.setattr(machine, "this_process", lambda: blind)
+    check = machine.clock()
     assert check.verdict == "note"
     assert "timens_offsets" in check.found
 
@@ -528,8 +530,8 @@ def test_landlock_that_forbids_moving_entries_is_bad(made: Path) -> None:
 
 
 def test_a_sandbox_that_lets_the_root_be_written_is_ok(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sandbox, "restrictions", lambda path: ["seccomp filter"])
-    check = _sandbox.sandbox(site(made))
+    monkeypatch.setattr(sandbox, "restrictions", lambda path: ["seccomp filter"])
+    check = sandbox.sandbox(site(made))
     assert check.verdict == "ok"
     assert "seccomp filter" in check.found
 
@@ -538,7 +540,7 @@ def test_a_sandbox_that_lets_the_root_be_written_is_ok(made: Path, monkeypatch: 
 
 
 def test_an_agent_without_settings_is_not_mentioned(made: Path) -> None:
-    assert list(_agents.present()) == []
+    assert list(agents.present()) == []
 
 
 def test_an_agent_with_settings_is(made: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,7 +572,7 @@ def test_codex_settings_are_read(made: Path, home: Path, text: str | None, verdi
         (home / ".codex" / "config.toml").write_text(
             text.replace("{root}", str(made)).replace("{parent}", str(made.parent))
         )
-    check = _agents.codex(site(made))
+    check = agents.codex(site(made))
     assert check.verdict == verdict
     if verdict == "note" and "TOML" not in (text or ""):
         assert f'  writable_roots = ["{made}"]' in check.remedy.splitlines()
@@ -592,7 +594,7 @@ def test_claude_code_settings_are_read(made: Path, home: Path, settings: object,
     (home / ".claude").mkdir()
     if settings is not None:
         (home / ".claude" / "settings.json").write_text(json.dumps(settings).replace("{root}", str(made)))
-    check = _agents.claude_code(site(made))
+    check = agents.claude_code(site(made))
     assert check.verdict == verdict
     if verdict == "note":
         assert f'  {{"sandbox": {{"filesystem": {{"allowWrite": ["{made}"]}}}}}}' in check.remedy.splitlines()
@@ -622,7 +624,7 @@ def test_a_check_that_crashes_is_a_bad_finding(made: Path, monkeypatch: pytest.M
     def crash() -> Check:
         raise RuntimeError("unheard of")
 
-    monkeypatch.setattr(_machine, "clock", crash)
+    monkeypatch.setattr(machine, "clock", crash)
     checks = findings()
     assert bad(checks) == ["clock"]
     assert "unheard of" in checks["clock"].found
@@ -630,6 +632,6 @@ def test_a_check_that_crashes_is_a_bad_finding(made: Path, monkeypatch: pytest.M
 
 
 def test_scratch_directories_are_private(tmp_path: Path) -> None:
-    with _place.scratch(str(tmp_path)) as path:
+    with place.scratch(str(tmp_path)) as path:
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
     assert not os.path.exists(path)

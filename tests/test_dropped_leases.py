@@ -12,8 +12,8 @@ from holders import can_be_had, configure
 from referee import DEADLINE, Team, until
 
 import leasecap
-from leasecap import _chain
-from leasecap._local import local
+from leasecap import _ancestry
+from leasecap._runtime import local
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -140,15 +140,15 @@ def test_a_finalizer_of_the_users_may_release_in_the_middle_of_a_lock_of_ours() 
 def test_the_chain_keeps_nothing_of_a_lease_that_is_gone() -> None:
     lease = leasecap.acquire("p")
     lease.__enter__()
-    assert _chain.current() == (lease.reference,)
+    assert _ancestry.current() == (lease.reference,)
     reference = lease.reference
     del lease
     until(lambda: reference.ended, "its end")
-    assert _chain.current() == ()
+    assert _ancestry.current() == ()
     for _ in range(20):
         leasecap.acquire("p", timeout=DEADLINE).__enter__().release()
-    assert _chain.current() == ()
-    assert len(_chain._within.get()) <= 1
+    assert _ancestry.current() == ()
+    assert len(_ancestry._within.get()) <= 1
 
 
 @warned

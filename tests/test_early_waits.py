@@ -9,9 +9,9 @@ from pathlib import Path
 
 from staged_world import Actor
 
-from leasecap._drive import EARLY, ThreadWaiter
-from leasecap._heartbeat import Heartbeats
-from leasecap._interrupts import HeldBack
+from leasecap._file_store.heartbeats import Heartbeats
+from leasecap._host.deferred_signals import HeldBack
+from leasecap._wait.blocking import EARLY, ThreadWaiter
 
 
 class NoWait:

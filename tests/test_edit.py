@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap import _edit
-from leasecap._config import UNLIMITED, load
-from leasecap._edit import set_limit
+from leasecap._config import edit
+from leasecap._config.config import UNLIMITED, load_config
+from leasecap._config.edit import set_limit
 from leasecap._errors import ConfigError, StoreError
 
 
@@ -64,7 +64,7 @@ def test_an_edit_changes_its_line_and_nothing_else(root: Path) -> None:
     assert path.read_text() == COMMENTED.replace("limit = 2 ", "limit = 7 ")
     set_limit(str(root), "b", UNLIMITED)
     assert path.read_text() == COMMENTED.replace("limit = 2 ", 'limit = "unlimited" ')
-    assert load(str(root)).pool("b").limit == UNLIMITED
+    assert load_config(str(root)).pool("b").limit == UNLIMITED
     set_limit(str(root), "b", None)
     assert path.read_text() == COMMENTED.replace("limit = 2   # two, since Tuesday\n", "")
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_edited_safely_is_left_alone(root: Path) -> None:
 
 def test_an_editor_that_changes_something_else_is_found_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(root, COMMENTED)
-    monkeypatch.setattr(_edit, "_edited", lambda _path, text, _name, _value: text.replace("lock = 'os'", "limit = 7"))
+    monkeypatch.setattr(edit, "_edited", lambda _path, text, _name, _value: text.replace("lock = 'os'", "limit = 7"))
     with pytest.raises(ConfigError, match="by hand"):
         set_limit(str(root), "b", 7)
     assert path.read_text() == COMMENTED
@@ -219,7 +219,7 @@ def test_a_change_by_a_text_editor_in_the_same_moment_is_not_lost(root: Path, mo
 
 def test_an_editor_that_never_ends_is_an_error_that_names_its_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(root, COMMENTED)
-    monkeypatch.setattr(_edit, "_PATIENCE", 0.05)
+    monkeypatch.setattr(edit, "_PATIENCE", 0.05)
     with (root / "config.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StoreError, match="another `leasecap limit`") as caught:
@@ -255,7 +255,7 @@ def test_a_symlink_in_place_of_the_file_is_neither_followed_nor_replaced(root: P
 EDITOR = """
 import sys
 import filelock, tomlkit
-from leasecap._edit import set_limit
+from leasecap._config.edit import set_limit
 root, who = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.read()
@@ -282,7 +282,7 @@ def test_editors_at_once_lose_nothing_of_each_other(root: Path) -> None:
         assert editor.wait() == 0
         assert editor.stdout is not None
         editor.stdout.close()
-    config = load(str(root))
+    config = load_config(str(root))
     assert config.pool("shared").limit == 20
     for who in names:
         assert [config.pool(f"{who}-{number}").limit for number in range(20)] == list(range(1, 21))
@@ -311,5 +311,5 @@ def test_an_edit_keeps_every_other_line_and_can_be_read_back(
         after = set_limit(directory, pool, limit).after
         lines = path.read_text().split("\n")
         assert [line for line in lines if line in kept] == kept
-        assert after == load(directory).pool(pool)
+        assert after == load_config(directory).pool(pool)
         assert after.limit == limit

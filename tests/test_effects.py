@@ -11,8 +11,10 @@ import pytest
 from helper_process import helper
 from planted import PLANTED
 
-from leasecap import _effects
-from leasecap._effects import Directory, Effects
+from leasecap._host import directory as _directory
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
+from leasecap._host.file_lock import NO_OS_LOCKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[True, False], ids=["by descriptor", "by path"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory, on a platform with and on one without names relative to a descriptor."""
-    if request.param and not _effects._HAS_DIR_FD:
+    if request.param and not _directory._HAS_DIR_FD:
         pytest.skip("no names relative to a descriptor on this platform")
-    monkeypatch.setattr(_effects, "_HAS_DIR_FD", request.param)
+    monkeypatch.setattr(_directory, "_HAS_DIR_FD", request.param)
     path = tmp_path / "place"
     path.mkdir()
     return path
@@ -82,13 +84,13 @@ def test_a_symlink_to_a_directory_is_refused(place: Path, directory: Directory) 
     (place / "it").symlink_to("real")
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
         Directory(str(place / "it"))
-    if _effects._HAS_DIR_FD:
+    if _directory._HAS_DIR_FD:
         with pytest.raises(OSError, match=r"Not a directory|symbolic"):
             directory.list("it")
 
 
 def test_the_directory_that_was_opened_is_the_one_that_is_used(tmp_path: Path) -> None:
-    if not _effects._HAS_DIR_FD:
+    if not _directory._HAS_DIR_FD:
         pytest.skip("no names relative to a descriptor on this platform")
     place, moved = tmp_path / "place", tmp_path / "moved"
     place.mkdir()
@@ -220,7 +222,7 @@ def test_a_probe_takes_nothing_away_from_who_locks_next(directory: Directory) ->
     effects.close(fd)
 
 
-@pytest.mark.parametrize("error", sorted(_effects.NO_OS_LOCKS))
+@pytest.mark.parametrize("error", sorted(NO_OS_LOCKS))
 def test_a_file_system_without_locks_is_an_error_and_never_a_lock(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
@@ -249,7 +251,7 @@ def test_the_boot_clock_is_one_for_all_processes_and_goes_forward() -> None:
     before = Effects().boot_clock()
     code = """
 import os, sys
-from leasecap._effects import Effects
+from leasecap._host.effects import Effects
 os.write(int(sys.argv[1]), b"%d" % Effects().boot_clock())
 """
     with helper(code, write, pass_fds=(write,)) as other:

@@ -4,22 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap import _entry
-from leasecap._entry import Group
+from leasecap._decisions.entry import PRIORITY_LIMIT, Group, make_entry, parse_entry
+from leasecap._decisions.loads import Loads
 from leasecap._errors import LeasecapError
-from leasecap._loads import Loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
+    from leasecap._decisions.entry import Entry
 
 TOKENS = st.integers(0, 2**64 - 1).map("{:016x}".format)
 ENTRIES = st.builds(
-    _entry.make,
+    make_entry,
     token=TOKENS,
     process=st.integers(0, 2**48 - 1).map("{:012x}".format),
     order=st.integers(0, 2**63),
-    priority=st.integers(-_entry.PRIORITY_LIMIT, _entry.PRIORITY_LIMIT),
+    priority=st.integers(-PRIORITY_LIMIT, PRIORITY_LIMIT),
     limit=st.none() | st.integers(1, 2**63 - 1),
     ancestors=st.lists(TOKENS, max_size=9).map(tuple),
 )
@@ -27,15 +26,15 @@ ENTRIES = st.builds(
 
 @given(ENTRIES)
 def test_a_name_says_all_that_went_into_it(entry: Entry) -> None:
-    _entry.parse.cache_clear()
-    assert _entry.parse(entry.name) == entry
+    parse_entry.cache_clear()
+    assert parse_entry(entry.name) == entry
     for field in ("token", "process", "order", "priority", "limit", "ancestors"):
-        assert getattr(_entry.parse(entry.name), field) == getattr(entry, field)
+        assert getattr(parse_entry(entry.name), field) == getattr(entry, field)
 
 
 @given(token=TOKENS, limit=st.none() | st.integers(1, 9), priority=st.integers(-99, 99), ancestor=TOKENS)
 def test_every_fact_comes_back_as_it_was_given(token: str, limit: int | None, priority: int, ancestor: str) -> None:
-    entry = _entry.make(token=token, process="ab" * 6, order=7, priority=priority, limit=limit, ancestors=(ancestor,))
+    entry = make_entry(token=token, process="ab" * 6, order=7, priority=priority, limit=limit, ancestors=(ancestor,))
     facts = (entry.token, entry.process, entry.order, entry.priority, entry.limit, entry.ancestors)
     assert facts == (token, "ab" * 6, 7, priority, limit, (ancestor,))
 
@@ -59,7 +58,7 @@ def test_nesting_too_deep_for_a_name_is_refused_and_told_what_to_do() -> None:
     deepest = 0
     with pytest.raises(LeasecapError, match=r"nested in each other.*borrow=False") as caught:
         for depth in range(20):
-            _entry.make(token="a" * 16, process="b" * 12, order=1, priority=0, limit=3, ancestors=tokens[:depth])
+            make_entry(token="a" * 16, process="b" * 12, order=1, priority=0, limit=3, ancestors=tokens[:depth])
             deepest = depth
     assert deepest >= 10
     assert str(deepest + 1) in str(caught.value)
@@ -82,19 +81,19 @@ NOT_OURS = [
 
 @pytest.mark.parametrize("name", NOT_OURS)
 def test_a_name_that_we_did_not_write_is_an_entry_that_owns_and_declares_nothing(name: str) -> None:
-    entry = _entry.parse(name)
+    entry = parse_entry(name)
     assert entry.name == name
     assert (entry.token, entry.limit, entry.ancestors) == ("", None, ())
 
 
 @given(st.text(max_size=80) | st.from_regex(r"[0-9a-f+_-]{3}(-[0-9a-fx]{1,16}){0,9}", fullmatch=True))
 def test_no_name_is_an_error(name: str) -> None:
-    assert _entry.parse(name).name == name
+    assert parse_entry(name).name == name
 
 
 def test_a_clock_that_is_negative_gives_a_name_like_any_other() -> None:
     # libfaketime moves the boot clock, too; in a name of its own making the minus would be a separator.
-    entry = _entry.make(token="a" * 16, process="b" * 12, order=-5, priority=0, limit=None)
+    entry = make_entry(token="a" * 16, process="b" * 12, order=-5, priority=0, limit=None)
     assert (entry.token, entry.order) == ("a" * 16, 0)
 
 
@@ -106,7 +105,7 @@ PLANTED = st.sampled_from(["x", "lost+found", "500-1-2-3-4", "\udcff", "x" * 60,
 @given(st.lists(ENTRIES.map(lambda entry: entry.name) | PLANTED, max_size=20, unique=True))
 def test_a_group_says_of_its_entries_what_each_says_of_itself(names: list[str]) -> None:
     group = Group(names)
-    entries = [_entry.parse(name) for name in names]
+    entries = [parse_entry(name) for name in names]
     assert list(group) == entries
     assert group.lowest == min((entry.limit for entry in entries if entry.limit is not None), default=None)
     if any(entry.ancestors for entry in entries):
@@ -117,7 +116,7 @@ def test_a_group_says_of_its_entries_what_each_says_of_itself(names: list[str]) 
 
 def test_a_name_whose_parts_are_not_of_our_lengths_has_no_ancestors() -> None:
     # In a group the ancestor would stand where the limit is looked for, and nothing behind it.
-    assert _entry.parse(f"500-{0:016x}-{1:016x}-{'ab' * 5}-4-{2:016x}").ancestors == ()
+    assert parse_entry(f"500-{0:016x}-{1:016x}-{'ab' * 5}-4-{2:016x}").ancestors == ()
 
 
 @given(st.lists(ENTRIES, max_size=5), st.lists(ENTRIES, max_size=5))
@@ -129,8 +128,8 @@ def test_a_group_holds_each_entry_once_and_can_be_without_some(some: list[Entry]
 
 
 def test_a_group_of_many_is_not_parsed_to_be_counted() -> None:
-    _entry.parse.cache_clear()
+    parse_entry.cache_clear()
     group = Group([f"500-{number:016x}-{number:016x}-{'0' * 12}-{number % 3:x}" for number in range(1000)])
     assert (len(group), group.lowest, group.nested) == (1000, 1, False)
     assert Loads(group).total == 1000
-    assert _entry.parse.cache_info().currsize == 0
+    assert parse_entry.cache_info().currsize == 0

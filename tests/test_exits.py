@@ -15,23 +15,24 @@ from helper_process import Helper, ended_pid, helper
 from referee import until
 from staged_world import Actor
 
-from leasecap import _process, _watch
-from leasecap._effects import Directory
-from leasecap._exits import Exits
-from leasecap._feedback_files import STATE
-from leasecap._learning import Learning
-from leasecap._pool import GRANTED, LEASES, QUEUE, RESTS
-from leasecap._record import PENDING, Child
-from leasecap._rules import Rules
-from leasecap._watch import Watch
+from leasecap._decisions.places import GRANTED, LEASES, QUEUE, RESTS
+from leasecap._feedback.rules import Rules
+from leasecap._file_store import wakeups
+from leasecap._file_store.exits import Exits
+from leasecap._file_store.feedback import Learning
+from leasecap._file_store.feedback_files import STATE
+from leasecap._file_store.wakeups import Watch
+from leasecap._host import process as _process
+from leasecap._host.directory import Directory
+from leasecap._liveness.record import PENDING, Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._entries import Claim
-    from leasecap._local import Local
-    from leasecap._record import Record
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._liveness.record import Record
+    from leasecap._runtime import Local
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit of a process wakes nobody here")
 
@@ -266,7 +267,7 @@ def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
         elif what == "epoll":
             patch.setattr("select.epoll", fail)
         else:
-            patch.setattr(_watch, "MOST_HANDLES", 1)
+            patch.setattr(wakeups, "MOST_HANDLES", 1)
         assert not exits.cover()
         assert waiter.handles() == (what == "many")
     assert exits.cover()
@@ -368,7 +369,7 @@ def test_a_fork_copies_no_handle_that_is_not_known(
         return call
 
     exits.watches._local.lock = lock  # type: ignore[assignment]
-    monkeypatch.setattr(_process, "exit_of", checked("open", _process.exit_of))
+    monkeypatch.setattr("leasecap._host.effects.exit_of", checked("open", _process.exit_of))
     for method in ("add", "drop"):
         monkeypatch.setattr(waiter.watch, method, checked(method, getattr(waiter.watch, method)))
     assert exits.cover()

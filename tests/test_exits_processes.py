@@ -19,14 +19,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit 
 
 # Its process looks only once a minute while it is covered, and says whenever that begins.
 RESTING = """
-from leasecap import _polling
-look = _polling.process_look
+from leasecap._decisions import polling
+look = polling.process_look
 def sleepy(rank, *, on_duty, covered, watched):
     if covered:
         say("COVERED")
         return 60.0
     return look(rank, on_duty=on_duty, covered=covered, watched=watched)
-_polling.process_look = sleepy
+polling.process_look = sleepy
 """
 
 # `HOLD` in a task of an event loop.
@@ -47,7 +47,7 @@ hear()
 # The same as `leasecap run`; its command holds.
 RUN = """
 import signal
-from leasecap.cli import main
+from leasecap.cli.main import main
 say("READY")
 hear()
 script = 'echo HELD; read go; echo RELEASED False'

@@ -16,7 +16,7 @@ from explore.scenarios import SCENARIOS
 from explore.stage import Scenario, Stage
 from explore.trace import replay
 
-from leasecap import _entry
+from leasecap._decisions.entry import Entry, make_entry
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor
@@ -74,9 +74,9 @@ def test_a_schedule_is_read_as_it_was_written(choices: list[str]) -> None:
 
 
 def test_the_referees_load_is_the_one_that_the_design_defines() -> None:
-    def entry(number: int, *ancestors: int) -> _entry.Entry:
+    def entry(number: int, *ancestors: int) -> Entry:
         token, above = f"{number:016x}", tuple(f"{ancestor:016x}" for ancestor in ancestors)
-        return _entry.make(token=token, process="a" * 12, order=number, priority=0, limit=None, ancestors=above)
+        return make_entry(token=token, process="a" * 12, order=number, priority=0, limit=None, ancestors=above)
 
     parent, child, grandchild = entry(1), entry(2, 1), entry(3, 2, 1)
     assert load([]) == 0

@@ -14,7 +14,8 @@ from explore.memory_fs import MemoryDirectory, MemoryEffects, MemoryFs, _covers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leasecap._effects import Directory, Effects
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
 
 PATHS = st.sampled_from(["a", "b", "c", "a/a", "a/b", "b/a", "a/a/a", "a/a/b", "b/a/b", "c/x"])
 DATA = st.sampled_from([b"", b"one", b"three"])

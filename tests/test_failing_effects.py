@@ -113,8 +113,10 @@ def place() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = time.sleep
-    monkeypatch.setattr("leasecap._report.report", lambda message: None)
-    monkeypatch.setattr("leasecap._section.time", SimpleNamespace(sleep=lambda seconds: sleep(seconds / 100)))
+    monkeypatch.setattr("leasecap._log.report", lambda message: None)
+    monkeypatch.setattr(
+        "leasecap._file_store.lock_directory.time", SimpleNamespace(sleep=lambda seconds: sleep(seconds / 100))
+    )
 
 
 def fail_each_in_turn(place: Path, kind: str, how: str, errors: tuple[int, ...], only: str = "") -> int:

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from holders import HOLD, SLOW_TO_TAKE_UP, can_be_had, configure, give_back, hold, queue, ready
 
-from leasecap import _record
-from leasecap._process import start_of
+from leasecap._host.process import start_of
+from leasecap._liveness.record import decode_record, encode_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,13 +133,13 @@ def test_a_waiter_that_runs_again_takes_up_a_grant_that_nobody_took_back(team: T
 
 # A waiter that stops for a word with the test whenever it is about to take back somebody's grant.
 TAKER = """
-from leasecap import _store
-park = _store.Store._park
+from leasecap._file_store import store
+park = store.Store._park
 def slow_park(self, entry):
     say("TAKING")
     hear()
     return park(self, entry)
-_store.Store._park = slow_park
+store.Store._park = slow_park
 """
 
 
@@ -243,9 +243,9 @@ def test_a_holder_in_another_pid_namespace_that_goes_on_beating_is_not_taken_for
 
 def rewrite_record(team: Team, **changes: object) -> None:
     (entry,) = Path(team.pool().path, "leases").iterdir()
-    record = _record.decode((entry / "info.json").read_bytes())
+    record = decode_record((entry / "info.json").read_bytes())
     assert record is not None
-    (entry / "info.json").write_bytes(_record.encode(record._replace(**changes)))  # type: ignore[arg-type]
+    (entry / "info.json").write_bytes(encode_record(record._replace(**changes)))  # type: ignore[arg-type]
 
 
 def test_a_live_process_with_the_pid_of_a_dead_holder_keeps_no_slot(team: Team, lock: str) -> None:

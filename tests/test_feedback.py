@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 from provider_model import Hour
 from staged_world import entry, pool_at
 
-from leasecap import _decide, _feedback
-from leasecap._decide import UNLIMITED, Plan
-from leasecap._feedback import Report
-from leasecap._rules import Rules
-from leasecap._state import NOTHING, Clock, Cut, Latency, Ramp, State, Usage, rebased
+from leasecap._decisions import grants as _decide
+from leasecap._decisions.limits import UNLIMITED
+from leasecap._feedback import adaptive as _feedback
+from leasecap._feedback.adaptive import Report
+from leasecap._feedback.rules import Rules
+from leasecap._feedback.state import NOTHING, Clock, Cut, Latency, Ramp, State, Usage, rebased
+
+if TYPE_CHECKING:
+    from leasecap._decisions.grants import Plan
 
 NOW = 1000.0
 RULES = Rules()

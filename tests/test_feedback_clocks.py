@@ -14,15 +14,17 @@ from fake_world import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap import _feedback, _process, _reporting
-from leasecap._feedback import Report
-from leasecap._limit import seal
-from leasecap._rules import Rules
-from leasecap._state import NOTHING, Clock, Cut, State, decode, rebased
+from leasecap import _control
+from leasecap._feedback import adaptive
+from leasecap._feedback.adaptive import Report
+from leasecap._feedback.rules import Rules
+from leasecap._feedback.state import NOTHING, Clock, Cut, State, decode_state, rebased
+from leasecap._file_store.limit_in_force import seal
+from leasecap._host import process as _process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._store import Store
+    from leasecap._file_store.store import Store
 
 DAY = 86_400.0
 WALL_STEPS = pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def reboot(world: World, step: float) -> None:
 def test_pause_ends_after_reboot_whatever_the_wall_clock(world: World, step: float) -> None:
     world.set_limit(1)
     call = start(world).ask(request())
-    _reporting.pause(store_of(call), 3.0, "by hand")
+    _control.pause(store_of(call), 3.0, "by hand")
     reboot(world, step)
     waiter = start(world).ask(request())
     world.pass_time(4.0)
@@ -85,7 +87,7 @@ def test_cut_grows_back_after_reboot_whatever_the_wall_clock(world: World, step:
 def test_reads_leave_the_times_of_a_state_as_they_are(world: World) -> None:
     world.set_limit(2)
     call = start(world).ask(request())
-    _reporting.pause(store_of(call), 30.0, "by hand")
+    _control.pause(store_of(call), 30.0, "by hand")
     reboot(world, -DAY)
     store = store_of(start(world).ask(request()))
     assert store.learning is not None
@@ -102,7 +104,7 @@ def test_time_namespaces_of_one_boot_agree_on_pause_and_cut(world: World) -> Non
     here, there = start(world, 0), start(world, 1)
     first, second = here.ask(request()), there.ask(request())
     cut_to(store_of(first), 2)
-    _reporting.pause(store_of(second), 3.0, "by hand")
+    _control.pause(store_of(second), 3.0, "by hand")
     waiters = [process.ask(request()) for process in (here, there, here, there)]
     world.pass_time(2.9, chunk=0.1)
     assert not any(call.lease for call in waiters)
@@ -123,7 +125,7 @@ def test_report_from_another_time_namespace_is_about_its_lease(world: World) -> 
     assert store.learning is not None
     state = store.learning.files.read(store.learning.files.clock())
     assert state.cut is not None and state.cut.limit == 6, "it was granted before the cut"
-    assert state.refusals == _feedback.EVIDENCE_KEPT
+    assert state.refusals == adaptive.EVIDENCE_KEPT
     assert state.pause is not None and state.pause.length <= 4.0
 
 
@@ -140,7 +142,7 @@ def test_state_of_an_unknown_boot_grows_back_too(world: World, monkeypatch: pyte
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e7), st.booleans())
 def test_rebased_is_rebased_once(step: float, boot: float, known: bool) -> None:
-    state = _feedback.reported(NOTHING, Rules(), 1000.0, REFUSAL._replace(retry_after=60.0), 8, 8)
+    state = adaptive.reported(NOTHING, Rules(), 1000.0, REFUSAL._replace(retry_after=60.0), 8, 8)
     state = state._replace(epoch="boot 1" if known else None, boot=1000.0, wall=5e8)
     clock = Clock("boot 2" if known else None, boot, 5e8 + step)
     once = rebased(state, clock)
@@ -161,7 +163,7 @@ def test_old_format_with_time_namespace_in_its_epoch_is_read() -> None:
         "latency": None,
         "usage": None,
     }
-    state = rebased(decode(json.dumps(raw).encode()), Clock("boot 1", 1010.0, 5e8 + 10))
+    state = rebased(decode_state(json.dumps(raw).encode()), Clock("boot 1", 1010.0, 5e8 + 10))
     assert state.pause is not None and state.pause.until == pytest.approx(1030.0)
     assert state.refusals == State().refusals
 

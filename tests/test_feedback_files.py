@@ -17,19 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import leasecap
-from leasecap import _feedback, _reporting, _state
+from leasecap import _control
 from leasecap._api import pool_store
-from leasecap._effects import Directory
 from leasecap._errors import AcquireTimeout, StoreError
-from leasecap._feedback import Report
-from leasecap._feedback_files import Posted
-from leasecap._limit import seal
-from leasecap._rules import Rules
-from leasecap._state import NOTHING, Clock, Latency, State
+from leasecap._feedback import adaptive
+from leasecap._feedback.adaptive import Report
+from leasecap._feedback.rules import Rules
+from leasecap._feedback.state import NOTHING, Clock, Latency, State, decode_state, encode_state, rebased
+from leasecap._file_store.feedback_files import Posted
+from leasecap._file_store.limit_in_force import seal
+from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._store import Store
+    from leasecap._file_store.store import Store
 
 
 def configure(root: Path, text: str = "", limit: int = 8) -> None:
@@ -58,8 +59,8 @@ def posted(store: Store) -> set[str]:
 
 def some_state() -> State:
     report = Report("concurrency", "a 429", retry_after=30, ttfb=0.5, granted=10.0)
-    state = _feedback.reported(NOTHING, Rules(), 10.0, report, 8, 8)
-    return _feedback.answered(_feedback.asking(state, 10.0), 10.0, 10.1, None, "no answer")
+    state = adaptive.reported(NOTHING, Rules(), 10.0, report, 8, 8)
+    return adaptive.answered(adaptive.asking(state, 10.0), 10.0, 10.1, None, "no answer")
 
 
 REPORT = Report("concurrency", "a 429")
@@ -73,37 +74,37 @@ def dumped(raw: object) -> bytes:
 
 
 def test_a_state_is_read_as_it_was_written() -> None:
-    assert _state.decode(_state.encode(some_state())) == some_state()
-    assert _state.decode(_state.encode(NOTHING)) == NOTHING
+    assert decode_state(encode_state(some_state())) == some_state()
+    assert decode_state(encode_state(NOTHING)) == NOTHING
 
 
 def test_a_state_cut_off_at_any_byte_is_none() -> None:
-    data = _state.encode(some_state())
+    data = encode_state(some_state())
     for length in range(len(data)):
         with pytest.raises(ValueError, match="truncated"):
-            _state.decode(data[:length])
+            decode_state(data[:length])
 
 
 @given(st.integers(0, 600), st.binary(min_size=1, max_size=3))
 def test_whatever_stands_in_the_file_is_a_state_or_refused(where: int, what: bytes) -> None:
-    data = _state.encode(some_state())
+    data = encode_state(some_state())
     where = min(where, len(data))
     try:
-        state = _state.decode(data[:where] + what + data[where + len(what) :])
+        state = decode_state(data[:where] + what + data[where + len(what) :])
     except ValueError:
         return
     rules = Rules()
-    _feedback.admission(_state.rebased(state, Clock("another", 5.0, 5.0)), rules, 5.0, gated=True)
+    adaptive.admission(rebased(state, Clock("another", 5.0, 5.0)), rules, 5.0, gated=True)
 
 
 def test_what_a_later_version_adds_to_the_state_is_ignored_and_what_is_missing_has_its_default() -> None:
     state = some_state()
-    raw = json.loads(_state.encode(state))
+    raw = json.loads(encode_state(state))
     raw["more"] = [1]
     for part in ("pause", "cut", "ramp", "latency", "usage"):
         raw[part] = raw[part] and {**raw[part], "more": {"x": 1}}
     del raw["last_cut"]
-    assert _state.decode(json.dumps(raw).encode()) == state._replace(last_cut=None)
+    assert decode_state(json.dumps(raw).encode()) == state._replace(last_cut=None)
 
 
 @pytest.mark.parametrize(
@@ -123,16 +124,16 @@ def test_what_a_later_version_adds_to_the_state_is_ignored_and_what_is_missing_h
     ],
 )
 def test_a_state_from_the_future_or_of_another_shape_is_refused(change: dict[str, object]) -> None:
-    raw = {**json.loads(_state.encode(some_state())), **change}
+    raw = {**json.loads(encode_state(some_state())), **change}
     with pytest.raises(ValueError, match=r"."):
-        _state.decode(json.dumps(raw).encode())
+        decode_state(json.dumps(raw).encode())
 
 
 def test_state_has_room_for_growth() -> None:
-    raw = json.loads(_state.encode(some_state()))
+    raw = json.loads(encode_state(some_state()))
     raw["more"] = raw["pause"]["more"] = {"any": "thing"}
     del raw["refusals"]
-    assert _state.decode(json.dumps(raw).encode()) == some_state()._replace(refusals=0.0)
+    assert decode_state(json.dumps(raw).encode()) == some_state()._replace(refusals=0.0)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"version": 9}', b"\xff\xfe", b"[]"])
@@ -143,7 +144,7 @@ def test_an_unreadable_state_is_an_error_that_names_file_and_remedy_and_no_slot(
         leasecap.try_acquire("p")
     assert caught.value.path == str(state_file(store))
     assert "state.json" in str(leasecap.status("p").pools[0].error)
-    _reporting.resume(store)
+    _control.resume(store)
     with leasecap.acquire("p", timeout=0):
         pass
 
@@ -156,7 +157,7 @@ def test_a_lease_can_be_released_though_the_state_broke_meanwhile(store: Store) 
 
 
 def test_a_state_that_cannot_be_written_grants_nothing(store: Store) -> None:
-    _reporting.pause(store, 0.001, "by hand")
+    _control.pause(store, 0.001, "by hand")
     directory = state_file(store).parent
     if os.geteuid() == 0:
         state_file(store).unlink()
@@ -249,13 +250,13 @@ def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
     ],
 )
 def test_a_retry_after_is_seconds_or_an_http_date_and_never_negative(value: float | str, seconds: float) -> None:
-    assert _reporting.parse_retry_after(value, 1_767_225_600.0) == pytest.approx(seconds)
+    assert _control.parse_retry_after(value, 1_767_225_600.0) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("value", ["soon", "", "1e9", "1_0", "99 Foo 2026", float("nan"), "0x10", "٣"])
 def test_what_is_no_retry_after_is_refused(value: float | str) -> None:
     with pytest.raises(ValueError, match=r"retry_after|Retry-After"):
-        _reporting.parse_retry_after(value, 0.0)
+        _control.parse_retry_after(value, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
 
 
 def test_who_waits_for_the_end_of_a_pause_looks_right_then(store: Store) -> None:
-    _reporting.pause(store, 0.3, "by hand")
+    _control.pause(store, 0.3, "by hand")
     before = time.monotonic()
     leasecap.acquire("p").release()
     assert 0.2 < time.monotonic() - before < 5, "nobody else looks for 10 s"
@@ -386,7 +387,8 @@ def test_a_pool_where_nobody_reported_anything_loads_nothing_of_feedback(root: P
     code = (
         "import leasecap, sys\n"
         "leasecap.acquire('q', limit=1).release()\n"
-        "print([m for m in sys.modules if m in {'leasecap._feedback', 'leasecap._state', 'leasecap._lessons'}])\n"
+        "feedback = {'_feedback.adaptive', '_feedback.state', '_file_store.feedback_view'}\n"
+        "print([m for m in sys.modules if m.removeprefix('leasecap.') in feedback])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

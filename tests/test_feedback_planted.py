@@ -15,10 +15,10 @@ from planted import PLANTED
 
 import leasecap
 from leasecap._api import pool_store
-from leasecap._effects import Directory
 from leasecap._errors import StoreError
-from leasecap._feedback import Report
-from leasecap._state import Clock
+from leasecap._feedback.adaptive import Report
+from leasecap._feedback.state import Clock
+from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from leasecap import _filesystem
+from leasecap._host import file_system
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/mountinfo is Linux's")
@@ -14,7 +14,7 @@ from leasecap import _filesystem
 def test_the_device_and_the_mount_point_tell_the_same(place: str, tmp_path: Path) -> None:
     lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
     for path in (place, str(tmp_path)):
-        assert _filesystem._by_device(lines, path) == _filesystem._by_path(lines, os.path.realpath(path))
+        assert file_system._by_device(lines, path) == file_system._by_path(lines, os.path.realpath(path))
 
 
 MOUNTS = [
@@ -28,10 +28,10 @@ MOUNTS = [
     ("path", "kind"), [("/x", "ext4"), ("/home/a b", "btrfs"), ("/home/a b/c", "btrfs"), ("/home/a b/net/d", "nfs4")]
 )
 def test_a_mount_point_lies_over_those_above_it(path: str, kind: str) -> None:
-    assert _filesystem._by_path(MOUNTS, path) == kind
+    assert file_system._by_path(MOUNTS, path) == kind
 
 
 def test_a_device_that_no_mount_has_and_a_path_that_is_not_there_say_nothing(tmp_path: Path) -> None:
-    assert _filesystem._by_device(MOUNTS[:0], str(tmp_path)) is None
-    assert _filesystem._by_device(MOUNTS, str(tmp_path / "none")) is None
-    assert _filesystem.file_system(str(tmp_path / "none")) == _filesystem.file_system(str(tmp_path))
+    assert file_system._by_device(MOUNTS[:0], str(tmp_path)) is None
+    assert file_system._by_device(MOUNTS, str(tmp_path / "none")) is None
+    assert file_system.file_system(str(tmp_path / "none")) == file_system.file_system(str(tmp_path))

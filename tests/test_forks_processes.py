@@ -405,8 +405,8 @@ import ctypes
 lease = leasecap.acquire("p")
 assert ctypes.CDLL(None).unshare(0x20000000) == 0
 pid = os.fork()
-from leasecap._process import me
-who = me()
+from leasecap._host.process import this_process
+who = this_process()
 own = leasecap.acquire("p", timeout=10, borrow=False)
 known = who.start, who.pid_ns
 if pid == 0:

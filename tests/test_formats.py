@@ -20,12 +20,14 @@ from referee import REPOSITORY, until
 from staged_world import Actor, World, as_a_dead_process
 
 import leasecap
-from leasecap import _formats, _pool
-from leasecap._effects import Directory, Effects
+from leasecap._config.pool_name import pool_name
+from leasecap._decisions.places import LEASES
 from leasecap._errors import StoreError
-from leasecap._local import local
-from leasecap._names import pool_name
-from leasecap._pool import FORMAT, LEASES, NEW, OLDER, open_pool, pool_path
+from leasecap._file_store import formats, layout
+from leasecap._file_store.layout import FORMAT, NEW, OLDER, open_pool, pool_path
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +60,10 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> str:
 OBEY = """
 import os, sys, leasecap
 from worker import hear, say
-from leasecap._pool import FORMAT
+try:
+    from leasecap._pool import FORMAT  # where the earlier version has it
+except ImportError:
+    from leasecap._file_store.layout import FORMAT
 say("FORMAT", FORMAT)
 leases = []
 while True:
@@ -170,9 +175,10 @@ def test_an_earlier_process_in_the_middle_of_a_call_is_granted_nothing(
 
 MOVE_ASIDE = """
 import os, sys
-from leasecap._effects import Directory, Effects
-from leasecap._names import pool_name
-from leasecap._pool import OLDER, open_pool
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
+from leasecap._config.pool_name import pool_name
+from leasecap._file_store.layout import OLDER, open_pool
 def rename(self, old, new, real=Directory.rename):
     real(self, old, new)
     if new.startswith(OLDER):
@@ -247,10 +253,11 @@ def make_older(root: Path, *, feedback: bool = True) -> Path:
 
 STEPS = """
 import os, shutil, sys
-from leasecap import _pool
-from leasecap._effects import Directory, Effects
-from leasecap._names import pool_name
-from leasecap._pool import open_pool
+from leasecap._file_store import layout
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
+from leasecap._config.pool_name import pool_name
+from leasecap._file_store.layout import open_pool
 left = int(sys.argv[2])
 def counted(real):
     def step(*arguments, **named):
@@ -328,14 +335,14 @@ def test_what_is_moved_aside_while_a_pool_is_built_is_taken_over_as_well(
 ) -> None:
     path = Path(pool_path(str(root), NAME))
     made = make_older(root.parent / "other")
-    real = _pool.build
+    real = layout.build
 
     def build(*arguments: Any) -> str:
         new = real(*arguments)
         made.rename(root / "pools" / f"{OLDER}{NAME.directory}-{'0' * 16}")
         return new
 
-    monkeypatch.setattr(_pool, "build", build)
+    monkeypatch.setattr(layout, "build", build)
     open_pool(Effects(), str(root), NAME, "auto").directory.close()
     assert (path / "feedback" / "state.json").read_text() == "what was taught"
     assert os.listdir(path.parent) == [path.name]
@@ -409,7 +416,7 @@ def test_a_held_lock_of_an_earlier_pool_is_an_error_with_its_holder(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_older(root)
-    monkeypatch.setattr(_formats, "_PAUSE", 0.0)
+    monkeypatch.setattr(formats, "_PAUSE", 0.0)
     effects = Effects()
     directory = effects.directory(str(path))
     fd = directory.open("lock")
@@ -427,7 +434,7 @@ def test_a_pool_that_was_replaced_meanwhile_is_left_alone(root: Path) -> None:
     actor = Actor(root)
     claim = actor.ask()
     before = Path(actor.store.directory.path).stat().st_ino
-    _formats.replace_older(Effects(), str(root), NAME, "auto")
+    formats.replace_older(Effects(), str(root), NAME, "auto")
     assert Path(actor.store.directory.path).stat().st_ino == before
     assert actor.where(claim) == LEASES
 
@@ -470,9 +477,9 @@ def test_fields_of_a_later_version_are_ignored_everywhere(root: Path) -> None:
         text = json.dumps({**json.loads((entry / "info.json").read_text()), "later": 1, "version": 9})
         raw = json.loads(text)
         del raw["check"]
-        from leasecap import _record
+        from leasecap._liveness.record import checksum
 
-        raw["check"] = _record.checksum(raw)
+        raw["check"] = checksum(raw)
         (entry / "info.json").write_text(json.dumps(raw))
         with (entry / "alive").open("ab") as alive:
             alive.write(b" 0123456789abcdef and more")

@@ -8,7 +8,7 @@ from pathlib import Path
 from referee import DEADLINE
 from staged_world import Actor
 
-from leasecap._heartbeat import Heartbeats
+from leasecap._file_store.heartbeats import Heartbeats
 
 
 class Inbox:

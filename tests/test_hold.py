@@ -14,15 +14,15 @@ from commands import until
 from staged_world import Actor
 
 import leasecap
-from leasecap import Lease, LeaseLost, _report
-from leasecap._hold import GRACE
-from leasecap._pool import GRANTED, LEASES, QUEUE
+from leasecap import Lease, LeaseLost, _log
+from leasecap._decisions.places import GRANTED, LEASES, QUEUE
+from leasecap._liveness.max_hold import GRACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 MAX_HOLD, KILL_AFTER = 60.0, 5.0
 GIVEN_AWAY = MAX_HOLD + KILL_AFTER + GRACE
@@ -43,7 +43,7 @@ def actors(request: pytest.FixtureRequest, root: Path) -> tuple[Actor, Actor]:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     messages: list[str] = []
-    monkeypatch.setattr(_report, "report", messages.append)
+    monkeypatch.setattr(_log, "report", messages.append)
     return messages
 
 
@@ -373,7 +373,7 @@ def test_a_release_ends_no_process_before_its_loss_is_told(root: Path, monkeypat
         go_on.wait(60)
         told.set()
 
-    monkeypatch.setattr(_report, "report", report)
+    monkeypatch.setattr(_log, "report", report)
     finder = threading.Thread(target=lease._gone)
     finder.start()
     assert telling.wait(60)

@@ -69,7 +69,8 @@ def test_an_uncontended_acquire_imports_nothing_more(root: Path, before: set[str
 
 
 def test_what_status_says_of_feedback_is_loaded_where_there_is_any(root: Path) -> None:
-    parts = {f"leasecap.{name}" for name in ("_explain", "_feedback", "_feedback_files", "_lessons", "_state")}
+    rooms = ("_feedback.messages", "_feedback.adaptive", "_feedback.state")
+    parts = {f"leasecap.{name}" for name in (*rooms, "_file_store.feedback_files", "_file_store.feedback_view")}
     modules, _ = fresh('import leasecap; leasecap.acquire("p", limit=1).release(); assert leasecap.status().pools')
     assert modules & parts == set()
     modules, _ = fresh('import leasecap; leasecap.report("p", 503); assert leasecap.status().pools')
@@ -80,7 +81,7 @@ def test_the_command_line_loads_only_the_verb_that_it_runs(root: Path) -> None:
     code = """
 import sys
 sys.argv = ["leasecap", "run", "-p", "p", "--limit", "1", "true"]
-from leasecap.cli import main
+from leasecap.cli.main import main
 try:
     main()
 except SystemExit:

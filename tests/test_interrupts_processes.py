@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 # A waiter whose time is up stops for a word with the test before it withdraws, and if it is told "slowly" once more:
 # when it has found that its ticket isn't in the queue any more, before it takes up the grant.
 LATE = """
-from leasecap import _store
-withdraw, acknowledge = _store.Store.withdraw, _store.Store.acknowledge
+from leasecap._file_store import store
+withdraw, acknowledge = store.Store.withdraw, store.Store.acknowledge
 slowly = False
 def late_withdraw(self, claim):
     global slowly
@@ -28,7 +28,7 @@ def slow_acknowledge(self, claim):
         say("BETWEEN")
         hear()
     return acknowledge(self, claim)
-_store.Store.withdraw, _store.Store.acknowledge = late_withdraw, slow_acknowledge
+store.Store.withdraw, store.Store.acknowledge = late_withdraw, slow_acknowledge
 try:
     lease = leasecap.acquire("p", timeout=0.3)
 except leasecap.AcquireTimeout:
@@ -122,7 +122,9 @@ except KeyboardInterrupt:
 # grant, in the middle of the release. The process lives on, as a notebook does.
 INTERRUPTED = """
 import signal
-from leasecap import _heartbeat, _lease, _section
+from leasecap import _lease
+from leasecap._file_store import lock_directory, os_lock
+from leasecap._file_store import heartbeats
 def interrupted(function, after):
     def wrapper(*arguments):
         if not after:
@@ -133,12 +135,12 @@ def interrupted(function, after):
         return result
     return wrapper
 if sys.argv[1] == "in the lock":
-    for kind in (_section.OsSection, _section.DirectorySection):
+    for kind in (os_lock.OsLock, lock_directory.LockDirectory):
         kind.try_enter = interrupted(kind.try_enter, after=True)
 elif sys.argv[1] == "after the grant":
     _lease.Lease.__init__ = interrupted(_lease.Lease.__init__, after=False)
 else:
-    _heartbeat.Heartbeats.remove = interrupted(_heartbeat.Heartbeats.remove, after=True)
+    heartbeats.Heartbeats.remove = interrupted(heartbeats.Heartbeats.remove, after=True)
 try:
     leasecap.acquire("p").release()
 except KeyboardInterrupt:

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from staged_world import Actor
 
-from leasecap._describe import describe_self
-from leasecap._pool import LEASES
-from leasecap._record import Record, encode
+from leasecap._decisions.places import LEASES
+from leasecap._file_store.self_record import describe_self
+from leasecap._liveness.record import Record, encode_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 
 def elsewhere(record: Record) -> Record:
@@ -91,7 +91,7 @@ def test_a_lock_directorys_dead_holder_with_frequent_heartbeats_is_found_out(roo
     [token] = holder.store.directory.list("lock.d")
     path = f"lock.d/{token}"
     record = describe_self(holder.world, holder.store.pool, holder.store.observer, label=None)
-    holder.store.directory.replace(path, encode(elsewhere(record)))
+    holder.store.directory.replace(path, encode_record(elsewhere(record)))
     observer = observe(root, heartbeat=1.0, stale_after=3.0)
     found = dies_after(observer, lambda: observer.store.observer.judge_record(path).alive, every=2.0)
     assert found == 6.0

@@ -11,17 +11,19 @@ import pytest
 from helper_process import helper
 from staged_world import Actor, as_a_dead_process, where
 
-from leasecap._effects import Directory, Effects
-from leasecap._local import local
-from leasecap._names import pool_name
-from leasecap._open_pools import clear_up
-from leasecap._pool import GRANTED, LEASES, NEW, OLDER, QUEUE, STAGING, open_pool, pool_path
+from leasecap._config.pool_name import pool_name
+from leasecap._decisions.places import GRANTED, LEASES, QUEUE, STAGING
+from leasecap._file_store.layout import NEW, OLDER, open_pool, pool_path
+from leasecap._file_store.open_pools import clear_up
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DUE = 90.0 * 50  # a second in which leftovers are looked for (`_open_pools`)
+DUE = 90.0 * 50  # a second in which leftovers are looked for (`open_pools`)
 HEX = "0123456789ab"
 
 WORKERS = """

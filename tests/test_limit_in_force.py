@@ -13,11 +13,11 @@ from staged_world import Actor, World
 
 import leasecap
 from leasecap._api import pool_store
-from leasecap._limit import STANDS_STILL, LimitInForce
-from leasecap._local import local
-from leasecap._names import pool_name
-from leasecap._pool import open_pool
-from leasecap._settings import UNLIMITED
+from leasecap._config.pool_name import pool_name
+from leasecap._config.schema import UNLIMITED
+from leasecap._file_store.layout import open_pool
+from leasecap._file_store.limit_in_force import STANDS_STILL, LimitInForce
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def test_a_limit_lowered_by_hand_counts_at_once(root: Path) -> None:
 
 def test_an_edit_within_one_tick_of_the_clock_is_seen_all_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A file system may count time in seconds: then the signature is the one of the half-written file.
-    monkeypatch.setattr("leasecap._config.signature", lambda path: (1,))
+    monkeypatch.setattr("leasecap._config.config.signature", lambda path: (1,))
     write(root, "[pools.p]\nlimit = 9\n")
     first = leasecap.acquire("p")
     write(root, "[pools.p]\nlimit = 1\n")

@@ -10,13 +10,13 @@ import pytest
 from helper_process import ended_pid
 from staged_world import Actor, World, as_a_dead_process
 
+from leasecap._decisions.places import LEASES, STAGING
 from leasecap._errors import StoreError
-from leasecap._heartbeat import Heartbeats
-from leasecap._pool import LEASES, STAGING
+from leasecap._file_store.heartbeats import Heartbeats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 
 @pytest.mark.parametrize("file", ["lock", "sweep", "pool.json"])

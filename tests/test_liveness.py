@@ -9,10 +9,10 @@ import pytest
 from helper_process import ended_pid, helper
 from records import RECORD
 
-from leasecap import _process
-from leasecap._liveness import Facts, Finding, comparable, judge
-from leasecap._process import Identity
-from leasecap._record import Child
+from leasecap._host import process as _process
+from leasecap._liveness.presence import Identity
+from leasecap._liveness.record import Child
+from leasecap._liveness.verdict import Facts, Finding, comparable, judge
 
 ME = Identity(pid=1, start=2, uid=0, boot="b", machine="m", pid_ns="pid:[1]", time_ns="time:[1]", sees_processes=True)
 WITH_CHILD = RECORD._replace(child=Child(5, 6))
@@ -251,7 +251,7 @@ def test_a_process_that_was_waited_for_is_gone() -> None:
 
 
 def test_another_process_with_the_same_pid_is_told_by_its_start() -> None:
-    me = _process.me()
+    me = _process.this_process()
     assert me.start is not None
     assert _process.presence(os.getpid(), me.start) == "runs"
     assert _process.presence(os.getpid(), me.start - 1) == "gone"
@@ -272,11 +272,11 @@ def test_a_process_whose_name_looks_like_a_state_is_read_right(tmp_path: os.Path
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_is_somebody_else() -> None:
-    me = _process.me()
+    me = _process.this_process()
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(write, str(_process.me().pid).encode())
+        os.write(write, str(_process.this_process().pid).encode())
         os._exit(0)
     os.waitpid(pid, 0)
     assert int(os.read(read, 20)) == pid != me.pid
@@ -286,7 +286,7 @@ def test_a_forked_child_is_somebody_else() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces are a thing of Linux")
 def test_a_process_table_of_another_pid_namespace_is_noticed() -> None:
-    code = "from leasecap import _process; me = _process.me(); print(me.sees_processes, me.pid_ns)"
+    code = "from leasecap._host.process import this_process; me = this_process(); print(me.sees_processes, me.pid_ns)"
     tried = subprocess.run(
         ["unshare", "--pid", "--fork", sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
@@ -294,4 +294,4 @@ def test_a_process_table_of_another_pid_namespace_is_noticed() -> None:
         pytest.skip(f"no new pid namespace here: {tried.stderr.strip()}")
     sees, namespace = tried.stdout.split()
     assert sees == "False"  # /proc is still the one of the outer namespace
-    assert namespace != _process.me().pid_ns
+    assert namespace != _process.this_process().pid_ns

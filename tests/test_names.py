@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leasecap._config.pool_name import LONGEST_NAME, pool_name
 from leasecap._errors import ConfigError
-from leasecap._names import LONGEST_NAME, pool_name
 
 
 def refused(text: str) -> str:

@@ -14,7 +14,8 @@ from commands import environment, run, status
 from helper_process import Helper
 
 import leasecap
-from leasecap import _namespaces, _process
+from leasecap._host import namespaces
+from leasecap._host import process as _process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def pool(root: Path) -> None:
 @pytest.fixture
 def namespace() -> Iterator[subprocess.Popen[str]]:
     """A pid namespace whose first process is a shell that runs what it reads; killing `unshare` ends it."""
-    if _process.me().pid_ns != _namespaces.INITIAL:
+    if _process.this_process().pid_ns != namespaces.INITIAL:
         pytest.skip("not in the initial pid namespace")
     started = subprocess.Popen(
         [*INSIDE, "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment()
@@ -76,25 +77,25 @@ def test_a_lease_for_a_process_of_a_namespace_that_is_gone_is_free_again(namespa
 
 def test_a_namespace_counts_while_anything_lives_in_it(namespace: subprocess.Popen[str]) -> None:
     name = name_of(namespace)
-    before = _namespaces.populated()
+    before = namespaces.populated()
     assert before is not None
-    assert {name, _namespaces.INITIAL} <= before
+    assert {name, namespaces.INITIAL} <= before
     end(namespace)
     deadline = time.monotonic() + 10
-    while name in (_namespaces.populated() or ()):
+    while name in (namespaces.populated() or ()):
         assert time.monotonic() < deadline
 
 
 def test_from_another_namespace_nothing_is_said_of_any(namespace: subprocess.Popen[str]) -> None:
-    assert do(namespace, f"{sys.executable} -c 'from leasecap import _namespaces; print(_namespaces.populated())'") == (
-        "None"
-    )
+    assert do(
+        namespace, f"{sys.executable} -c 'from leasecap._host.namespaces import populated; print(populated())'"
+    ) == ("None")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody else")
 @pytest.mark.usefixtures("namespace")
 def test_who_may_not_see_all_processes_says_nothing_of_any() -> None:
-    code = "import os; from leasecap import _namespaces; os.setuid(65534); print(_namespaces.populated())"
+    code = "import os; from leasecap._host.namespaces import populated; os.setuid(65534); print(populated())"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.stdout == "None\n", done.stderr
 
@@ -112,7 +113,7 @@ def test_a_proc_that_hides_processes_is_told_by_its_mount(
     mounts.write_text(f"21 27 0:20 / /sys rw - sysfs sysfs rw\n{line}")
     real = open
     monkeypatch.setattr("builtins.open", lambda path, *how: real(mounts if "mountinfo" in str(path) else path, *how))
-    assert _namespaces._hides_processes() is hides
+    assert namespaces._hides_processes() is hides
 
 
 def test_where_it_can_not_be_told_the_way_out_is_named_and_works(namespace: subprocess.Popen[str]) -> None:
@@ -159,13 +160,13 @@ def test_a_waiter_is_told_of_a_holder_that_can_not_be_read(root: Path) -> None:
     lease = leasecap.acquire("p")
     other = Helper(
         "import errno, os\n"
-        "from leasecap import _effects, _observe\n"
-        "read = _effects.Directory.read_and_stat\n"
+        "from leasecap._host import directory\n"
+        "read = directory.Directory.read_and_stat\n"
         "def refuse(self, name, limit):\n"
         "    if 'leases/' in name: raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))\n"
         "    return read(self, name, limit)\n"
-        "_effects.Directory.read_and_stat = refuse\n"
-        "_effects.Directory.probe = lambda self, *_: (None, None)\n"
+        "directory.Directory.read_and_stat = refuse\n"
+        "directory.Directory.probe = lambda self, *_: (None, None)\n"
         "import leasecap\n"
         "try: leasecap.acquire('p', timeout=0.1)\n"
         "except leasecap.AcquireTimeout as error: print(str(error).replace(chr(10), ' '))\n"
@@ -179,7 +180,7 @@ def test_a_waiter_is_told_of_a_holder_that_can_not_be_read(root: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount")
 def test_a_boot_id_that_a_container_gave_itself_is_known_for_one(tmp_path: Path) -> None:
     (tmp_path / "boot_id").write_text("0123\n")
-    code = "from leasecap import _process; print(_process.me().boot)"
+    code = "from leasecap._host.process import this_process; print(this_process().boot)"
     mount = f'mount --bind {tmp_path}/boot_id /proc/sys/kernel/random/boot_id && exec "$0" -c "{code}"'
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mount, sys.executable], env=environment(), capture_output=True, text=True
@@ -187,4 +188,4 @@ def test_a_boot_id_that_a_container_gave_itself_is_known_for_one(tmp_path: Path)
     if done.returncode:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     assert done.stdout == "container 0123\n"
-    assert not str(_process.me().boot).startswith("container")
+    assert not str(_process.this_process().boot).startswith("container")

@@ -9,15 +9,14 @@ import pytest
 from helper_process import Helper, ended_pid, helper
 from staged_world import Actor
 
-from leasecap import _record
-from leasecap._observe import BEAT_BYTES, beat, read_beat
-from leasecap._pool import LEASES, QUEUE
-from leasecap._process import start_of
-from leasecap._record import PENDING, Child
+from leasecap._decisions.places import LEASES, QUEUE
+from leasecap._host.process import start_of
+from leasecap._liveness.record import MAX_BYTES, PENDING, Child, encode_record
+from leasecap._liveness.stamp import STAMP_BYTES, decode_stamp, encode_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 HOLDER = """
 import os, subprocess, sys
@@ -74,7 +73,7 @@ def test_a_daemon_left_behind_does_not_keep_the_slot_though_it_has_the_lock(obse
             HOLDER,
             *DAEMON,
             """
-from leasecap._record import Child
+from leasecap._liveness.record import Child
 with subprocess.Popen(["/bin/true"]) as command:
     pass
 actor.store.rewrite(claim, claim.record._replace(child=Child(command.pid, 1)))
@@ -97,8 +96,8 @@ def test_the_slot_stays_with_the_command_when_its_wrapper_alone_is_killed(observ
             HOLDER,
             *DAEMON,
             """
-from leasecap._process import start_of
-from leasecap._record import PENDING
+from leasecap._host.process import start_of
+from leasecap._liveness.record import PENDING
 actor.store.rewrite(claim, claim.record._replace(child=PENDING))
 print("rewritten")
 os.kill(os.getpid(), 9)
@@ -212,7 +211,9 @@ def test_a_gap_of_more_than_a_heartbeat_between_two_looks_starts_the_count_again
 def test_no_clock_of_the_writer_counts(unseen: tuple[Actor, Claim]) -> None:
     observer, claim = unseen
     assert look_for(observer, claim, 20)
-    observer.store.directory.overwrite(f"{LEASES}/{claim.name}/alive", beat(0))  # its clock was set back: a beat
+    observer.store.directory.overwrite(
+        f"{LEASES}/{claim.name}/alive", encode_stamp(0)
+    )  # its clock was set back: a beat
     assert look_for(observer, claim, 29)
 
 
@@ -256,7 +257,7 @@ CORRUPT = {
     "empty": b"",
     "truncated": b'{"version":1,"token":"',
     "from the future": b'{"version":2}',
-    "oversized": b" " * (_record.MAX_BYTES + 1),
+    "oversized": b" " * (MAX_BYTES + 1),
     "no text": b"\xff" * 100,
 }
 
@@ -296,8 +297,8 @@ def test_a_record_replaced_while_it_is_read_is_read_again(observer: Actor) -> No
     claim = observer.ask()
     first, second = (claim.record._replace(child=Child(pid, 6)) for pid in (5, 7))
     path = f"{LEASES}/{claim.name}/info.json"
-    observer.store.directory.replace(path, _record.encode(first))
-    observer.world.once("read", lambda: observer.store.directory.replace(path, _record.encode(second)))
+    observer.store.directory.replace(path, encode_record(first))
+    observer.world.once("read", lambda: observer.store.directory.replace(path, encode_record(second)))
     assert observer.store.observer.record(LEASES, claim.name) in (first, second)
     assert observer.store.observer.record(LEASES, claim.name) == second
 
@@ -361,16 +362,16 @@ def test_a_probe_that_a_fork_has_copied_keeps_nothing_alive(observer: Actor) -> 
     path = observer.store.directory.full(f"{LEASES}/{claim.name}/alive")
     code = """
 import fcntl, os, sys
-from leasecap import _effects
-real = _effects.fcntl.flock
+from leasecap._host import directory as _directory, file_lock
+real = file_lock.fcntl.flock
 def flock(fd, how):
     real(fd, how)
     if how & fcntl.LOCK_SH and not os.fork():
         os.write(1, b"forked\\n")  # print may write in two pieces, and the other one in between
         sys.stdin.read()
         os._exit(0)
-_effects.fcntl.flock = flock
-found = _effects.Directory(os.path.dirname(sys.argv[1])).probe("alive")[0]
+file_lock.fcntl.flock = flock
+found = _directory.Directory(os.path.dirname(sys.argv[1])).probe("alive")[0]
 os.write(1, b"%r\\n" % found)
 sys.stdin.read()
 """
@@ -389,15 +390,15 @@ def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
 
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
-    assert read_beat(beat(12, 0, 3.5, 7)) == (12, 0, 3.5, 7)
-    assert read_beat(beat(12, 0, 3.5, 7)[:50]) == (12, 0, 3.5, 0)  # without its last field
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7)) == (12, 0, 3.5, 7)
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7)[:50]) == (12, 0, 3.5, 0)  # without its last field
     for data in (b"", b"1", b"1 2 3", b"x y z", b"\xff \xff", b"-%030x 1 1" % 15**25, b"%016x %016x %15x-" % (1, 1, 1)):
-        assert read_beat(data) is None
+        assert decode_stamp(data) is None
 
 
 @pytest.mark.parametrize("now", [-(2**63), -(10**18) * 3, -1, 0, 1, 2**63 - 1])
 def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
     # libfaketime moves the boot clock, too. A longer beat would be cut when it is read, and a shorter one written over
     # it would leave its end.
-    assert len(beat(now, now, -1.5, now)) == len(beat(0)) == BEAT_BYTES
-    assert read_beat(beat(now, now, -1.5, now)) == (now, now, -1.5, now)
+    assert len(encode_stamp(now, now, -1.5, now)) == len(encode_stamp(0)) == STAMP_BYTES
+    assert decode_stamp(encode_stamp(now, now, -1.5, now)) == (now, now, -1.5, now)

@@ -16,7 +16,7 @@ from test_hostile_machines import mounted
 
 import leasecap
 from leasecap._errors import StoreError
-from leasecap._local import Local, local
+from leasecap._runtime import Local, local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def test_two_spellings_hear_of_their_grants_at_once(team: Team, monkeypatch: pyt
 BOUND = """
 import os, sys
 import leasecap
-from leasecap._local import local
+from leasecap._runtime import local
 here, there = sys.argv[1:]
 assert local.root(here) is local.root(there)
 os.environ["LEASECAP_HOME"] = here

@@ -12,11 +12,11 @@ from helper_process import helper
 from referee import until
 
 import leasecap
-from leasecap import _open_pools
 from leasecap._api import _prepare
-from leasecap._local import local
-from leasecap._pool import LEASES, STAGING
+from leasecap._decisions.places import LEASES, STAGING
+from leasecap._file_store import open_pools
 from leasecap._request import Options
+from leasecap._runtime import local
 
 MANY = """
 import os, resource, sys, threading
@@ -81,7 +81,7 @@ def test_a_thousand_pools_with_few_descriptors(root: Path, threads: int) -> None
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two unused pools may stay open, one of them with a spare."""
-    monkeypatch.setattr(_open_pools, "_MOST_DESCRIPTORS", 5)
+    monkeypatch.setattr(open_pools, "_MOST_DESCRIPTORS", 5)
 
 
 def opened() -> set[str]:
@@ -213,7 +213,7 @@ def test_a_lease_that_is_released_late_is_told_of_a_pool_that_was_removed(root: 
 
 
 def test_fewer_spares_are_kept_the_more_pools_are_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open_pools, "_most_descriptors", lambda: 126)
+    monkeypatch.setattr(open_pools, "_most_descriptors", lambda: 126)
     use("a")
     root_ = local.root(str(root))
     assert root_.store(root_.pool("a")).most_spares == 16

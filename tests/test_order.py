@@ -12,16 +12,16 @@ from holders import HOLD, configure, give_back, hold, queue, ready
 from staged_world import Actor, World
 from test_hostile_machines import under
 
-from leasecap import _process
-from leasecap._effects import Effects
-from leasecap._names import pool_name
-from leasecap._pool import ARRIVAL, BOOT, pool_path
+from leasecap._config.pool_name import pool_name
+from leasecap._file_store.layout import ARRIVAL, BOOT, pool_path
+from leasecap._host import process
+from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from referee import Team
 
-    from leasecap._process import Identity
+    from leasecap._liveness.presence import Identity
 
 OFFSETS = b"""monotonic           -5          200
 boottime          1000            7
@@ -41,7 +41,7 @@ boottime          1000            7
     ],
 )
 def test_the_boot_offset_is_read_from_what_the_kernel_says(content: bytes, offset: int | None) -> None:
-    assert _process.read_boot_offset(content) == offset
+    assert process.read_boot_offset(content) == offset
 
 
 def identity(offset: int | None) -> Identity:
@@ -83,10 +83,10 @@ def test_a_pool_made_by_a_process_without_offsets_is_ordered_by_arrival(root: Pa
 
 
 def test_a_pool_between_kernels_is_ordered_by_arrival(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leasecap import _pool
-    from leasecap._filesystem import FileSystem
+    from leasecap._file_store import layout
+    from leasecap._host.file_system import FileSystem
 
-    monkeypatch.setattr(_pool, "file_system", lambda path: FileSystem("nfs4", local=False))
+    monkeypatch.setattr(layout, "file_system", lambda path: FileSystem("nfs4", local=False))
     Actor(root)
     assert description(root)["order"] == ARRIVAL
 
@@ -168,7 +168,7 @@ with open("/proc/self/timens_offsets", "w") as file:
 
 
 def test_the_offsets_for_children_are_not_taken_for_ones_own(team: Team) -> None:
-    code = LEFT + 'from leasecap import _process\nsay("GOT", _process.me().boot_offset)\n'
+    code = LEFT + 'from leasecap._host import process\nsay("GOT", process.this_process().boot_offset)\n'
     worker = team.start(code)
     said, _, value = worker.line().partition(" ")
     if said == "SKIP":

@@ -10,12 +10,14 @@ import pytest
 from helper_process import ended_pid, helper
 from staged_world import Actor, as_a_dead_process
 
-from leasecap import _observe, _peers, _process
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._file_store import observer
+from leasecap._file_store import peers as _peers
+from leasecap._host import process as _process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 
 def as_process(actor: Actor, pid: int) -> None:
@@ -210,7 +212,7 @@ def test_one_who_grants_to_ever_more_processes_remembers_a_bounded_number(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_peers, "MOST_REMEMBERED", 8)
-    monkeypatch.setattr(_observe, "_MOST_RECORDS", 8)
+    monkeypatch.setattr(observer, "_MOST_RECORDS", 8)
     one = Actor(root)
     for _ in range(30):
         holder, waiting = one.ask(), Actor(root).ask()
@@ -225,7 +227,7 @@ def test_one_who_grants_to_ever_more_processes_remembers_a_bounded_number(
 
 
 class Asked:
-    """What stands for `_marks.Marks`: who was asked, and who is marked."""
+    """What stands for `marks.Marks`: who was asked, and who is marked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -10,10 +10,12 @@ from helper_process import Helper
 from planted import PLANTED
 from staged_world import Actor, World
 
-from leasecap._effects import NO_OS_LOCKS, Directory
+from leasecap._config.pool_name import pool_name
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
 from leasecap._errors import StoreError
-from leasecap._names import pool_name
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH, open_existing, open_pool, pool_path
+from leasecap._file_store.layout import open_existing, open_pool, pool_path
+from leasecap._host.directory import Directory
+from leasecap._host.file_lock import NO_OS_LOCKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

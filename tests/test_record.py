@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import RECORD
 
-from leasecap import _record
-from leasecap._record import PENDING, Child, Record
+from leasecap._liveness.record import (
+    _MISSING,
+    MAX_BYTES,
+    PENDING,
+    VERSION,
+    Child,
+    Record,
+    checksum,
+    decode_record,
+    encode_record,
+)
 
 TEXTS = st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF), max_size=20)
 """With what stands for bytes that are no UTF-8: an argument or a directory may hold any."""
@@ -30,29 +39,29 @@ RECORDS = st.builds(
     label=st.none() | TEXTS,
     command=TEXTS,
     cwd=TEXTS,
-    version=st.just(_record.VERSION),
+    version=st.just(VERSION),
     child=st.none() | st.just(PENDING) | st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63)),
     max_hold=st.none() | st.floats(0, allow_infinity=False),
     kill_after=st.none() | st.floats(0, allow_infinity=False),
     heartbeat=st.floats(1e-3, 1e9),
     stale_after=st.floats(1e-3, 1e9),
 )
-BYTES = _record.encode(RECORD)
+BYTES = encode_record(RECORD)
 
 
 def changed(**fields: object) -> bytes:
     raw = {**json.loads(BYTES), **fields}
-    return json.dumps({**raw, "check": _record.checksum(raw)}).encode()
+    return json.dumps({**raw, "check": checksum(raw)}).encode()
 
 
 @given(RECORDS)
 def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
-    assert _record.decode(_record.encode(record)) == record
+    assert decode_record(encode_record(record)) == record
 
 
 def test_a_record_truncated_anywhere_is_none() -> None:
     for length in range(len(BYTES)):
-        assert _record.decode(BYTES[:length]) is None
+        assert decode_record(BYTES[:length]) is None
 
 
 def test_a_record_with_one_bit_changed_is_none_or_says_the_same() -> None:
@@ -61,27 +70,27 @@ def test_a_record_with_one_bit_changed_is_none_or_says_the_same() -> None:
         for bit in range(8):
             data = bytearray(BYTES)
             data[place] ^= 1 << bit
-            assert _record.decode(bytes(data)) in (None, RECORD), data
+            assert decode_record(bytes(data)) in (None, RECORD), data
 
 
 def test_a_record_larger_than_any_of_ours_is_none() -> None:
-    fits = changed(more="x" * (_record.MAX_BYTES - len(changed(more=""))))
-    assert len(fits) == _record.MAX_BYTES
-    assert _record.decode(fits) == RECORD
-    assert _record.decode(fits + b" ") is None
+    fits = changed(more="x" * (MAX_BYTES - len(changed(more=""))))
+    assert len(fits) == MAX_BYTES
+    assert decode_record(fits) == RECORD
+    assert decode_record(fits + b" ") is None
 
 
 @pytest.mark.parametrize("field", Record._fields)
 def test_a_missing_field_has_its_default_or_there_is_no_record(field: str) -> None:
     raw = json.loads(BYTES)
     del raw[field]
-    raw["check"] = _record.checksum(raw)
-    found = _record.decode(json.dumps(raw).encode())
+    raw["check"] = checksum(raw)
+    found = decode_record(json.dumps(raw).encode())
     if field in ("pid", "proof"):
         assert found is None
     else:
         assert found is not None
-        assert found._asdict() == {**RECORD._asdict(), field: _record._MISSING[field]}
+        assert found._asdict() == {**RECORD._asdict(), field: _MISSING[field]}
 
 
 @pytest.mark.parametrize("version", [1, 2, 70])
@@ -90,7 +99,7 @@ def test_a_later_version_that_only_adds_fields_is_read(version: int) -> None:
     raw = json.loads(text)
     del raw["check"]
     text = json.dumps(raw, separators=(",", ":")).encode()  # as `encode` would write it
-    assert _record.decode(b'%s,"check":%d}' % (text[:-1], crc32(text))) == RECORD._replace(version=version)
+    assert decode_record(b'%s,"check":%d}' % (text[:-1], crc32(text))) == RECORD._replace(version=version)
 
 
 @pytest.mark.parametrize("field", Record._fields)
@@ -109,7 +118,7 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
             continue
         if field == "version" and type(value) is int:
             continue
-        assert _record.decode(changed(**{field: value})) is None, value
+        assert decode_record(changed(**{field: value})) is None, value
 
 
 @pytest.mark.parametrize(
@@ -142,18 +151,18 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
 )
 def test_a_record_with_an_impossible_version_or_with_a_value_out_of_range_is_none(fields: dict[str, object]) -> None:
     # A pid of 0 or below would ask the kernel about a whole process group.
-    assert _record.decode(changed(**fields)) is None
+    assert decode_record(changed(**fields)) is None
 
 
 def test_what_a_later_version_adds_within_this_one_is_ignored() -> None:
-    assert _record.decode(changed(weight=3, child={"pid": 5, "start": 6, "more": 7})) == RECORD._replace(
+    assert decode_record(changed(weight=3, child={"pid": 5, "start": 6, "more": 7})) == RECORD._replace(
         child=Child(5, 6)
     )
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_are_an_error(data: bytes) -> None:
-    assert _record.decode(data) is None
+    assert decode_record(data) is None
 
 
 JSON = st.recursive(
@@ -165,16 +174,16 @@ JSON = st.recursive(
 
 @given(JSON | st.dictionaries(st.sampled_from(Record._fields), JSON))
 def test_no_json_is_an_error(value: object) -> None:
-    found = _record.decode(changed(**value) if isinstance(value, dict) else json.dumps(value).encode())
+    found = decode_record(changed(**value) if isinstance(value, dict) else json.dumps(value).encode())
     assert found is None or isinstance(found, Record)
 
 
 @pytest.mark.parametrize("depth", [600, 990, 4000])
 def test_nesting_that_can_be_read_and_not_written_is_none(depth: int) -> None:
     deep = b"[" * depth + b"]" * depth
-    assert _record.decode(BYTES.replace(b'"label":null', b'"label":%s' % deep)) is None
+    assert decode_record(BYTES.replace(b'"label":null', b'"label":%s' % deep)) is None
 
 
 @pytest.mark.parametrize("data", [b"[" * 9000, b'{"a":' * 3000, b"9" * 9000, b"\xff\xfe", b"NaN"])
 def test_json_made_to_hurt_is_none(data: bytes) -> None:
-    assert _record.decode(data) is None
+    assert decode_record(data) is None

@@ -10,8 +10,8 @@ import pytest
 from helper_process import TESTS
 from planted import PLANTED
 
+from leasecap._config.root import check_root, make_root, root_path
 from leasecap._errors import ConfigError, StoreError
-from leasecap._root import check_root, make_root, root_path
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away or become somebody else")
 
@@ -114,7 +114,7 @@ def test_a_root_of_somebody_else_is_refused_even_if_one_may_write_it() -> None:
     code = """
 import os, sys
 import leasecap
-from leasecap._root import make_root
+from leasecap._config.root import make_root
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 for path in sys.argv[1:]:
     try:

@@ -7,13 +7,17 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from helper_process import Helper, ended_pid, helper
 from staged_world import Actor, as_a_dead_process, nothing
 
 from leasecap._errors import StoreError
-from leasecap._section import DirectorySection, OsSection
+from leasecap._file_store.lock_directory import LockDirectory
+
+if TYPE_CHECKING:
+    from leasecap._file_store.os_lock import OsLock
 
 # Enters ROUNDS times, says from when to when it was inside, and counts in a file, which goes wrong when two are inside.
 WORKER = """
@@ -49,7 +53,7 @@ input()
 """
 
 
-def enter_soon(section: OsSection | DirectorySection) -> None:
+def enter_soon(section: OsLock | LockDirectory) -> None:
     while not section.try_enter():
         time.sleep(0.0005)
 
@@ -271,9 +275,9 @@ def test_a_robbed_holder_is_told_when_it_leaves_and_frees_nobody_elses(thief: Ac
 def test_the_first_to_enter_after_a_theft_vouches_for_what_is_held_and_nobody_after_it(root: Path) -> None:
     adopted: list[str] = []
 
-    def section(name: str) -> DirectorySection:
+    def section(name: str) -> LockDirectory:
         actor = Actor(root, kind="directory")
-        return DirectorySection(
+        return LockDirectory(
             actor.world, actor.store.directory, lambda: b"", lambda path: True, lambda: adopted.append(name)
         )
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 # Says INSIDE in the middle of the critical section of its first acquire, and waits there.
 INSIDE = """
-from leasecap import _store
-settle = _store.Store.snapshot_with
+from leasecap._file_store import store
+settle = store.Store.snapshot_with
 def snapshot(self, lessons):
     say("INSIDE")
     hear()
     return settle(self, lessons)
-_store.Store.snapshot_with = snapshot
+store.Store.snapshot_with = snapshot
 leasecap.acquire("p")
 say("HELD")
 """
@@ -57,12 +57,12 @@ def test_a_process_killed_inside_the_pools_lock_keeps_nobody_out(team: Team, loc
 # Never gets into the pool's own lock, for one second, since every time it looks somebody else is inside.
 CROWDED = """
 import itertools
-from leasecap import _entering, _section
-_entering.SECTION_PATIENCE = 0.3
+from leasecap._file_store import lock_directory, os_lock, section
+section.SECTION_PATIENCE = 0.3
 until = time.monotonic() + 1
 inside = itertools.count(1)
-for kind in (_section.OsSection, _section.DirectorySection):
-    kind.occupant = lambda self: _section.Occupant("pid 1", f"its stay {next(inside)}")
+for kind in (os_lock.OsLock, lock_directory.LockDirectory):
+    kind.occupant = lambda self: section.Occupant("pid 1", f"its stay {next(inside)}")
     kind.try_enter = lambda self, enter=kind.try_enter: time.monotonic() > until and enter(self)
 """
 

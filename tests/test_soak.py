@@ -81,13 +81,12 @@ def test_a_small_soak_keeps_its_promises_and_leaves_nothing_behind(
 
 
 ONE_MORE = """
-from leasecap import _decide
-limit = _decide.full_limit
-_decide.full_limit = lambda snapshot: (limit(snapshot) or 0) + 1
+from leasecap._decisions import grants, limits
+grants.full_limit = lambda snapshot: (limits.full_limit(snapshot) or 0) + 1
 """
 NOBODY_DIES = """
-from leasecap import _observe
-_observe.Observer.lives = lambda *_: True
+from leasecap._file_store import observer
+observer.Observer.lives = lambda *_: True
 """
 
 
@@ -112,8 +111,8 @@ def test_the_soak_finds_a_slot_too_many_and_one_too_few_and_keeps_the_evidence(
 
 
 NO_PROCESS_IS_KNOWN = """
-from leasecap import _peers
-_peers.Peers.look = lambda *_, **__: "runs"  # so each ticket of the dead has to be granted a slot to be found out
+from leasecap._file_store import peers
+peers.Peers.look = lambda *_, **__: "runs"  # so each ticket of the dead has to be granted a slot to be found out
 from _soak import faults, plan, workers
 plan.POOLS = faults.POOLS = {"solo": 1}
 faults.KILLS = 1

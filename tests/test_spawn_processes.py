@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 # Runs `leasecap run` and kills it ahead of the line with this number, counted from the moment at which it has a slot.
 WRAPPER = """
 import os, signal, sys
-from leasecap import _supervise, cli
-from leasecap.cli import run
+from leasecap.cli import main, run
 step, sys.argv[1:] = int(sys.argv[1]), sys.argv[2:]
 us, seen = os.getpid(), 0
 
@@ -42,7 +41,7 @@ def watched(*arguments, begin=run._run):
     return begin(*arguments)
 
 run._run = watched
-cli.main()
+main.main()
 """
 
 # Closes what it inherits, as sudo and daemons do, says that it runs, and runs until it is told to end.
@@ -120,15 +119,15 @@ def test_a_wrapper_killed_at_any_step_leaves_its_command_or_a_free_slot(tmp_path
 def test_a_pid_that_can_not_be_noted_starts_nothing(root: Path, tmp_path: Path) -> None:
     code = """
 import errno, os, sys
-from leasecap import cli
-from leasecap._effects import Directory
+from leasecap.cli import main
+from leasecap._host.directory import Directory
 replace = Directory.replace
 def full(self, name, data):
     if name.endswith("info.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     replace(self, name, data)
 Directory.replace = full
-cli.main()
+main.main()
 """
     ran = tmp_path / "ran"
     done = subprocess.run(
@@ -163,7 +162,7 @@ def test_no_warning_of_a_fork_reaches_anybody() -> None:
 def test_a_command_killed_before_it_runs_is_seen_to_end_by_that_signal(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
-from leasecap import cli
+from leasecap.cli import main
 from leasecap._lease import Lease
 note_child = Lease.note_child
 def killed(self, child):
@@ -172,7 +171,7 @@ def killed(self, child):
     os.kill(child.pid, signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 Lease.note_child = killed
-cli.main()
+main.main()
 """
     ran = tmp_path / "ran"
     done = subprocess.run(
@@ -188,7 +187,7 @@ def test_ctrl_c_while_the_command_is_about_to_run_is_the_commands(tmp_path: Path
     # A key signals the whole group, so the child has it pending until it is the command.
     code = """
 import os, signal, sys
-from leasecap import cli
+from leasecap.cli import main
 from leasecap._lease import Lease
 note_child = Lease.note_child
 def interrupted(self, child):
@@ -196,7 +195,7 @@ def interrupted(self, child):
     assert child.pid
     os.kill(child.pid, signal.SIGINT)
 Lease.note_child = interrupted
-cli.main()
+main.main()
 """
     ran = tmp_path / "ran"
     done = subprocess.run(

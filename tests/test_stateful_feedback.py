@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from test_stateful import ANY, DAY, LONG, Machines, pick
 
-from leasecap import _feedback, _reporting, _usage
+from leasecap import _control, _usage
+from leasecap._feedback import adaptive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._state import State
-    from leasecap._store import Store
+    from leasecap._feedback.state import State
+    from leasecap._file_store.store import Store
 
 LONGEST_PROBE = 8.0
 LONGEST_PAUSE = 60.0
@@ -150,15 +151,15 @@ class MachinesWithFeedback(Machines):
 
     @rule(seconds=st.sampled_from([0.3, 3.0, 40.0, None]))
     def pause(self, seconds: float | None) -> None:
-        self._with_store(lambda store: _reporting.pause(store, seconds, "by hand"))
+        self._with_store(lambda store: _control.pause(store, seconds, "by hand"))
 
     @rule()
     def resume(self) -> None:
-        self._with_store(_reporting.resume)
+        self._with_store(_control.resume)
 
     @rule(name=st.sampled_from(["0-report", "cooling-0", "f" * 16]))
     def plant_a_directory(self, name: str) -> None:
-        self._with_store(lambda store: _reporting.report(store, "a plant", status=429))
+        self._with_store(lambda store: _control.report(store, "a plant", status=429))
         (self.world.pool / "feedback" / name).mkdir(exist_ok=True)
 
     # -- what clocks do ---------------------------------------------------------------------------------------------
@@ -173,9 +174,9 @@ class MachinesWithFeedback(Machines):
     def reboot_with_another_time(self, step: int, paused: float | None, cut: bool) -> None:
         """And what was just taught."""
         if cut:
-            self._with_store(lambda store: _reporting.report(store, "somebody", status=429))
+            self._with_store(lambda store: _control.report(store, "somebody", status=429))
         if paused is not None:
-            self._with_store(lambda store: _reporting.pause(store, paused, "by hand"))
+            self._with_store(lambda store: _control.pause(store, paused, "by hand"))
         self.reboot(0)
         self.world.hosts[0].wall += step
 
@@ -208,11 +209,11 @@ class MachinesWithFeedback(Machines):
 
     def _everything_ends(self) -> None:
         self.nobody_waits_beside_a_free_slot()
-        self._with_store(_reporting.resume)
+        self._with_store(_control.resume)
         super()._everything_ends()
 
     def _all_slots_can_be_had(self) -> None:
-        self._with_store(_reporting.restore)
+        self._with_store(_control.restore)
         self.gated = False
         self.world.more = "stagger = 0\n"
         self.world.set_limit(self.world.limit)
@@ -236,8 +237,8 @@ class Question:
 
 @pytest.mark.timeout(300)
 def test_no_history_keeps_a_free_slot_from_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leasecap._report.report", lambda message: None)
+    monkeypatch.setattr("leasecap._log.report", lambda message: None)
     monkeypatch.setattr(_usage, "threading", SimpleNamespace(Thread=Question, Lock=threading.Lock))
     monkeypatch.setattr(_usage, "_askers", {})
-    monkeypatch.setattr(_feedback, "MAX_PROBE_INTERVAL", LONGEST_PROBE)
+    monkeypatch.setattr(adaptive, "MAX_PROBE_INTERVAL", LONGEST_PROBE)
     run_state_machine_as_test(MachinesWithFeedback, settings=settings(LONG, max_examples=30))

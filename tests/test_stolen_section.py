@@ -13,7 +13,7 @@ import leasecap
 
 KILLED_INSIDE = """
 import os, signal, leasecap
-from leasecap._store import Store
+from leasecap._file_store.store import Store
 Store.place = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 leasecap.acquire("p")
 """

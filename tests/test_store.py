@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from staged_world import Actor, wait_unacknowledged
 
-from leasecap._decide import ACKNOWLEDGE_WITHIN
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
 
 
 def test_a_claim_is_whole_before_anybody_sees_it(actors: tuple[Actor, Actor], kind: str) -> None:

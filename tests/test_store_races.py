@@ -8,11 +8,11 @@ import pytest
 from helper_process import ended_pid
 from staged_world import Actor, as_a_dead_process, wait_unacknowledged
 
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 
 def test_of_two_that_remove_an_entry_one_succeeds(actors: tuple[Actor, Actor]) -> None:

@@ -8,15 +8,15 @@ import pytest
 from helper_process import ended_pid, helper
 from staged_world import Actor, nothing, wait_unacknowledged
 
-from leasecap import _record
-from leasecap._decide import ACKNOWLEDGE_WITHIN
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
+from leasecap._liveness.record import encode_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._entries import Claim
+    from leasecap._file_store.own_entry import Claim
 
 
 def dead(actor: Actor, **facts: object) -> Claim:
@@ -78,7 +78,7 @@ def test_a_sweep_reaps_who_died_with_a_grant_unacknowledged(actors: tuple[Actor,
         one.store.sweep()
     assert one.where(waiting) == place
     record = waiting.record._replace(pid=ended_pid(), start=1)
-    one.store.directory.replace(f"{place}/{waiting.name}/info.json", _record.encode(record))
+    one.store.directory.replace(f"{place}/{waiting.name}/info.json", encode_record(record))
     one.store.sweep()
     assert one.where(waiting) is None
 

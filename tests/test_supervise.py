@@ -24,8 +24,8 @@ SH = "/bin/sh"
 # one, too: until then do something else than wait, and be woken. HOOK is code to run before the command is supervised.
 DRIVER = """
 import os, sys, threading
-from leasecap import _signals
-from leasecap._supervise import *
+from leasecap.cli import _signals
+from leasecap.cli._supervise import *
 env = os.environ
 _signals._HAS_SIGINFO = _signals._HAS_SIGINFO and env["MECHANISM"] == "siginfo"
 def say(text): os.write(2, (text + "\\n").encode())
@@ -707,7 +707,7 @@ def test_nothing_stays_behind_when_the_terminal_goes_away(terminal: Terminal, as
 
 HELD = """
 import functools, time
-from leasecap._hold import Hold
+from leasecap._liveness.max_hold import Hold
 supervise = functools.partial(supervise, hold=Hold(1.0, 0.1, time.monotonic() + {left}))
 """
 

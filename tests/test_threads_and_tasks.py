@@ -10,8 +10,8 @@ import pytest
 from referee import Interval, Team, peak
 
 import leasecap
-from leasecap import _store
-from leasecap._drive_async import turns
+from leasecap._file_store import store as _store
+from leasecap._wait.event_loop import turns
 
 TYPE_CHECKING = False
 

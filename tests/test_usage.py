@@ -16,13 +16,13 @@ from commands import environment, gone, until
 import leasecap
 from leasecap import _usage
 from leasecap._api import pool_store
-from leasecap._state import Usage
+from leasecap._feedback.state import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leasecap._store import Store
+    from leasecap._file_store.store import Store
 
 INTERVAL = "usage_interval = 0.1\n"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from leasecap._drive import ThreadWaiter
-from leasecap._effects import Directory
-from leasecap._interrupts import HeldBack
-from leasecap._watch import Watch
+from leasecap._file_store.wakeups import Watch
+from leasecap._host.deferred_signals import HeldBack
+from leasecap._host.directory import Directory
+from leasecap._wait.blocking import ThreadWaiter
 
 PROCESS = "1" * 12
 

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 # Once it listens, it looks by itself only once a minute.
 SLEEPY = """
-from leasecap import _polling
-rest, look = _polling.rest, _polling.process_look
+from leasecap._decisions import polling
+rest, look = polling.rest, polling.process_look
 listens = False
-_polling.rest = lambda wait: 60.0 if listens else rest(wait)
-_polling.process_look = lambda rank, **how: 60.0 if listens else look(rank, **how)
-from leasecap import _watch
-start = _watch.Watch.start
+polling.rest = lambda wait: 60.0 if listens else rest(wait)
+polling.process_look = lambda rank, **how: 60.0 if listens else look(rank, **how)
+from leasecap._file_store import wakeups
+start = wakeups.Watch.start
 def telling_start(self, **how):
     global listens
     listens = start(self, **how)
     say("WATCHES" if listens else "LOOKS")
     return listens
-_watch.Watch.start = telling_start
+wakeups.Watch.start = telling_start
 """
 
 # Can make no named pipe.

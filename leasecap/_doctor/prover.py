@@ -7,8 +7,8 @@ import sys
 import time
 
 import leasecap
-from leasecap._doctor._proof import POOL
-from leasecap._effects import Effects
+from leasecap._doctor.proof import POOL
+from leasecap._host.effects import Effects
 
 ROUNDS = 25
 HOLD = 0.002  # seconds: long enough to be overlapped

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import click
 
-    from leasecap._config import Config
+    from leasecap._config.config import Config
 
 ENVIRONMENT = "LEASECAP_POOL"
 
@@ -32,8 +32,8 @@ def chosen_pool(pool: str | None, program: str | None, config: Config) -> str:
 
 def complete_pool(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Pools that are configured, in use, or preset."""
-    from leasecap._presets import PRESETS
-    from leasecap._status import status
+    from leasecap._config.presets import PRESETS
+    from leasecap._status.read import status
 
     try:
         known = {pool.pool for pool in status().pools}
@@ -44,7 +44,7 @@ def complete_pool(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 
 def complete_lease(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Ids of leases that are held."""
-    from leasecap._status import status
+    from leasecap._status.read import status
 
     try:
         pools = status().pools

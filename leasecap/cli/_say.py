@@ -8,9 +8,9 @@ import sys
 
 import click
 
+from leasecap._config.schema import HIGHEST_LIMIT
 from leasecap._durations import parse_duration
 from leasecap._redact import printable
-from leasecap._settings import HIGHEST_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ def command(pool: str | None, pid: int, wait: float | None, no_wait: bool) -> in
     if no_wait and wait is not None:
         raise click.UsageError("give -w or -n, not both")
     from leasecap._api import acquire_with
-    from leasecap._drive import ThreadWaiter
-    from leasecap._local import local
-    from leasecap._process import start_of
+    from leasecap._config.root import root_path
+    from leasecap._host.process import start_of
     from leasecap._request import UNSET, Options
-    from leasecap._root import root_path
+    from leasecap._runtime import local
+    from leasecap._wait.blocking import ThreadWaiter
 
     start = _started(pid, start_of(pid))
     chosen = chosen_pool(pool, None, local.root(root_path()).config)

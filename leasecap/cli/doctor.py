@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leasecap._doctor import Check
+    from leasecap._doctor.check import Check
 
 _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 _NAMES = 15  # columns
@@ -33,7 +33,7 @@ def command(directory: str | None) -> int:
     notifications and the fight in that directory, to see whether a root would do there. Leaves nothing behind. Exit
     status 1 when something is wrong.
     """
-    from leasecap._doctor import examine, summary
+    from leasecap._doctor.examine import examine, summary
 
     checks = []
     for check in examine(directory):

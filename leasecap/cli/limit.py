@@ -6,11 +6,11 @@ import shlex
 
 import click
 
-from leasecap._config import Config, PoolConfig, load
-from leasecap._presets import ON_ACCOUNT, PRESETS
+from leasecap._config.config import Config, PoolConfig, load_config
+from leasecap._config.presets import ON_ACCOUNT, PRESETS
+from leasecap._config.root import root_path
+from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._redact import printable
-from leasecap._root import root_path
-from leasecap._settings import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap.cli._pools import complete_pool
 
 
@@ -48,22 +48,22 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
         raise click.UsageError("give a limit or --unset, not both")
     root = root_path()
     if pool is None:
-        _show_all(load(root))
+        _show_all(load_config(root))
     elif limit is None and not unset:
-        _show_one(load(root).pool(pool))
+        _show_one(load_config(root).pool(pool))
     else:
         _change(root, pool, limit)
 
 
 def _change(root: str, pool: str, limit: int | None) -> None:
-    from leasecap._edit import set_limit
+    from leasecap._config.edit import set_limit
 
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
     if change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
-    from leasecap._local import local
+    from leasecap._runtime import local
 
     local.root(root).restore(change.after.name)
 

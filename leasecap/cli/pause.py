@@ -7,7 +7,7 @@ import os
 import click
 
 from leasecap._durations import format_duration
-from leasecap._explain import resume_command
+from leasecap._feedback.messages import resume_command
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
 from leasecap.cli._say import Duration
@@ -21,11 +21,11 @@ def command(pool: str, duration: float | None) -> None:
 
     What runs goes on. A pause that holds already is never shortened.
     """
-    from leasecap import _reporting
+    from leasecap import _control
     from leasecap._api import pool_store
 
     store = pool_store(pool)
-    state = _reporting.pause(store, duration, f"by hand (pid {os.getppid()})")
+    state = _control.pause(store, duration, f"by hand (pid {os.getppid()})")
     name, pause = printable(store.pool.name.text, 200), state.pause
     resume = resume_command(name)
     assert pause is not None

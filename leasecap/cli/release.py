@@ -7,16 +7,17 @@ import sys
 
 import click
 
-from leasecap import _chain, _process
+from leasecap import _ancestry
+from leasecap._decisions.places import LEASES
 from leasecap._errors import LeasecapError
 from leasecap._faults import faults
-from leasecap._pool import LEASES
+from leasecap._host.process import ancestors_of
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._status import Holder
+    from leasecap._status.read import Holder
 
 
 @click.command("release")
@@ -29,7 +30,7 @@ def command(lease: str, yes: bool) -> None:
     else's it asks: its holder runs on, and its slot is given to the next. The holder is told.
     """
     from leasecap._api import pool_store
-    from leasecap._status import status
+    from leasecap._status.read import status
 
     found = [
         (pool, holder) for pool in status().pools for holder in pool.holders if lease and holder.id.startswith(lease)
@@ -57,6 +58,6 @@ def command(lease: str, yes: bool) -> None:
 
 
 def _is_own(holder: Holder) -> bool:
-    if not holder.alive or any(entry.rpartition("/")[2] == holder.id for entry in _chain.current()):
+    if not holder.alive or any(entry.rpartition("/")[2] == holder.id for entry in _ancestry.current()):
         return True
-    return holder.host is None and holder.pid in (os.getpid(), *_process.ancestors_of(os.getpid()))
+    return holder.host is None and holder.pid in (os.getpid(), *ancestors_of(os.getpid()))

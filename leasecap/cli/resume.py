@@ -16,9 +16,10 @@ def command(pool: str) -> None:
 
     A limit that was reduced stays so: `leasecap limit POOL N` restores it.
     """
-    from leasecap import _feedback, _reporting
+    from leasecap import _control
     from leasecap._api import pool_store
-    from leasecap._rules import Rules
+    from leasecap._feedback import adaptive
+    from leasecap._feedback.rules import Rules
 
     store = pool_store(pool)
     try:
@@ -26,13 +27,13 @@ def command(pool: str) -> None:
         broken = False
     except StoreError:
         broken = True
-    before = _reporting.resume(store)
+    before = _control.resume(store)
     name, pause = printable(store.pool.name.text, 200), before.pause
     assert store.learning is not None
     now = store.learning.files.clock().boot
     if broken:
         click.echo(f"{name}: its state could not be read; it begins anew, at the configured limit")
-    elif pause is None or not _feedback.admission(before, Rules(), now, gated=False).closed:
+    elif pause is None or not adaptive.admission(before, Rules(), now, gated=False).closed:
         click.echo(f"{name}: was not paused")
     else:
         click.echo(f"{name}: open again (it was closed: {printable(pause.why, 200)})")

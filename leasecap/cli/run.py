@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._lease import Lease
     from leasecap._request import Unset
-    from leasecap._signals import SignalGate
-    from leasecap._supervise import Outcome
-    from leasecap._waiting import Waiting
+    from leasecap._wait.progress import Waiting
+    from leasecap.cli._signals import SignalGate
+    from leasecap.cli._supervise import Outcome
 
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -80,16 +80,16 @@ def command(
             "`leasecap run` needs POSIX signals and process groups", path=sys.platform, remedy="use the library here"
         )
     # First of all: signals have to be blocked before any thread starts.
-    from leasecap import _report
+    from leasecap import _log
     from leasecap._api import acquire_with
-    from leasecap._local import local
+    from leasecap._config.root import root_path
     from leasecap._request import UNSET, Options
-    from leasecap._root import root_path
-    from leasecap._signals import Interrupted, SignalGate
-    from leasecap._supervise import Outcome, SpawnError, die_like
+    from leasecap._runtime import local
+    from leasecap.cli._signals import Interrupted, SignalGate
+    from leasecap.cli._supervise import Outcome, SpawnError, die_like
 
     gate = SignalGate()
-    _report.report = say
+    _log.report = say
     timeout: float | Unset | None = 0.0 if no_wait else UNSET if wait is None else wait
     options = Options(
         timeout=timeout,
@@ -125,9 +125,9 @@ def command(
 
 
 def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
-    from leasecap._process import start_of
-    from leasecap._record import PENDING, Child
-    from leasecap._supervise import spawn, supervise
+    from leasecap._host.process import start_of
+    from leasecap._liveness.record import PENDING, Child
+    from leasecap.cli._supervise import spawn, supervise
 
     def note(pid: int) -> None:
         start = start_of(pid)

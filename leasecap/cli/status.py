@@ -8,16 +8,16 @@ import time
 import click
 
 from leasecap._durations import format_duration
-from leasecap._liveness import NOT_VISIBLE, UNREADABLE
+from leasecap._liveness.verdict import NOT_VISIBLE, UNREADABLE
 from leasecap._redact import printable
-from leasecap._status import status
+from leasecap._status.read import status
 from leasecap.cli._pools import complete_pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from leasecap._status import Holder, PoolStatus, Status, Waiter
+    from leasecap._status.read import Holder, PoolStatus, Status, Waiter
 
 _EVERY = 1.0  # seconds between two pictures of --watch
 _COMMAND_LEAST = 20  # columns left to the command on a narrow terminal

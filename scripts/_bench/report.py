@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from leasecap._filesystem import file_system
+from leasecap._host.file_system import file_system
 
 from . import targets
 

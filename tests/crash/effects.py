@@ -12,7 +12,8 @@ import re
 import threading
 import time
 
-from leasecap._effects import Directory, Effects
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

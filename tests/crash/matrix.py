@@ -23,8 +23,9 @@ from crash.effects import CountedEffects, Points, is_look
 from crash.puppets import die_with_parent
 from crash.scenes import SCENES
 from crash.stage import play
-from leasecap import _decide, _open_pools, _polling
-from leasecap._local import local
+from leasecap._decisions import grants, polling
+from leasecap._file_store import open_pools
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ SOME = 20
 """A test run strikes at every 20th effect that changes something, besides those that `sample` chooses for a reason."""
 
 # Here once, and not in each of some thousand processes.
-_LOADED_WHEN_NEEDED = ("leasecap._redact", "leasecap._status", "tomllib", "encodings.ascii")
+_LOADED_WHEN_NEEDED = ("leasecap._redact", "leasecap._status.read", "tomllib", "encodings.ascii")
 
 
 def sample(scripts: dict[str, list[str]]) -> dict[str, list[int]]:
@@ -70,7 +71,7 @@ class Server:
         self._running: dict[int, tuple[int, tuple[Any, ...], bytes]] = {}
         local.effects = CountedEffects(self._points)
         # Nothing here is about how long; what takes seconds takes a tenth of it, for all processes alike.
-        _decide.ACKNOWLEDGE_WITHIN, _polling.FAR_LOOK = 0.4, 0.2
+        grants.ACKNOWLEDGE_WITHIN, polling.FAR_LOOK = 0.4, 0.2
         for module in _LOADED_WHEN_NEEDED:
             importlib.import_module(module)
         gc.freeze()
@@ -97,7 +98,7 @@ class Server:
         if pid == 0:
             os.close(read)
             die_with_parent()
-            _open_pools._CLEAR_UP_IN = 10**12  # never: the clock decides when, and a script must do the same each time
+            open_pools._CLEAR_UP_IN = 10**12  # never: the clock decides when, and a script must do the same each time
             directory.mkdir()
             try:
                 result = play(scene, self.lock, fatal, SIGNALS[how], directory, self._points)

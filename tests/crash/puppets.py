@@ -18,8 +18,8 @@ from contextlib import contextmanager
 
 import leasecap
 from leasecap._api import acquire_with, pool_store
-from leasecap._local import local
 from leasecap._request import Options
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from crash.effects import Points
     from leasecap import Lease
-    from leasecap._interrupts import HeldBack
-    from leasecap._watch import Watch
+    from leasecap._file_store.wakeups import Watch
+    from leasecap._host.deferred_signals import HeldBack
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -7,16 +7,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import leasecap
-from leasecap import _decide
-from leasecap._local import local
-from leasecap._process import start_of
-from leasecap._record import PENDING, Child
+from leasecap._decisions import grants
+from leasecap._host.process import start_of
+from leasecap._liveness.record import PENDING, Child
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import leasecap
     from crash.puppets import Victim
     from crash.stage import Stage
 
@@ -127,14 +127,14 @@ def _take_back(me: Victim) -> None:
     me.open_pool()
     me.arm()
     # The waiter, which is ahead, is granted the slot and doesn't look.
-    late = _decide.ACKNOWLEDGE_WITHIN * 0.45
+    late = grants.ACKNOWLEDGE_WITHIN * 0.45
     me.work(me.acquire(me.order("holder", "go"), *[me.skip(late)] * 3, me.order("waiter", "go")))
 
 
 def _parked(me: Victim) -> None:
     me.open_pool()
     me.arm()
-    late = _decide.ACKNOWLEDGE_WITHIN * 0.45
+    late = grants.ACKNOWLEDGE_WITHIN * 0.45
 
     def meanwhile() -> None:
         # Granted, the victim doesn't look; the waiter behind it sees that and gets the slot.

@@ -13,10 +13,10 @@ from referee import Interval, peak
 
 import leasecap
 from crash.puppets import PATIENCE, Actor, puppet, victim
-from leasecap import _entering
 from leasecap._api import pool_store
-from leasecap._limit import seal
-from leasecap._process import presence, start_of
+from leasecap._file_store import section
+from leasecap._file_store.limit_in_force import seal
+from leasecap._host.process import presence, start_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Stage:
         self._look_on()
 
     def _the_way_in_is_barred(self) -> None:
-        _entering.SECTION_GRACE = 0.1  # the patience of this process alone
+        section.SECTION_GRACE = 0.1  # the patience of this process alone
         try:
             leasecap.acquire("p", timeout=0)
         except (leasecap.StoreError, leasecap.AcquireTimeout):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from explore.memory_fs import Failed
 from explore.scheduler import Actor, Process, Violation, World
-from leasecap import _entry
+from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
 from leasecap._errors import StoreError
-from leasecap._marks import DEAF
-from leasecap._pool import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
+from leasecap._file_store.marks import DEAF
 
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
+    from leasecap._decisions.entry import Entry
 
 _HELD = (GRANTED, LEASES)
 _PLACES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH)
@@ -124,7 +124,7 @@ class Checks:
         elif "/" in name:
             self.passes()  # a file of an entry, or a mark
         elif target in _HELD and source in (QUEUE, STAGING):
-            self._granted(actor, _entry.parse(name), source)
+            self._granted(actor, parse_entry(name), source)
         elif target in (TRASH, PARKED) and source in _HELD:
             self._taken_from(actor, name, source)
 
@@ -136,7 +136,7 @@ class Checks:
 
     def _granted(self, granter: Actor, entry: Entry, source: str) -> None:
         world = self.world
-        held = [_entry.parse(name) for where in _HELD for name in world.fs.children(where) if self._counts(where, name)]
+        held = [parse_entry(name) for where in _HELD for name in world.fs.children(where) if self._counts(where, name)]
         others = [other for other in held if other.name != entry.name]
         lent = load(held) == load(others)
         if not (self.robbed or lent):
@@ -148,7 +148,7 @@ class Checks:
         passed = dead | world.dead() | self.passed.get(granter.number, frozenset())
         overtaken = [
             other
-            for other in (_entry.parse(name) for name in world.fs.children(QUEUE) if name in queued)
+            for other in (parse_entry(name) for name in world.fs.children(QUEUE) if name in queued)
             if other < entry and (rival := world.actor_of(other)) is not None and rival.process.number not in passed
         ]
         if not (lent or self.robbed):
@@ -156,11 +156,11 @@ class Checks:
 
     def _counts(self, where: str, name: str) -> bool:
         """Whether it is held: the dead take no grant up."""
-        owner = self.world.actor_of(_entry.parse(name))
+        owner = self.world.actor_of(parse_entry(name))
         return where == LEASES or owner is None or owner.process.state != "dead"
 
     def _taken_from(self, taker: Actor, name: str, source: str) -> None:
-        owner = self.world.actor_of(_entry.parse(name))
+        owner = self.world.actor_of(parse_entry(name))
         if owner is None or not owner.alive or owner is taker:
             return
         if source == LEASES:
@@ -218,10 +218,10 @@ class Checks:
             self._expect(len(working) <= self.limit, f"{len(working)} work at once, and nobody was told")
         if self.disturbed:
             return
-        held = [_entry.parse(name) for where in _HELD for name in world.fs.children(where)]
+        held = [parse_entry(name) for where in _HELD for name in world.fs.children(where)]
         limits = [entry.limit for entry in held if entry.limit is not None]
         for name in world.queued():
-            head = _entry.parse(name)
+            head = parse_entry(name)
             limit = min([self.limit, *limits])
             free = load([*held, head]) <= limit or load([*held, head]) == load(held)
             self._expect(not free, "a slot stays free while somebody waits for it")
@@ -229,7 +229,7 @@ class Checks:
     def keeps_others_out(self, actor: Actor) -> bool:
         """Whether it holds a slot or is in the middle of the critical section: then nobody's turn can come."""
         leases = self.world.fs.children(LEASES)
-        return actor.number in self.inside or any(self.world.actor_of(_entry.parse(name)) is actor for name in leases)
+        return actor.number in self.inside or any(self.world.actor_of(parse_entry(name)) is actor for name in leases)
 
     def at_the_end(self) -> None:
         """Everybody has ended, and a newcomer has come and gone: nothing is left."""

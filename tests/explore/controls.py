@@ -14,31 +14,27 @@ from explore.memory_fs import MemoryFs
 from explore.programs import once
 from explore.scheduler import World
 from explore.stage import Scenario, Stage
-from leasecap import (
-    _acquire,
-    _decide,
-    _entries,
-    _entry,
-    _liveness,
-    _loads,
-    _observe,
-    _peers,
-    _pool,
-    _section,
-    _settle,
-    _store,
-)
+from leasecap import _acquire
+from leasecap._decisions import entry as _entry
+from leasecap._decisions import grants
+from leasecap._decisions import loads as _loads
+from leasecap._decisions import places as _places
+from leasecap._decisions import snapshot as _snapshot
+from leasecap._file_store import entries, lock_directory, observer, os_lock, own_entry, reconcile
+from leasecap._file_store import peers as _peers
+from leasecap._file_store import store as _store
+from leasecap._liveness import verdict
 
 if TYPE_CHECKING:
-    from leasecap._interrupts import HeldBack
-    from leasecap._lessons import Lessons
+    from leasecap._file_store.feedback_view import Lessons
+    from leasecap._host.deferred_signals import HeldBack
 
 Patch = pytest.MonkeyPatch
 
 
 def no_token_in_the_name(patch: Patch) -> None:
     """An entry is named after its owner's pid alone, and the first two have one pid after another."""
-    make = _entry.make
+    make = _entry.make_entry
 
     def named(*, token: str, **facts: Any) -> _entry.Entry:
         if token[0] in "ab":
@@ -46,13 +42,13 @@ def no_token_in_the_name(patch: Patch) -> None:
             token = "f" * 16
         return make(token=token, **facts)
 
-    patch.setattr(_entry, "make", named)
+    patch.setattr(_acquire, "make_entry", named)
 
 
 def built_in_place(patch: Patch) -> None:
     """An entry is not built aside and renamed into the queue but built there."""
-    for module in (_entries, _settle):
-        patch.setattr(module, "STAGING", _pool.QUEUE)
+    for module in (entries, reconcile):
+        patch.setattr(module, "STAGING", _places.QUEUE)
 
 
 def _uncounted(where: str) -> types.SimpleNamespace:
@@ -64,8 +60,8 @@ def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
     snapshot = _store.Store.snapshot_with
 
-    def reversed_snapshot(store: _store.Store, lessons: Lessons | None) -> _decide.Snapshot:
-        places = (_pool.LEASES, _pool.GRANTED, _pool.PARKED, _pool.QUEUE)
+    def reversed_snapshot(store: _store.Store, lessons: Lessons | None) -> _snapshot.Snapshot:
+        places = (_places.LEASES, _places.GRANTED, _places.PARKED, _places.QUEUE)
         found = {where: store.directory.list(where) for where in places}
         directory = store.directory
         store.directory = types.SimpleNamespace(list=found.__getitem__, stat=_uncounted)  # type: ignore[assignment]
@@ -89,7 +85,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
         store._to_wake.append(entry)
         return True
 
-    def acknowledge(store: _store.Store, claim: _entries.Claim) -> bool:
+    def acknowledge(store: _store.Store, claim: own_entry.Claim) -> bool:
         try:
             store.directory.rename(f"leases/!{claim.name}", f"leases/{claim.name}")
         except FileNotFoundError:
@@ -111,7 +107,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
         return wrapper
 
     patch.setattr(_store.Store, "_grant", grant)
-    patch.setattr(_entries.Entries, "acknowledge", acknowledge)
+    patch.setattr(entries.Entries, "acknowledge", acknowledge)
     patch.setattr(_store.Store, "snapshot_with", without_marks(snapshot))
     patch.setattr(_store.Store, "_names_in", without_marks(names))
 
@@ -168,7 +164,7 @@ def stamp_compared_with_the_clock(patch: Patch) -> None:
 
 def no_acknowledgement(patch: Patch) -> None:
     """A grant holds, however long its waiter doesn't take it up."""
-    patch.setattr(_decide, "ACKNOWLEDGE_WITHIN", math.inf)
+    patch.setattr(grants, "ACKNOWLEDGE_WITHIN", math.inf)
 
 
 def borrowing_without_load(patch: Patch) -> None:
@@ -202,7 +198,7 @@ class NoMutex:
 
 def no_mutex_round_the_lock(patch: Patch) -> None:
     """The threads of a process share one descriptor of the pool's lock."""
-    patch.setattr(_section, "threading", types.SimpleNamespace(Lock=NoMutex))
+    patch.setattr(os_lock, "threading", types.SimpleNamespace(Lock=NoMutex))
 
 
 def no_look_on_leaving(patch: Patch) -> None:
@@ -212,7 +208,7 @@ def no_look_on_leaving(patch: Patch) -> None:
 
 def no_probe_before_a_grant(patch: Patch) -> None:
     """A ticket in the queue is taken for one of a process that runs."""
-    patch.setattr(_peers.Peers, "look", lambda peers, ticket, where=_pool.QUEUE: "runs")
+    patch.setattr(_peers.Peers, "look", lambda peers, ticket, where=_places.QUEUE: "runs")
 
 
 def no_signed_grants(patch: Patch) -> None:
@@ -225,26 +221,26 @@ def robbed_and_not_told(patch: Patch) -> None:
 
     Either of them looks at what the other has granted beside it; without both nobody does.
     """
-    leave = _section.DirectorySection.leave
+    leave = lock_directory.LockDirectory.leave
 
-    def unaware(section: _section.DirectorySection) -> bool:
+    def unaware(section: lock_directory.LockDirectory) -> bool:
         leave(section)
         return True
 
-    patch.setattr(_section.DirectorySection, "leave", unaware)
+    patch.setattr(lock_directory.LockDirectory, "leave", unaware)
     patch.setattr(_store.Store, "_robbed_grants_beside", lambda store, counted: False)
 
 
 def built_in_the_trash(patch: Patch) -> None:
     """What is being built and what is being removed stand in one place."""
-    for module in (_entries, _settle):
-        patch.setattr(module, "STAGING", _pool.TRASH)
+    for module in (entries, reconcile):
+        patch.setattr(module, "STAGING", _places.TRASH)
 
 
 def without_the_child(patch: Patch) -> None:
     """Only the holder is looked for in the process table."""
-    judge = _liveness.judge
-    patch.setattr(_observe, "judge", lambda facts: judge(facts._replace(child=None)))
+    judge = verdict.judge
+    patch.setattr(observer, "judge", lambda facts: judge(facts._replace(child=None)))
 
 
 def without_start_ticks(patch: Patch) -> None:
@@ -260,7 +256,7 @@ def without_start_ticks(patch: Patch) -> None:
 
 def without_the_boot_id(patch: Patch) -> None:
     """Pids and start ticks of an earlier boot mean what they mean now."""
-    patch.setattr(_liveness, "_same", lambda one, other: True)
+    patch.setattr(verdict, "_same", lambda one, other: True)
 
 
 def forked_without_a_reset() -> Stage:

@@ -14,11 +14,12 @@ import zlib
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
-from leasecap._effects import Directory, Effects
+from leasecap._host.directory import Directory
+from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._process import Identity, Presence
+    from leasecap._liveness.presence import Identity, Presence
 
 Perform = Callable[..., Any]
 

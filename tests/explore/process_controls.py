@@ -7,43 +7,46 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from explore.watched import ListeningKit
-from leasecap import _look, _lookout, _notices, _polling, _removal, _settle, _store, _sweep
-from leasecap._exits import Exits
-from leasecap._local import Local
-from leasecap._lookout import Lookout
-from leasecap._marks import Marks
-from leasecap._notifier import NOTICE
-from leasecap._peers import Peers
-from leasecap._pool import QUEUE
+from leasecap._decisions import polling
+from leasecap._decisions.places import QUEUE
+from leasecap._file_store import lookout as _lookout
+from leasecap._file_store import notices, poller, reconcile, removal, sweep
+from leasecap._file_store import store as _store
+from leasecap._file_store.exits import Exits
+from leasecap._file_store.lookout import Lookout
+from leasecap._file_store.marks import Marks
+from leasecap._file_store.notifier import NOTICE
+from leasecap._file_store.peers import Peers
+from leasecap._runtime import Local
 
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
-    from leasecap._polling import Standing
+    from leasecap._decisions.entry import Entry
+    from leasecap._decisions.polling import Standing
 
 Patch = pytest.MonkeyPatch
 
 
 def nobody_told_of_who_goes_before(patch: Patch) -> None:
     """Who queues before another one doesn't tell it."""
-    to_notify = _notices.whom_to_notify
-    patch.setattr(_settle, "whom_to_notify", lambda store, done: to_notify(store, done._replace(behind=())))
+    to_notify = notices.whom_to_notify
+    patch.setattr(reconcile, "whom_to_notify", lambda store, done: to_notify(store, done._replace(behind=())))
 
 
 def nobody_told_of_who_leaves(patch: Patch) -> None:
     """Who leaves the queue doesn't tell who stood behind."""
-    for module in (_look, _lookout, _removal, _store):
+    for module in (poller, _lookout, removal, _store):
         patch.setattr(module, "tell_behind", lambda store, left: None)
 
 
 def duty_counted_per_ticket(patch: Patch) -> None:
     """The first two tickets sweep, whosever they are."""
-    standing = _polling.standing
+    standing = polling.standing
 
     def by_ticket(queue: list[str], process: str) -> Standing | None:
         found = standing(queue, process)
         return found and found._replace(ahead=tuple(sorted(name for name in queue if name < found.first)[::-1]))
 
-    patch.setattr(_polling, "standing", by_ticket)
+    patch.setattr(polling, "standing", by_ticket)
     patch.setattr(Lookout, "_walk", lambda lookout, found, expected: found.ahead[:2])
 
 
@@ -65,7 +68,7 @@ def exit_before_it_is_watched(patch: Patch) -> None:
 
 def third_does_not_look(patch: Patch) -> None:
     """Who isn't one of the first two looks as seldom as the last."""
-    patch.setattr(_polling, "THIRD_LOOK", _polling.SELDOM_LOOK)
+    patch.setattr(polling, "THIRD_LOOK", polling.SELDOM_LOOK)
 
 
 def stopped_ones_granted(patch: Patch) -> None:
@@ -86,7 +89,7 @@ def marks_not_cleared(patch: Patch) -> None:
 
 def nobody_asked(patch: Patch) -> None:
     """Who doesn't take up a grant loses that one, and nobody is asked or marked."""
-    patch.setattr(_sweep.Sweeper, "_ask_the_silent", lambda *_: None)
+    patch.setattr(sweep.Sweeper, "_ask_the_silent", lambda *_: None)
 
 
 def notices_taken_for_wake_ups(patch: Patch) -> None:
@@ -100,8 +103,8 @@ def notices_taken_for_wake_ups(patch: Patch) -> None:
 
 def rest_said_in_the_queue_alone(patch: Patch) -> None:
     """A ticket that is granted no longer says that its process rests."""
-    rests = _notices._rests
-    patch.setattr(_notices, "_rests", lambda store, where, ticket: where == QUEUE and rests(store, where, ticket))
+    rests = notices._rests
+    patch.setattr(notices, "_rests", lambda store, where, ticket: where == QUEUE and rests(store, where, ticket))
 
 
 def nobody_said_to_rest(patch: Patch) -> None:

@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from explore.scheduler import ROOT, Actor, Gone, World
-from leasecap import _chain
+from leasecap import _ancestry
 from leasecap._acquire import Acquisition
-from leasecap._drive import drive
+from leasecap._decisions.places import QUEUE
 from leasecap._errors import AcquireTimeout
-from leasecap._heartbeat import Beating, Heartbeats
+from leasecap._file_store.heartbeats import Beating, Heartbeats
+from leasecap._file_store.lookout import Lookout
+from leasecap._file_store.store import Store
 from leasecap._lease import Lease
-from leasecap._lookout import Lookout
-from leasecap._pool import QUEUE
 from leasecap._request import Request
-from leasecap._store import Store
+from leasecap._wait.blocking import drive
 
 if TYPE_CHECKING:
-    from leasecap._entries import Claim
-    from leasecap._interrupts import HeldBack
-    from leasecap._watch import Watch
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.wakeups import Watch
+    from leasecap._host.deferred_signals import HeldBack
 
 NO_INTERRUPTS: Any = types.SimpleNamespace(lifted=contextlib.nullcontext)
 
@@ -112,7 +112,7 @@ def summed_up(world: World, function: Callable[..., Any], name: str) -> Callable
 
 
 class Kit:
-    """What leasecap keeps in one process: `_local.Local` and `_local.Root`, as far as an acquisition uses them."""
+    """What leasecap keeps in one process: `_runtime.Local` and `_runtime.Root`, as far as an acquisition uses them."""
 
     def __init__(self, world: World, number: int, *, limit: int, stale_after: float, heartbeat: float) -> None:
         self.path = ROOT
@@ -142,7 +142,7 @@ class Kit:
                     setattr(part, name, summed_up(world, getattr(part, name), function.__name__))
 
     def make_root(self) -> Any:
-        """What is `_local.Root` there."""
+        """What is `_runtime.Root` there."""
         return self
 
     def hooks(self) -> dict[str, Any]:
@@ -328,7 +328,7 @@ def release(actor: Actor, lease: Lease) -> None:
 @contextlib.contextmanager
 def under(lease: Lease) -> Iterator[None]:
     """Code that runs under the lease, in whatever process."""
-    with _chain.running(lease.reference):
+    with _ancestry.running(lease.reference):
         yield
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from explore.checks import load
 from explore.scheduler import Process, Violation, World
-from leasecap import _entry, _polling
-from leasecap._pool import GRANTED, LEASES, QUEUE
+from leasecap._decisions import polling
+from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.places import GRANTED, LEASES, QUEUE
 
 if TYPE_CHECKING:
     from explore.checks import Checks
-    from leasecap._entry import Entry
+    from leasecap._decisions.entry import Entry
 
 ROUNDING = 1e-6
 
@@ -106,9 +107,9 @@ class Promptness:
 
     def _is_free(self) -> bool:
         fs = self._world.fs
-        held = [_entry.parse(name) for name in fs.children(LEASES)]
+        held = [parse_entry(name) for name in fs.children(LEASES)]
         held = [entry for entry in held if self._owner(entry).process.state != "dead"]
-        waiting = [_entry.parse(name) for where in (QUEUE, GRANTED) for name in fs.children(where)]
+        waiting = [parse_entry(name) for where in (QUEUE, GRANTED) for name in fs.children(where)]
         for entry in sorted(waiting):
             owner = self._owner(entry)
             if owner.alive and owner.process.state == "runs" and not owner.blocked:
@@ -123,7 +124,7 @@ class Promptness:
         world = self._world
         first: dict[int, Process] = {}
         for name in world.queued():
-            owner = self._owner(_entry.parse(name))
+            owner = self._owner(parse_entry(name))
             first.setdefault(owner.process.number, owner.process)
         ahead: list[Process] = []
         for process in first.values():
@@ -141,12 +142,12 @@ class Promptness:
         if ear is None or not hears or ear.has_something(process.number) or any(actor.ready() for actor in actors):
             return  # about to look
         due = min(actor.due - world.now for actor in hears if actor.due is not None)
-        allowed = _polling.COVERED_SWEEP if self._watches_all(process) else _polling.SWEEP_EVERY
+        allowed = polling.COVERED_SWEEP if self._watches_all(process) else polling.SWEEP_EVERY
         if any(other.state == "stopped" for other in ahead):
             rank = len(ahead) + 1
             if rank > 2:
-                allowed = max(allowed, _polling.process_look(rank, on_duty=False, covered=False, watched=True))
-        allowed = max(allowed, _polling.ATTACH_AFTER) + world.tick
+                allowed = max(allowed, polling.process_look(rank, on_duty=False, covered=False, watched=True))
+        allowed = max(allowed, polling.ATTACH_AFTER) + world.tick
         if due > allowed + ROUNDING:
             others = ", ".join(f"{other.number} {other.state}" for other in ahead) or "nobody"
             raise Violation(
@@ -158,5 +159,5 @@ class Promptness:
         fs = self._world.fs
         if fs.children(GRANTED):
             return False
-        holders = {self._owner(_entry.parse(name)).process.number for name in fs.children(LEASES)}
+        holders = {self._owner(parse_entry(name)).process.number for name in fs.children(LEASES)}
         return all(fs.handles(process.number, frozenset({number})) for number in holders)

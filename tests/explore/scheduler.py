@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, greenlet
 
 from explore.memory_fs import MemoryDirectory, MemoryEffects, MemoryFs
-from leasecap._names import pool_name
-from leasecap._pool import _DIRECTORIES, QUEUE, Pool
-from leasecap._process import Identity
+from leasecap._config.pool_name import pool_name
+from leasecap._decisions.places import QUEUE
+from leasecap._file_store.layout import _DIRECTORIES, Pool
+from leasecap._liveness.presence import Identity
 
 if TYPE_CHECKING:
-    from leasecap._entry import Entry
+    from leasecap._decisions.entry import Entry
 
 ROOT = "/explored"
 NAME = pool_name("p")

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from explore.programs import Kit, Turn
 from explore.scheduler import ROOT, Actor, World
-from leasecap._ear import Heard
-from leasecap._local import Local, Root
-from leasecap._notifier import Notifier
-from leasecap._watch import _END, Watch
+from leasecap._file_store.ear import Heard
+from leasecap._file_store.notifier import Notifier
+from leasecap._file_store.wakeups import _END, Watch
+from leasecap._runtime import Local, Root
 
 if TYPE_CHECKING:
     from explore.programs import Waiter
-    from leasecap._effects import Directory
+    from leasecap._host.directory import Directory
 
 
 class Ear:
-    """`_ear.Ear`: the pipe is a file of the world, a handle one of its descriptors."""
+    """`ear.Ear`: the pipe is a file of the world, a handle one of its descriptors."""
 
     def __init__(self, world: World, pipe: int) -> None:
         self.pipe = pipe
@@ -121,7 +121,7 @@ class ModelNotifier(Notifier):
 
 
 class ListeningRoot:
-    """`_local.Root`, as far as an acquisition that is heard for uses it."""
+    """`_runtime.Root`, as far as an acquisition that is heard for uses it."""
 
     lookout, _answer = Root.lookout, Root._answer
 

@@ -15,8 +15,8 @@ import warnings
 from pathlib import Path
 
 import leasecap
-from leasecap import _chain
-from leasecap._local import local
+from leasecap import _ancestry
+from leasecap._runtime import local
 from strikes.scenes import PATIENCE, SCENES, Stage, lock_is_free, until
 from strikes.tracer import Striker
 
@@ -42,8 +42,8 @@ def findings(stage: Stage, striker: Striker, asynchronous: bool) -> list[str]:
 
         if not until(free):
             found.append("the pool's lock is held")
-    if _chain.current():
-        found.append(f"the context keeps {_chain.current()}")
+    if _ancestry.current():
+        found.append(f"the context keeps {_ancestry.current()}")
     if not striker.handler_stands():
         found.append("the handler was not put back")
     if local.waiters:

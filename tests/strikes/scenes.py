@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import leasecap
-from leasecap._local import local
+from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

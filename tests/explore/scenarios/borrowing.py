@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from explore.programs import acquire, once, release
 from explore.scenarios.register import scenario
 from explore.stage import Stage
-from leasecap import _chain
+from leasecap import _ancestry
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor
@@ -40,7 +40,7 @@ def borrows(box: list[str], then: Callable[[Actor], object] = once, depth: int =
         if len(box) < depth:
             return "never started"
         for reference in box:
-            _chain.enter(reference)
+            _ancestry.enter(reference)
         return then(actor)
 
     return program
@@ -78,7 +78,7 @@ def two_borrowers() -> Stage:
     stage.run(parent, "lends")
 
     def under(actor: Actor) -> str:
-        _chain.enter(box[0])
+        _ancestry.enter(box[0])
         return once(actor)
 
     both = [stage.actor(under) for _ in range(2)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from explore.programs import acquire, once, release, works
 from explore.scenarios.register import scenario
 from explore.stage import Program, Stage
-from leasecap._record import PENDING, Child
+from leasecap._liveness.record import PENDING, Child
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor

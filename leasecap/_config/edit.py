@@ -1,0 +1,190 @@
+"""Edits of config.toml by `leasecap limit`: comments and order stay, and whatever fails leaves the file as it was."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from leasecap._config.config import Config, PoolConfig, config_path, parse_config, signature
+from leasecap._config.pool_name import pool_name
+from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
+from leasecap._config.toml_file import key_text, parse_toml, read_text
+from leasecap._errors import ConfigError, StoreError
+from leasecap._faults import store_error
+from leasecap._file_store.limit_in_force import is_sealed, seal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PATIENCE = 10.0  # seconds; an edit takes milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What holds for the pool before and after an edit."""
+
+    before: PoolConfig
+    after: PoolConfig
+
+
+def set_limit(root: str, pool: str, limit: int | None) -> Change:
+    """Writes the limit of ``pool`` into config.toml (`UNLIMITED` as the word), or with None takes it out.
+
+    Root and file are made if they are missing. Two edits at once come one after the other. The file is replaced whole.
+
+    :raises ConfigError: if the pool or the limit is none, or the file is broken: a broken file is never edited.
+    :raises StoreError: if the root or the file can't be used, or another editor doesn't come to an end.
+    """
+    value = "unlimited" if limit == UNLIMITED else limit
+    try:
+        if value is not None:
+            parse_limit(value)
+    except ValueError:
+        raise ConfigError(f"{limit!r} is no limit", key="limit", allowed=f"allowed: {LIMIT_ALLOWED}") from None
+    pool_name(pool)  # a bad one must not leave a new root behind
+    from leasecap._config.root import make_root
+
+    make_root(root)
+    path = config_path(root)
+    was_sealed = is_sealed(root, read_text(path) or "")
+    with _only_editor(root):
+        seen = signature(path)
+        old = read_text(path) or ""
+        before = parse_config(path, old).pool(pool)
+        new = _edited(path, old, before.name.text, value)
+        after = _checked(path, old, new, before.name.text, value).pool(pool)
+        if new != old:
+            _replace(root, new, seen)
+        elif was_sealed:
+            seal(root, old)
+    return Change(before, after)
+
+
+@contextmanager
+def _only_editor(root: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    path = os.path.join(root, "config.lock")
+    lock = FileLock(path, timeout=_PATIENCE, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreError(
+            f"another `leasecap limit` has held this for {_PATIENCE:g} s",
+            path=path,
+            remedy="End that process (it may be stopped) and try again; deleting the file doesn't help.",
+        ) from None
+    except OSError as error:
+        raise store_error(error, path) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _edited(path: str, text: str, name: str, value: int | str | None) -> str:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    key = _table_key(path, text, name)
+    if key is None:
+        if value is None:
+            return text
+        # As text at the end: tomlkit would put the table right above the next one, without a blank line.
+        line = "\r\n" if "\r\n" in text else "\n"
+        gap = "" if not text else line if text.endswith("\n") else line * 2
+        header = tomlkit.key(["pools", name]).as_string()
+        return f"{text}{gap}[{header}]{line}limit = {tomlkit.item(value).as_string()}{line}"
+    try:
+        document = tomlkit.parse(text)
+        table = document["pools"][key]
+        if value is not None:
+            table["limit"] = value
+        elif "limit" in table:
+            del table["limit"]
+        return tomlkit.dumps(document)
+    except (TOMLKitError, ValueError, TypeError, KeyError) as error:
+        raise _by_hand(path, name, value) from error
+
+
+def _table_key(path: str, text: str, name: str) -> str | None:
+    """How the file spells the pool's table, if it has one."""
+    pools = parse_toml(path, text).get("pools", {})
+    assert isinstance(pools, dict)
+    identity = pool_name(name).identity
+    return next((key for key in pools if pool_name(key).identity == identity), None)
+
+
+def _checked(path: str, old: str, new: str, name: str, value: int | str | None) -> Config:
+    """The new configuration, if it says what it should and nothing else has changed."""
+    expected = parse_toml(path, old)
+    try:
+        found = parse_toml(path, new)
+    except ConfigError as error:
+        raise _by_hand(path, name, value) from error
+    for document in (expected, found):
+        pools = document.setdefault("pools", {})
+        assert isinstance(pools, dict)
+        table = pools.setdefault(_table_key(path, old, name) or name, {})
+        if document is expected:
+            table.pop("limit", None)
+            table.update({} if value is None else {"limit": value})
+    if expected != found:
+        raise _by_hand(path, name, value)
+    return parse_config(path, new)
+
+
+def _by_hand(path: str, name: str, value: int | str | None) -> ConfigError:
+    return ConfigError(
+        "the file is written in a way that can't be edited without changing something else; it was left as it is",
+        file=path,
+        key=key_text(("pools", name, "limit")),
+        allowed="Take the limit out by hand." if value is None else "Write the limit by hand.",
+    )
+
+
+def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
+    """Puts ``text`` in the place of config.toml, whole or not at all."""
+    from secrets import token_hex
+
+    path = config_path(root)
+    temporary = f"{path}.{token_hex(8)}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _take_owner_and_mode(path, descriptor)
+            data = text.encode()
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        seal(root, text)  # it is whole: what it says counts at once
+        if signature(path) != seen:  # a text editor, which knows nothing of our lock
+            raise StoreError(
+                "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."
+            )
+        os.rename(temporary, path)
+    except BaseException as error:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        if isinstance(error, OSError):
+            raise store_error(error, path) from error
+        raise
+
+
+def _take_owner_and_mode(path: str, descriptor: int) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    os.fchmod(descriptor, found.st_mode & 0o777)
+    try:
+        # `sudo leasecap limit` must not leave a file that its owner can't read.
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+    except PermissionError:
+        pass

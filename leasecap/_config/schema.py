@@ -1,0 +1,164 @@
+"""What each key of config.toml may hold. A new key is one line in the tables at the end of this module."""
+
+from __future__ import annotations
+
+import sys
+
+from leasecap._config.pool_name import PoolName, pool_name
+from leasecap._durations import LONGEST, parse_duration
+from leasecap._liveness.stamp import BEATS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Final, TypeAlias, TypeGuard
+
+    # What makes the value as leasecap uses it, or raises ValueError; and what may stand there, in words for people.
+    Key: TypeAlias = tuple[Callable[[object], object], str]
+
+#: What ``limit = "unlimited"`` means: a number, so that the lowest of several limits is still their ``min()``.
+UNLIMITED: Final[int] = sys.maxsize
+
+# Far above any use, and far below UNLIMITED: no number that a person writes means "no limit" by accident.
+HIGHEST_LIMIT = 1_000_000
+_LOWEST_PRIORITY, _HIGHEST_PRIORITY = -99, 99
+_SHORTEST_BEAT = 0.01
+_SHORTEST_INTERVAL = 0.1
+_LEAST_FACTOR, _MOST_FACTOR = 0.1, 0.95
+
+KILL_AFTER = 10.0
+
+
+def parse_limit(value: object) -> int:
+    """A limit as it stands in the file: a number, or the word.
+
+    :raises ValueError: if it is neither; `LIMIT_ALLOWED` says what is.
+    """
+    if value == "unlimited":
+        return UNLIMITED
+    if _is_whole(value) and 1 <= value <= HIGHEST_LIMIT:
+        return value
+    raise ValueError
+
+
+def _priority(value: object) -> int:
+    if _is_whole(value) and _LOWEST_PRIORITY <= value <= _HIGHEST_PRIORITY:
+        return value
+    raise ValueError
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if (_is_whole(value) or isinstance(value, float)) and 0 <= value <= LONGEST:  # nan is in no range
+        return float(value)
+    raise ValueError
+
+
+def _at_least(shortest: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        seconds = _seconds(value)
+        if seconds < shortest:
+            raise ValueError
+        return seconds
+
+    return parse
+
+
+def _more_than_none(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds == 0:  # timeout(1) means "no limit" by it, and another reader "at once"
+        raise ValueError
+    return seconds
+
+
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError
+
+    return parse
+
+
+def _true_or_false(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError
+
+
+def _factor(value: object) -> float:
+    if isinstance(value, float) and _LEAST_FACTOR <= value <= _MOST_FACTOR:
+        return value
+    raise ValueError
+
+
+def _plain_limit(value: object) -> int:
+    limit = parse_limit(value)
+    if limit == UNLIMITED:
+        raise ValueError
+    return limit
+
+
+def _argv(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(isinstance(word, str) and "\0" not in word for word in value):
+        return tuple(value)
+    raise ValueError
+
+
+def parse_name(value: object) -> PoolName:
+    """A pool's name as it stands in the file.
+
+    :raises ValueError: if it is no text.
+    :raises ConfigError: if the text can't name a pool.
+    """
+    if isinstance(value, str):
+        return pool_name(value)
+    raise ValueError
+
+
+def _names(value: object) -> tuple[PoolName, ...]:
+    if isinstance(value, list):
+        return tuple(parse_name(item) for item in value)
+    raise ValueError
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+NAME_ALLOWED = "the name of a pool, as text"
+LIMIT_ALLOWED = f'a whole number from 1 to {HIGHEST_LIMIT}, or "unlimited"'
+_DURATION = 'seconds (30, 1.5) or a text with a unit ("500ms", "30s", "5m", "1h"), a year at most'
+
+# Allowed in [pools.NAME], and in [defaults] for the pools that don't say.
+_POOL_KEYS: Mapping[str, Key] = {
+    "limit": (parse_limit, LIMIT_ALLOWED),
+    "queue_timeout": (_seconds, _DURATION),
+    "priority": (_priority, f"a whole number from {_LOWEST_PRIORITY} to {_HIGHEST_PRIORITY}"),
+    "stale_after": (_at_least(_SHORTEST_BEAT), _DURATION + f", at least {BEATS} heartbeats"),
+    "heartbeat": (_at_least(_SHORTEST_BEAT), _DURATION + f", {_SHORTEST_BEAT} at least"),
+    "lock": (_one_of("auto", "os", "directory"), '"auto", "os" or "directory"'),
+    "max_pause": (_seconds, _DURATION),
+    "stagger": (_seconds, _DURATION + ", 0 for off"),
+    "stagger_after_idle": (_seconds, _DURATION + ", 0 for off"),
+    "adaptive": (_one_of("off", "reduce", "aimd"), '"off", "reduce" or "aimd"'),
+    "backoff": (_factor, f"a factor from {_LEAST_FACTOR} to {_MOST_FACTOR}"),
+    "min_limit": (_plain_limit, f"a whole number from 1 to {HIGHEST_LIMIT}"),
+    "probe_interval": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "latency_guard": (_true_or_false, "true or false"),
+    "cooldown": (_seconds, _DURATION + ", 0 for off"),
+    "usage_command": (_argv, 'a command as a list of texts, as ["my-usage", "--json"]'),
+    "usage_interval": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "usage_timeout": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
+    "max_hold": (_more_than_none, _DURATION + ", more than 0"),
+    "kill_after": (_seconds, _DURATION),
+    "reclaim": (_one_of("never", "force"), '"never" or "force"'),
+}
+
+# Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool.
+TABLES: Mapping[str, Mapping[str, Key]] = {
+    "defaults": {**_POOL_KEYS, "pool": (parse_name, NAME_ALLOWED)},
+    "pools": {**_POOL_KEYS, "aliases": (_names, 'a list of names or endpoints, as ["claude", "localhost:8000"]')},
+    "commands": {},
+}

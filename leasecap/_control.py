@@ -1,0 +1,211 @@
+"""What people and programs say about a pool: what its provider answered, that it is to pause, that it may go on."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from leasecap import _ancestry
+from leasecap._decisions.places import LEASES
+from leasecap._durations import LONGEST
+from leasecap._errors import StoreError
+from leasecap._faults import faults
+from leasecap._feedback import adaptive
+from leasecap._feedback.adaptive import Report
+from leasecap._file_store.feedback_view import learn
+from leasecap._host.process import ancestors_of
+from leasecap._liveness.record import called
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._feedback.state import State
+    from leasecap._file_store.store import Store
+
+KINDS = ("concurrency", "quota", "neutral")
+
+_KIND_OF = {429: "concurrency", 503: "concurrency", 529: "concurrency", 402: "quota"}
+"""RFC 9110 and 6585; 529 is what Anthropic answers when it is overloaded. Every other status is neutral."""
+
+_PATIENCE, _PAUSE = 5.0, 0.01  # seconds, for the pool's lock, which is held for less than a millisecond
+
+
+def report(
+    store: Store,
+    who: str,
+    *,
+    status: int | None = None,
+    retry_after: float | str | None = None,
+    kind: str | None = None,
+    ttfb: float | None = None,
+    granted: float | None = None,
+) -> None:
+    """Note what the provider answered; `leasecap.report` documents the arguments.
+
+    :param who: reports it, for people.
+    :param granted: when the lease was granted that it is about (boot clock); None: that isn't known.
+    :raises TypeError, ValueError: for arguments that can't be meant; nothing is noted.
+    :raises StoreError: when it can't be noted, or the state of the pool can't be read.
+    """
+    found = _checked(store, who, status, retry_after, kind, ttfb, granted)
+    if found is not None and store.learning is not None:
+        with faults(store.directory.path):
+            store.learning.files.post(found)
+            store.enter_and_settle()
+
+
+def report_from_here(
+    store: Store,
+    *,
+    status: int | None = None,
+    retry_after: float | str | None = None,
+    kind: str | None = None,
+    ttfb: float | None = None,
+) -> None:
+    """`report`, about the lease that this code or process runs under, if there is one.
+
+    :raises TypeError, ValueError, StoreError: as `report` does.
+    """
+    with faults(store.directory.path):
+        who, granted = _lease_here(store)
+    report(store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted)
+
+
+def _lease_here(store: Store) -> tuple[str, float | None]:
+    """Who holds the lease that this runs under, and since when (boot clock)."""
+    me = store.effects.me()
+    tokens = _ancestry.tokens(store.pool.root, store.pool.name.directory)
+    # A hook of an agent whose slot was taken by `acquire --for-pid` has no chain: the agent is a parent of it.
+    parents = frozenset(ancestors_of(me.pid))
+    found: dict[int, tuple[str, float | None]] = {}
+    for lease in store.snapshot().leases:
+        record = store.observer.record(LEASES, lease.name)
+        if record is None or (record.boot, record.pid_ns, record.time_ns) != (me.boot, me.pid_ns, me.time_ns):
+            continue
+        if lease.token in tokens or record.pid in parents:
+            rank = tokens.index(lease.token) if lease.token in tokens else len(tokens)
+            found[rank] = called(record), store.observer.granted_at(LEASES, lease.name)
+    return found[min(found)] if found else (f"pid {me.pid}", None)
+
+
+def _checked(
+    store: Store,
+    who: str,
+    status: int | None,
+    retry_after: float | str | None,
+    kind: str | None,
+    ttfb: float | None,
+    granted: float | None,
+) -> Report | None:
+    if status is None and retry_after is None and kind is None and ttfb is None:
+        raise ValueError("nothing is reported: give a status, a kind, retry_after or ttfb")
+    if status is not None and (isinstance(status, bool) or not isinstance(status, int)):
+        raise TypeError(f"status must be a whole number, not {status!r}")
+    if status is not None and not 100 <= status <= 599:
+        raise ValueError(f"status must be an HTTP status from 100 to 599, not {status!r}")
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if ttfb is not None:
+        ttfb = _seconds("ttfb", ttfb)
+    seconds = None if retry_after is None else parse_retry_after(retry_after, store.effects.wall_clock())
+    if kind is None:
+        unsaid = "concurrency" if status is None and seconds is not None else "neutral"
+        kind = _KIND_OF.get(status or 0, unsaid)
+    if kind == "neutral" and ttfb is None:
+        return None
+    what = {"concurrency": "a refusal", "quota": "a used-up quota", "neutral": "a slow first byte"}[kind]
+    if status is not None and kind != "neutral":
+        what = f"a {status}" + (" (quota)" if kind == "quota" else "")
+    jitter = int(store.effects.token(), 16) / 2**64
+    return Report(kind, f"{what} reported by {who}", retry_after=seconds, ttfb=ttfb, granted=granted, jitter=jitter)
+
+
+def parse_retry_after(value: float | str, wall: float) -> float:
+    """The seconds that a Retry-After means: a number, or an HTTP date (RFC 9110, 10.2.3); never below 0.
+
+    :param wall: seconds since 1970, to reckon a date from.
+    :raises TypeError, ValueError: for anything else.
+    """
+    if not isinstance(value, str):
+        return _seconds("retry_after", value, least=-math.inf)
+    text = value.strip()
+    number = text.removeprefix("-")
+    if number.replace(".", "", 1).isdigit() and number.isascii():
+        return min(max(float(text), 0.0), LONGEST)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        raise ValueError(f"{value!r:.60} is no Retry-After: allowed are seconds or an HTTP date") from None
+    if moment.tzinfo is None:  # "-0000": a time of day in UTC, says RFC 5322
+        from datetime import UTC
+
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(moment.timestamp() - wall, 0.0), LONGEST)
+
+
+def _seconds(name: str, value: float, least: float = 0.0) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if math.isnan(value) or value < least:
+        raise ValueError(f"{name} must be {least:g} or more seconds, not {value!r}")
+    return min(max(float(value), 0.0), LONGEST)
+
+
+def pause(store: Store, seconds: float | None, why: str) -> State:
+    """Close the pool for ``seconds``, or with None until it is resumed; returns the state. Holders go on.
+
+    :raises StoreError: when that can't be noted.
+    """
+    return _change(store, lambda state, now: adaptive.paused(state, now, seconds, why))
+
+
+def resume(store: Store) -> State:
+    """Open the pool again; a state that can't be read is forgotten. Returns what the state was before.
+
+    :raises StoreError: when that can't be noted.
+    """
+    before: list[State] = []
+
+    def change(state: State, now: float) -> State:
+        before.append(state)
+        return adaptive.resumed(state)
+
+    _change(store, change, anew=True)
+    return before[-1]
+
+
+def restore(store: Store) -> None:
+    """Forget a reduced limit.
+
+    :raises StoreError: when that can't be noted.
+    """
+    _change(store, lambda state, now: adaptive.restored(state))
+
+
+def _change(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> State:
+    with faults(store.directory.path):
+        return _changed(store, change, anew)
+
+
+def _changed(store: Store, change: Callable[[State, float], State], anew: bool) -> State:
+    after: list[State] = []
+
+    def noted(state: State, now: float) -> State:
+        after.append(change(state, now))
+        return after[-1]
+
+    until = time.monotonic() + _PATIENCE
+    while not learn(store, noted, anew=anew):
+        if time.monotonic() > until:
+            raise StoreError(
+                f"the pool's own lock is held by {store.section.occupant()}; it takes milliseconds",
+                path=store.directory.path,
+                remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
+            )
+        time.sleep(_PAUSE)
+    for ticket in store.snapshot().queue:
+        store.waker(ticket.process, ticket.name)  # to see why it waits, or that it need not
+    return after[-1]

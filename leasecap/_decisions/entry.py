@@ -1,0 +1,145 @@
+"""Entry names: all that the decisions need to know of a ticket or a lease stands in its directory's name.
+
+So a look at a pool is a listing; no record is parsed under the pool lock, and a corrupt record can't move the cap. The
+name never changes: *where* an entry stands (``queue/``, ``granted/``, ``leases/``, ``parked/``) is its state. Names
+sort in queue order, and hold only ``[0-9a-f-]``, which no file system folds or refuses.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from operator import itemgetter
+
+from leasecap._errors import LeasecapError
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+TOKEN_BYTES = 8
+PRIORITY_LIMIT = 99
+"""Priorities run from -99 to 99, so that they sort as three digits."""
+
+_NAME_MAX = 255  # bytes: ext4, xfs, btrfs, APFS, NTFS
+
+
+class Entry(NamedTuple):
+    """A ticket or a lease, as its name tells it; entries sort in queue order.
+
+    :ivar name: the directory's name, the same all its life.
+    :ivar token: unguessable and never used twice; the id that people see.
+    :ivar process: the id under which its process is woken.
+    :ivar order: when it was asked for, as the pool counts that (`order`); only to be compared within the pool.
+    :ivar limit: the limit its owner declared, or None.
+    :ivar ancestors: tokens of the leases its owner runs under in this pool, innermost first.
+    """
+
+    name: str
+    token: str
+    process: str
+    order: int
+    priority: int
+    limit: int | None
+    ancestors: tuple[str, ...]
+
+
+def make_entry(
+    *, token: str, process: str, order: int, priority: int, limit: int | None, ancestors: tuple[str, ...] = ()
+) -> Entry:
+    """Return the entry with these facts.
+
+    :raises LeasecapError: when so many living ancestors don't fit into a file name (about ten).
+    """
+    # 500 - priority: three digits, and the higher priority sorts first.
+    # A clock that was moved (libfaketime moves this one, too) can be negative; a "-" would make the name nobody's.
+    order = max(order, 0)
+    name = "-".join((f"{500 - priority:03d}", f"{order:016x}", token, process, f"{limit or 0:x}", *ancestors))
+    if len(name) > _NAME_MAX:
+        raise LeasecapError(
+            f"{len(ancestors)} leases of one pool are nested in each other here, more than an entry's name can hold; "
+            "an agent that starts itself without end is the likely cause. Pass borrow=False (--no-borrow) to take a "
+            "slot of its own instead."
+        )
+    return parse_entry(name)
+
+
+# A sweep parses the names of all who hold, again and again.
+@lru_cache(maxsize=8192)
+def parse_entry(name: str) -> Entry:
+    """Return what ``name`` says. A name we didn't write is an entry without a token: it counts, and owns nothing."""
+    parts = name.split("-")
+    try:
+        priority, order, token, process, limit, *ancestors = parts
+        if not (len(priority) == 3 and len(order) == len(token) == 16 and len(process) == 12):
+            raise ValueError(name)  # `_tail` and `process_of` rely on these lengths
+        return Entry(
+            name, token, process, int(order, 16), 500 - int(priority), int(limit, 16) or None, tuple(ancestors)
+        )
+    except ValueError:
+        return Entry(name=name, token="", process="", order=0, priority=0, limit=None, ancestors=())
+
+
+process_of = itemgetter(slice(38, 50))
+"""The process that a name of ours names, without parsing it."""
+
+_tail = itemgetter(slice(50, None))  # what follows the process: "-LIMIT", and "-ANCESTOR" for each
+
+
+class Group:
+    """The entries of one place, each name once.
+
+    An entry is parsed when it is asked for. Mostly it isn't: how many there are, and what they declare, is all that a
+    grant needs to know of those that hold a slot and of all but the first who wait. Their names' tails say it, and are
+    mostly equal: to decide with 1000 leases takes 17 us, and 320 where each of them is parsed and counted.
+
+    :ivar names: as they were listed.
+    """
+
+    __slots__ = ("_known", "names")
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self.names = names
+        self._known: tuple[int | None, bool] | None = None
+
+    @staticmethod
+    def of(entries: Iterable[Entry]) -> Group:
+        """A group of these."""
+        return Group(dict.fromkeys([entry.name for entry in entries]))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(parse_entry, self.names)
+
+    def without(self, names: Collection[str]) -> Group:
+        """The others."""
+        return Group([name for name in self.names if name not in names]) if names else self
+
+    def without_processes(self, processes: Collection[str]) -> Group:
+        """Those of other processes."""
+        return Group([name for name in self.names if process_of(name) not in processes]) if processes else self
+
+    @property
+    def lowest(self) -> int | None:
+        """The lowest limit that one of them declares. A planted name that ends like ours may declare one as well."""
+        return (self._known or self._read())[0]
+
+    @property
+    def nested(self) -> bool:
+        """Whether one of them may run under another lease of the pool."""
+        return (self._known or self._read())[1]
+
+    def _read(self) -> tuple[int | None, bool]:
+        limits: list[int | None] = []
+        nested = False
+        try:
+            for tail in set(map(_tail, self.names)):
+                before, limit, *ancestors = tail.split("-")
+                limits.append(None if before else int(limit, 16))
+                nested = nested or bool(ancestors)
+        except ValueError:  # a planted name
+            limits, nested = [entry.limit for entry in self], True
+        self._known = min(filter(None, limits), default=None), nested
+        return self._known

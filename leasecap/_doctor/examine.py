@@ -1,0 +1,84 @@
+"""`leasecap doctor`: whether this machine, this root and this process can keep a cap, tried out and not assumed.
+
+One check is one function that returns one `Check`. It changes nothing that is not its own: what is tried out is tried
+in a directory made for the purpose and removed afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+
+from leasecap._config.root import ENVIRONMENT, root_path
+from leasecap._doctor import agents, contents, machine, place, proof, sandbox
+from leasecap._doctor.check import Check, Site, guarded, refused
+from leasecap._errors import LeasecapError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Check", "examine", "summary"]
+
+
+def examine(directory: str | None = None) -> Iterator[Check]:
+    """Yield the findings one by one, as they are made; takes a second or two.
+
+    :param directory: where to try out writing, locks, notifications and the cap itself, in place of the root. It must
+        exist; nothing stays in it.
+    """
+    try:
+        path = root_path()
+    except LeasecapError as error:
+        yield refused("root", str(error))
+    else:
+        source = ENVIRONMENT if os.environ.get(ENVIRONMENT) else "default"
+        given = os.path.abspath(directory) if directory is not None and os.path.isdir(directory) else directory
+        yield from _about(Site(path, source, given))
+    yield guarded("clock", machine.clock)
+    yield guarded("processes", machine.processes)
+
+
+def _about(site: Site) -> Iterator[Check]:
+    refusals = 0
+    for check in _about_the_root(site):
+        refusals += check.verdict == "bad"
+        yield check
+    yield guarded("config", contents.config, site)
+    if os.path.isdir(site.root):
+        yield guarded("pools", contents.pools)
+        yield guarded("leftovers", contents.leftovers, site)
+    if site.given is not None and not os.path.isdir(site.given):
+        yield Check("directory", "bad", f"{site.given}: no such directory", "make it first, or name another one")
+    elif site.given is None and refusals:
+        yield Check("trials", "note", "not made: doctor writes nothing into a root that can't be trusted")
+    else:
+        yield from _trials(site)
+    for agent in agents.present():
+        yield guarded(agent.name, agent.check, site)
+
+
+def _about_the_root(site: Site) -> Iterator[Check]:
+    yield guarded("root", place.root, site)
+    if os.path.lexists(site.root):
+        yield guarded("permissions", place.permissions, site)
+
+
+def _trials(site: Site) -> Iterator[Check]:
+    yield guarded("file system", place.file_system, site)
+    writing = guarded("writing", place.writing, site)
+    yield writing
+    yield guarded("sandbox", sandbox.sandbox, site)
+    if writing.verdict == "bad":
+        return  # the other trials would say the same in other words
+    yield guarded("locks", place.locks, site)
+    yield guarded("notifications", machine.notifications, site)
+    for lock in contents.kinds_of_lock(site.root):
+        yield guarded("proof", proof.proof, site.ground, lock)
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """One sentence on all of it."""
+    bad = ", ".join(check.name for check in checks if check.verdict == "bad")
+    if bad:
+        return f"Wrong: {bad}. Until that is put right, agents may be refused a slot."
+    return "Nothing is wrong: all agents that use this root share its caps."

@@ -1,0 +1,296 @@
+"""What the provider's answers do to a pool: pauses, a lower limit and its way back, spaced grants. Pure decisions.
+
+No clock, no file, no environment here: a state, the rules and a time come in, a state goes out.
+
+The limit is cut by a factor and found again much as CUBIC does it for TCP (RFC 9438): quickly back to just under the
+level that failed, then a single step beyond it now and then. A plain sawtooth would meet the provider's limit all the
+time.
+"""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._decisions.admission import OPEN, Admission
+from leasecap._feedback.state import NOTHING, Cut, Latency, Pause, Ramp, State, Usage
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._feedback.rules import Rules
+
+MAX_PROBE_INTERVAL = 600.0
+"""Seconds between probes at most, however many have failed."""
+
+QUICK_STEPS = 30
+"""Quick growth takes one step per ``probe_interval / QUICK_STEPS``: 2 s by default, time for a refusal to be heard."""
+
+EPOCH = 5.0
+"""Seconds after a cut in which a report that belongs to no lease doesn't cut again: its request may be an old one."""
+
+FRESH_LATENCY = 60.0
+"""Seconds for which a rise of the time to first byte counts, after the last report of one."""
+
+PER_REFUSAL = 10
+"""Grants that outweigh one refusal. Refusals for another reason than load (one in thirty, say) are so forgotten. Above
+a limit that is real most of what is granted is refused."""
+
+EVIDENCE = 2.5
+"""Refusals that no grants outweigh; after a first cut the next one takes more than these, so three in a row. What this
+and the two below are for the providers of `tests/provider_model.py` show."""
+
+EVIDENCE_OF_PROBE = 1.5
+"""The same for a step beyond a level that failed: refusals are likely there, and one more would come each time."""
+
+EVIDENCE_KEPT = 2.0
+"""What a cut leaves of the refusals that led to it: should the next be refused as well, it wasn't low enough."""
+
+FRESH_ANSWER = 1.0
+"""Seconds for which an answer of the provider counts at least, from when it came: all that wait can look by then."""
+
+_SHORT, _LONG, _SAMPLES = 0.3, 0.03, 20  # weights of the two moving averages, and how many values make them one
+_MOST_JITTER = 1.0
+
+
+class Report(NamedTuple):
+    """What somebody heard from the provider.
+
+    :ivar kind: "concurrency", "quota" or "neutral".
+    :ivar retry_after: seconds, 0 or more; None: the provider didn't say.
+    :ivar granted: when the lease was granted that this is about; None: it belongs to none.
+    :ivar why: for people.
+    :ivar jitter: from 0 to 1.
+    """
+
+    kind: str
+    why: str
+    retry_after: float | None = None
+    ttfb: float | None = None
+    granted: float | None = None
+    jitter: float = 0.0
+
+
+def admission(state: State, rules: Rules, now: float, *, gated: bool, cooled_in: float = math.inf) -> Admission:
+    """What ``state`` means for grants at ``now``.
+
+    :param gated: the provider is asked how many requests it counts before a grant that could be too much.
+    :param cooled_in: seconds until the next slot has cooled down.
+    """
+    if state is NOTHING and not gated and cooled_in == math.inf:
+        return OPEN
+    pause, cut, ramp = state.pause, state.cut, state.ramp
+    changes_in = cooled_in
+    closed = pause is not None and (pause.until is None or now < pause.until)
+    if closed and pause is not None and pause.until is not None:
+        changes_in = min(changes_in, pause.until - now)
+    high, raises = None, 0
+    if ramp is not None and rules.stagger > 0:
+        high = ramp.high
+        since = math.inf if ramp.last is None else now - ramp.last
+        raises = int(not 0 <= since < rules.stagger)
+        if not raises:
+            changes_in = min(changes_in, rules.stagger - since)
+    answers, counted = None, 0
+    if gated:
+        answers, counted = _answers(state.usage, rules, now)
+    limit = cut.limit if cut is not None and rules.adaptive != "off" else None
+    return Admission(closed, limit, high, raises, answers, counted, changes_in)
+
+
+def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None, int]:
+    if usage is None:
+        return 0, 0
+    if usage.answered is None:
+        return (0 if is_awaited(usage, rules, now) else None), 0
+    # From when it came: one that took longer than the interval would else be stale from the start, and so each of them.
+    if not 0 <= now - usage.answered < max(rules.usage_interval, FRESH_ANSWER):
+        return 0, 0
+    if usage.in_flight is None:
+        return None, 0  # no information: the other rules decide
+    return int(not usage.spent), usage.in_flight
+
+
+def is_awaited(usage: Usage, rules: Rules, now: float) -> bool:
+    """Whether grants wait for the answer to this question. For ``usage_timeout``, and not after one that gave none."""
+    return usage.answered is None and usage.error is None and 0 <= now - usage.asked < rules.usage_timeout
+
+
+def may_ask(state: State, rules: Rules, now: float) -> bool:
+    """Whether the provider may be asked for its count; one question at a time, and one per ``usage_interval``."""
+    usage = state.usage
+    if usage is None:
+        return True
+    # Whoever asked may have been killed since.
+    wait = rules.usage_interval if usage.answered is not None else max(rules.usage_interval, rules.usage_timeout + 1.0)
+    return not 0 <= now - usage.asked < wait
+
+
+def asking(state: State, now: float) -> State:
+    """Somebody asks the provider now."""
+    error, old = None, state.usage
+    if old is not None:
+        # Until one is answered the other rules go on to decide: not each time anew only once nobody has answered.
+        error = "the last question was not answered" if old.answered is None else old.error
+    return state._replace(usage=Usage(asked=now, answered=None, in_flight=None, error=error, spent=False))
+
+
+def answered(state: State, asked: float, now: float, in_flight: int | None, error: str | None) -> State:
+    """The question asked at ``asked`` was answered; an answer to an older one changes nothing."""
+    if state.usage is None or state.usage.asked != asked:
+        return state
+    return state._replace(usage=Usage(asked=asked, answered=now, in_flight=in_flight, error=error, spent=False))
+
+
+def reported(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
+    """What ``report`` makes of ``state``.
+
+    :param level: the limit in force; for an unlimited pool, what is in flight.
+    :param load: what is in flight.
+    """
+    if report.ttfb is not None:
+        state = state._replace(latency=_averaged(state.latency, report.ttfb, now))
+    if report.kind == "quota":
+        return paused(state, now, report.retry_after, report.why)
+    if report.kind == "concurrency":
+        if report.retry_after:
+            bounded = min(report.retry_after, rules.max_pause)
+            # Only ever later than asked for, and not all machines of an account at once.
+            jitter = report.jitter * min(bounded / 10, _MOST_JITTER)
+            state = paused(state, now, min(bounded + jitter, rules.max_pause), report.why)
+        return _refused(state, rules, now, report, level, load)
+    if rules.latency_guard and report.ttfb is not None and is_slow(state.latency, now):
+        return _cut(state, rules, now, report.why, level) if _tells(state, report, level, load, now) else state
+    return state
+
+
+def paused(state: State, now: float, seconds: float | None, why: str) -> State:
+    """Close the pool for ``seconds`` (None: until a person resumes it). Never shortens a pause that holds."""
+    old = state.pause
+    if old is not None and (old.until is None or (seconds is not None and old.until >= now + seconds)):
+        return state
+    until = None if seconds is None else now + seconds
+    return state._replace(pause=Pause(now, until, seconds or 0.0, why), ramp=Ramp(0, None))
+
+
+def resumed(state: State) -> State:
+    """Open the pool again. What was learned about its limit stays."""
+    return state._replace(pause=None)
+
+
+def restored(state: State) -> State:
+    """Forget the reduction: a person has set the limit."""
+    return state._replace(cut=None, refusals=0.0)
+
+
+def _refused(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
+    if rules.adaptive == "off" or not _tells(state, report, level, load, now):
+        return state
+    if state.last_cut is not None:
+        refusals = min(state.refusals + 1, EVIDENCE + 1)
+        probes = state.cut is not None and state.cut.phase == "hold"
+        if refusals <= (EVIDENCE_OF_PROBE if probes else EVIDENCE):
+            return state._replace(refusals=refusals)
+    return _cut(state, rules, now, report.why, level)
+
+
+def _tells(state: State, report: Report, level: int, load: int, now: float) -> bool:
+    """Whether ``report`` tells anything about the limit that holds since the last cut."""
+    if state.last_cut is None:
+        return True
+    if report.granted is not None:
+        return report.granted > state.last_cut
+    # Should nobody know which lease it is about, it may be one of those that were in flight then.
+    return load <= level and not 0 <= now - state.last_cut < EPOCH
+
+
+def _cut(state: State, rules: Rules, now: float, why: str, level: int) -> State:
+    if rules.adaptive == "off":
+        return state
+    old = state.cut
+    limit = min(level, max(rules.min_limit, min(round(level * rules.backoff), level - 1)))
+    if limit == level and old is None:
+        return state  # nothing below it
+    failed = old is not None and old.phase == "hold"
+    probe_after = rules.probe_interval
+    if old is not None and failed:
+        probe_after = min(old.probe_after * 2, MAX_PROBE_INTERVAL)
+    cut = Cut(
+        limit=limit,
+        ceiling=max(level, limit + 1),
+        at=now,
+        why=why,
+        phase="quick",
+        since=now,
+        pressed=now,
+        probe_after=max(probe_after, rules.probe_interval),
+    )
+    return state._replace(cut=_settled(cut), last_cut=now, refusals=EVIDENCE_KEPT)
+
+
+def _settled(cut: Cut) -> Cut:
+    """``cut``, on to the next phase if it is just under its ceiling."""
+    if cut.phase == "quick" and cut.ceiling is not None and cut.limit >= cut.ceiling - 1:
+        return cut._replace(phase="probe")
+    return cut
+
+
+def pressed(state: State, rules: Rules, now: float, full: int) -> State:
+    """Somebody waits who would be granted a slot but for the reduced limit: grow, if it has been so for long enough.
+
+    :param full: the limit without the reduction.
+    """
+    cut = state.cut
+    if cut is None or rules.adaptive != "aimd" or is_slow(state.latency, now):
+        return state
+    step = rules.probe_interval / QUICK_STEPS
+    if not 0 <= now - cut.pressed <= step + 1.0:
+        # A break: nobody knows whether the provider would have taken more meanwhile. Looks come ten times a second.
+        return state._replace(cut=cut._replace(since=now, pressed=now))
+    needed = {"quick": step, "probe": cut.probe_after, "hold": rules.probe_interval / 2}[cut.phase]
+    if now - cut.since < needed:
+        return state._replace(cut=cut._replace(pressed=now)) if now - cut.pressed >= step / 2 else state
+    cut = cut._replace(since=now, pressed=now)
+    if cut.phase == "hold":
+        # The level that failed has room again, so look quickly for where it ends now.
+        cut = cut._replace(phase="quick", ceiling=None, probe_after=rules.probe_interval)
+    cut = cut._replace(limit=cut.limit + 1)
+    if cut.phase == "probe":
+        cut = cut._replace(phase="hold")
+    elif cut.limit >= full:
+        return state._replace(cut=None)
+    return state._replace(cut=_settled(cut))
+
+
+def granted(state: State, now: float, high: int | None, spent: bool, number: int) -> State:
+    """What ``number`` grants make of ``state``.
+
+    :param high: the load they lead to, if that is the highest since a pause.
+    :param spent: whether one of them was given on the provider's answer.
+    """
+    if number and state.refusals:
+        state = state._replace(refusals=max(state.refusals - number / PER_REFUSAL, 0.0))
+    if high is not None:
+        state = state._replace(ramp=Ramp(high, now))
+    if spent and state.usage is not None:
+        state = state._replace(usage=state.usage._replace(spent=True))
+    return state
+
+
+def idled(state: State) -> State:
+    """The pool was idle for so long that its next grants are to be spaced."""
+    return state._replace(ramp=Ramp(0, None))
+
+
+def _averaged(latency: Latency | None, ttfb: float, now: float) -> Latency:
+    if latency is None:
+        return Latency(ttfb, ttfb, 1, now)
+    short = latency.short + _SHORT * (ttfb - latency.short)
+    long = latency.long + _LONG * (ttfb - latency.long)
+    return Latency(short, long, min(latency.samples + 1, _SAMPLES), now)
+
+
+def is_slow(latency: Latency | None, now: float) -> bool:
+    """Whether the time to first byte is rising: the short average over twice the long one."""
+    if latency is None or latency.samples < _SAMPLES or not 0 <= now - latency.at < FRESH_LATENCY:
+        return False
+    return latency.short > 2 * latency.long

@@ -1,0 +1,77 @@
+"""Why a pool gives out what it gives out: what feedback has made of it, in words for people."""
+
+from __future__ import annotations
+
+from leasecap._decisions.limits import UNLIMITED
+from leasecap._durations import format_duration
+from leasecap._feedback.adaptive import is_awaited, is_slow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from leasecap._feedback.rules import Rules
+    from leasecap._feedback.state import Cut, Pause, State, Usage
+
+_RECENT = 60.0  # seconds for which a callable's answer is shown: whether it goes on asking only its process knows
+
+
+def explain(
+    state: State, rules: Rules, now: float, pool: str, full: int | None, cooling: Collection[float] = ()
+) -> tuple[str, ...]:
+    """A line for each thing that keeps slots back.
+
+    :param full: the limit without a reduction.
+    :param cooling: for how many seconds more each cooling slot is taken.
+    """
+    lines: list[str] = []
+    pause, cut = state.pause, state.cut
+    if pause is not None and (pause.until is None or now < pause.until):
+        lines.append(_pause(pause, now, pool))
+    if cut is not None and full is not None and cut.limit < full and rules.adaptive != "off":
+        lines.append(_cut(cut, rules, now, pool, full))
+    ramp = state.ramp
+    if ramp is not None and ramp.last is not None and 0 <= now - ramp.last < rules.stagger:
+        lines.append(f"grants that raise the load are {rules.stagger:g} s apart")
+    latency = state.latency
+    if cut is not None and latency is not None and is_slow(latency, now):
+        lines.append(
+            f"the time to first byte is rising ({latency.short:.1f} s, {latency.long:.1f} s on average): no growth"
+        )
+    if cooling:
+        lines.append(f"{len(cooling)} cooling, the last for {format_duration(max(cooling))} more")
+    if state.usage is not None and (rules.usage_command or now - state.usage.asked < _RECENT):
+        lines.append(_usage(state.usage, rules, now))
+    return tuple(lines)
+
+
+def resume_command(pool: str) -> str:
+    """What opens the pool again, as it is typed."""
+    import shlex
+
+    return f"`leasecap resume {shlex.quote(pool)}`"
+
+
+def _pause(pause: Pause, now: float, pool: str) -> str:
+    if pause.until is None:
+        return f"closed since {format_duration(now - pause.since)}, until {resume_command(pool)}: {pause.why}"
+    return f"paused for {format_duration(pause.until - now)} more: {pause.why}"
+
+
+def _cut(cut: Cut, rules: Rules, now: float, pool: str, full: int) -> str:
+    of = "" if full == UNLIMITED else f" of {full}"
+    line = f"{cut.limit}{of}: cut {format_duration(now - cut.at)} ago after {cut.why}"
+    if rules.adaptive == "reduce":
+        line += f"; stays until `leasecap limit {pool} N`"
+    return line
+
+
+def _usage(usage: Usage, rules: Rules, now: float) -> str:
+    if usage.answered is None:
+        since = format_duration(now - usage.asked)
+        line = f"the provider is being asked for its count since {since}"
+        return line if is_awaited(usage, rules, now) else f"{line}; until it answers the other rules decide"
+    ago = format_duration(now - usage.answered)
+    if usage.in_flight is None:
+        return f"no usage information {ago} ago: {usage.error}"
+    return f"the provider counted {usage.in_flight} in flight {ago} ago"

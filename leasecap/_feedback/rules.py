@@ -1,0 +1,36 @@
+"""What a pool's configuration says of feedback."""
+
+from __future__ import annotations
+
+from leasecap._named_tuple import NamedTuple
+
+
+class Rules(NamedTuple):
+    """What a pool's configuration says of feedback; durations in seconds.
+
+    :ivar max_pause: the longest pause that a Retry-After can ask for.
+    :ivar stagger: between grants that raise the load after a pause; 0 is off.
+    :ivar stagger_after_idle: how long a pool must be idle for its next grants to be spaced as well; 0 is off.
+    :ivar adaptive: "off", "reduce" (never grows back by itself) or "aimd".
+    :ivar backoff: the factor of a cut.
+    :ivar min_limit: no cut goes below it.
+    :ivar probe_interval: between two steps beyond a level that failed.
+    :ivar latency_guard: whether a rising time to first byte cuts, and not only holds growth back.
+    :ivar cooldown: for which a released slot stays taken.
+    :ivar usage_command: prints how many requests the provider counts in flight.
+    :ivar usage_interval: between two questions, of the whole machine.
+    :ivar usage_timeout: for an answer.
+    """
+
+    max_pause: float = 600.0
+    stagger: float = 0.25
+    stagger_after_idle: float = 0.0
+    adaptive: str = "aimd"
+    backoff: float = 0.7
+    min_limit: int = 1
+    probe_interval: float = 60.0
+    latency_guard: bool = False
+    cooldown: float = 0.0
+    usage_command: tuple[str, ...] = ()
+    usage_interval: float = 1.0
+    usage_timeout: float = 5.0

@@ -1,0 +1,257 @@
+"""``state.json``: all that feedback has taught about one pool, as data. What is made of it stands in `adaptive`.
+
+One for all processes, and it outlives them. Times are seconds of the boot clock as the initial time namespace reads it:
+no step of the wall clock moves it, and it goes on in suspend. `rebased` carries them over a reboot. What can't be read
+as a state is none: it might have held a reduction or a pause, so nobody may go on as if there were none. A field that
+this version doesn't know is ignored, and a missing one has its default.
+"""
+
+from __future__ import annotations
+
+import json
+
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+VERSION = 1
+MAX_BYTES = 16_384
+"""A state is below 2 kB, unless its texts hold much that is not ASCII."""
+
+_LONGEST_TEXT = 300
+_HIGHEST = 1e15  # of any number: sums of times and products of limits stay finite
+
+_SAME_CLOCK = 1.0
+"""Seconds by which boot and wall clock may drift apart without another boot, where no boot can be told by its id."""
+
+
+class Clock(NamedTuple):
+    """The time.
+
+    :ivar epoch: the boot: two times compare only if theirs is the same. None is unknown and equals nothing.
+    :ivar boot: seconds since boot, suspended time included; the same in all time namespaces.
+    :ivar wall: seconds since 1970.
+    """
+
+    epoch: str | None
+    boot: float
+    wall: float
+
+
+class Pause(NamedTuple):
+    """Nobody is granted anything.
+
+    :ivar until: None: until a person resumes the pool.
+    :ivar length: from the report to the end; no step of the wall clock across a reboot makes it longer.
+    :ivar why: for people.
+    """
+
+    since: float
+    until: float | None
+    length: float
+    why: str
+
+
+PHASES = ("quick", "probe", "hold")
+
+
+class Cut(NamedTuple):
+    """A limit below the configured one.
+
+    :ivar limit: what holds now.
+    :ivar ceiling: the level that was cut from; None once a probe has held at it.
+    :ivar at: of the cut.
+    :ivar phase: "quick" growth to just under the ceiling, waiting for the next "probe", or waiting whether one will
+        "hold".
+    :ivar since: since when those who wait have pressed against this limit without a break.
+    :ivar pressed: when they were last seen to.
+    :ivar probe_after: seconds of pressing before the next probe.
+    """
+
+    limit: int
+    ceiling: int | None
+    at: float
+    why: str
+    phase: str
+    since: float
+    pressed: float
+    probe_after: float
+
+
+class Ramp(NamedTuple):
+    """After a pause the load comes back step by step.
+
+    :ivar high: the highest load since then; up to it a grant is a hand-off, and free.
+    :ivar last: when that was reached; None: not yet.
+    """
+
+    high: int
+    last: float | None
+
+
+class Latency(NamedTuple):
+    """Moving averages of the time to first byte, seconds; ``at``: of the last value."""
+
+    short: float
+    long: float
+    samples: int
+    at: float
+
+
+class Usage(NamedTuple):
+    """The last question to the provider.
+
+    :ivar asked: when.
+    :ivar answered: when; None while it is out.
+    :ivar in_flight: what it counts; None: no information.
+    :ivar error: why the last question that is over gave none.
+    :ivar spent: whether a grant was given on this answer.
+    """
+
+    asked: float
+    answered: float | None
+    in_flight: int | None
+    error: str | None
+    spent: bool
+
+
+class State(NamedTuple):
+    """All that feedback has taught, for one pool.
+
+    :ivar epoch, boot, wall: the `Clock` by which the times were written.
+    :ivar last_cut: reports about leases granted before it don't cut again.
+    :ivar refusals: how many were heard, as far as later grants don't outweigh them (`adaptive.PER_REFUSAL`).
+    """
+
+    epoch: str | None = None
+    boot: float = 0.0
+    wall: float = 0.0
+    pause: Pause | None = None
+    cut: Cut | None = None
+    last_cut: float | None = None
+    ramp: Ramp | None = None
+    latency: Latency | None = None
+    usage: Usage | None = None
+    refusals: float = 0.0
+
+
+NOTHING = State()
+
+
+def rebased(state: State, clock: Clock) -> State:
+    """``state`` with its times by ``clock``: through the wall clock, if it was written by another boot's.
+
+    A pause never becomes longer than it was from the start, and nothing past moves into the future. Whoever may write
+    has to write the outcome: while the file keeps the times of the other boot, they begin anew at each reading.
+    """
+    if state is NOTHING or (state.epoch == clock.epoch and clock.epoch is not None):
+        return state
+    shift = clock.boot - clock.wall - (state.boot - state.wall)
+    if state.epoch is None and clock.epoch is None and abs(shift) < _SAME_CLOCK:
+        return state
+
+    def past(moment: float) -> float:
+        return min(moment + shift, clock.boot)
+
+    pause, cut, ramp, latency, usage = state.pause, state.cut, state.ramp, state.latency, state.usage
+    if pause is not None:
+        until = None if pause.until is None else min(pause.until + shift, clock.boot + pause.length)
+        pause = pause._replace(since=past(pause.since), until=until)
+    if cut is not None:
+        cut = cut._replace(at=past(cut.at), since=past(cut.since), pressed=past(cut.pressed))
+    if ramp is not None and ramp.last is not None:
+        ramp = ramp._replace(last=past(ramp.last))
+    if latency is not None:
+        latency = latency._replace(at=past(latency.at))
+    if usage is not None:
+        usage = usage._replace(asked=past(usage.asked), answered=usage.answered and past(usage.answered))
+    return state._replace(
+        epoch=clock.epoch,
+        boot=clock.boot,
+        wall=clock.wall,
+        pause=pause,
+        cut=cut,
+        last_cut=None if state.last_cut is None else past(state.last_cut),
+        ramp=ramp,
+        latency=latency,
+        usage=usage,
+    )
+
+
+_PARTS: dict[str, type] = {"pause": Pause, "cut": Cut, "ramp": Ramp, "latency": Latency, "usage": Usage}
+
+
+def encode_state(state: State) -> bytes:
+    """The bytes of ``state.json``."""
+    fields = state._asdict()
+    parts = {name: None if fields[name] is None else fields[name]._asdict() for name in _PARTS}
+    return json.dumps({"version": VERSION, **fields, **parts}, indent=1).encode("ascii")
+
+
+def decode_state(data: bytes) -> State:
+    """The state in ``data``.
+
+    :raises ValueError: for anything that isn't one; it says why.
+    """
+    try:
+        raw = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict):
+        raise ValueError("is not what leasecap writes (truncated, or changed by somebody)")
+    version = raw.pop("version", None)
+    if version != VERSION or type(version) is not int:
+        raise ValueError(f"has format {version!r}, and this leasecap knows format {VERSION}")
+    for name, kind in _PARTS.items():
+        if raw.get(name) is not None:
+            raw[name] = from_json(kind, raw[name])
+    state = from_json(State, raw)
+    if state.cut is not None and (state.cut.limit < 1 or state.cut.phase not in PHASES):
+        raise ValueError(f"holds a reduction that can't be: limit {state.cut.limit}, phase {state.cut.phase!r}")
+    return state
+
+
+def from_json(kind: type[T], raw: object) -> T:
+    """The named tuple that ``raw``, a parsed object, describes.
+
+    :raises ValueError: when a field without a default is missing, or one isn't of its type.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError(f"holds {_shown(raw)} in place of a {kind.__name__.lower()}")
+    values: dict[str, object] = {}
+    for name, annotation in kind.__annotations__.items():
+        if name in raw:
+            value = values[name] = raw[name]
+            if type(value) not in _TYPES[annotation] or not _in_bounds(value):
+                raise ValueError(f"holds a {name} that can't be: {_shown(value)}")
+        elif name not in kind._field_defaults:  # type: ignore[attr-defined]
+            raise ValueError(f"holds a {kind.__name__.lower()} without {name}")
+    return kind(**values)
+
+
+def _in_bounds(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_TEXT
+    return not isinstance(value, (int, float)) or -_HIGHEST <= value <= _HIGHEST  # not a number is in no range
+
+
+def _shown(value: object) -> str:
+    # A text of what is nested could go deeper than Python does.
+    return f"{value!r:.40}" if isinstance(value, (str, int, float)) else type(value).__name__
+
+
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, _NONE),
+    "int": (int,),
+    "int | None": (int, _NONE),
+    "bool": (bool,),
+    "float": (float, int),
+    "float | None": (float, int, _NONE),
+    **{f"{kind.__name__} | None": (kind, _NONE) for kind in _PARTS.values()},
+}

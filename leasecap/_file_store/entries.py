@@ -1,0 +1,287 @@
+"""Entries: building one, moving it, keeping it alive, ending it. None of this needs the critical section."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
+from leasecap._file_store.own_entry import Claim
+from leasecap._liveness.record import encode_record
+from leasecap._liveness.stamp import encode_stamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from leasecap._decisions.entry import Entry
+    from leasecap._file_store.layout import Pool
+    from leasecap._host.effects import Effects
+    from leasecap._liveness.record import Record
+
+
+MOST_SPARES = 16
+"""Spares that one process keeps, each with a descriptor. As many tasks of one loop end at once as a usual limit allows;
+with 4, three quarters of their entries were made anew (`scripts/bench`, I)."""
+
+_CROWD = 64
+"""Entries in ``staging/`` from which on whoever needs a new one clears up."""
+
+_PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
+"""Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
+
+
+class Entries:
+    """The entries of one pool, and what may be done to them without asking anybody.
+
+    :ivar most_spares: that are kept at a time.
+    """
+
+    most_spares = MOST_SPARES
+    _crowd = _CROWD
+
+    def __init__(self, effects: Effects, pool: Pool) -> None:
+        self.effects = effects
+        self.pool = pool
+        self.directory = pool.directory
+        self._spares: list[Claim] = []
+        self._released = 0
+        self._amending = threading.Lock()
+
+    def stage(self, entry: Entry, record: Record, asked: int = 0) -> Claim:
+        """Build the entry in ``staging/``, its record inside and its liveness lock held.
+
+        :param asked: when it was asked for, on the boot clock (ns); 0: now.
+        :raises OSError: with nothing left behind that counts.
+        """
+        claim = Claim(self, entry, record)
+        claim.asked = asked or self.effects.boot_clock()
+        path = f"{STAGING}/{entry.name}"
+        if self._reuse(claim, path):
+            return claim
+        self._thin_out()
+        self.directory.make(path)
+        try:
+            fd = self.directory.open(f"{path}/alive", create=True)
+            try:
+                if self.pool.kind == "os" and not self.effects.lock(fd):
+                    raise OSError(errno.EAGAIN, "somebody holds the lock of a lease just made", path)
+                self.effects.write_at_start(fd, self._stamp(claim))
+            except BaseException:
+                self.effects.close(fd)
+                raise
+            if self.pool.kind == "os":
+                claim.fd = fd
+            else:
+                # Without an OS lock in it nothing is gained by keeping it open, and Windows couldn't rename around it.
+                self.effects.close(fd)
+            data = encode_record(record)
+            self.directory.write(f"{path}/info.json", data)
+            claim.size = len(data)
+        except BaseException:
+            self._discard(claim)
+            raise
+        return claim
+
+    def _reuse(self, claim: Claim, path: str) -> bool:
+        """Make the entry of a spare, which gets a name of its own again; False if there is none."""
+        try:
+            spare = self._spares.pop()
+            self.directory.rename(f"{STAGING}/{spare.name}", path)
+        except IndexError:
+            return False
+        except OSError:
+            self.close(spare)  # somebody cleared it away
+            return False
+        claim.fd, spare.fd = spare.fd, None
+        assert claim.fd is not None
+        try:
+            self.effects.write_at_start(claim.fd, self._stamp(claim))
+            claim.size = spare.size
+            if claim.record != spare.record:  # else 9 us of each acquire for nothing
+                data = encode_record(claim.record).ljust(spare.size)  # blanks over the end of a longer record
+                self.directory.overwrite(f"{path}/info.json", data)
+                claim.size = len(data)
+        except BaseException:
+            self._discard(claim)
+            raise
+        return True
+
+    def _thin_out(self) -> None:
+        """Clear away spares of dead processes, if there are many: who ends by ``os._exit`` leaves its own behind.
+
+        It takes a new entry to leave one, so that they stay few, whoever comes and though nobody waits.
+        """
+        if self.pool.kind != "os":
+            return  # no spares
+        crowd = self.directory.stat(STAGING).st_nlink if self.pool.counts else len(self.directory.list(STAGING))
+        if crowd > self._crowd:
+            from leasecap._file_store.leftovers import clear_staging
+
+            # Where all of them live there is nothing to be gained by looking each time.
+            self._crowd = _CROWD if clear_staging(self) else 2 * crowd
+
+    def _discard(self, claim: Claim) -> None:
+        try:
+            self.drop(claim, [STAGING])
+        except OSError:
+            self.close(claim)  # it counts for nobody there, and is swept once this process is gone
+
+    def retire(self, claim: Claim) -> bool | None:
+        """End a lease of this process; True: it is kept as a spare, None: it was gone. Else follow with `delete`.
+
+        A spare goes back to ``staging/``, where no entry counts, with its lock held: an acquire that finds one saves
+        making and deleting a directory and two files, 300 to 600 us of 800 on ext4 (`scripts/bench`, A). The first
+        release keeps none: most processes acquire once, and would leave it behind.
+        """
+        self._released += 1
+        keep = claim.fd is not None and not claim.lent and self._released > 1 and len(self._spares) < self.most_spares
+        if not self.remove(LEASES, claim.name, STAGING if keep else TRASH):
+            return None
+        if keep:
+            self._spares.append(claim)
+        return keep
+
+    @property
+    def descriptors(self) -> int:
+        """How many the pool takes while nothing of this process is in it."""
+        return 2 + len(self._spares)
+
+    def forget_spares(self) -> None:
+        """In a fork's child: close, never unlock; they are the parent's."""
+        for spare in self._spares:
+            self.close(spare)
+        self._spares = []
+
+    def drop_spares(self) -> None:
+        """At the process's end."""
+        try:
+            while self._spares:
+                self.drop(self._spares.pop(), [STAGING])
+        except OSError:
+            pass  # swept like any other leftover
+
+    def rewrite(self, claim: Claim, record: Record, where: str = LEASES) -> None:
+        """Put another record in place of the one of the entry in ``where``."""
+        data = encode_record(record)
+        self.directory.replace(f"{where}/{claim.name}/info.json", data)
+        claim.record, claim.size = record, len(data)
+
+    def amend(self, claim: Claim, where: str = LEASES, **fields: Any) -> None:
+        """`rewrite` with these fields changed; the heartbeat thread and the holder's own may do so at once."""
+        with self._amending:
+            self.rewrite(claim, claim.record._replace(**fields), where)
+
+    def remove(self, where: str, name: str, to: str = TRASH) -> bool:
+        """The one step that ends an entry; False: it isn't (or no longer) there. Follow it with `delete`."""
+        try:
+            self.directory.rename(f"{where}/{name}", f"{to}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def discard(self, where: str, name: str, to: str = TRASH) -> bool:
+        """`remove`, where what can't be removed goes on to count, and fails nobody's request."""
+        try:
+            return self.remove(where, name, to)
+        except OSError:
+            return False
+
+    def delete(self, name: str) -> None:
+        """Delete from ``trash/``. What can't be deleted stays there, in nobody's way."""
+        path = f"{TRASH}/{name}"
+        try:
+            for file in self.directory.list(path):
+                self.directory.unlink(f"{path}/{file}")
+            self.directory.rmdir(path)
+        except NotADirectoryError:
+            self.unlink(path)
+        except OSError:
+            pass
+
+    def unlink(self, path: str) -> None:
+        """Remove a file, if that can be done."""
+        try:
+            self.directory.unlink(path)
+        except OSError:
+            pass
+
+    def stands(self, claim: Claim) -> bool:
+        """Whether the claim is anywhere at all, and not swept away."""
+        for where in _PLACES:
+            try:
+                self.directory.stat(f"{where}/{claim.name}")
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+    def drop(self, claim: Claim, places: Sequence[str] = _PLACES) -> str | None:
+        """Remove the claim from wherever it is; return where that was, or None if it was nowhere.
+
+        Others move an entry only from left to right in ``places``, so looking once in that order finds it.
+        """
+        where = next((where for where in places if self.remove(where, claim.name)), None)
+        self.close(claim)
+        if where is not None:
+            self.delete(claim.name)
+        return where
+
+    def close(self, claim: Claim) -> None:
+        """Close the liveness lock's descriptor, after the entry is gone.
+
+        No unlock: it would drop the lock of the command as well, which inherited the open file description.
+        """
+        fd, claim.fd = claim.fd, None
+        if fd is not None:
+            self.effects.close(fd)
+
+    def beat(self, claim: Claim) -> bool:
+        """Write a heartbeat; False: the entry is gone.
+
+        :raises OSError: when it can't be written.
+        """
+        for where in (LEASES, QUEUE, GRANTED, PARKED, LEASES):  # LEASES again: it may have moved there meanwhile
+            try:
+                self.directory.stat(f"{where}/{claim.name}")
+                self._write_beat(claim, where)
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+    def acknowledge(self, claim: Claim) -> bool:
+        """Turn a grant into a lease; False if there is none to turn."""
+        try:
+            self.directory.rename(f"{GRANTED}/{claim.name}", f"{LEASES}/{claim.name}")
+        except FileNotFoundError:
+            return False
+        self.note_grant(claim)
+        return True
+
+    def note_grant(self, claim: Claim) -> None:
+        """Write down since when the lease is held."""
+        claim.granted, claim.since = self.effects.boot_clock(), self.effects.monotonic()
+        try:
+            self._write_beat(claim, LEASES)
+        except OSError:
+            pass  # nobody needs it at once; the next heartbeat tries again and reports
+
+    def _write_beat(self, claim: Claim, where: str) -> None:
+        content = self._stamp(claim)
+        if claim.fd is not None:
+            self.effects.write_at_start(claim.fd, content)
+        else:
+            self.directory.overwrite(f"{where}/{claim.name}/alive", content)
+
+    def _stamp(self, claim: Claim) -> bytes:
+        return encode_stamp(self.effects.boot_clock(), claim.granted, claim.since, claim.asked)
+
+    def unpark(self, claim: Claim) -> bool:
+        """Go back into the queue after a grant that was taken back; False if not parked."""
+        try:
+            self.directory.rename(f"{PARKED}/{claim.name}", f"{QUEUE}/{claim.name}")
+        except FileNotFoundError:
+            return False
+        return True

@@ -1,0 +1,137 @@
+"""Exits of processes: who is woken by them need not look for the dead.
+
+A waiting process asks the kernel for a handle on another one (on Linux a pidfd), and who hears for it waits for that as
+well. Each watches the process right ahead of it in the queue; the first two also watch all that keep a lease, and one
+of those whose declared limit holds. While all of these are covered, and nothing else can come to be due by itself, they
+sweep once a second instead of ten times, and at once when a process has exited.
+
+Who holds can change at any time. So first a process says in its ticket that it rests, and then it looks. Whoever grants
+anything wakes those who rest, after the grant, and so does who finds that the provider's answers keep somebody out
+(`reconcile.Settled.leave`): one of the two sees the other. Who is woken goes on as before until a period was quiet.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from leasecap._decisions.places import GRANTED, LEASES, QUEUE, RESTS
+from leasecap._errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from leasecap._file_store.store import Store
+    from leasecap._file_store.wakeups import Watch
+    from leasecap._liveness.presence import Presence
+    from leasecap._runtime import Local
+
+    Process = tuple[int, int]  # pid and start
+
+
+class Exits:
+    """What one process watches in one pool.
+
+    :ivar came: a process has exited; set by whoever hears, and for the one who looks to reset.
+    """
+
+    def __init__(self, local: Local, store: Store, watch: Watch, wake: Callable[[], None]) -> None:
+        self.came = False
+        self._local = local
+        self._store = store
+        self._watch = watch
+        self._wake = wake
+        self._says_so: str | None = None
+        self._speakers: dict[str, Process] = {}  # by the lease's name
+        self._others: set[Process] = set()
+        self._handles: dict[Process, int] = {}
+        self._over: set[Process] = set()
+
+    def watch(self, others: Iterable[Process]) -> bool:
+        """Watch these, beside those who hold (`cover`), and none of those before.
+
+        Returns whether all of them can be watched and run, or did when they were first watched.
+        """
+        over, self._over = self._over, set()
+        self._speakers = {name: process for name, process in self._speakers.items() if process not in over}
+        self._others = set(others)
+        self._drop(self._handles.keys() - self._others - set(self._speakers.values()) | (over & self._handles.keys()))
+        missing = [one for one in self._others if not (one in self._handles or self._attach(one) == "runs")]
+        return not missing
+
+    def cover(self, ticket: str) -> bool:
+        """Watch whoever holds now; False if something could become due of which nobody would tell.
+
+        :param ticket: the first one of this process, which says that it rests.
+        """
+        try:
+            self._say_so(ticket)
+            return self._is_quiet() and self._cover()
+        except (OSError, StoreError):
+            return False
+
+    def _say_so(self, ticket: str) -> None:
+        if self._says_so != ticket:
+            try:
+                self._store.directory.write(f"{QUEUE}/{ticket}/{RESTS}", b"")
+            except FileExistsError:
+                pass  # one that could not be removed after the entry's last use
+            self._says_so = ticket
+
+    def _is_quiet(self) -> bool:
+        if self._store.force:
+            return False  # a slot may have to be given away
+        lessons = self._store.lessons()
+        return lessons is None or lessons.silent
+
+    def _cover(self) -> bool:
+        # In the order in which entries move on. A grant may have to be taken back.
+        granted, leases = self._store.directory.list(GRANTED), self._store.directory.list(LEASES)
+        self._speakers = {name: process for name in leases if (process := self._speakers.get(name))}
+        self._drop(self._handles.keys() - self._others - set(self._speakers.values()))
+        if granted or not leases:
+            return False
+        return all(name in self._speakers or self._find_speaker(name) for name in leases)
+
+    def _find_speaker(self, name: str) -> bool:
+        for process in self._store.observer.speakers(name):
+            if process in self._handles or self._attach(process) is not None:
+                self._speakers[name] = process
+                return True
+        return False
+
+    def _attach(self, process: Process) -> Presence | None:
+        effects = self._local.effects
+        with self._local.lock:  # a fork must copy no descriptor that is open and not yet known
+            found = effects.exit_of(*process)
+            if found is None:
+                return None
+            handle, presence = found
+            if self._watch.add(handle, partial(self._exited, process)):
+                self._handles[process] = handle
+                return presence
+            effects.close(handle)
+        return None
+
+    def _exited(self, process: Process) -> None:
+        self._over.add(process)
+        self.came = True
+        self._wake()
+
+    def _drop(self, processes: Collection[Process]) -> None:
+        if not processes:
+            return
+        with self._local.lock:  # as in `_attach`
+            for process in processes:
+                self._watch.drop(self._handles.pop(process))
+
+    def forget_ticket(self, name: str) -> None:
+        """Its ticket has left the queue. An entry may be used again, and must not say then that it rests."""
+        if self._says_so == name:
+            self._says_so = None
+            self._store.unlink(f"{LEASES}/{name}/{RESTS}")
+
+    def close(self) -> None:
+        """Watch nobody any more."""
+        self._speakers, self._others = {}, set()
+        self._drop(tuple(self._handles))

@@ -1,0 +1,137 @@
+"""One look at what the provider's answers have taught, and what a plan makes of it."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._decisions.entry import Group
+from leasecap._decisions.limits import UNLIMITED, effective_limit, full_limit, in_flight
+from leasecap._decisions.places import LEASES
+from leasecap._errors import StoreError
+from leasecap._feedback import adaptive, state
+from leasecap._feedback.state import NOTHING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._decisions.admission import Admission
+    from leasecap._decisions.grants import Plan
+    from leasecap._decisions.snapshot import Snapshot
+    from leasecap._feedback.state import State
+    from leasecap._file_store.feedback_files import FeedbackFiles
+    from leasecap._file_store.store import Store
+
+
+class Lessons:
+    """The feedback of a pool at one moment.
+
+    :ivar state: what holds, reports included that nobody has taken up yet; written by `keep` alone.
+    :ivar cooling: the slots that cool down, and for how many seconds more.
+    """
+
+    def __init__(self, files: FeedbackFiles) -> None:
+        """:raises StoreError: when the state can't be read."""
+        self._files = files
+        self.clock = files.clock()
+        self._written = files.written()
+        # What was written by another boot is moved on once: `keep` writes the outcome, or the times would begin anew at
+        # each look, and nothing would ever grow back or end.
+        self.state = state.rebased(self._written, self.clock)
+        reports, marks = files.names()
+        self._posted, self._others = files.posted(reports) if reports else ([], [])
+        self.cooling, self._old_marks = files.cooling(marks, self.clock)
+
+    def seen_in(self, snapshot: Snapshot) -> Snapshot:
+        """``snapshot``, and what this look means for it."""
+        files = self._files
+        spaced = files.rules.stagger_after_idle
+        if self.silent and not self._posted and not spaced:
+            return snapshot
+        if self._posted:
+            load = in_flight(snapshot)
+            level = effective_limit(snapshot._replace(admission=self.admission()))
+            if level in (None, UNLIMITED):
+                level = max(load, 1)
+            self.state = files.take_up(self.state, self._posted, self.clock, level, load)
+        if spaced and not (snapshot.leases or snapshot.granted) and files.idle_for(LEASES, self.clock) >= spaced:
+            self.state = adaptive.idled(self.state)
+        return snapshot._replace(cooling=Group(self.cooling), admission=self.admission())
+
+    def admission(self) -> Admission:
+        """What it means for grants."""
+        learning = self._files.learning
+        cooled_in = min(self.cooling.values(), default=math.inf)
+        return adaptive.admission(
+            self.state, learning.rules, self.clock.boot, gated=learning.gated, cooled_in=cooled_in
+        )
+
+    def grow(self, plan: Plan, snapshot: Snapshot) -> bool:
+        """Raise the reduced limit if it is time to; whether it was raised."""
+        if not plan.pressed:
+            return False
+        full = full_limit(snapshot)  # after that: with 1000 leases it takes as long as all else here
+        if full is None:
+            return False
+        before = self.admission().limit
+        self.state = adaptive.pressed(self.state, self._files.rules, self.clock.boot, full)
+        return self.admission().limit != before
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing of it changes by itself: nobody has reported, nothing cools down, nobody is to be asked."""
+        return self.state is NOTHING and not self.cooling and not self._files.learning.gated
+
+    def teach(self, plan: Plan, snapshot: Snapshot) -> bool:
+        """Whether there is something to write down, apart from what grants change."""
+        self.grow(plan, snapshot)
+        return bool(self._posted or self._others) or self.state != self._written
+
+    def may_ask(self) -> bool:
+        """Whether the provider may be asked for its own count now."""
+        return adaptive.may_ask(self.state, self._files.rules, self.clock.boot)
+
+    def keep(self, plan: Plan) -> None:
+        """Write down what has changed, and what ``plan`` changes.
+
+        :raises StoreError: when that can't be written.
+        """
+        self.state = adaptive.granted(self.state, self.clock.boot, plan.high, plan.spent, len(plan.grant))
+        if self.state != self._written:
+            self._files.write(self.state, self.clock)
+            self._written = self.state
+        self._files.clear(self._old_marks)
+        self._files.clear(self._others, foreign=True)
+        self._files.forget(self._posted)
+        self._posted, self._others = [], []
+
+
+def learn(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+    """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
+
+    :param change: is given the state and the time (boot clock, seconds).
+    :param anew: a state that can't be read is forgotten.
+    :raises StoreError: when it can't be read or written.
+    """
+    if store.learning is None or not store.section.try_enter():
+        return False
+    try:
+        files = store.learning.files
+        clock = files.clock()
+        try:
+            store.learning.is_there()
+            written = files.written()
+        except StoreError:
+            if not anew:
+                raise
+            files.start_anew()
+            written = NOTHING
+        changed = change(state.rebased(written, clock), clock.boot)
+        if changed != written:
+            files.write(changed, clock)
+        store.settle()
+    finally:
+        again = store.leave()
+    if again:
+        store.enter_and_settle()
+    return True

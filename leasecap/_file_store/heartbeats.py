@@ -1,0 +1,221 @@
+"""One daemon thread per process keeps the heartbeats of all its leases, and notices lost and dropped ones.
+
+Those of tickets are written by their waiters' looks (`poller`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from _weakref import ref
+
+from leasecap._log import tell, tell_apart
+from leasecap._wait.blocking import EARLY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _queue import SimpleQueue
+    from collections.abc import Callable
+
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
+
+
+_LINGER = 5.0
+"""Seconds for which the thread sleeps on with nothing to look after; only then it waits to be woken. Leases held for
+less than it takes a thread to wake would else wake it each time, in vain: a fifth of an acquire's CPU time."""
+
+_LONGEST = 86400.0  # seconds; a longer wait overflows
+
+
+class Gone(ref):  # type: ignore[type-arg]
+    """Has ``then`` called, in the thread, once an object is no more; drop this, and it isn't.
+
+    The interpreter itself puts it into the thread's queue. No line of Python runs in that moment, which may be any: in
+    a signal handler, in the middle of a lock of ours, in a garbage collection of another thread, at the interpreter's
+    exit; so none can be interrupted either.
+    """
+
+    __slots__ = ("then",)
+    then: Callable[[], None]
+
+
+class Beating:
+    """One entry that is kept alive.
+
+    :ivar ending: it was to be ended, which failed: try again instead of a heartbeat.
+    :ivar failures: heartbeats in a row that could not be written.
+    :ivar alarm: when to call ``on_alarm``.
+    :ivar holder: notices when nobody refers to the lease any more.
+    """
+
+    __slots__ = ("alarm", "claim", "due", "ending", "failures", "holder", "on_alarm", "on_gone", "store")
+
+    def __init__(self, store: Store, claim: Claim, on_gone: Callable[[], None] | None, ending: bool) -> None:
+        self.store = store
+        self.claim = claim
+        self.on_gone = on_gone
+        self.ending = ending
+        self.due = time.monotonic() + claim.record.heartbeat
+        self.failures = 0
+        self.alarm = math.inf
+        self.on_alarm: Callable[[], None] | None = None
+        self.holder: Gone | None = None
+
+
+class Heartbeats:
+    """The thread and what it looks after. A heartbeat that fails is counted and reported, never raised.
+
+    It refers to no lease: one that nobody else refers to gives its slot back.
+    """
+
+    def __init__(self) -> None:
+        # One that its owner may take again: a garbage collection in the middle may run whatever releases a lease.
+        self._changed = threading.RLock()
+        self._beating: dict[str, Beating] = {}
+        self._thread: threading.Thread | None = None
+        self._inbox: SimpleQueue[Callable[[], None] | Gone | None] | None = None
+        self._wakes_at = math.inf
+
+    def prepare(self) -> SimpleQueue[Callable[[], None] | Gone | None]:
+        """What the thread waits with. Call it first under the lock that forks wait for: it imports."""
+        if self._inbox is None:
+            from _queue import Empty, SimpleQueue
+
+            self._empty = Empty
+            self._inbox = SimpleQueue()
+        return self._inbox
+
+    def add(
+        self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
+    ) -> None:
+        """Keep ``claim`` alive; ``on_gone`` is called, in the thread, once its entry is found to be gone.
+
+        :param ending: end it instead, as soon as that is possible.
+        """
+        with self._changed:
+            beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
+            if self._thread is None:
+                self.start()
+            elif beating.due < self._wakes_at:
+                self._wake_by(beating.due)
+
+    def follow(self, claim: Claim, lease: object, then: Callable[[], None]) -> None:
+        """Call ``then``, in the thread, once nobody refers to ``lease`` any more, if ``claim`` is still kept alive."""
+        beating = self._beating.get(claim.name)
+        if beating is not None:
+            beating.holder = self.when_gone(lease, then)
+
+    def when_gone(self, it: object, then: Callable[[], None]) -> Gone:
+        """Call ``then``, in the thread, once nobody refers to ``it`` any more, as long as the result is kept."""
+        gone = Gone(it, self.prepare().put)
+        gone.then = then
+        return gone
+
+    def call(self, then: Callable[[], None]) -> bool:
+        """Have ``then`` called in the thread; from anywhere, a finalizer included. False if it doesn't run."""
+        if self._thread is None:
+            return False
+        self.prepare().put(then)
+        return True
+
+    def set_alarm(self, claim: Claim, when: float, on_alarm: Callable[[], None]) -> None:
+        """Call ``on_alarm``, in the thread, at the moment ``when``, if ``claim`` is still kept alive then."""
+        with self._changed:
+            beating = self._beating.get(claim.name)
+            if beating is not None:
+                beating.alarm, beating.on_alarm = when, on_alarm
+                self._wake_by(when)
+
+    def _wake_by(self, when: float) -> None:
+        if when < self._wakes_at and self._inbox is not None:
+            # Only if it would sleep too long: waking it at every acquire cost more than the acquire itself.
+            self._wakes_at = when
+            self._inbox.put(None)
+
+    def start(self) -> bool:
+        """Start the thread, if it doesn't run; False if that can't be."""
+        with self._changed:
+            if self._thread is not None:
+                return True
+            thread = threading.Thread(target=self._run, args=(self.prepare(),), name="leasecap-heartbeat", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                # The slot was had: that must not fail now. The next lease tries again.
+                tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
+                return False
+            self._thread = thread
+            return True
+
+    def remove(self, claim: Claim) -> None:
+        """Stop. When this returns no heartbeat for ``claim`` is under way or will come."""
+        with self._changed:
+            self._beating.pop(claim.name, None)
+
+    def _run(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> None:
+        idle = False
+        while True:
+            to_call = self._round(idle)
+            if not to_call:
+                woken = self._rest(inbox)
+                idle = not woken and not self._beating
+            for call in to_call:
+                self._call(call)
+
+    def _round(self, idle: bool) -> list[Callable[[], None]]:
+        """Beat where that is due; returns what is to be called, outside the lock: it may release leases."""
+        to_call: list[Callable[[], None] | None] = []
+        with self._changed:
+            now = time.monotonic()
+            for beating in list(self._beating.values()):
+                if beating.due <= now:
+                    alive = self._beat(beating)
+                    beating.due = now + beating.claim.record.heartbeat  # as it is written now
+                    if not alive:
+                        self._beating.pop(beating.claim.name, None)
+                        to_call.append(beating.on_gone)
+                if beating.alarm <= now:
+                    beating.alarm = math.inf
+                    to_call.append(beating.on_alarm)
+            nothing = math.inf if idle else now + _LINGER
+            self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=nothing)
+        return [call for call in to_call if call is not None]
+
+    def _rest(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> bool:
+        """Sleep until something is due or comes, and do what has come; returns whether anything has."""
+        until = self._wakes_at
+        try:
+            item = inbox.get(timeout=None if until == math.inf else min(max(until - time.monotonic(), 0.01), _LONGEST))
+        except self._empty:
+            if time.monotonic() < until:
+                time.sleep(EARLY)
+            return False
+        if item is not None:
+            self._call(item.then if isinstance(item, Gone) else item)
+        return True
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as error:  # what ends this thread ends all heartbeats
+            tell_apart(f"what is looked after in the background failed: {error!r}")
+
+    def _beat(self, beating: Beating) -> bool:
+        beating.store.refresh()  # who only holds would else never hear of another interval
+        try:
+            if beating.ending:
+                beating.store.finish(beating.claim)
+                return False
+            alive = beating.store.beat(beating.claim)
+        except OSError as error:
+            beating.failures += 1
+            if beating.failures in (1, 10, 100):
+                path = beating.store.directory.full(beating.claim.name)
+                tell_apart(
+                    f"heartbeat of lease {beating.claim.entry.token} failed {beating.failures} times ({path}: {error})"
+                )
+            return True
+        beating.failures = 0
+        return alive

@@ -1,0 +1,139 @@
+"""The configured limit that is in force: it goes down at once, and up once config.toml has stood still.
+
+A file that is just being written can be valid half-way: ``[defaults] limit = 50`` stands in it, and the pool's own
+limit not yet. So a limit above the last one holds only when the file has been the same for a second. The last one
+stands in the pool, for those who start meanwhile. What `leasecap limit` writes is whole, and a digest of it says so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from leasecap._config.pool_name import sha256
+from leasecap._config.schema import HIGHEST_LIMIT, UNLIMITED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._host.directory import Directory
+
+STANDS_STILL = 1.0
+"""Seconds for which config.toml must have been the same before a higher limit counts."""
+
+FILE = "limit"
+_WIDTH = 16
+_SAFELY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_WORDS: dict[int | None, str] = {None: "none", UNLIMITED: "unlimited"}
+_LEAST = 1  # no configuration has less: it may be granted whatever the whole file says
+
+
+class LimitInForce:
+    """That of one pool. None stands for none at all, which leaves all to declared limits: the highest there is.
+
+    :ivar configured: what config.toml says.
+    """
+
+    def __init__(
+        self, directory: Directory, stands_still_in: Callable[[], float], is_there: Callable[[], bool] = lambda: True
+    ) -> None:
+        """
+        :param stands_still_in: seconds until config.toml has stood still; 0 if it has.
+        :param is_there: whether there is one: what nobody has written, a new pool need not wait for.
+        """
+        self.configured: int | None = None
+        self._directory = directory
+        self._stands_still_in = stands_still_in
+        self._is_there = is_there
+        self._noted: int | None = None
+        self._is_noted = False
+
+    def configure(self, limit: int | None) -> int | None:
+        """Follow config.toml, which says ``limit`` now; returns the limit in force."""
+        self.configured = limit
+        self._read()
+        return self._limit()
+
+    def keep(self) -> int | None:
+        """Inside the section: the limit in force, noted for those who start later."""
+        if self._is_pending():
+            self._read()  # somebody else may have seen the file stand still
+        limit = self._limit()
+        if limit != self._noted or not (self._is_noted or limit is None or self._is_pending()):
+            text = _WORDS.get(limit, str(limit)).ljust(_WIDTH).encode()
+            try:
+                try:
+                    self._directory.overwrite(FILE, text)
+                except FileNotFoundError:
+                    self._directory.write(FILE, text)
+            except OSError:
+                pass  # who starts later has a lower one for a second; a full disk keeps nobody from a slot
+            else:
+                self._noted, self._is_noted = limit, True
+        return limit
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nothing gives the pool a limit, and nothing did before."""
+        return self.configured is None and not self._is_noted
+
+    @property
+    def rises_in(self) -> float:
+        """Seconds until a higher limit counts; infinite if none is to come."""
+        return self._stands_still_in() if self._is_pending() else math.inf
+
+    def _is_pending(self) -> bool:
+        return _rank(self.configured) > _rank(self._noted)
+
+    def _limit(self) -> int | None:
+        return self._noted if self._is_pending() and self._stands_still_in() > 0 else self.configured
+
+    def _read(self) -> None:
+        try:
+            text = self._directory.read(FILE, _WIDTH).decode().strip()
+            words = {word: limit for limit, word in _WORDS.items()}
+            self._noted = words[text] if text in words else min(max(int(text), _LEAST), HIGHEST_LIMIT)
+            self._is_noted = True
+        except (OSError, ValueError):
+            self._noted, self._is_noted = _LEAST if self._is_there() else None, False
+
+
+def _rank(limit: int | None) -> float:
+    return math.inf if limit is None else limit
+
+
+def seal(root: str, text: str) -> None:
+    """Say that ``text`` is a whole configuration, before it takes the place of config.toml.
+
+    Only under the lock of those who edit it. That can't be written: then it has to stand still as well.
+    """
+    try:
+        fd = os.open(_seal_of(root), os.O_WRONLY | os.O_CREAT | _SAFELY, 0o600)
+        try:
+            os.write(fd, _digest(text))
+        finally:
+            os.close(fd)
+    except OSError:
+        pass
+
+
+def is_sealed(root: str, text: str) -> bool:
+    """Whether ``text`` was said to be whole."""
+    try:
+        fd = os.open(_seal_of(root), os.O_RDONLY | _SAFELY)
+        try:
+            return os.read(fd, 65) == _digest(text)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+
+
+def _seal_of(root: str) -> str:
+    # In the file that editors lock, which stays there anyway, and which locking it empties.
+    return os.path.join(root, "config.lock")
+
+
+def _digest(text: str) -> bytes:
+    return sha256()(text.encode()).hexdigest().encode()

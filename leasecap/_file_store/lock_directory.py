@@ -1,0 +1,202 @@
+"""The lock of a pool where there are no OS locks, or where several kernels share the root: a directory."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+
+from leasecap._file_store.section import Occupant
+from leasecap._log import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._host.directory import Directory
+    from leasecap._host.effects import Effects
+
+STAGED_LOCK = "lock-"
+"""How the names in ``staging/`` begin that are claims of the lock directory and no entries."""
+
+
+class LockDirectory:
+    """A lock directory, for where there are no OS locks.
+
+    ``lock.d`` is claimed by renaming a prepared directory onto it, which holds one file, named by a fresh token, with
+    the holder's record: that fails while ``lock.d`` holds something, and works when it is absent or empty. Release and
+    steal are one and the same step on that file, so exactly one of them wins and nobody can hit a successor: the
+    holder unlinks it, a thief moves it to ``stolen/``. A holder whose unlink says ENOENT was robbed and learns it.
+    """
+
+    def __init__(
+        self,
+        effects: Effects,
+        directory: Directory,
+        record: Callable[[], bytes],
+        is_dead: Callable[[str], bool],
+        adopt: Callable[[], None],
+    ) -> None:
+        """
+        :param record: the bytes of a record of this process.
+        :param is_dead: whether the owner of the record at this path is provably gone.
+        :param adopt: vouches for all that is held now; called inside, by the first to enter after a theft.
+        """
+        self._effects = effects
+        self._directory = directory
+        self._record = record
+        self._is_dead = is_dead
+        self._adopt = adopt
+        self._mutex = threading.Lock()
+        self.token = ""
+
+    def try_enter(self) -> bool:
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            # Staging a claim costs 100 us and is in vain while somebody's inside: look first.
+            if (not self._tokens() or self._steal()) and self._claim() and self._vouch():
+                return True
+        except BaseException:
+            self._mutex.release()
+            raise
+        self._mutex.release()
+        return False
+
+    def _claim(self) -> bool:
+        directory = self._directory
+        token = self._effects.token()
+        staged = f"staging/{STAGED_LOCK}{token}"
+        directory.make(staged)
+        try:
+            directory.write(f"{staged}/{token}", self._record())
+            for again in (True, False):
+                try:
+                    directory.rename(staged, "lock.d")
+                except OSError as error:
+                    # ENOTEMPTY or EEXIST: held. Windows and some network file systems say EEXIST or EACCES for an
+                    # empty one too, so remove it if it is empty and try once more.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM):
+                        self._give_back(token)  # a file server may have done it all the same
+                        raise
+                    if not (again and self._remove_if_empty()):
+                        return False
+                else:
+                    self.token = token
+                    return True
+            return False
+        except FileNotFoundError:
+            return False  # stopped for as long as stale_after, and what was half-made is swept away: another time
+        finally:
+            if self.token != token:
+                self._discard(staged, token)
+
+    def _vouch(self) -> bool:
+        """Make what is granted from now on by those who were robbed tell-tale; False: so were we, and aren't inside."""
+        # What the robbed section grants from now on, not knowing of the theft, stays signed with its token.
+        try:
+            for token in self._directory.list("stolen"):
+                if token.partition(".")[0] == self.token:
+                    # Stopped right after it entered, and robbed: a signature of ours would make others' grants suspect.
+                    self.token = ""
+                    return False
+                if not token.endswith(".known"):
+                    self._adopt()
+                    try:
+                        self._directory.rename(f"stolen/{token}", f"stolen/{token}.known")
+                    except FileNotFoundError:
+                        pass  # one of us was robbed in the middle of this, and both have vouched
+        except BaseException:
+            token, self.token = self.token, ""
+            self._give_back(token)
+            raise
+        return True
+
+    def _remove_if_empty(self) -> bool:
+        try:
+            self._directory.rmdir("lock.d")
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _discard(self, staged: str, token: str) -> None:
+        try:
+            self._directory.unlink(f"{staged}/{token}")
+            self._directory.rmdir(staged)
+        except OSError:
+            pass  # in staging/ it blocks nobody; swept with the other leftovers
+
+    def _steal(self) -> bool:
+        """Take the section from a holder that is provably gone; False if nobody's there to be robbed."""
+        for token in self._tokens():
+            if self._is_dead(f"lock.d/{token}"):
+                try:
+                    self._directory.rename(f"lock.d/{token}", f"stolen/{token}")
+                except FileNotFoundError:
+                    continue  # released or stolen meanwhile: one winner
+                return True
+        return False
+
+    def _tokens(self) -> list[str]:
+        try:
+            return self._directory.list("lock.d")
+        except FileNotFoundError:
+            return []
+
+    def leave(self) -> bool:
+        token, self.token = self.token, ""
+        try:
+            return self._give_back(token)
+        finally:
+            self._mutex.release()
+
+    def _give_back(self, token: str) -> bool:
+        """Returns False if it was taken from us."""
+        try:
+            self._directory.unlink(f"lock.d/{token}")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            where = self._directory.full("lock.d")
+            tell(f"the pool's own lock could not be given back ({where}: {error}); trying on")
+            # As long as we live nobody else may take it, and we may never come here again.
+            threading.Thread(target=self._try_on, args=(token,), name="leasecap-give-back", daemon=True).start()
+        else:
+            self._remove_if_empty()
+        return True
+
+    def _try_on(self, token: str) -> None:
+        pause = 0.01
+        while True:
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+            try:
+                self._directory.unlink(f"lock.d/{token}")
+            except FileNotFoundError:
+                return
+            except OSError:
+                continue
+            self._remove_if_empty()
+            return
+
+    def occupant(self) -> Occupant:
+        from leasecap._liveness.record import MAX_BYTES, decode_record
+
+        stay = ""
+        for token in self._tokens():
+            stay = token  # it is used once
+            try:
+                record = decode_record(self._directory.read(f"lock.d/{token}", MAX_BYTES + 1))
+            except OSError:
+                continue
+            if record is not None:
+                return Occupant(f"pid {record.pid} on {record.host}", stay)
+        return Occupant("an unknown process", stay)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def forget(self) -> None:
+        """In a fork's child: nothing is open."""

@@ -1,0 +1,97 @@
+"""Waking others and being woken, under one root. All of it is hints: who is not woken looks by itself."""
+
+from __future__ import annotations
+
+from leasecap._file_store.marks import QUESTION, Marks
+from leasecap._file_store.wakeups import WAKEUP, Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._host.directory import Directory
+    from leasecap._runtime import Local, Root
+
+NOTICE = "!"
+"""Before a ticket's name: its process is to look who stands ahead, and not its waiter whether it is granted."""
+
+
+class Notifier:
+    """The wake-ups of a root, as this process uses them.
+
+    :ivar marks: of processes that don't answer.
+    """
+
+    def __init__(self, local: Local, root: Root) -> None:
+        self.marks = Marks(self._opened)
+        self._local = local
+        self._root = root
+        self._directory: Directory | None = None
+        self._watch: Watch | None = None
+
+    def _opened(self) -> Directory:
+        with self._local.lock:
+            if self._directory is None:
+                self._directory = self._local.effects.directory(self._root.path)
+            return self._directory
+
+    def wake(self, process: str, name: str) -> None:
+        """Wake the waiter of ``name``, in this process or another one."""
+        line = f"{name}\n".encode("ascii", "replace")
+        if process == self._local.process:
+            self._local.wake(line)
+            return
+        try:
+            self._opened().ring(f"wake/{process}/{WAKEUP}", line)
+        except OSError:
+            pass  # it doesn't listen: it looks by itself
+
+    def notify(self, process: str, name: str) -> None:
+        """Have the process look who stands ahead of it, in the queue in which ``name`` stands."""
+        self.wake(process, NOTICE + name)
+
+    def listens(self, process: str) -> bool:
+        """Whether the process surely lives, since it reads from its pipe. Not listening says nothing."""
+        return process == self._local.process or self._opened().hears(f"wake/{process}/{WAKEUP}") is True
+
+    def answer(self) -> bool:
+        """Remove the marks of this process, if there are any; returns whether it was passed over for them."""
+        # Not by the directory's time: a mark left within the same tick of it as the last change would never be seen.
+        watch = self._watch
+        return watch is not None and watch.is_there() and self.marks.answer(self._local.process)
+
+    def watch(self) -> Watch:
+        """This process's watch, not started."""
+        if self._watch is not None:
+            return self._watch
+        directory = self._opened()
+        with self._local.lock:
+            if self._watch is None:
+                self._watch = Watch(directory, self._local.process, self._local.wake)
+            return self._watch
+
+    def stop(self) -> None:
+        """At the process's end."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def forget(self) -> None:
+        """In a fork's child: the watch is the parent's."""
+        if self._watch is not None:
+            self._watch.forget()
+
+    def close(self) -> None:
+        if self._directory is not None:
+            self._directory.close()
+
+
+def hear(local: Local, lines: bytes) -> None:
+    """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
+    for line in lines.decode("ascii", "replace").splitlines():
+        if line == QUESTION:
+            for lookout in set(local.lookouts.values()):
+                lookout.ask()
+        elif line.startswith(NOTICE):
+            found = local.lookouts.get(line[len(NOTICE) :])
+            if found is not None:
+                found.notify()
+        else:
+            local.wake_tickets([line])

@@ -1,0 +1,154 @@
+"""The pools of one root that this process has open: not more than it may need descriptors for.
+
+Each pool takes two descriptors, and one for each spare. What this process has nothing in (no lease, no ticket, no slot
+that it owes) is closed when the unused ones take too many, the least recently used ones first; a pool that is used
+again is opened again. All of it is done under the lock that forks wait for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+
+from leasecap._errors import StoreError
+from leasecap._file_store.entries import MOST_SPARES
+from leasecap._file_store.layout import pool_path, stands_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._file_store.feedback import Learning
+    from leasecap._file_store.store import Store
+    from leasecap._runtime import Local
+
+_MOST_DESCRIPTORS = 128
+"""Descriptors for pools that are not in use; an eighth of what the process may have, if that is less. It needs the
+others for its work. Spares may take half of them, but each pool may have one."""
+
+_CLEAR_UP_IN = 90
+"""Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
+
+
+class OpenPools:
+    """What is open, and what was."""
+
+    def __init__(self, make: Callable[[PoolConfig], Store], used: Callable[[], set[object]]) -> None:
+        """
+        :param make: opens a pool.
+        :param used: those that this process has anything in.
+        """
+        self._make = make
+        self._used = used
+        self._stores: dict[str, Store] = {}
+        self._replaced: list[Store] = []  # their directories were removed, or moved away
+        self._counts: dict[str, Callable[[], int]] = {}  # what `set_usage` was given for those that were closed
+        self._uses = 0
+
+    def get(self, root: str, pool: PoolConfig) -> Store:
+        """The open pool; one whose directory was removed meanwhile is made again."""
+        directory = pool.name.directory
+        store = self._stores.get(directory)
+        if store is not None and not _is_there(root, store):
+            self._forget(store)
+            self._replaced.append(store)
+            store = None
+        if store is None:
+            store = self._stores[directory] = self._open(pool)
+            most = _most_descriptors() // 2 // len(self._stores)
+            for each in self._stores.values():
+                each.most_spares = max(1, min(MOST_SPARES, most))
+        self._uses = store.used = self._uses + 1
+        return store
+
+    def _open(self, pool: PoolConfig) -> Store:
+        self._close_unused(_most_descriptors())
+        try:
+            store = self._make(pool)
+        except StoreError as error:
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EMFILE, errno.ENFILE)
+            if not (full and self._close_unused(0)):
+                raise
+            store = self._make(pool)
+        if store.learning is not None:
+            store.learning.count = self._counts.pop(pool.name.directory, None)
+        return store
+
+    def _close_unused(self, most: int) -> bool:
+        """Close what was replaced, and unused pools until the others take ``most`` descriptors at most.
+
+        Returns whether anything was closed.
+        """
+        if not self._replaced and sum(store.descriptors for store in self._stores.values()) <= most:
+            return False
+        used = self._used()
+        unused = [store for store in self.all() if store not in used and not store.owes]
+        closed = [store for store in unused if store in self._replaced]
+        unused = sorted((store for store in unused if store not in closed), key=lambda store: store.used)
+        taken = sum(store.descriptors for store in unused)
+        for store in unused:
+            if taken <= most:
+                break
+            taken -= store.descriptors
+            closed.append(store)
+        for store in closed:
+            self._close(store)
+        return bool(closed)
+
+    def _close(self, store: Store) -> None:
+        if store in self._replaced:
+            self._replaced.remove(store)
+        else:
+            self._forget(store)
+        store.drop_spares()
+        store.section.close()
+        store.directory.close()
+
+    def _forget(self, store: Store) -> None:
+        directory = store.pool.name.directory
+        del self._stores[directory]
+        if store.learning is not None and store.learning.count is not None:
+            self._counts[directory] = store.learning.count
+
+    def all(self) -> list[Store]:
+        """Also those that were replaced, and are not closed yet."""
+        return [*self._stores.values(), *self._replaced]
+
+    def close(self) -> None:
+        """Keep nothing open, whether it is used or not."""
+        for store in self.all():
+            store.section.forget()
+            store.directory.close()
+
+
+def _is_there(root: str, store: Store) -> bool:
+    path = store.directory.path if root == store.pool.root else pool_path(root, store.pool.name)
+    try:
+        return stands_at(store.directory, path)
+    except OSError:
+        return False
+
+
+def _most_descriptors() -> int:
+    may_have = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
+    return _MOST_DESCRIPTORS if may_have < 0 else min(_MOST_DESCRIPTORS, may_have // 8)
+
+
+def clear_up(local: Local, store: Store) -> None:
+    """In some of the seconds in which it is called: `sweep_leftovers`."""
+    if int(store.effects.monotonic()) % _CLEAR_UP_IN:
+        return
+    with local.lock:  # a fork must copy no half-done import
+        from leasecap._file_store.leftovers import sweep_leftovers
+
+    sweep_leftovers(store)
+
+
+def ask(local: Local, store: Store, learning: Learning) -> None:
+    """Ask the provider for its own count, in the background."""
+    with local.lock:  # a fork must copy no half-done import
+        from leasecap import _usage  # few pools have somebody to ask
+
+    _usage.ask(store, learning, partial(local.keep_open, store))

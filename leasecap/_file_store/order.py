@@ -1,0 +1,72 @@
+"""Where a call stands in its pool's queue: one order for all who share the pool, written down when it is made.
+
+``boot``: the boot clock without the offset of the caller's time namespace, so the same for all processes of a kernel.
+``arrival``: the file system's own time stamp of a directory just made, one clock for all kernels that share the pool;
+also where whoever makes the pool can't read its own offset.
+
+A process that can't read its offset (no /proc, or it has just left its time namespace) and meets a pool of the first
+kind goes behind all who wait there, and those who come later go behind it: so it overtakes nobody and nobody passes it.
+"""
+
+from __future__ import annotations
+
+from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.places import PARKED, QUEUE, STAGING
+from leasecap._faults import faults
+from leasecap._file_store.layout import BOOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._file_store.layout import Pool
+    from leasecap._host.directory import Directory
+    from leasecap._host.effects import Effects
+
+_STEP = 3 * 10**9
+"""Nanoseconds by which a file system may count time coarsely (2 s on FAT), and a little."""
+
+_LATEST = 2**63  # what is later was planted; to go behind it would leave no room in the name
+
+
+class Order:
+    """The places of one process's calls in one pool."""
+
+    def __init__(self, effects: Effects, pool: Pool) -> None:
+        self._effects = effects
+        self._pool = pool
+        self._last = 0
+
+    def next(self) -> int:
+        """The place of a call that is made now.
+
+        :raises StoreError: when the pool can't be read, or written for the file system's time stamp.
+        """
+        boot = self._pool.order == BOOT
+        offset = self._effects.me().boot_offset
+        if boot and offset is not None:
+            return self._effects.boot_clock() - offset
+        with faults(self._pool.directory.path):
+            return self._behind_all(boot)
+
+    def _behind_all(self, boot: bool) -> int:
+        stamp = 0 if boot else self._stamp()
+        # Behind all who wait, whatever the stamp says: it may be coarse, and it is a wall clock, which can be set back.
+        behind = 1 + max(self._waiting(), default=-1)
+        # Calls of this process that have no ticket yet (tasks that wait for their turn) keep their order as well.
+        if boot or self._last - stamp < _STEP:
+            behind = max(behind, self._last + 1)
+        self._last = max(stamp, behind)
+        return self._last
+
+    def _stamp(self) -> int:
+        directory: Directory = self._pool.directory
+        # A directory: of a file a client may count the time itself until it has sent the content.
+        name = f"{STAGING}/{self._effects.token()}"
+        directory.make(name)
+        try:
+            return directory.stat(name).st_mtime_ns
+        finally:
+            directory.rmdir(name)
+
+    def _waiting(self) -> list[int]:
+        names = [name for where in (QUEUE, PARKED) for name in self._pool.directory.list(where)]
+        return [order for order in (parse_entry(name).order for name in names) if order < _LATEST]

@@ -1,0 +1,44 @@
+"""An entry of this process."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from leasecap._decisions.entry import Entry
+    from leasecap._liveness.record import Record
+
+    class Home(Protocol):
+        """The pool that an entry is in."""
+
+        def close(self, claim: Claim) -> None:
+            """Close the entry's descriptor."""
+
+
+class Claim:
+    """An entry of this process, from before it is published until after it is gone.
+
+    :ivar home: the pool that it is in, as this process uses it.
+    :ivar lent: another process has, or may get, a copy of the descriptor.
+    :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
+    :ivar asked: when, on the boot clock (ns).
+    :ivar size: of the record as it is written.
+    """
+
+    __slots__ = ("asked", "entry", "fd", "granted", "home", "lent", "record", "since", "size")
+
+    def __init__(self, home: Home, entry: Entry, record: Record) -> None:
+        self.home = home
+        self.entry = entry
+        self.record = record
+        self.fd: int | None = None
+        self.granted = 0
+        self.asked = 0
+        self.since = 0.0
+        self.lent = False
+        self.size = 0
+
+    @property
+    def name(self) -> str:
+        return self.entry.name

@@ -1,0 +1,113 @@
+"""What the waiter of a ticket looks at, and how often."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._decisions import polling
+from leasecap._decisions.limits import effective_limit
+from leasecap._decisions.places import QUEUE
+from leasecap._file_store.removal import tell_behind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._acquire import Acquisition
+    from leasecap._file_store.lookout import Lookout
+    from leasecap._file_store.own_entry import Claim
+
+_FULL_LOOK = 0.05
+"""Seconds between looks at the whole queue of one that nobody wakes; those in between ask only what became of its own
+ticket."""
+
+
+class Look:
+    """A waiter's looks at its ticket."""
+
+    def __init__(self, acquisition: Acquisition, claim: Claim, lookout: Lookout) -> None:
+        self._acquisition = acquisition
+        self._store = acquisition.store
+        self._claim = claim
+        self._lookout = lookout
+        self._full_at = -math.inf  # a machine's clock may stand below zero
+        self._began = self._tell_at = self._beat_at = self._near_since = 0.0
+        self._first_position = self._position = 0
+        self._limit = 1
+        self._tell_every = 1.0
+
+    def __call__(self, now: float, watched: bool, *, serves: bool) -> float | None:
+        """Look; returns the seconds until the next look, or None if the ticket left the queue.
+
+        :param serves: this waiter has to run its process's look-out as well.
+        """
+        if not self._began:
+            self._began = now
+            self._tell_at = now + self._tell_every if self._acquisition.tells else math.inf
+            self._beat_at = now + self._claim.record.heartbeat
+        self._lookout.looked(self._claim.name, now)
+        if not self._is_queued() and not self._take_up():
+            return None
+        if not watched and now >= self._full_at:
+            self._look_at_the_queue(now)
+        if serves:
+            self._lookout.run(now)
+        if self._claim.entry.limit is None and not self._store.is_limited:
+            self._acquisition.limit_of_others()  # as a newcomer, it fails where no limit is left
+        if now >= self._tell_at:
+            self._tell(now)
+        pause = polling.rest(self._wait(now, watched))
+        pause = min(pause, self._tell_at - now, self._claim.record.heartbeat)
+        if serves:
+            pause = min(pause, max(self._lookout.due - now, 0.0))
+        if now + pause > self._beat_at:
+            self._beat(now)  # early, so that nobody has to wake for it
+        return pause
+
+    def _is_queued(self) -> bool:
+        try:
+            self._store.directory.stat(f"{QUEUE}/{self._claim.name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _take_up(self) -> bool:
+        """Acknowledge a grant, or go back into the queue; returns whether it is queued."""
+        store, claim = self._store, self._claim
+        # In this order: it moves from granted/ to parked/ and not back.
+        if store.acknowledge(claim) or not store.unpark(claim):
+            return False
+        tell_behind(store, [claim.name])  # it has come before them
+        store.enter_and_settle()
+        return True
+
+    def _look_at_the_queue(self, now: float) -> None:
+        self._full_at = now + _FULL_LOOK
+        self._position = self._acquisition.find_position(self._claim)
+        self._first_position = self._first_position or self._position
+        self._limit = effective_limit(self._store.snapshot()) or 1
+        if not polling.is_near(self._position, self._limit):
+            self._near_since = 0.0
+        elif not self._near_since:
+            self._near_since = now
+
+    def _wait(self, now: float, watched: bool) -> polling.Wait:
+        waited = now - self._began
+        return polling.Wait(
+            position=self._position,
+            limit=self._limit,
+            waited=waited,
+            near_for=now - self._near_since if self._near_since else 0.0,
+            rate=(self._first_position - self._position) / waited if waited else 0.0,
+            watched=watched,
+        )
+
+    def _tell(self, now: float) -> None:
+        self._tell_every *= 2
+        self._tell_at = now + self._tell_every
+        self._acquisition.find_position(self._claim)
+        self._acquisition.tell(self._store.snapshot())
+
+    def _beat(self, now: float) -> None:
+        try:
+            self._store.beat(self._claim)
+        except OSError:
+            pass  # who is taken for dead for want of it begins again, and that fails with what is wrong

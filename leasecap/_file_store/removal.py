@@ -1,0 +1,53 @@
+"""Removing what the dead have in the queue, and telling who stood behind them.
+
+It is not on the way of a grant: what is known to be dead counts for nothing, and is removed when there is time.
+"""
+
+from __future__ import annotations
+
+from leasecap._decisions.entry import parse_entry, process_of
+from leasecap._decisions.places import GRANTED, PARKED, QUEUE
+from leasecap._decisions.polling import to_tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from leasecap._file_store.reconcile import Settled
+
+
+def bury(store: Settled, most: int | None = None) -> list[str]:
+    """Remove what the dead have in the queue or were granted, ``most`` entries at once; returns their names."""
+    peers = store.peers
+    dead, gone = frozenset(peers.dead), frozenset(peers.gone)  # another thread may find more
+    buried: list[str] = []
+    queued: list[str] = []
+    left = False
+    for where in (QUEUE, PARKED, GRANTED):
+        for name in store.names(where):
+            if name not in dead and process_of(name) not in gone:
+                continue
+            if len(buried) == most or not store.discard(where, name):
+                left = True
+                continue
+            buried.append(name)
+            if where == QUEUE:
+                queued.append(name)
+    if not left:
+        peers.dead -= dead
+        peers.gone -= gone
+    if queued:
+        tell_behind(store, queued)
+    for name in buried:
+        store.delete(name)
+    return buried
+
+
+def tell_behind(store: Settled, left: Collection[str]) -> None:
+    """Have those look that come to be first, or right behind another one, since the tickets ``left`` are gone."""
+    try:
+        told = [parse_entry(name) for name in to_tell(store.directory.list(QUEUE), left)]
+    except OSError:
+        return  # they look by themselves
+    for entry in {entry.process: entry for entry in told}.values():
+        store.notify(entry.process, entry.name)

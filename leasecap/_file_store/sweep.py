@@ -1,0 +1,246 @@
+"""Sweeping: what dead processes left is removed, and what nobody did meanwhile is done."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._decisions import grants
+from leasecap._decisions.entry import parse_entry, process_of
+from leasecap._decisions.limits import declarers
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, STAGING, STOLEN, TRASH
+from leasecap._decisions.snapshot import first_processes
+from leasecap._durations import format_duration
+from leasecap._file_store.lock_directory import STAGED_LOCK
+from leasecap._file_store.marks import QUESTION
+from leasecap._file_store.peers import Looks
+from leasecap._file_store.removal import bury
+from leasecap._liveness.record import called
+from leasecap._log import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from leasecap._decisions.entry import Entry
+    from leasecap._decisions.grants import Plan
+    from leasecap._decisions.snapshot import Snapshot
+    from leasecap._file_store.store import Store
+
+_PROBED_HOLDERS = 200
+"""Holders that one sweep looks at, in turns: 5 ms. With more of them a killed one's slot comes free that much later."""
+
+_PROBED_PROCESSES = 16
+"""Processes that wait and that a thorough sweep looks at, in turns: a process is looked at again before it is granted
+anything, and whoever stands behind it watches it. One that died harms nobody yet, but stays in the way of the eye."""
+
+ASK_AFTER = 1.0
+"""Seconds after which those who stand in the queue are asked whether they run, since a grant isn't taken up."""
+
+ANSWERS_WITHIN = 0.5
+"""Seconds after which who was asked and hasn't answered is marked, once a grant is to be taken back: a second after the
+question, but for a sweep at each end that may come late. Without its mark the process would be granted the next one."""
+
+_THOROUGH_EVERY = 1.0
+"""Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, and most of
+that was for nothing (`scripts/bench`, F). Not rarer than a heartbeat: such a gap starts an observer's count again."""
+
+
+class Sweeper:
+    """The sweeps of one process in one pool.
+
+    :ivar own_stamp: what it wrote at its last one.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thorough_at = -math.inf  # a machine's clock may stand below zero
+        self._next = self._next_waiting = 0
+        self._calm: tuple[list[str], int | None] | None = None
+        self._declarer: Entry | None = None
+        self._asked: dict[str, float] = {}
+        self.own_stamp = b""
+
+    def sweep(self, *, everything: bool = False) -> float:
+        """Reap what dead processes left, take back what isn't acknowledged, and grant.
+
+        :param everything: something has happened, as far as the caller knows.
+
+        Returns the seconds until more can be granted without anybody's doing, as far as that is known. One entry that
+        can't be removed is left where it is and goes on to count; it fails nobody's request.
+        """
+        store = self._store
+        self._stamp()
+        now = store.effects.monotonic()
+        thorough = now >= self._thorough_at
+        changes_in = math.inf
+        leases = store.directory.list(LEASES)
+        state = leases, store.configured
+        calm = not (thorough or everything) and state == self._calm and not store.names(GRANTED)
+        if calm and (self._declarer is None or store.peers.look(self._declarer) in ("runs", "away")):
+            # Nobody has moved since nothing was to be done, so only a death or a hold that has become too long can call
+            # for anything: two listings and a look at each process, half of what the whole snapshot costs.
+            reaped = self._clear(self._some_of([(LEASES, parse_entry(name)) for name in leases]))
+            called_for = bool(reaped)
+        else:
+            lessons = store.lessons()
+            snapshot = store.snapshot_with(lessons)
+            places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
+            reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
+            snapshot = self._look_at_the_queue(snapshot, thorough)
+            if thorough:
+                self._thorough_at = now + _THOROUGH_EVERY
+                self._sweep_corners(snapshot)
+            snapshot = Looks(store.peers).at_the_slow(snapshot, now)
+            plan = grants.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
+            self._ask_the_silent(plan, snapshot, now)
+            died = bool(store.peers.gone or store.peers.dead)
+            called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
+            called_for = called_for or store.has_to_ring(snapshot)
+            calm = not called_for
+            if lessons is not None:
+                called_for = called_for or lessons.teach(plan, snapshot)
+                calm = calm and lessons.silent
+                changes_in = snapshot.admission.changes_in
+                if plan.ask and lessons.may_ask():
+                    store.ask()
+            self._calm = state if calm else None
+        if called_for or thorough:
+            store.enter_and_settle()
+            if store.peers.gone or store.peers.dead:
+                bury(store)
+        for name in reaped:
+            store.delete(name)
+        return min(changes_in, store.rises_in)
+
+    def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
+        """Look at those who wait: whose declared limit holds, and at times some of the others."""
+        peers = self._store.peers
+        queue = sorted(snapshot.queue.names)
+        first = {process_of(name): parse_entry(name) for name in reversed(queue)}
+        some = self._in_turns(list(first)) if thorough else first_processes(queue)
+        found = {first[process]: peers.look(first[process]) for process in some if first[process].token}
+        self._declarer = None
+        for declarer in declarers(snapshot):
+            seen = found[declarer] = peers.look(declarer)
+            if seen in ("runs", "away"):
+                self._declarer = declarer
+                break  # one is enough for it to hold
+        return peers.seen_in(snapshot, found)
+
+    def _in_turns(self, processes: list[str]) -> list[str]:
+        if len(processes) <= _PROBED_PROCESSES:
+            return processes
+        begin = self._next_waiting % len(processes)
+        self._next_waiting = begin + _PROBED_PROCESSES
+        return (processes + processes)[begin : self._next_waiting]
+
+    def declarer(self) -> tuple[int, int] | None:
+        """Pid and start of a process that waits and whose declared limit holds, if that is so and it can be seen."""
+        return None if self._declarer is None else self._store.peers.identity(self._declarer)
+
+    def _ask_the_silent(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
+        """Ask all who wait whether they run, since a grant isn't taken up; mark those who don't answer in time.
+
+        All at once: several that are frozen together cost two seconds together, and not each.
+        """
+        marks = self._store.marks
+        silent = {process_of(name) for name in snapshot.granted.names if self._is_late(snapshot, name, now)}
+        if not silent or marks is None:
+            self._asked.clear()
+            return
+        if plan.take_back:
+            for process in [process for process, asked in self._asked.items() if now - asked >= ANSWERS_WITHIN]:
+                del self._asked[process]
+                marks.mark(process)
+            return
+        ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}
+        for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:
+            if marks.ask(process):
+                self._asked[process] = now
+                self._store.waker(process, QUESTION)
+
+    def _is_late(self, snapshot: Snapshot, name: str, now: float) -> bool:
+        return now - snapshot.granted_since.get(name, now) >= ASK_AFTER
+
+    def _some_of(self, held: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+        if len(held) <= _PROBED_HOLDERS:
+            return held
+        first = self._next % len(held)
+        self._next = first + _PROBED_HOLDERS
+        return (held + held)[first : self._next]
+
+    def _clear(self, holders: list[tuple[str, Entry]]) -> list[str]:
+        """`_reap`, and of those who live what is to be given away."""
+        return self._reap(holders) + (self._give_away(holders) if self._store.force else [])
+
+    def _reap(self, entries: Iterable[tuple[str, Entry]]) -> list[str]:
+        """Move those whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
+        store = self._store
+        dead = [(where, entry.name) for where, entry in entries if not store.observer.lives(where, entry.name)]
+        return [name for where, name in dead if store.discard(where, name)]
+
+    def _give_away(self, holders: Iterable[tuple[str, Entry]]) -> list[str]:
+        """The same for leases held for too long, whose holders can't or don't do it themselves."""
+        store = self._store
+        given: list[str] = []
+        for where, entry in holders:
+            hold = store.observer.hold(entry.name)
+            now = store.effects.monotonic()
+            if hold is None or now < hold.give_away_at:
+                continue
+            record = store.observer.record(where, entry.name)
+            if store.discard(where, entry.name):
+                given.append(entry.name)
+                late = f"{format_duration(now - hold.over_at)} over its max_hold of {format_duration(hold.max_hold)}"
+                who = "" if record is None else f" {called(record)},"
+                tell(f"the slot of{who} lease {entry.token} of pool {store.pool.name.text!r}, {late}, was given away")
+        return given
+
+    def _sweep_corners(self, snapshot: Snapshot) -> None:
+        """What holds no slot."""
+        store = self._store
+        staging = store.directory.list(STAGING)
+        staged = tuple(parse_entry(name) for name in staging if not name.startswith(STAGED_LOCK))
+        self._reap((STAGING, entry) for entry in staged)
+        for name in staging:
+            if name.startswith(STAGED_LOCK):
+                record = f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}"
+                if not store.observer.judge_record(record).alive:
+                    store.discard(STAGING, name)
+        for name in store.directory.list(TRASH):
+            store.delete(name)
+        places = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
+        everything = {name for place in places for name in place.names} | {entry.name for entry in staged}
+        store.observer.forget_all_but(everything)
+        store.peers.forget_all_but({process_of(name) for place in places[:3] for name in place.names})
+        self._forget_thefts()
+        if store.clear_up is not None:
+            store.clear_up()
+
+    def _forget_thefts(self) -> None:
+        """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
+
+        Until then what it granted, or grants, has to be known by its token.
+        """
+        store = self._store
+        stolen = store.directory.list(STOLEN)
+        if not stolen or grants.decide(store.snapshot(), store.effects.monotonic()).over:
+            return
+        for name in stolen:
+            robbed = store.observer.judge_record(f"{STOLEN}/{name}")
+            if not robbed.alive and robbed.certain:
+                store.unlink(f"{STOLEN}/{name}")
+
+    def stamp(self) -> bytes:
+        """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
+        try:
+            return self._store.directory.read("sweep", 16)
+        except OSError:
+            return b""
+
+    def _stamp(self) -> None:
+        self.own_stamp = self._store.effects.token().encode()
+        try:
+            self._store.directory.overwrite("sweep", self.own_stamp)
+        except OSError:
+            pass  # then others sweep as well

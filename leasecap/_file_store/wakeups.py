@@ -1,0 +1,281 @@
+"""Being woken: a named pipe for each process that waits, into which a granter writes the ticket that it granted.
+
+A blocked read costs nothing, and a pipe needs no observer. Watching a file instead takes 40 ms of imports, two more
+threads, and one of the 128 inotify instances that a user has; to put that off, waiters had to look every 1.5 ms, which
+was half of their CPU time (`scripts/bench`, C). Wake-ups are hints; whoever waits looks by itself as well.
+
+Who reads the pipe waits for the exits of processes as well, if it is given handles on them (`exits`), and runs the
+process's look-outs when they are due (`lookout`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+
+from leasecap._file_store.ear import Ear
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._file_store.ear import Heard
+    from leasecap._file_store.lookout import Lookout
+    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.directory import Directory
+
+_MOST_CLEARED = 4
+"""Pipes that whoever opens its own looks at, which is 13 us each. More than are left behind on average."""
+_END = b"\0"  # in no ticket's name
+
+WAKEUP = ".wakeup"
+"""The pipe in ``wake/<process>/``; marks stand beside it (`marks`)."""
+
+_NOBODY = b"\n"
+
+MOST_HANDLES = 64
+"""Handles that one process has open at a time: most may have 1024 descriptors, and need them for their work."""
+
+
+class Watch:
+    """This process's pipe under one root, open while somebody waits.
+
+    A thread that waits alone in its process hears by itself; else a thread of the watch hears for all. To be woken by
+    that one first would cost each hand-off a second change of threads, 0.2 of 1.2 ms with the processes of
+    `scripts/bench`, C.
+    """
+
+    def __init__(self, root: Directory, process: str, on_wake: Callable[[bytes], None]) -> None:
+        """
+        :param on_wake: called by whoever hears with what was written: names, each with a line feed.
+        """
+        self._root = root
+        self._process = process
+        self._place = f"wake/{process}"
+        self._on_wake = on_wake
+        self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        self._users = self._starts = 0
+        self._ear: Ear | None = None
+        self._made = 0
+        self._hears_until = -math.inf
+        self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
+
+    def start(self, *, alone: bool = False) -> bool:
+        """Listen, or join who does; False if no pipe is to be had. Pair it with `stop`.
+
+        :param alone: the caller hears by itself (`hear`), as long as it is the only one.
+        """
+        with self._lock:
+            if self._ear is None and not self._open():
+                return False
+            assert self._ear is not None
+            self._ear.prepare()
+            if not (alone and not self._users) and not self._start_thread(self._ear):
+                if not self._users:
+                    self._close()
+                return False
+            self._users += 1
+            return True
+
+    def hear(self, timeout: float, interrupts: HeldBack) -> Heard | None:
+        """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where it isn't for the caller to hear.
+
+        :param interrupts: held back; let in while it waits.
+        """
+        ear = self._ear
+        if ear is None or ear.has_thread or not ear.taken.acquire(blocking=False):
+            return None
+        try:
+            self._hears_until = time.monotonic() + timeout
+            timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
+            with interrupts.lifted():
+                heard = ear.hear(timeout)
+        finally:
+            self._hears_until = -math.inf
+            ear.taken.release()
+        if _END in heard.said:
+            ear.close()
+        return heard
+
+    def pass_on(self, heard: Heard) -> None:
+        """Do what it calls for."""
+        for call in heard.calls:
+            call()
+        self._on_wake(heard.said)
+
+    def nudge(self) -> None:
+        """End the `hear` of another thread, or its next one."""
+        with self._lock:
+            if self._ear is not None:
+                self._ear.tell(_NOBODY)
+
+    def has_thread(self) -> bool:
+        """Whether a thread hears for all who wait, and runs their look-outs."""
+        ear = self._ear
+        return ear is not None and ear.has_thread
+
+    def attend(self, lookout: Lookout) -> None:
+        """Have whoever hears run this look-out when it is due."""
+        self._lookouts.add(lookout)
+
+    def leave(self, lookout: Lookout) -> None:
+        """No longer: nobody waits there."""
+        self._lookouts.discard(lookout)
+
+    def hear_until(self, when: float) -> None:
+        """A look-out has come to be due then."""
+        if when < self._hears_until:
+            self.nudge()
+
+    def _due(self) -> float:
+        return min([lookout.due for lookout in tuple(self._lookouts)], default=math.inf)
+
+    def is_there(self) -> bool:
+        """Whether this process has a wake-up, beside which others leave their marks.
+
+        Makes it anew if it is gone: a tidy-up may have removed it (``rm -r wake/*``).
+        """
+        with self._lock:
+            if self._ear is None:
+                return False
+            try:
+                gone = self._root.stat(self._place).st_ino != self._made
+            except OSError:
+                gone = True
+            if gone:
+                self._renew(self._ear)
+            return True
+
+    def _renew(self, ear: Ear) -> None:
+        try:
+            ear.renew(self._make())
+        except OSError:
+            pass  # it is tried again at the next look; till then looking serves
+
+    def stop(self) -> None:
+        """The last user stops it the first time. Who has waited twice will again, and keeps it until `close`."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._starts == 1:
+                self._close()
+
+    def close(self) -> None:
+        """At the process's end."""
+        with self._lock:
+            self._close()
+
+    def add(self, handle: int, call: Callable[[], None]) -> bool:
+        """Call ``call``, once and in whatever thread hears, when ``handle`` can be read from; False: it can't be had.
+
+        Only who has started it may; `drop` it, which closes it.
+        """
+        with self._lock:
+            if self._ear is None or len(self._ear.calls) >= MOST_HANDLES:
+                return False
+            try:
+                if self._ear.add(handle, call) and self._ear.has_thread:
+                    self._ear.tell(_NOBODY)  # from the read to the poll
+            except OSError:
+                return False
+            return True
+
+    def drop(self, handle: int) -> None:
+        """Wait for ``handle`` no longer, and close it."""
+        with self._lock:
+            if self._ear is not None:
+                self._ear.drop(handle)
+
+    def _open(self) -> bool:
+        self._starts += 1
+        try:
+            self._ear = Ear(self._make())
+        except OSError:
+            # A file system without pipes, or a platform: looking alone serves, only slower.
+            return False
+        self._clear_leftovers()
+        return True
+
+    def _make(self) -> int:
+        aside = f"wake/.{self._process}"
+        try:
+            self._root.make("wake")
+        except FileExistsError:
+            pass
+        self._remove(aside)
+        self._root.make(aside)
+        pipe = self._root.listen(f"{aside}/{WAKEUP}")
+        try:
+            self._remove(self._place)
+            self._root.rename(aside, self._place)
+            self._made = self._root.stat(self._place).st_ino
+        except BaseException:
+            os.close(pipe)
+            raise
+        return pipe
+
+    def _remove(self, place: str) -> None:
+        try:
+            for name in self._root.list(place):
+                self._root.unlink(f"{place}/{name}")
+            self._root.rmdir(place)
+        except OSError:
+            pass  # not there, or at worst in nobody's way
+
+    def _start_thread(self, ear: Ear) -> bool:
+        if not ear.has_thread:
+            try:
+                threading.Thread(target=self._listen, args=(ear,), name="leasecap-wake", daemon=True).start()
+            except RuntimeError:
+                return False  # no more threads for this user
+            ear.has_thread = True  # who hears by itself now does so for all, and leaves it to the thread then
+        return True
+
+    def _listen(self, ear: Ear) -> None:
+        try:
+            with ear.taken:
+                while _END not in (heard := self._hear(ear)).said:
+                    self.pass_on(heard)
+                    self._run_lookouts()
+        finally:
+            ear.close()  # here, so that no number is another file's while it is waited for or written to
+
+    def _hear(self, ear: Ear) -> Heard:
+        self._hears_until = self._due()
+        due = self._due()  # asked again: who makes one due sees until when this hears, or this sees when it is due
+        try:
+            return ear.hear(None if due == math.inf else max(due - time.monotonic(), 0.0))
+        finally:
+            self._hears_until = -math.inf
+
+    def _run_lookouts(self) -> None:
+        for lookout in tuple(self._lookouts):
+            lookout.run(time.monotonic())
+
+    def _close(self) -> None:
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            self._remove(self._place)
+            if ear.has_thread or self._users:
+                ear.tell(_END)  # who hears it closes it
+            else:
+                ear.close()
+
+    def _clear_leftovers(self) -> None:
+        try:
+            names = self._root.list("wake")
+            own = names.index(self._process)  # anywhere, so that all of them are looked at some time
+            for name in (names[own + 1 :] + names[:own])[:_MOST_CLEARED]:
+                if name[0] == ".":
+                    continue  # being made, or left by one that was killed while it made it
+                if self._root.hears(f"wake/{name}/{WAKEUP}") is False:
+                    self._remove(f"wake/{name}")
+        except (OSError, ValueError):
+            pass  # another one was first
+
+    def forget(self) -> None:
+        """In a fork's child: the watch is the parent's, and so is its thread."""
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.close()

@@ -1,0 +1,242 @@
+"""Who this process is, and whether another one still runs, as far as that can be seen from here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from leasecap._liveness.presence import Identity
+from leasecap._liveness.verdict import CONTAINERS_BOOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._liveness.presence import Presence
+
+_LINUX = sys.platform == "linux"
+
+
+_me: Identity | None = None
+
+
+def this_process() -> Identity:
+    """This process; computed once, and again after a fork."""
+    global _me
+    if _me is None or _me.pid != os.getpid():
+        pid = os.getpid()
+        _me = Identity(
+            pid=pid,
+            start=start_of(pid),
+            uid=os.geteuid() if hasattr(os, "geteuid") else 0,
+            boot=_boot_id(),
+            machine=_first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id"),
+            pid_ns=_namespace("pid"),
+            time_ns=_namespace("time"),
+            sees_processes=_sees_processes(pid),
+            boot_offset=_boot_offset(),
+        )
+    return _me
+
+
+def forget() -> None:
+    """In a fork's child, which may have the pid of its parent in a pid namespace of its own."""
+    global _me
+    _me = None
+
+
+def start_of(pid: int) -> int | None:
+    """When ``pid`` started, in units that only equal themselves; None if it can't be seen or is a zombie.
+
+    On Linux the raw tick count of /proc/PID/stat: psutil's create_time() adds the boot time, which moves with the wall
+    clock.
+    """
+    if _LINUX:
+        fields = _stat_fields(pid)
+        return None if fields is None or _has_exited(pid, fields) else int(fields[19])
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return int(process.create_time() * 1e6)
+    except psutil.Error:
+        return None
+
+
+def presence(pid: int, start: int) -> Presence:
+    """Whether the process that had this pid and start time runs, is stopped (SIGSTOP, Ctrl-Z) or has exited.
+
+    "unseen" if that can't be told. A zombie has exited. One that is stopped by a debugger counts as running: it goes on
+    by itself, and a frozen cgroup shows nothing.
+
+    Ask only when pid namespace, time namespace and boot are known to be the same.
+    """
+    if _LINUX:
+        fields = _stat_fields(pid)
+        if fields is not None:
+            if _has_exited(pid, fields) or int(fields[19]) != start:
+                return "gone"
+            return "stopped" if fields[0] == b"T" else "runs"
+    try:
+        os.kill(pid, 0)  # unlike a missing /proc entry, ESRCH can't come from a hidden process (hidepid)
+    except ProcessLookupError:
+        return "gone"
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            return "unseen"
+    if _LINUX:
+        return "unseen"
+    started = start_of(pid)
+    if started is None or started != start:
+        return "gone"
+    return "stopped" if _is_stopped(pid) else "runs"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Where there is no /proc."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:
+    """A descriptor that can be read from once the process with this pid and start time has exited, and its presence.
+
+    None if it has exited, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+    # Asked only now: before, the pid could pass to another process until it was opened.
+    found = presence(pid, start)
+    if found in ("runs", "stopped"):
+        return fd, found
+    os.close(fd)
+    return None
+
+
+def ancestors_of(pid: int) -> list[int]:
+    """The parents of ``pid``, nearest first, as far as they can be seen (Linux; elsewhere by psutil)."""
+    found: list[int] = []
+    if not _LINUX:
+        import psutil
+
+        try:
+            return [parent.pid for parent in psutil.Process(pid).parents()]
+        except psutil.Error:
+            return found
+    while (fields := _stat_fields(pid)) is not None and (pid := int(fields[1])) > 0 and len(found) < 64:
+        found.append(pid)
+    return found
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    # Field 3 (state) comes first: the command before it may hold blanks and parentheses, so cut at the last ")".
+    # Three system calls; `open` makes eight, and a sweep or a `status` asks for every holder.
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 4096).rpartition(b")")[2].split()
+        finally:
+            os.close(fd)
+    except OSError:  # ESRCH too: it ended in between
+        return None
+
+
+def _has_exited(pid: int, fields: list[bytes]) -> bool:
+    if fields[0] not in (b"Z", b"X"):
+        return False
+    # A main thread that has exited (pthread_exit) shows as a zombie while the process's other threads work.
+    try:
+        return os.listdir(f"/proc/{pid}/task") in ([str(pid)], [])
+    except OSError:
+        return True
+
+
+def _sees_processes(pid: int) -> bool:
+    if not _LINUX:
+        return True
+    try:
+        # A /proc of another pid namespace, or none at all, makes every pid look gone.
+        return os.readlink("/proc/self") == str(pid)
+    except OSError:
+        return False
+
+
+def _namespace(kind: str) -> str | None:
+    if not _LINUX:
+        return "none"  # the platform has no such namespaces: all processes share the one
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except FileNotFoundError:
+        # A kernel without time namespaces (before 5.6) has /proc/self/ns, but not this one in it.
+        return "none" if kind == "time" and os.path.isdir("/proc/self/ns") else None
+    except OSError:
+        return None
+
+
+def _boot_offset() -> int | None:
+    time_ns = _namespace("time")
+    if time_ns == "none":
+        return 0
+    # The file has the offsets of the namespace in which *children* start: another one after unshare(CLONE_NEWTIME).
+    if time_ns is None or time_ns != _namespace("time_for_children"):
+        return None
+    try:
+        with open("/proc/self/timens_offsets", "rb") as file:
+            return read_boot_offset(file.read())
+    except OSError:
+        return None
+
+
+def read_boot_offset(content: bytes) -> int | None:
+    """The boot clock's offset (ns) in what ``/proc/PID/timens_offsets`` says; None if it doesn't say."""
+    for line in content.splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[0] == b"boottime":
+            try:
+                return int(fields[1]) * 10**9 + int(fields[2])
+            except ValueError:
+                return None
+    return None
+
+
+def _boot_id() -> str | None:
+    if _LINUX:
+        path = "/proc/sys/kernel/random/boot_id"
+        boot = _first_line(path)
+        return CONTAINERS_BOOT + boot if boot and _is_mounted_over(path) else boot
+    if sys.platform == "darwin":
+        import subprocess
+
+        try:
+            said = subprocess.run(
+                ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, timeout=5, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return said.stdout.decode().strip() or None
+    return None
+
+
+def _is_mounted_over(path: str) -> bool:
+    """Whether a file in /proc is not the kernel's own."""
+    try:
+        return os.stat(path).st_dev != os.stat("/proc/self").st_dev
+    except OSError:
+        return True
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:  # as text it would load a codec, half a millisecond of a first acquire
+            return file.readline().decode("ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

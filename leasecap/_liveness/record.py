@@ -1,0 +1,163 @@
+"""``info.json``: what an entry says of its owner, for people and for proof of life.
+
+Never parsed under the pool lock and never trusted: a record that is truncated, changed, oversized or wrong-typed reads
+as None, and its entry counts as held until there is proof of death.
+
+How it grows: a later version may add fields, and then raises ``version``. A reader ignores what it doesn't know,
+whatever the version says, and takes what it misses as unknown: `_MISSING` has the defaults, none of which proves a
+death. What an earlier reader would take wrongly (another meaning, a field gone) needs another format of the whole pool
+(`layout.FORMAT`), and then no earlier reader comes here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from binascii import crc32
+from functools import lru_cache
+from operator import contains, itemgetter
+
+from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = 1
+MAX_BYTES = 16_384
+"""A record is below 2 kB; what is larger isn't ours."""
+
+
+class Child(NamedTuple):
+    """The command that `leasecap run` started; ``pid`` 0: one that can't be seen in the process table."""
+
+    pid: int
+    start: int
+
+
+PENDING = Child(0, 0)
+
+
+class Record(NamedTuple):
+    """See `presence.Identity` for the meaning of pid, start, boot, machine, pid_ns and time_ns.
+
+    The entry's token stands in its name alone: so the record of a spare is right for the entry that is made of it.
+
+    :ivar proof: "lock" where the holder keeps the OS lock on ``alive`` and heartbeats, "pid" where only the process
+        table speaks for it (`leasecap acquire --for-pid`).
+    :ivar local: whether the writer's root was on a local file system.
+    :ivar command: argv, shortened, with what looks like a key masked.
+    :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `max_hold`.
+    :ivar heartbeat: seconds between the heartbeats that its owner writes.
+    :ivar stale_after: seconds without one after which its owner counts as dead where nothing else speaks for it.
+    """
+
+    pool: str
+    pid: int
+    start: int | None
+    uid: int
+    boot: str | None
+    machine: str | None
+    pid_ns: str | None
+    time_ns: str | None
+    host: str
+    local: bool
+    proof: str
+    label: str | None
+    command: str
+    cwd: str
+    child: Child | None = None
+    max_hold: float | None = None
+    kill_after: float | None = None
+    heartbeat: float = HEARTBEAT
+    stale_after: float = STALE_AFTER
+    version: int = VERSION
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    name: {
+        "str": (str,),
+        "int": (int,),
+        "bool": (bool,),
+        "float": (float,),
+        "str | None": (str, type(None)),
+        "int | None": (int, type(None)),
+        "float | None": (float, type(None)),
+        "Child | None": (dict, type(None)),
+    }[annotation]
+    for name, annotation in Record.__annotations__.items()
+}
+_fields = itemgetter(*_TYPES)
+_MISSING: dict[str, object] = {
+    **Record._field_defaults,
+    **dict.fromkeys(("start", "boot", "machine", "pid_ns", "time_ns", "label")),
+    **dict.fromkeys(("pool", "host", "command", "cwd"), ""),
+    "uid": 0,
+    "local": False,
+}
+"""Of fields that are not there. There is no record without ``pid`` and ``proof``."""
+
+
+@lru_cache(maxsize=16)  # those of one process are mostly the same
+def encode_record(record: Record) -> bytes:
+    """The bytes of ``info.json``."""
+    # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
+    child = None if record.child is None else record.child._asdict()
+    text = _checked({**record._asdict(), "child": child})
+    return b'%s,"check":%d}' % (text[:-1], crc32(text))
+
+
+def checksum(raw: Mapping[str, object]) -> int:
+    """What ``check`` must say in a record with these fields.
+
+    One changed bit can name another process, which doesn't run: and that overrules even a lock that is held.
+    """
+    return crc32(_checked(raw))
+
+
+def _checked(raw: Mapping[str, object]) -> bytes:
+    return json.dumps({name: raw.get(name) for name in _TYPES}, separators=(",", ":")).encode("ascii")
+
+
+def _is_as_written(data: bytes) -> bool:
+    # To check the bytes takes 2 us, to write the fields again 20; a granter reads a record inside the section.
+    text, _, check = data.rpartition(b',"check":')
+    return check.rstrip() == b"%d}" % crc32(text + b"}")
+
+
+@lru_cache(maxsize=16)  # as `encode`: 14 of the 90 us that `status` takes for a lease (`scripts/bench`, K)
+def decode_record(data: bytes) -> Record | None:
+    """The record, or None for anything that isn't one."""
+    if len(data) > MAX_BYTES:
+        return None
+    try:
+        raw = json.loads(data.decode())
+        if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
+            return None
+        raw = _MISSING | raw
+        found = Record._make(_fields(raw))
+    except (ValueError, KeyError, RecursionError):
+        return None
+    if not all(map(contains, _TYPES.values(), map(type, found))) or found.version < VERSION:
+        return None
+    if not 0 < found.pid < 2**31 or found.proof not in ("lock", "pid"):
+        return None
+    # NaN, which is before no moment, would make a hold over from the start.
+    if not all(limit is None or 0 <= limit < math.inf for limit in (found.max_hold, found.kill_after)):
+        return None
+    # By an interval of none its owner would be dead at once, by an infinite one never.
+    if not (0 < found.heartbeat < math.inf and 0 < found.stale_after < math.inf):
+        return None
+    child: object = found.child
+    if not isinstance(child, dict):
+        return found
+    if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):
+        return None
+    return found._replace(child=Child(child["pid"], child["start"]))
+
+
+def called(record: Record) -> str:
+    """``pid 4711 (claude -p)``: a process as it is named to people."""
+    name = record.label or record.command
+    return f"pid {record.pid} ({name if len(name) <= 40 else name[:39] + '…'})"

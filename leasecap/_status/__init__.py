@@ -1,0 +1,1 @@
+"""The picture of a root, for people and programs."""

@@ -1,0 +1,115 @@
+"""The picture of a root: frozen data, what `leasecap.status` returns and ``status --json`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._status.feedback import PoolFeedback
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A slot that is held.
+
+    :ivar state: "held", or "granted" while the waiter has not yet acknowledged.
+    :ivar host: where it runs; None for this machine.
+    :ivar child: the pid of the command that `leasecap run` started.
+    :ivar held_for: seconds; None if this boot's clock can't tell.
+    :ivar heartbeat_age: seconds; None likewise.
+    :ivar alive: False when it is provably gone, and reaped as soon as somebody wants the slot.
+    :ivar evidence: what that rests on.
+    :ivar borrows_from: the id of the lease whose slot it may use.
+    :ivar limit: the limit it declared.
+    :ivar max_hold: seconds for which it may be held; None: for ever.
+    :ivar over_max_hold: seconds for which it has been held beyond that; None: it isn't over, or that can't be told.
+    """
+
+    id: str
+    state: str
+    pid: int | None
+    child: int | None
+    host: str | None
+    label: str | None
+    command: str | None
+    cwd: str | None
+    granted_at: str | None
+    held_for: float | None
+    heartbeat_age: float | None
+    alive: bool
+    evidence: str
+    borrows_from: str | None
+    limit: int | None
+    max_hold: float | None
+    over_max_hold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A ticket in the queue.
+
+    :ivar state: "waiting"; or why it is passed over: its process is "stopped" or "deaf" (it did not answer when it was
+        asked, and has not looked since), or the ticket "parked" (it did not take up a grant, until its waiter looks).
+    :ivar position: 1 for the head; 0 while parked.
+    """
+
+    id: str
+    state: str
+    pid: int | None
+    host: str | None
+    label: str | None
+    command: str | None
+    position: int
+    priority: int
+    asked_at: str | None
+    waited: float | None
+    alive: bool
+    evidence: str
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool.
+
+    :ivar limit: the effective limit; "unlimited" where a person wrote so, None where nothing gives one.
+    :ivar limit_source: where that comes from.
+    :ivar in_flight: slots in use; a borrower and its lender count once.
+    :ivar stable: False if the pool changed so fast that no consistent view was to be had.
+    :ivar lock: "os" or "directory"; None for a pool that nobody used yet.
+    :ivar error: why the pool can't be used, or None.
+    :ivar feedback: what the provider's answers have made of it; None where that can't be read, or nobody used it yet.
+    """
+
+    pool: str
+    path: str
+    limit: int | str | None
+    limit_source: str
+    in_flight: int
+    waiting: int
+    holders: tuple[Holder, ...]
+    waiters: tuple[Waiter, ...]
+    stable: bool
+    lock: str | None
+    error: str | None
+    feedback: PoolFeedback | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything under one root, at one time.
+
+    :ivar time: RFC 3339, UTC.
+    :ivar config_error: why ``config.toml`` can't be used, or None.
+    """
+
+    schema_version: int
+    time: str
+    root: str
+    pools: tuple[PoolStatus, ...]
+    config_error: str | None
+
+    def as_dict(self) -> dict[str, object]:
+        """What `leasecap status --json` prints."""
+        return asdict(self)

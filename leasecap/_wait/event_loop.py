@@ -1,0 +1,225 @@
+"""Running an acquisition in a task, which is suspended. Loaded when the first task acquires: asyncio takes 38 ms.
+
+A signal handler that raises does so in the callbacks of an event loop as well, which then lives on without them. So no
+wait depends on one callback alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from _weakref import ref
+from collections import deque
+from weakref import WeakKeyDictionary
+
+from leasecap._host.deferred_signals import HeldBack, surely
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import TypeVar
+
+    from leasecap._file_store.heartbeats import Gone, Heartbeats
+
+    T = TypeVar("T")
+
+_AGAIN = 1.0
+"""Seconds after which a callback that should have come counts as lost."""
+
+_NEVER = 1e6  # seconds; in milliseconds it fits into 32 bits, which is all that the timers of some loops have
+
+
+class LoopWaiter:
+    """Suspends the calling task. Belongs to one event loop; only `wake` may be called from elsewhere."""
+
+    __slots__ = ("__weakref__", "_future", "_loop", "_woken", "abandon")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] | None = None
+        self._woken = False
+        self.abandon: Callable[[], None] = lambda: None
+
+    def waker(self) -> Callable[[], None]:
+        """`wake`, for who must not keep the task: one of a loop that is gone is collected."""
+        waiter = ref(self)
+
+        def wake() -> None:
+            found = waiter()
+            if found is not None:
+                found.wake()
+
+        return wake
+
+    def wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(surely, self._end)
+        except RuntimeError:
+            self.abandon()  # the loop was closed meanwhile: nobody waits there any more
+
+    def _end(self) -> None:
+        self._woken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout: float) -> None:
+        """Return after ``timeout`` seconds or when woken."""
+        timers: list[asyncio.TimerHandle] = []
+        try:
+            if not self._woken:
+                self._future = self._loop.create_future()
+                timers += [self._loop.call_later(seconds, surely, self._end) for seconds in (timeout, timeout + _AGAIN)]
+                await self._future
+        finally:
+            for timer in timers:
+                timer.cancel()
+            self._future = None
+        self._woken = False
+
+
+async def drive_async(begin: Callable[[LoopWaiter, HeldBack], Generator[float, None, T]], heartbeats: Heartbeats) -> T:
+    """Run the steps to the end in this task; whatever is raised closes them, so that they clean up.
+
+    When the loop is closed, or the task collected, the thread of ``heartbeats`` closes them.
+
+    :param begin: makes them, to be run with signals held back.
+    """
+    interrupts, waiter, steps, presence = HeldBack(), LoopWaiter(), None, None
+    try:
+        with interrupts:
+            steps = begin(waiter, interrupts)
+            turn = turns().join()
+            pause = next(steps) if turn is None else None
+        if turn is not None:
+            await turn
+        while True:
+            if pause is not None:
+                with interrupts:
+                    presence = presence or _Presence(waiter, heartbeats, steps.close)
+                await waiter.wait(pause)
+            with interrupts:
+                pause = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    except GeneratorExit:
+        # A finalizer, perhaps: in whatever thread, and in the middle of anything.
+        if steps is not None and not heartbeats.call(steps.close):
+            steps.close()
+        raise
+    except BaseException:
+        if steps is not None:
+            surely(steps.close)
+        raise
+    finally:
+        if presence is not None:
+            presence.end()
+
+
+class _Presence:
+    """Notices that an event loop is closed under a task: it lets go of all its timers then, due or not."""
+
+    __slots__ = ("_gone",)
+
+    def __init__(self, waiter: LoopWaiter, heartbeats: Heartbeats, close: Callable[[], None]) -> None:
+        loop = waiter._loop
+
+        def close_if_closed() -> None:
+            if loop.is_closed():  # else the timer was due all the same, or the loop doesn't keep what it returns
+                close()
+
+        def abandon() -> None:
+            heartbeats.call(close_if_closed)
+
+        heartbeats.start()
+        waiter.abandon = abandon
+        timer = loop.call_later(_NEVER, _nothing)
+        self._gone: Gone | None = heartbeats.when_gone(timer, close_if_closed)
+
+    def end(self) -> None:
+        gone, self._gone = self._gone, None
+        timer = None if gone is None else gone()
+        gone = None
+        if timer is not None:
+            timer.cancel()
+
+
+def _nothing() -> None:
+    pass
+
+
+class Turns:
+    """The longer steps of an event loop's tasks, one in each of its rounds, so that they don't add up.
+
+    200 tasks that began at once kept everything else from the loop for 0.3 s, and 16 that ended at once for 50 ms
+    (`scripts/bench`, I).
+    """
+
+    __slots__ = ("_loop", "_passed_at", "_taken", "_waiting", "_watched_until")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._taken = False
+        self._passed_at = self._watched_until = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def join(self, *, first: bool = False) -> asyncio.Future[None] | None:
+        """Take this task's turn if there was none yet in this round; else it comes when what this returns is done.
+
+        That of a cancelled one is passed over, or was this round's. Signals have to be held back.
+
+        :param first: ahead of all who wait.
+        """
+        if not self._taken:
+            self._taken = True
+            self._pass_later()
+            return None
+        turn = self._loop.create_future()
+        if first:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        self._watch()
+        return turn
+
+    def _pass_later(self) -> None:
+        self._passed_at = self._loop.time()
+        self._loop.call_soon(self._pass_on)
+
+    def _pass_on(self) -> None:
+        if not self._waiting:
+            self._taken = False
+            return
+        try:
+            while self._waiting:
+                turn = self._waiting[0]
+                was_cancelled = turn.done()
+                if not was_cancelled:
+                    turn.set_result(None)
+                self._waiting.popleft()
+                if not was_cancelled:
+                    return
+        finally:
+            self._pass_later()  # behind the task that this wakes
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        if now >= self._watched_until:
+            self._watched_until = now + _AGAIN
+            self._loop.call_at(self._watched_until, self._look_after)
+
+    def _look_after(self) -> None:
+        if self._waiting:
+            self._watch()
+            if self._loop.time() >= self._passed_at + _AGAIN:
+                self._pass_on()  # nobody else does
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def turns() -> Turns:
+    """Those of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _turns.get(loop)
+    if found is None:
+        found = _turns[loop] = Turns(loop)
+    return found

@@ -1,0 +1,151 @@
+"""The command under ``leasecap run``: watched, and its end passed on. `_spawn` starts it.
+
+The command is a plain child in *our* process group: it has the terminal, job control and resizing exactly as it would
+have them without us, and what the terminal sends reaches it without our help. What is left to do: pass on the signals
+that were sent to leasecap alone; stop when the command stops, or the shell would wait for a job that doesn't run; and
+end as the command ended.
+
+The use, in order (the first before any thread starts)::
+
+    gate = SignalGate()                      # from leasecap.cli._signals
+    ... queue: gate.wait(seconds), and gate.wake() from other threads ...
+    outcome = supervise(gate, spawn(gate, argv, env, inherit_fd, note))
+    ... release ...
+    return die_like(outcome)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from leasecap._durations import format_duration
+from leasecap._log import tell
+from leasecap.cli._signals import STOPPING
+from leasecap.cli._spawn import Child, Outcome, SpawnError, spawn
+
+__all__ = ["Child", "Outcome", "SpawnError", "die_like", "spawn", "supervise"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._liveness.max_hold import Hold
+    from leasecap.cli._signals import SignalGate, Taken
+
+HELD_TOO_LONG = 124  # what timeout(1) exits with
+
+
+def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outcome:
+    """Wait for the command's end, passing signals on and stopping as it stops. Never raises because of a signal.
+
+    If we are told to end (TERM to leasecap alone), the command is told, and we still wait for it: the slot is in use
+    for as long as it runs. The same goes for a command that is told, and then killed, since its time by ``hold`` is
+    over.
+    """
+    due = [] if hold is None else [(hold.over_at, signal.SIGTERM), (hold.kill_at, signal.SIGKILL)]
+    overdue = False
+    while True:
+        left = due[0][0] - time.monotonic() if due else None
+        if left is not None and left <= 0:
+            ending = due.pop(0)[1]
+            if hold is not None and not child.has_ended():  # one that has ended in time may not have been noticed yet
+                overdue = True
+                _end(child, ending, hold)
+            continue
+        taken = gate.take(left)
+        if taken is None:
+            continue
+        if taken.signum != signal.SIGCHLD:
+            _pass_on(child, taken)
+            continue
+        news = child.look()
+        # Without a terminal there is no `fg`: who stopped as well would sleep through the end of the command's time.
+        while news and (hold is None or _has_terminal()):
+            # By the same signal, so that the shell says "Stopped (tty input)" where it would without us.
+            signum = news if news in STOPPING else signal.SIGTSTP
+            continued = gate.stop(signum, lambda: child.look() != 0)
+            news = child.look()
+            # `fg` continues the whole group. If the command still stands where it stood, the continue was for us alone.
+            # Otherwise none may follow: it would undo the Ctrl-Z that stopped the command again in the meantime.
+            if continued and news is None:
+                _send(child, signal.SIGCONT)
+        if child.outcome is not None:
+            child.outcome.overdue = overdue
+            return child.outcome
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _end(child: Child, signum: signal.Signals, hold: Hold) -> None:
+    if signum == signal.SIGTERM:
+        over, patience = format_duration(hold.max_hold), format_duration(hold.kill_after)
+        what = f"held too long (max_hold is {over}): pid {child.pid} gets TERM, and KILL in {patience}"
+    else:
+        what = f"pid {child.pid} still runs: it gets KILL"
+    sent = _send(child, signum)
+    tell(what if sent else f"{what}, but may not be signalled by us: it runs on")
+    # As timeout(1) does: what is stopped takes no TERM before it is continued.
+    if signum != signal.SIGKILL:
+        _send(child, signal.SIGCONT)
+
+
+def _pass_on(child: Child, taken: Taken) -> None:
+    if taken.sender == child.pid:
+        return  # the command signalled its whole group, itself included, as vim does for Ctrl-Z
+    # The terminal's signal reached the command as well, unless that has moved to a group of its own (timeout(1) does):
+    # then we are the only one in the foreground who can tell it.
+    if not (taken.from_terminal and _in_our_group(child)):
+        _send(child, taken.signum)
+
+
+def _in_our_group(child: Child) -> bool:
+    try:
+        return os.getpgid(child.pid) == os.getpgrp()
+    except (PermissionError, ProcessLookupError):
+        return True  # it has just ended (macOS has no group for a zombie); nobody is left to be told
+
+
+def _send(child: Child, signum: int) -> bool:
+    """False: it may not be signalled by us. sudo runs as somebody else, and only its own terminal can tell it."""
+    try:
+        os.kill(child.pid, signum)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass  # it has just ended
+    return True
+
+
+def die_like(outcome: Outcome) -> int:
+    """End as the command ended: return its exit status, or die of its signal, so that our parent sees the same.
+
+    Does not return for a signal: flush and release before. Returns 128 + n where the signal can't kill us (pid 1). One
+    whose time was over is 124 whatever it made of that: what it exits with would look like its own failure or success.
+    """
+    if outcome.overdue:
+        return HELD_TOO_LONG
+    if outcome.signal is None:
+        return outcome.exit_status or 0
+    _dump_no_core()
+    if outcome.signal != signal.SIGKILL:
+        signal.signal(outcome.signal, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {outcome.signal})
+    os.kill(os.getpid(), outcome.signal)
+    return 128 + outcome.signal
+
+
+def _dump_no_core() -> None:
+    """The command's core dump is of use; ours on top would hide it, or overwrite it."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # Not 0: Linux ignores that limit where core_pattern is a pipe (systemd-coredump, apport). 1 is its special case
+    # for "not even to a pipe", and for a file it is less than the smallest core.
+    soft = 1 if hard == resource.RLIM_INFINITY or hard >= 1 else 0
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -1,0 +1,65 @@
+"""The command line: one file per verb, loaded when it is called."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+
+import click
+
+from leasecap import __version__
+from leasecap._errors import LeasecapError
+from leasecap.cli import _say
+
+VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "doctor")
+
+WRONG_USAGE, OWN_FAILURE_OF_RUN = 2, 125
+"""`run` keeps every status below 125 for the command it runs, as env and timeout do."""
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module when it is called: `run` must not pay for tomlkit, nor `status` for signals."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"leasecap.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="leasecap")
+def cli() -> None:
+    """Share N slots per provider between all agents on this machine.
+
+    \b
+    leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"
+    leasecap status
+    """
+
+
+def main() -> None:
+    """The console script. Exits with 2 for wrong usage and 1 for a failure; `run` with 125 for either."""
+    of_run = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
+    try:
+        status = cli.main(prog_name="leasecap", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = OWN_FAILURE_OF_RUN if of_run else WRONG_USAGE if isinstance(error, click.UsageError) else 1
+    except LeasecapError as error:
+        _say.say(str(error))
+        status = OWN_FAILURE_OF_RUN if of_run else 1
+    except click.Abort:
+        # click's word for Ctrl-C: die of it, so that a shell loop round us ends as well.
+        _say.die_of_interrupt()
+    except BrokenPipeError:
+        # `leasecap status | head -1`: nobody reads on. Python would complain once more when it flushes at exit.
+        _say.drop_output()
+        status = 1
+    # What is left goes with the process. Python would look through all of it for cycles at exit: 9 ms of `status`.
+    gc.freeze()
+    sys.exit(status)
