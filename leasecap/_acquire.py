@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from leasecap._decisions.snapshot import Snapshot
+    from leasecap._file_store.open_root import OpenRoot
     from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._file_store.wakeups import Watch
     from leasecap._host.deferred_signals import HeldBack
     from leasecap._request import Request
-    from leasecap._runtime import Local, Root
 
 _STAGINGS = 3
 """Attempts at building an entry in ``staging/``."""
@@ -46,8 +47,8 @@ class Acquisition:
 
     def __init__(
         self,
-        local: Local,
-        root: Root,
+        own: OwnProcess,
+        root: OpenRoot,
         store: Store,
         request: Request,
         wake: Callable[[], None],
@@ -59,8 +60,8 @@ class Acquisition:
         :param listen: begins to hear what is said to this process, in place of `Watch.start`.
         :param interrupts: held back in each step, and let in while ``on_wait`` is called.
         """
-        self._local = local
-        self.origin = Origin(local)
+        self._own = own
+        self.origin = Origin(own)
         self.root = root
         self.store = store
         self._request = request
@@ -69,8 +70,8 @@ class Acquisition:
         self._interrupts = interrupts
         self._claim: Claim | None = None
         self._order = store.order.next()
-        self._asked = local.effects.boot_clock()
-        self._started = local.effects.monotonic()
+        self._asked = own.effects.boot_clock()
+        self._started = own.effects.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._callers_own: Exception | None = None
         self.position = 0
@@ -87,7 +88,7 @@ class Acquisition:
                     if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
                         return claim
                 except FileNotFoundError as error:
-                    if error is self._callers_own or self.store.stands(claim):
+                    if error is self._callers_own or self.store.entries.stands(claim):
                         raise
                 # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
                 # while we were inside: nothing is held, so begin again, in the old place.
@@ -116,24 +117,24 @@ class Acquisition:
 
     def _stage_once(self) -> Claim:
         store, request = self.store, self._request
-        token = self._local.effects.token()
+        token = self._own.effects.token()
         entry = make_entry(
             token=token,
-            process=self._local.process,
+            process=self._own.id,
             order=self._order,
             priority=request.priority,
             limit=self._declared_limit(),
             ancestors=self._ancestors(),
         )
         # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
-        with self._local.lock:
+        with self._own.lock:
             record = describe_self(
-                self._local.effects, store.pool, store.observer, label=request.label, argv=request.argv
+                self._own.effects, store.pool, store.observer, label=request.label, argv=request.argv
             )
             if request.max_hold is not None:
                 record = record._replace(max_hold=request.max_hold, kill_after=request.kill_after)
-            self._claim = store.stage(entry, record, self._asked)
-            self._local.claims.add(self._claim)
+            self._claim = store.entries.stage(entry, record, self._asked)
+            self._own.claims.add(self._claim)
         return self._claim
 
     def _declared_limit(self) -> int | None:
@@ -148,9 +149,9 @@ class Acquisition:
 
         :raises ConfigError: where there is none of those either.
         """
-        if self.store.is_limited:
+        if self.store.policy.is_limited:
             return None
-        found = full_limit(self.store.snapshot()._replace(configured=None))
+        found = full_limit(self.store.snapshots.take()._replace(configured=None))
         if found is None:
             name = self.store.pool.name.text
             raise ConfigError(
@@ -166,7 +167,7 @@ class Acquisition:
         tokens = _ancestry.tokens(self.root.path, self.store.pool.name.directory)
         if not tokens:
             return ()
-        held = {lease.token: lease for lease in self.store.snapshot().leases}
+        held = {lease.token: lease for lease in self.store.snapshots.take().leases}
         # With each one's own ancestors: who was handed a part of the chain alone would, once its lender ends, move to
         # a lender further out and raise the pool's load.
         line = (one for token in tokens if token in held for one in (token, *held[token].ancestors))
@@ -174,23 +175,24 @@ class Acquisition:
 
     def _enter(self) -> Generator[float, None, None]:
         """Enter the critical section."""
-        clock = self._local.effects.monotonic
+        clock = self._own.effects.monotonic
         if not (yield from entering(self.store.section, clock, self.store.directory.path, self._deadline)):
             raise self._timeout()
 
     def _place(self, claim: Claim, *, may_queue: bool) -> Generator[float, None, bool]:
         yield from self._enter()
         granted = False
-        try:
-            granted = self.store.place(claim, may_queue=may_queue)
-        finally:
-            again = self.store.leave()
-        if again:
-            self.store.enter_and_settle()
+
+        def place() -> None:
+            nonlocal granted
+            granted = self.store.reconciler.place(claim, may_queue=may_queue)
+
+        self.store.reconciler.transact(place, entered=True)
+        if granted and self.store.pool.kind != "os":
             # A robbed section may have granted too much, and this is what was taken back.
-            granted = granted and self._still_held(claim)
+            granted = self._still_held(claim)
         if granted:
-            self.store.note_grant(claim)
+            self.store.entries.note_grant(claim)
         return granted
 
     def _still_held(self, claim: Claim) -> bool:
@@ -205,12 +207,12 @@ class Acquisition:
         if (yield from self._place(claim, may_queue=not once)):
             return True
         if once:
-            rises_in = self.store.rises_in
+            rises_in = self.store.policy.rises_in
             if rises_in < math.inf:  # it has waited for no slot yet, but for the end of an edit
                 yield from self._sleep(rises_in)
                 if (yield from self._place(claim, may_queue=False)):
                     return True
-            unanswered = self.store.unanswered
+            unanswered = self.store.reconciler.unanswered
             self._sweep()  # beside a dead holder there is room
             if unanswered:
                 yield from self._hear_answer()
@@ -220,42 +222,41 @@ class Acquisition:
         return False  # and in the queue the first two sweep, at once if nobody did
 
     def _sleep(self, seconds: float) -> Generator[float, None, None]:
-        until = self._local.effects.monotonic() + seconds
-        while (left := until - self._local.effects.monotonic()) > 0:
+        until = self._own.effects.monotonic() + seconds
+        while (left := until - self._own.effects.monotonic()) > 0:
             yield left
 
     def _hear_answer(self) -> Generator[float, None, None]:
         """Wait until the provider has said how much it counts, where that is all that is missing."""
-        learning = self.store.learning
-        assert learning is not None
-        files = learning.files
+        assert self.store.feedback is not None
+        files = self.store.feedback.files
         self.store.ask()
-        end = self._local.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
-        while self._local.effects.monotonic() < end and files.awaits_answer():
+        end = self._own.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
+        while self._own.effects.monotonic() < end and files.awaits_answer():
             yield _ANSWER_LOOK
 
     def _sweep(self) -> None:
         try:
-            self.store.sweep()
+            self.store.sweeper.sweep()
         except OSError:
             pass  # what can't be swept fails nobody's request: it goes on to count
 
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""
-        local, store = self._local, self.store
-        local.waiters[claim.name] = self._wake
+        own, store = self._own, self.store
+        own.waiters[claim.name] = self._wake
         watch, lookout = self.root.notifier.watch(), self.root.lookout(store)
-        with local.lock:  # as in `_stage_once`
+        with own.lock:  # as in `_stage_once`
             # Subscribe, look, then wait: no wake-up is lost.
             listens = watch.start() if self._listen is None else self._listen(watch)
         # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
         watched = listens and store.pool.kind == "os" and store.pool.local
-        local.lookouts[claim.name] = lookout
-        lookout.add(claim.name, local.effects.monotonic(), watched=watched, alone=not store.others_waited)
+        own.lookouts[claim.name] = lookout
+        lookout.add(claim.name, own.effects.monotonic(), watched=watched, alone=not store.reconciler.others_waited)
         look = Look(self, claim, lookout)
         try:
             while True:
-                now = local.effects.monotonic()
+                now = own.effects.monotonic()
                 if self._deadline is not None and now >= self._deadline:
                     self.find_position(claim)
                     if store.withdraw(claim):
@@ -265,12 +266,12 @@ class Acquisition:
                 if pause is None:
                     return claim.granted != 0
                 yield pause if self._deadline is None else min(pause, self._deadline - now)
-                if store.acknowledge(claim):
+                if store.entries.acknowledge(claim):
                     return True
         finally:
             if self.origin.is_here():  # else a fork's child unwinds: pipe, handles and entry are its parent's
-                local.waiters.pop(claim.name, None)
-                local.lookouts.pop(claim.name, None)
+                own.waiters.pop(claim.name, None)
+                own.lookouts.pop(claim.name, None)
                 lookout.remove(claim.name)
                 if listens:
                     watch.stop()
@@ -284,19 +285,19 @@ class Acquisition:
     def _why(self, snapshot: Snapshot) -> str | None:
         """What the provider's answers, or an edit, have to do with it."""
         lines = feedback_lines(self.store, snapshot)
-        if self.store.rises_in < math.inf:
+        if self.store.policy.rises_in < math.inf:
             lines += ("config.toml has just been edited: its higher limit counts once it has been the same for 1 s",)
         return "; ".join(lines) or None
 
     def _timeout(self) -> AcquireTimeout:
-        snapshot = self.store.snapshot()
+        snapshot = self.store.snapshots.take()
         limits = (effective_limit(snapshot), self._request.limit)  # its own ticket is withdrawn already
         return AcquireTimeout(
             self.store.pool.name.text,
             min((limit for limit in limits if limit is not None), default=None),
             holder_lines(self.store, snapshot),
             self.position,
-            self._local.effects.monotonic() - self._started,
+            self._own.effects.monotonic() - self._started,
             self._why(snapshot),
         )
 
@@ -305,13 +306,13 @@ class Acquisition:
         claim, self._claim = self._claim, None
         if claim is None or not self.origin.is_here():
             return
-        claims = self._local.claims
+        claims = self._own.claims
         try:
             self.store.finish(claim)
         except OSError as error:
             where = self.store.directory.full(claim.name)
             tell(f"what a failed acquire left could not be removed ({where}: {error}); trying on")
-            self._local.heartbeats.add(self.store, claim, lambda: claims.discard(claim), ending=True)
+            self._own.heartbeats.add(self.store, claim, lambda: claims.discard(claim), ending=True)
         else:
             claims.discard(claim)
 
@@ -336,7 +337,7 @@ class Acquisition:
             limit=effective_limit(snapshot),
             in_flight=in_flight(snapshot),
             position=self.position,
-            waited=self._local.effects.monotonic() - self._started,
+            waited=self._own.effects.monotonic() - self._started,
             holders=holder_lines(self.store, snapshot),
             notice=notice or self._why(snapshot) or parent_notice(self.store, snapshot, self._request.borrow),
         )

@@ -8,7 +8,7 @@ from leasecap._errors import AcquireTimeout
 from leasecap._host.deferred_signals import HeldBack, surely
 from leasecap._lease import Lease
 from leasecap._request import UNSET, Options, checked
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 from leasecap._wait.blocking import ThreadWaiter, drive
 
 TYPE_CHECKING = False
@@ -101,7 +101,7 @@ class Steps:
                 yield next(steps)
                 acquisition.origin.check("wait")
         except StopIteration as stop:
-            self._lease = Lease(local, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
+            self._lease = Lease(runtime, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
             return self._lease
         finally:
             steps.close()
@@ -120,7 +120,7 @@ _loaded: Callable[..., Coroutine[Any, Any, Lease]] | None = None
 
 def _load() -> Callable[..., Coroutine[Any, Any, Lease]]:
     global _loaded
-    with HeldBack(), local.lock:  # a fork must copy no half-done import
+    with HeldBack(), runtime.own.lock:  # a fork must copy no half-done import
         from leasecap._wait.event_loop import drive_async
     _loaded = drive_async
     return drive_async
@@ -146,7 +146,7 @@ async def acquire_async_with(pool: str, options: Options) -> Lease:
         return steps.run()
 
     try:
-        return await drive_async(begin, local.heartbeats)
+        return await drive_async(begin, runtime.own.heartbeats)
     except BaseException:
         if steps is not None:
             surely(steps.undo)
@@ -170,12 +170,12 @@ def _prepare(
     interrupts: HeldBack | None = None,
 ) -> tuple[Acquisition, Callable[[], None]]:
     """An acquisition, and what to call when it is over: until then the pool stays open."""
-    with local.lock:  # a fork must copy no half-done import: in the child it would stay so
-        root = local.root(root_path())
+    with runtime.own.lock:  # a fork must copy no half-done import: in the child it would stay so
+        root = runtime.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen, interrupts)
-        return acquisition, local.keep_open(acquisition.store, acquisition)
+        acquisition = Acquisition(runtime.own, root, root.store(settings), request, wake, listen, interrupts)
+        return acquisition, runtime.own.keep_open(acquisition.store, acquisition)
 
 
 def report(
@@ -202,7 +202,7 @@ def report(
     from leasecap import _control
 
     with HeldBack():
-        root = local.root(root_path())
+        root = runtime.root(root_path())
         with root.using(root.config.pool(pool)) as store:
             _control.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
 
@@ -213,15 +213,15 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    with HeldBack(), local.lock:  # a pool that is closed to be opened again keeps it
-        learning = pool_store(pool).learning
-        assert learning is not None
-        learning.count = count
+    with HeldBack(), runtime.own.lock:  # a pool that is closed to be opened again keeps it
+        feedback = pool_store(pool).feedback
+        assert feedback is not None
+        feedback.terms.count = count
 
 
 def pool_store(pool: str) -> Store:
     """The open pool of that name, for what people do to it from the command line: there it stays open."""
-    root = local.root(root_path())
+    root = runtime.root(root_path())
     return root.store(root.config.pool(pool))
 
 

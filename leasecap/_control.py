@@ -12,7 +12,6 @@ from leasecap._errors import StoreError
 from leasecap._faults import faults
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
-from leasecap._file_store.feedback_view import learn
 from leasecap._host.process import ancestors_of
 from leasecap._liveness.record import called
 
@@ -49,10 +48,10 @@ def report(
     :raises StoreError: when it can't be noted, or the state of the pool can't be read.
     """
     found = _checked(store, who, status, retry_after, kind, ttfb, granted)
-    if found is not None and store.learning is not None:
+    if found is not None and store.feedback is not None:
         with faults(store.directory.path):
-            store.learning.files.post(found)
-            store.enter_and_settle()
+            store.feedback.files.post(found)
+            store.reconciler.transact()
 
 
 def report_from_here(
@@ -79,7 +78,7 @@ def _lease_here(store: Store) -> tuple[str, float | None]:
     # A hook of an agent whose slot was taken by `acquire --for-pid` has no chain: the agent is a parent of it.
     parents = frozenset(ancestors_of(me.pid))
     found: dict[int, tuple[str, float | None]] = {}
-    for lease in store.snapshot().leases:
+    for lease in store.snapshots.take().leases:
         record = store.observer.record(LEASES, lease.name)
         if record is None or (record.boot, record.pid_ns, record.time_ns) != (me.boot, me.pid_ns, me.time_ns):
             continue
@@ -198,7 +197,7 @@ def _changed(store: Store, change: Callable[[State, float], State], anew: bool) 
         return after[-1]
 
     until = time.monotonic() + _PATIENCE
-    while not learn(store, noted, anew=anew):
+    while not store.update_feedback(noted, anew=anew):
         if time.monotonic() > until:
             raise StoreError(
                 f"the pool's own lock is held by {store.section.occupant()}; it takes milliseconds",
@@ -206,6 +205,6 @@ def _changed(store: Store, change: Callable[[State, float], State], anew: bool) 
                 remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
             )
         time.sleep(_PAUSE)
-    for ticket in store.snapshot().queue:
-        store.waker(ticket.process, ticket.name)  # to see why it waits, or that it need not
+    for ticket in store.snapshots.take().queue:
+        store.reconciler.waker(ticket.process, ticket.name)  # to see why it waits, or that it need not
     return after[-1]

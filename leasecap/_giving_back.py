@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from leasecap._ancestry import Reference
     from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._lease import Lease
     from leasecap._lease_event import Sign
-    from leasecap._runtime import Local
 
 
 def weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
@@ -33,27 +33,29 @@ def take(right: list[Claim]) -> bool:
     return True
 
 
-def end(local: Local, store: Store, claim: Claim, *, hand_on: bool = True) -> bool:
+def end(own: OwnProcess, store: Store, claim: Claim, *, hand_off: bool = True) -> bool:
     """Give the slot of ``claim`` back; False: it had been taken already."""
-    local.heartbeats.remove(claim)
+    own.heartbeats.remove(claim)
     try:
-        was_held = store.release(claim, hand_on=hand_on)
+        was_held = store.release(claim, hand_off=hand_off)
     except OSError as error:
         where, token = store.directory.full(claim.name), claim.entry.token
         tell(f"lease {token} of pool {store.pool.name.text!r} could not be released ({where}: {error}); trying on")
-        claims = local.claims
-        local.heartbeats.add(store, claim, lambda: claims.discard(claim), ending=True)
+        claims = own.claims
+        own.heartbeats.add(store, claim, lambda: claims.discard(claim), ending=True)
         return True
-    local.claims.discard(claim)
+    own.claims.discard(claim)
     return was_held
 
 
-def end_dropped(local: Local, store: Store, claim: Claim, right: list[Claim], reference: Reference, lost: Sign) -> None:
+def end_dropped(
+    own: OwnProcess, store: Store, claim: Claim, right: list[Claim], reference: Reference, lost: Sign
+) -> None:
     """In the heartbeat thread: nobody refers to the lease any more."""
     if not take(right):
         return
     reference.ended = True
-    end(local, store, claim)
+    end(own, store, claim)
     lost._set()  # for who kept that alone
     tell_apart(
         f"lease {claim.entry.token} of pool {store.pool.name.text!r} was dropped without a release, so its slot was "

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from leasecap._file_store.open_root import OpenRoot
     from leasecap._file_store.own_entry import Claim
     from leasecap._file_store.store import Store
     from leasecap._liveness.record import Child
-    from leasecap._runtime import Local, Root
+    from leasecap._runtime import Runtime
 
 
 _HEAR_OUT = 1.0
@@ -58,30 +59,31 @@ class Lease:
     _released = True  # until it is whole
 
     def __init__(
-        self, local: Local, root: Root, store: Store, claim: Claim, on_lost: Callable[[Lease], object] | None
+        self, runtime: Runtime, root: OpenRoot, store: Store, claim: Claim, on_lost: Callable[[Lease], object] | None
     ) -> None:
         self.pool = store.pool.name.text
         self.id = claim.entry.token
         self.lost = Sign("lost")
         self.expired = Sign("expired")
         self.hold = hold_of(claim.record, claim.since)
-        self._local = local
+        self._runtime = runtime
+        self._own = own = runtime.own
         self._root = root
         self._store = store
         self._claim = claim
         self._on_lost = on_lost
         self.reference = _ancestry.reference(root.path, store.pool.name.directory, self.id)
-        self._origin = Origin(local)
+        self._origin = Origin(own)
         self._lock = threading.RLock()  # a handler of what is told under it may release the lease
         self._teller: threading.Thread | None = None
         self._self = ref(self)
         self._right = [claim]
-        local.heartbeats.add(store, claim, partial(weakly, self._self, Lease._gone))
-        local.heartbeats.follow(
-            claim, self, partial(end_dropped, local, store, claim, self._right, self.reference, self.lost)
+        own.heartbeats.add(store, claim, partial(weakly, self._self, Lease._gone))
+        own.heartbeats.follow(
+            claim, self, partial(end_dropped, own, store, claim, self._right, self.reference, self.lost)
         )
         if self.hold is not None:
-            local.heartbeats.set_alarm(claim, self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
+            own.heartbeats.set_alarm(claim, self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
         self._released = False
 
     def __del__(self) -> None:
@@ -121,7 +123,7 @@ class Lease:
         surely(self._give_back)
         self._hear_out()
 
-    def _give_back(self, *, hand_on: bool = True) -> None:
+    def _give_back(self, *, hand_off: bool = True) -> None:
         if not self._origin.is_here():
             return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
@@ -129,7 +131,7 @@ class Lease:
                 return
             self._released = True
         self.reference.ended = True
-        if not end(self._local, self._store, self._claim, hand_on=hand_on):
+        if not end(self._own, self._store, self._claim, hand_off=hand_off):
             self._teller = self._set_lost()
 
     def _hear_out(self) -> None:
@@ -157,7 +159,7 @@ class Lease:
         who, granted = called(self._claim.record), self._claim.granted / 1e9
         with HeldBack():
             # Not `store`: after the release it may be closed, and in a fork's child what is the parent's is.
-            root = self._local.still(self._root)
+            root = self._runtime.still(self._root)
             with root.using(root.config.pool(self.pool)) as store:
                 _control.report(
                     store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
@@ -180,15 +182,15 @@ class Lease:
         with HeldBack():
             self._amend(pid=pid, start=start, proof="pid")
             self._released = self.reference.ended = True  # by this process
-            self._local.heartbeats.remove(self._claim)
-            self._local.claims.discard(self._claim)
-            self._store.close(self._claim)
+            self._own.heartbeats.remove(self._claim)
+            self._own.claims.discard(self._claim)
+            self._store.entries.close(self._claim)
 
     def _amend(self, **fields: Any) -> None:
         if not self._origin.is_here():
             raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         try:
-            self._store.amend(self._claim, **fields)
+            self._store.entries.amend(self._claim, **fields)
         except FileNotFoundError:
             self._gone()
         except OSError as error:
@@ -238,13 +240,13 @@ class Lease:
             nonlocal joined, turn
             _ancestry.leave(self.reference)
             # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
-            self._give_back(hand_on=False)
+            self._give_back(hand_off=False)
             if not joined and self._store.owes and self._origin.is_here():
-                with self._local.lock:  # a fork must copy no half-done import
+                with self._own.lock:  # a fork must copy no half-done import
                     from leasecap._wait.event_loop import turns
                 joined, turn = True, turns().join(first=True)
                 if turn is None:
-                    self._store.hand_on()
+                    self._store.hand_off()
 
         try:
             surely(leave)
@@ -252,17 +254,17 @@ class Lease:
                 await turn
         finally:
             if turn is not None and self._store.owes:
-                surely(self._hand_on)
+                surely(self._hand_off)
 
-    def _hand_on(self) -> None:
+    def _hand_off(self) -> None:
         if self._store.owes:
-            self._store.hand_on()
+            self._store.hand_off()
 
     def _gone(self) -> None:
         """The heartbeat found the entry gone."""
         if not self._released:
-            self._store.close(self._claim)
-            self._local.claims.discard(self._claim)
+            self._store.entries.close(self._claim)
+            self._own.claims.discard(self._claim)
             self._set_lost()
 
     def _set_lost(self) -> threading.Thread | None:
@@ -298,14 +300,14 @@ class Lease:
             self._call_on_lost()
 
     def _alarm(self, when: float) -> None:
-        self._local.heartbeats.set_alarm(self._claim, when, partial(weakly, self._self, Lease._give_away))
+        self._own.heartbeats.set_alarm(self._claim, when, partial(weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
         """In the heartbeat thread. A sweeper does the same, but only one that can compare clocks with this process."""
         self._store.refresh()
         try:
             with self._lock:  # a release in this moment would keep the entry as a spare, and not know that it was lost
-                if self._released or not self._store.force:
+                if self._released or not self._store.policy.force:
                     return
                 self._store.end(self._claim.name)
                 self._released = self.reference.ended = True
@@ -314,7 +316,7 @@ class Lease:
             again = self._store.effects.monotonic() + self._store.observer.heartbeat
             self._alarm(again)
             return
-        self._local.heartbeats.remove(self._claim)
-        self._store.close(self._claim)
-        self._local.claims.discard(self._claim)
+        self._own.heartbeats.remove(self._claim)
+        self._store.entries.close(self._claim)
+        self._own.claims.discard(self._claim)
         self._call_on_lost()

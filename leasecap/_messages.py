@@ -47,15 +47,15 @@ def _doubt(store: Store, lease: Entry, record: Record | None) -> str:
 
 def feedback_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
     """What the provider's answers keep back, one line each."""
-    lessons = store.lessons()
-    if lessons is None or store.learning is None:
+    view = store.snapshots.feedback()
+    if view is None or store.feedback is None:
         return ()
     from leasecap._feedback.messages import explain
 
-    lessons.seen_in(snapshot)
+    view.seen_in(snapshot)
     full = full_limit(snapshot)
-    now = lessons.clock.boot
-    return explain(lessons.state, store.learning.rules, now, store.pool.name.text, full, lessons.cooling.values())
+    now = view.clock.boot
+    return explain(view.state, store.feedback.terms.rules, now, store.pool.name.text, full, view.cooling.values())
 
 
 def _held_for(store: Store, name: str, record: Record | None) -> float:

@@ -8,7 +8,7 @@ from leasecap._errors import LeasecapError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._runtime import Local
+    from leasecap._file_store.own_process import OwnProcess
 
 
 class Origin:
@@ -18,16 +18,16 @@ class Origin:
     either: a fork in C runs no hooks.
     """
 
-    __slots__ = ("_local", "_process", "pid")
+    __slots__ = ("_own", "_process", "pid")
 
-    def __init__(self, local: Local) -> None:
+    def __init__(self, own: OwnProcess) -> None:
         self.pid = os.getpid()
-        self._local = local
-        self._process = local.process
+        self._own = own
+        self._process = own.id
 
     def is_here(self) -> bool:
         """Whether this is that process."""
-        return self._process == self._local.process and self.pid == os.getpid()
+        return self._process == self._own.id and self.pid == os.getpid()
 
     def check(self, what: str) -> None:
         """After what may have forked.

@@ -16,7 +16,6 @@ import time
 
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
-from leasecap._file_store.feedback_view import learn
 from leasecap._log import tell
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from leasecap._feedback.state import State
-    from leasecap._file_store.feedback import Learning
+    from leasecap._file_store.feedback_terms import Terms
     from leasecap._file_store.store import Store
 
 _MOST_BYTES = 4096  # of an answer: it is one number
@@ -51,10 +50,10 @@ class _Asker:
         if self._left is not None:
             _kill(self._left)
 
-    def answer(self, store: Store, learning: Learning, done: Callable[[], None], asked: float) -> None:
+    def answer(self, store: Store, terms: Terms, done: Callable[[], None], asked: float) -> None:
         """Ask, and note the answer. Releases `busy`, and calls ``done`` in the end."""
         try:
-            in_flight, error = self._count(learning)
+            in_flight, error = self._count(terms)
         finally:
             self.busy.release()
         if error is not None and not self._told:
@@ -63,7 +62,7 @@ class _Asker:
             tell(f"no usage information for pool {pool!r}: {error}; the other rules decide (`leasecap status` goes on)")
         try:
             for _ in range(_TRIES):
-                if learn(store, lambda state, now: adaptive.answered(state, asked, now, in_flight, error)):
+                if store.update_feedback(lambda state, now: adaptive.answered(state, asked, now, in_flight, error)):
                     return
                 time.sleep(_PAUSE)
         except (OSError, StoreError) as trouble:
@@ -71,17 +70,17 @@ class _Asker:
         finally:
             done()
 
-    def _count(self, learning: Learning) -> tuple[int | None, str | None]:
+    def _count(self, terms: Terms) -> tuple[int | None, str | None]:
         """What the provider says, or why that is no information."""
         try:
-            found = learning.count() if learning.count is not None else self._output(learning)
+            found = terms.count() if terms.count is not None else self._output(terms)
             if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < _MOST:
                 return None, f"{_shown(found)} is no count"
         except BaseException as error:  # the callable is the user's code, and may want to exit
             return None, f"{type(error).__name__}: {_shown(error)}"[:200]
         return found, None
 
-    def _output(self, learning: Learning) -> int:
+    def _output(self, terms: Terms) -> int:
         """The number that ``usage_command`` prints.
 
         :raises OSError, ValueError: when there is none.
@@ -90,14 +89,14 @@ class _Asker:
 
         if self._left is not None and not _ended(self._left):
             raise ValueError(f"the command of the last question (pid {self._left.pid}) can't be ended")
-        command: Sequence[str] = learning.rules.usage_command
+        command: Sequence[str] = terms.rules.usage_command
         # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
         group = 0 if hasattr(os, "killpg") else None
         process = self._left = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
         )
         try:
-            said = _heard(process, learning.rules.usage_timeout)
+            said = _heard(process, terms.rules.usage_timeout)
         finally:
             if _ended(process):
                 self._left = None
@@ -121,17 +120,20 @@ def _stop_all() -> None:
             asker.stop()
 
 
-def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], None]]) -> None:
+def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
     """Ask, unless somebody else does or just has.
 
     :param keep_open: keeps the pool open until what it returns is called.
     """
+    if store.feedback is None:
+        return
+    terms = store.feedback.terms
     asker = _askers.setdefault((os.getpid(), store.directory.path), _Asker())
     asked: list[float] = []
     free = asker.busy.acquire(blocking=False)
 
     def begin(state: State, now: float) -> State:
-        if not adaptive.may_ask(state, learning.rules, now):
+        if not adaptive.may_ask(state, terms.rules, now):
             return state
         state = adaptive.asking(state, now)
         if not free:
@@ -140,10 +142,10 @@ def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], N
         return state
 
     try:
-        learn(store, begin)
+        store.update_feedback(begin)
         if asked:
             done = keep_open()
-            arguments = (store, learning, done, *asked)
+            arguments = (store, terms, done, *asked)
             try:
                 threading.Thread(target=asker.answer, args=arguments, name="leasecap-usage", daemon=True).start()
             except RuntimeError as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from leasecap._config.root import root_path
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,4 +34,4 @@ def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.setenv("LEASECAP_HOME", str(root))
     path = root_path()
     yield root
-    local.close(path)
+    runtime.close(path)

@@ -13,7 +13,7 @@ from hypothesis import settings
 from referee import Team
 
 from leasecap._config.root import root_path
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 # A machine that many share makes any single example slow at times; pytest-timeout guards against hanging.
 settings.register_profile("shared-machine", deadline=None)
@@ -36,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LEASECAP_HOME", str(path))
     opened = root_path()
     yield path
-    local.close(opened)
+    runtime.close(opened)
     staged_world.close_all()
 
 

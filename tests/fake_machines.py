@@ -1,7 +1,7 @@
 """Machines, processes and clocks that a test invents, with the shipped protocol running on real files under them.
 
-Every process has a `Local` of its own, drives its acquisitions itself, and sees the world through `Eyes`: the clocks of
-its kernel, the processes of its kernel, and files that it really opens. OS locks belong to open files, so processes
+Every process has a `Runtime` of its own, drives its acquisitions itself, and sees the world through `Eyes`: the clocks
+of its kernel, the processes of its kernel, and files that it really opens. OS locks belong to open files, so processes
 invented here exclude each other as real ones do, and one that is killed has its files closed under it.
 """
 
@@ -23,7 +23,7 @@ from leasecap._lease import Lease
 from leasecap._liveness.presence import Identity
 from leasecap._liveness.record import Child
 from leasecap._request import Request
-from leasecap._runtime import Local
+from leasecap._runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Call:
     """
 
     def __init__(self, process: Process, request: Request, parent: Call | None) -> None:
-        root = process.local.root(str(process.world.root))
+        root = process.runtime.root(str(process.world.root))
         root.notifier._watch = NoWatch()  # type: ignore[assignment]
         store = root.store(root.config.pool(POOL))
         process.world.opened(process, store)
@@ -239,7 +239,7 @@ class Call:
         self._context = contextvars.copy_context()
         if parent is not None and parent.lease is not None:
             self._context.run(_ancestry.enter, parent.lease.reference)
-        self.acquisition = Acquisition(process.local, root, store, request, self.wake)
+        self.acquisition = Acquisition(process.runtime.own, root, store, request, self.wake)
         self._steps: Generator[float, None, Claim] = self.acquisition.steps()
 
     @property
@@ -265,8 +265,8 @@ class Call:
         try:
             self._due = now + self._context.run(next, self._steps)
         except StopIteration as stop:
-            local, acquisition = self.process.local, self.acquisition
-            self.lease = UndyingLease(local, acquisition.root, acquisition.store, stop.value, None)
+            runtime, acquisition = self.process.runtime, self.acquisition
+            self.lease = UndyingLease(runtime, acquisition.root, acquisition.store, stop.value, None)
         except AcquireTimeout:
             self.over = True
         except StoreError:
@@ -331,9 +331,9 @@ class Process:
         self.late: Callable[[str], object] = lambda operation: None
         self.calls: list[Call] = []
         self.later: list[tuple[float, Callable[[], object]]] = []
-        self.local = Local(Eyes(self))
-        self.local.process = f"{next(world.tokens):012x}"
-        self.local.heartbeats = Beats(self)
+        self.runtime = Runtime(Eyes(self))
+        self.runtime.own.id = f"{next(world.tokens):012x}"
+        self.runtime.own.heartbeats = Beats(self)
 
     def ask(self, request: Request, parent: Call | None = None) -> Call:
         call = Call(self, request, parent)
@@ -346,7 +346,7 @@ class Process:
         if self.dead or self.stopped:
             return
         self.ran_at = self.world.now
-        self.local.heartbeats.tick()  # type: ignore[attr-defined]
+        self.runtime.own.heartbeats.tick()  # type: ignore[attr-defined]
         for at, then in [due for due in self.later if due[0] <= self.ran_at]:
             self.later.remove((at, then))
             then()
@@ -359,8 +359,8 @@ class Process:
         self.kernel.table.pop(self.pid, None)
         for call in self.calls:
             call.end()
-        self.local.after_fork_in_child()
-        self.local.heartbeats = Beats(self)
+        self.runtime.after_fork_in_child()
+        self.runtime.own.heartbeats = Beats(self)
 
 
 def request(timeout: float | None = None, limit: int | None = None, priority: int = 0) -> Request:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fake_machines import POOL, Call, Host, Kernel, Process
 
+from leasecap._config.seal import seal
 from leasecap._decisions.entry import parse_entry
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
-from leasecap._file_store.limit_in_force import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import leasecap
-from leasecap._file_store.limit_in_force import seal
+from leasecap._config.seal import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -206,7 +206,7 @@ class Actor:
             ancestors=ancestors,
         )
         record = describe_self(self.world, self.store.pool, self.store.observer, label=None, argv=("a command",))
-        return self.store.stage(entry, record if change is None else change(record))
+        return self.store.entries.stage(entry, record if change is None else change(record))
 
     def place(self, claim: Claim, *, may_queue: bool = True) -> bool:
         """Place it as an acquisition does."""
@@ -215,11 +215,11 @@ class Actor:
             assert time.monotonic() < end, "another actor is inside, in this very process"
             time.sleep(0.001)
         try:
-            granted = self.store.place(claim, may_queue=may_queue)
+            granted = self.store.reconciler.place(claim, may_queue=may_queue)
         finally:
-            again = self.store.leave()
+            again = self.store.reconciler.leave()
         if again:
-            self.store.enter_and_settle()
+            self.store.reconciler.transact()
         return granted
 
     def ask(self, **facts: object) -> Claim:
@@ -250,7 +250,7 @@ def close_all() -> None:
     """After a test: close the pools that its actors opened."""
     while _opened:
         store = _opened.pop()
-        store.forget_spares()
+        store.entries.forget_spares()
         store.section.forget()
         store.directory.close()
 
@@ -264,10 +264,10 @@ def where(store: Store, name: str) -> str | None:
 
 def wait_unacknowledged(actor: Actor) -> None:
     """Let ``actor`` look on as a waiter near the head does, until a grant that stands now is late."""
-    actor.store.snapshot()
+    actor.store.snapshots.take()
     for _ in range(5):
         actor.world.clock += ACKNOWLEDGE_WITHIN / 4
-        actor.store.snapshot()
+        actor.store.snapshots.take()
 
 
 def as_a_dead_process(actor: Actor, pid: int) -> None:

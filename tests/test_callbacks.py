@@ -13,7 +13,7 @@ from referee import DEADLINE, Team, until
 
 import leasecap
 from leasecap import Lease
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("pool")
 def take_away(lease: Lease, *, unseen: bool = False) -> None:
     """What a person's `leasecap release` does; ``unseen``: before the next heartbeat finds out."""
     if unseen:
-        local.heartbeats.remove(lease._claim)
+        runtime.own.heartbeats.remove(lease._claim)
     assert lease._store.end(lease._claim.name)
 
 
@@ -29,7 +29,7 @@ def heartbeats_go_on() -> None:
     lease = leasecap.acquire("p", timeout=DEADLINE)
     take_away(lease)
     assert lease.lost.wait(DEADLINE)
-    thread = local.heartbeats._thread
+    thread = runtime.own.heartbeats._thread
     assert thread is not None and thread.is_alive()
 
 

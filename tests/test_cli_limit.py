@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from leasecap._config.presets import PRESETS
 from leasecap._errors import ConfigError
-from leasecap._runtime import Root
+from leasecap._runtime import Runtime
 from leasecap.cli.limit import command
 
 
@@ -15,7 +15,7 @@ from leasecap.cli.limit import command
 def settled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Root and pool of every request to grant what a new limit allows."""
     seen: list[tuple[str, str]] = []
-    monkeypatch.setattr(Root, "restore", lambda root, name: seen.append((root.path, name.text)))
+    monkeypatch.setattr(Runtime, "restore", lambda runtime, root, name: seen.append((root.path, name.text)))
     return seen
 
 

@@ -12,7 +12,7 @@ from referee import DEADLINE, until
 
 import leasecap
 from leasecap._config.root import root_path
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 pytestmark = [
     pytest.mark.usefixtures("pool"),
@@ -52,7 +52,7 @@ def test_a_closed_loop_leaves_no_ticket() -> None:
     loop.close()
     until(lambda: not waiting(), "the ticket withdrawn")
     assert not task.done(), "it is still referred to"
-    assert not local.waiters
+    assert not runtime.own.waiters
     holder.release()
     assert free()
 
@@ -64,7 +64,7 @@ def test_a_grant_to_a_closed_loop_is_handed_on() -> None:
     thread = threading.Thread(target=lambda: got.append(leasecap.acquire("p", timeout=DEADLINE, borrow=False)))
     thread.start()
     until(lambda: waiting() == 2, "two waiters")
-    with local.heartbeats._changed:
+    with runtime.own.heartbeats._changed:
         loop.close()
         holder.release()
     thread.join()
@@ -115,8 +115,8 @@ def test_a_wait_that_is_closed_inside_a_lock_of_ours_withdraws(taken: str) -> No
         while not waiting():
             await asyncio.sleep(0.002)
         task.cancel()
-        root = local.root(root_path())
-        locks: dict[str, Any] = {"process": local.lock, "heartbeats": local.heartbeats._changed}
+        root = runtime.root(root_path())
+        locks: dict[str, Any] = {"process": runtime.own.lock, "heartbeats": runtime.own.heartbeats._changed}
         locks["watch"] = root.notifier.watch()._lock
         with locks[taken]:
             wait.close()

@@ -17,7 +17,7 @@ from leasecap._decisions.places import LEASES, QUEUE
 from leasecap._feedback.rules import Rules
 from leasecap._file_store.heartbeats import Heartbeats
 from leasecap._liveness.record import Child
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,21 +79,21 @@ def test_all_feedback_rules_are_covered_here() -> None:
 
 @pytest.mark.parametrize("key", FEEDBACK)
 def test_a_rule_of_feedback_follows_an_edit(root: Path, store: Store, key: str) -> None:
-    assert store.learning is not None
+    assert store.feedback is not None
     text, value = FEEDBACK[key]
     write(root, f"limit = 2\n{key} = {text}\n")
     store.refresh()
-    assert store.learning.rules == Rules()._replace(**{key: value})  # type: ignore[arg-type]
+    assert store.feedback.terms.rules == Rules()._replace(**{key: value})  # type: ignore[arg-type]
 
 
 def test_limit_reclaim_and_intervals_follow_an_edit(root: Path, store: Store) -> None:
     write(root, 'limit = 1\nreclaim = "force"\nstale_after = 6\nheartbeat = 2\n')
     store.refresh()
-    assert (store.configured, store.force) == (1, True)
+    assert (store.policy.configured, store.policy.force) == (1, True)
     assert (store.observer.stale_after, store.observer.heartbeat) == (6.0, 2.0)
     write(root, "limit = 1\n")
     store.refresh()
-    assert (store.force, store.observer.stale_after, store.observer.heartbeat) == (False, 30.0, 10.0)
+    assert (store.policy.force, store.observer.stale_after, store.observer.heartbeat) == (False, 30.0, 10.0)
 
 
 def test_timeout_priority_and_max_hold_are_for_those_who_come_after_an_edit(root: Path, store: Store) -> None:
@@ -117,7 +117,7 @@ def test_a_held_lease_beats_as_its_record_says_and_follows_an_edit(root: Path, s
     assert recorded(store, LEASES, name) == (0.1, 0.3)
     write(root, "limit = 2\nstale_after = 60\nheartbeat = 0.2\n")
     until(lambda: recorded(store, LEASES, name) == (0.2, 60.0))
-    [beating] = local.heartbeats._beating.values()
+    [beating] = runtime.own.heartbeats._beating.values()
     assert 0 < beating.due - time.monotonic() <= 0.2
     write(root, "limit = 2\nstale_after = 300\nheartbeat = 100\n")  # no beat is missed by those who read the old record
     until(lambda: recorded(store, LEASES, name) == (100.0, 300.0))

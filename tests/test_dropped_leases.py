@@ -13,7 +13,7 @@ from referee import DEADLINE, Team, until
 
 import leasecap
 from leasecap import _ancestry
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -113,9 +113,9 @@ def test_the_last_reference_may_go_inside_any_lock(taken: str) -> None:
     if taken == "section":
         assert store.section.try_enter()
         del lease
-        store.leave()
+        store.reconciler.leave()
     else:
-        locks = {"process": local.lock, "heartbeats": local.heartbeats._changed, "lease": lease._lock}
+        locks = {"process": runtime.own.lock, "heartbeats": runtime.own.heartbeats._changed, "lease": lease._lock}
         with locks[taken]:
             del lease
     until(free, "the slot")
@@ -131,7 +131,7 @@ def test_a_finalizer_of_the_users_may_release_in_the_middle_of_a_lock_of_ours() 
             self.lease.release()
 
     client = [Client()]
-    with local.heartbeats._changed, local.lock:
+    with runtime.own.heartbeats._changed, runtime.own.lock:
         client.clear()
     assert free()
 

@@ -11,7 +11,8 @@ from staged_world import Actor
 
 from leasecap._file_store.heartbeats import Heartbeats
 from leasecap._host.deferred_signals import HeldBack
-from leasecap._wait.blocking import EARLY, ThreadWaiter
+from leasecap._host.effects import EARLY
+from leasecap._wait.blocking import ThreadWaiter
 
 
 class NoWait:

@@ -19,7 +19,7 @@ from leasecap._decisions.places import GRANTED, LEASES, QUEUE, RESTS
 from leasecap._feedback.rules import Rules
 from leasecap._file_store import wakeups
 from leasecap._file_store.exits import Exits
-from leasecap._file_store.feedback import Learning
+from leasecap._file_store.feedback import Feedback
 from leasecap._file_store.feedback_files import STATE
 from leasecap._file_store.wakeups import Watch
 from leasecap._host import process as _process
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_process import OwnProcess
     from leasecap._liveness.record import Record
-    from leasecap._runtime import Local
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit of a process wakes nobody here")
 
@@ -72,8 +72,8 @@ class Waiter:
         self.watch = Watch(Directory(str(root)), "1" * 12, lambda names: None)
         assert self.watch.start()
         self.store = self.actor.store
-        local = types.SimpleNamespace(effects=self.actor.world, lock=contextlib.nullcontext())
-        self.local: Local = local  # type: ignore[assignment]
+        own = types.SimpleNamespace(effects=self.actor.world, lock=contextlib.nullcontext())
+        self.own: OwnProcess = own  # type: ignore[assignment]
         self.holders: list[Claim] = []
         self.claim: Claim | None = None
 
@@ -85,9 +85,9 @@ class Waiter:
         return claim
 
     def exits(self) -> Covering:
-        self.store.configured = len(self.holders)
+        self.store.policy.configured = len(self.holders)
         self.claim = self.actor.ask()
-        return Covering(self, Exits(self.local, self.store, self.watch, self.woken.set))
+        return Covering(self, Exits(self.own, self.store, self.watch, self.woken.set))
 
     def handles(self) -> int:
         return sum("pidfd" in link for link in links())
@@ -138,9 +138,9 @@ def test_a_process_with_several_leases_takes_one_descriptor_and_goes_with_the_la
     waiter.beside()
     exits = waiter.exits()
     assert exits.cover() and waiter.handles() == 2
-    waiter.store.remove(LEASES, first.name)
+    waiter.store.entries.remove(LEASES, first.name)
     assert exits.cover() and waiter.handles() == 2
-    waiter.store.remove(LEASES, second.name)
+    waiter.store.entries.remove(LEASES, second.name)
     assert exits.cover() and waiter.handles() == 1
     exits.close()
 
@@ -193,7 +193,7 @@ def test_a_grant_that_nobody_has_taken_up_is_not_covered(waiter: Waiter) -> None
     exits = waiter.exits()
     waiter.store.directory.rename(f"{LEASES}/{granted.name}", f"{GRANTED}/{granted.name}")
     assert not exits.cover()
-    assert waiter.store.acknowledge(granted)
+    assert waiter.store.entries.acknowledge(granted)
     assert exits.cover()
     exits.close()
 
@@ -201,7 +201,7 @@ def test_a_grant_that_nobody_has_taken_up_is_not_covered(waiter: Waiter) -> None
 def test_where_nobody_holds_there_is_nothing_to_be_told_of(waiter: Waiter) -> None:
     claim = waiter.beside()
     exits = waiter.exits()
-    waiter.store.remove(LEASES, claim.name)
+    waiter.store.entries.remove(LEASES, claim.name)
     assert not exits.cover()
     exits.close()
 
@@ -239,12 +239,13 @@ def test_while_slots_may_be_given_away_or_the_provider_keeps_somebody_out_nobody
     waiter.beside()
     exits = waiter.exits()
     assert exits.cover()
-    waiter.store.force = True
+    waiter.store.policy.force = True
     assert not exits.cover()
-    waiter.store.force = False
-    waiter.store.learning = Learning(waiter.local, waiter.store.pool, Rules(cooldown=100.0))
+    waiter.store.policy.force = False
+    feedback = Feedback(waiter.actor.world, contextlib.nullcontext(), waiter.store.pool, Rules(cooldown=100.0))
+    waiter.store.snapshots._feedback = feedback
     assert exits.cover()
-    waiter.store.learning.files.cool(waiter.holders[0].entry)
+    feedback.files.cool(waiter.holders[0].entry)
     assert not exits.cover()
     waiter.store.directory.write(STATE, b"damaged")
     assert not exits.cover()
@@ -302,7 +303,7 @@ def test_after_the_wait_no_descriptor_is_open_and_the_lease_does_not_say_that_it
     assert exits.cover()
     assert waiter.claim is not None
     waiter.store.release(holder)
-    assert waiter.store.acknowledge(waiter.claim)
+    assert waiter.store.entries.acknowledge(waiter.claim)
     exits.close()
     assert waiter.handles() == 0
     assert set(waiter.store.directory.list(f"{LEASES}/{waiter.claim.name}")) == {"alive", "info.json"}
@@ -368,7 +369,7 @@ def test_a_fork_copies_no_handle_that_is_not_known(
 
         return call
 
-    exits.watches._local.lock = lock  # type: ignore[assignment]
+    exits.watches._own.lock = lock  # type: ignore[assignment]
     monkeypatch.setattr("leasecap._host.effects.exit_of", checked("open", _process.exit_of))
     for method in ("add", "drop"):
         monkeypatch.setattr(waiter.watch, method, checked(method, getattr(waiter.watch, method)))

@@ -133,13 +133,13 @@ def test_a_waiter_that_runs_again_takes_up_a_grant_that_nobody_took_back(team: T
 
 # A waiter that stops for a word with the test whenever it is about to take back somebody's grant.
 TAKER = """
-from leasecap._file_store import store
-park = store.Store._park
+from leasecap._file_store.reconcile import Reconciler
+park = Reconciler._park
 def slow_park(self, entry):
     say("TAKING")
     hear()
     return park(self, entry)
-store.Store._park = slow_park
+Reconciler._park = slow_park
 """
 
 

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leasecap import _control
+from leasecap._config.seal import seal
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.rules import Rules
 from leasecap._feedback.state import NOTHING, Clock, Cut, State, decode_state, rebased
-from leasecap._file_store.limit_in_force import seal
 from leasecap._host import process as _process
 
 TYPE_CHECKING = False
@@ -49,8 +49,8 @@ def store_of(call: Call) -> Store:
 
 
 def cut_to(store: Store, limit: int) -> None:
-    assert store.learning is not None
-    files = store.learning.files
+    assert store.feedback is not None
+    files = store.feedback.files
     clock = files.clock()
     at = clock.boot
     cut = Cut(limit, limit + 1, at, "a 429", "probe", at, at, 60.0)
@@ -90,8 +90,8 @@ def test_reads_leave_the_times_of_a_state_as_they_are(world: World) -> None:
     _control.pause(store_of(call), 30.0, "by hand")
     reboot(world, -DAY)
     store = store_of(start(world).ask(request()))
-    assert store.learning is not None
-    files = store.learning.files
+    assert store.feedback is not None
+    files = store.feedback.files
     first = files.read(files.clock())
     assert first.epoch == world.hosts[0].boot, "who asked has written it"
     world.hosts[0].go_on(7.0)
@@ -122,8 +122,8 @@ def test_report_from_another_time_namespace_is_about_its_lease(world: World) -> 
     new.lease.report(429)
     old.lease.report(429, retry_after=3)
     store = store_of(new)
-    assert store.learning is not None
-    state = store.learning.files.read(store.learning.files.clock())
+    assert store.feedback is not None
+    state = store.feedback.files.read(store.feedback.files.clock())
     assert state.cut is not None and state.cut.limit == 6, "it was granted before the cut"
     assert state.refusals == adaptive.EVIDENCE_KEPT
     assert state.pause is not None and state.pause.length <= 4.0

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 import leasecap
 from leasecap import _control
 from leasecap._api import pool_store
+from leasecap._config.seal import seal
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.rules import Rules
 from leasecap._feedback.state import NOTHING, Clock, Latency, State, decode_state, encode_state, rebased
 from leasecap._file_store.feedback_files import Posted
-from leasecap._file_store.limit_in_force import seal
 from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
@@ -198,8 +198,8 @@ def test_processes_that_report_at_once_cut_once_and_lose_nothing(store: Store) -
             reporter.say()
         for reporter in (one, two):
             assert reporter.hear() == "DONE"
-    store.enter_and_settle()  # the last report may have come while the other one was inside
-    lessons = store.lessons()
+    store.reconciler.transact()  # the last report may have come while the other one was inside
+    lessons = store.snapshots.feedback()
     assert lessons is not None
     state = lessons.state
     assert state.cut is not None and state.cut.limit == 6
@@ -320,8 +320,8 @@ def test_the_mark_of_another_boot_holds_nothing(root: Path) -> None:
 
 
 def test_a_report_from_before_a_reboot_pauses_for_what_is_left_and_is_about_no_lease_of_now(store: Store) -> None:
-    assert store.learning is not None
-    files = store.learning.files
+    assert store.feedback is not None
+    files = store.feedback.files
     now = files.clock()
     before = Clock("another boot", now.boot + 5000, now.wall - 20)
     report = Report("concurrency", "a 429", retry_after=60, granted=now.boot + 4000)
@@ -332,18 +332,18 @@ def test_a_report_from_before_a_reboot_pauses_for_what_is_left_and_is_about_no_l
 
 
 def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
-    lessons = store.lessons()
+    lessons = store.snapshots.feedback()
     assert lessons is None
-    store.sweep()
-    store.sweep()
-    assert store._sweeper._calm is not None
+    store.sweeper.sweep()
+    store.sweeper.sweep()
+    assert store.sweeper._calm is not None
     leasecap.report("p", 429, retry_after=60)
-    lessons = store.lessons()
+    lessons = store.snapshots.feedback()
     assert lessons is not None and not lessons.silent
-    store._sweeper._calm = None
-    store.sweep()
-    store.sweep()
-    assert store._sweeper._calm is None, "a pause ends and a limit grows with nobody moving"
+    store.sweeper._calm = None
+    store.sweeper.sweep()
+    store.sweeper.sweep()
+    assert store.sweeper._calm is None, "a pause ends and a limit grows with nobody moving"
 
 
 def test_who_waits_for_the_end_of_a_pause_looks_right_then(store: Store) -> None:
@@ -373,8 +373,8 @@ def test_a_mark_is_not_used_again_before_its_end(root: Path) -> None:
 
 def test_status_says_that_growth_is_held_back_only_while_it_is(store: Store) -> None:
     leasecap.report("p", 429)
-    assert store.learning is not None
-    files = store.learning.files
+    assert store.feedback is not None
+    files = store.feedback.files
     clock = files.clock()
     for latency, held in ((Latency(5.0, 1.0, 20, clock.boot), True), (Latency(5.0, 1.0, 20, clock.boot - 61), False)):
         files.write(files.read(clock)._replace(latency=latency), clock)

@@ -196,7 +196,7 @@ def test_what_cannot_be_cleared_away_is_passed_over(
             leasecap.acquire("p", timeout=0).release()
         until(lambda: caplog.messages)
     assert len(caplog.messages) == 1 and "passed over" in caplog.messages[0]
-    lessons = store.lessons()
+    lessons = store.snapshots.feedback()
     assert lessons is not None and lessons.silent
     assert (feedback / "planted").is_dir()
 

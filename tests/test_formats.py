@@ -27,7 +27,7 @@ from leasecap._file_store import formats, layout
 from leasecap._file_store.layout import FORMAT, NEW, OLDER, open_pool, pool_path
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -459,7 +459,7 @@ def test_a_pool_from_the_future_names_who_is_in_it(root: Path) -> None:
     with leasecap.slot("p", limit=2):
         description = Path(pool_path(str(root), NAME), "pool.json")
         description.write_text(json.dumps({**json.loads(description.read_text()), "format": FORMAT + 1}))
-        local.close(str(root))
+        runtime.close(str(root))
         with pytest.raises(StoreError, match=f"pid {os.getpid()} ") as caught:
             leasecap.acquire("p", limit=2)
         assert "start this process again" in caught.value.remedy
@@ -485,7 +485,7 @@ def test_fields_of_a_later_version_are_ignored_everywhere(root: Path) -> None:
             alive.write(b" 0123456789abcdef and more")
         state = json.loads((pool / "feedback" / "state.json").read_text())
         (pool / "feedback" / "state.json").write_text(json.dumps({**state, "later": {"x": 1}}))
-        local.close(str(root))
+        runtime.close(str(root))
         found = leasecap.status("p").pools[0]
         assert found.error is None
         [holder] = found.holders
@@ -500,7 +500,7 @@ def test_a_dead_process_in_an_earlier_pool_counts_for_nobody(root: Path) -> None
         other.process.wait()
         as_a_dead_process(actor, other.pid)
         lease = actor.ask()
-    actor.store.close(lease)
+    actor.store.entries.close(lease)
     path = Path(actor.store.directory.path)
     (path / "pool.json").write_text('{"format": 1, "name": "p", "identity": "p", "lock": "os"}')
     opened = open_pool(World(), str(root), NAME, "auto")

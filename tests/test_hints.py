@@ -26,8 +26,8 @@ def granted_and_not_woken(actors: tuple[Actor, Actor]) -> Claim:
     one, other = actors
     first, waiting = one.ask(), other.ask()
     assert one.store.section.try_enter()
-    one.store.remove(LEASES, first.name)
-    one.store.settle()
+    one.store.entries.remove(LEASES, first.name)
+    one.store.reconciler.reconcile()
     one.store.section.leave()
     assert one.where(waiting) == GRANTED and one.woken == []
     return waiting
@@ -39,15 +39,15 @@ def test_who_was_granted_a_slot_by_one_that_died_is_woken_by_the_next_who_settle
     waiting = granted_and_not_woken(actors)
     other = actors[1]
     for _ in range(2):
-        other.store.enter_and_settle()
+        other.store.reconciler.transact()
         assert other.woken == [waiting.name]
 
 
 def test_a_sweep_wakes_who_was_granted_a_slot_by_one_that_died(actors: tuple[Actor, Actor]) -> None:
     other = actors[1]
-    other.store.sweep()  # a thorough one, after which the next isn't
+    other.store.sweeper.sweep()  # a thorough one, after which the next isn't
     waiting = granted_and_not_woken(actors)
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert other.woken == [waiting.name]
 
 
@@ -55,7 +55,7 @@ def test_who_granted_a_slot_does_not_wake_its_waiter_again(actors: tuple[Actor, 
     one, other = actors
     first, waiting = one.ask(), other.ask()
     one.store.release(first)
-    one.store.enter_and_settle()
+    one.store.reconciler.transact()
     assert one.woken == [waiting.name]
 
 
@@ -77,9 +77,9 @@ def test_a_dead_ticket_reaped_ahead_of_the_third_makes_it_one_of_the_first_two_a
     one.ask()
     as_a_dead_process(killed, ended_pid())
     gone = killed.ask()
-    killed.store.close(gone)
+    killed.store.entries.close(gone)
     tickets = [Actor(root).ask() for _ in range(2)]
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(gone) is None
     assert tickets[1].name in one.notified
 
@@ -89,14 +89,14 @@ def test_a_sweep_where_nothing_has_moved_looks_at_the_holders_alone_and_sees_one
 ) -> None:
     one, other = actors
     holder, waiting = one.ask(), other.ask()
-    other.store.sweep()
+    other.store.sweeper.sweep()
     listed: list[str] = []
     other.world.before = lambda operation, *names: listed.extend(names if operation in ("list", "stat") else ())
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert [name for name in listed if "/" not in name] == [LEASES, GRANTED]
-    one.store.rewrite(holder, holder.record._replace(pid=ended_pid(), start=1))
-    one.store.close(holder)
-    other.store.sweep()
+    one.store.entries.rewrite(holder, holder.record._replace(pid=ended_pid(), start=1))
+    one.store.entries.close(holder)
+    other.store.sweeper.sweep()
     assert one.where(waiting) == GRANTED
 
 
@@ -105,14 +105,14 @@ def test_a_slot_released_by_one_that_died_before_it_handed_it_on_is_found_by_the
 ) -> None:
     one, other = actors
     holder, waiting = one.ask(), other.ask()
-    other.store.sweep()
-    one.store.remove(LEASES, holder.name)
+    other.store.sweeper.sweep()
+    one.store.entries.remove(LEASES, holder.name)
     # Somebody is inside, and is killed there: the sweep can't grant, and the one after it looks again.
     assert one.store.section.try_enter()
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert one.where(waiting) == QUEUE
     one.store.section.leave()
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert one.where(waiting) == GRANTED
 
 
@@ -126,7 +126,7 @@ def test_a_grant_notifies_of_the_first_two_those_who_rest(root: Path, actors: tu
     assert one.woken == [first.name]
     assert set(one.notified) == {third.name, rests.name}  # the third is one of the first two now
     one.notified.clear()
-    one.store.enter_and_settle()
+    one.store.reconciler.transact()
     assert one.notified == [], "nothing was granted"
 
 
@@ -166,7 +166,7 @@ def test_who_was_granted_a_slot_is_woken_first_and_given_the_processor_before_an
     holder, waiting = one.ask(), other.ask()
     _, third = Actor(root).ask(), Actor(root).ask()
     done: list[str] = []
-    one.store.waker = one.store.notify = lambda process, name: done.append(name)
+    one.store.reconciler.waker = one.store.reconciler.notify = lambda process, name: done.append(name)
     one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
     one.world.before = lambda operation, *names: done.append("looks again") if operation == "list" else None
     one.store.release(holder)
@@ -179,5 +179,5 @@ def test_nobody_gives_way_who_has_woken_nobody(actors: tuple[Actor, Actor]) -> N
     one.ask(), other.ask()
     done: list[str] = []
     one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
-    one.store.enter_and_settle()
+    one.store.reconciler.transact()
     assert done == []

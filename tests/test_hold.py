@@ -36,7 +36,7 @@ def actors(request: pytest.FixtureRequest, root: Path) -> tuple[Actor, Actor]:
     """Two processes in a pool with one slot and ``reclaim = "force"``."""
     found = Actor(root, kind=request.param), Actor(root, kind=request.param)
     for actor in found:
-        actor.store.force = True
+        actor.store.policy.force = True
     return found
 
 
@@ -52,16 +52,16 @@ def held(actor: Actor, *, noted: bool = True, **record: Any) -> Claim:
     facts: dict[str, Any] = {"max_hold": MAX_HOLD, "kill_after": KILL_AFTER, **record}
     claim = actor.ask(change=lambda found: found._replace(**facts))
     if noted:
-        actor.store.note_grant(claim)
+        actor.store.entries.note_grant(claim)
     return claim
 
 
 def sweep_after(actor: Actor, seconds: float, every: float = 1.0) -> None:
     """Sweep as a waiter does, for so long."""
-    actor.store.sweep()
+    actor.store.sweeper.sweep()
     for _ in range(round(seconds / every)):
         actor.world.clock += every
-        actor.store.sweep()
+        actor.store.sweeper.sweep()
 
 
 def test_a_slot_is_given_away_when_time_and_grace_are_over_and_not_before(
@@ -86,7 +86,7 @@ def test_without_force_a_slot_is_never_given_away(actors: tuple[Actor, Actor]) -
     one, other = actors
     lease = held(one)
     other.ask()
-    other.store.force = False
+    other.store.policy.force = False
     sweep_after(other, GIVEN_AWAY * 3)
     assert one.where(lease) == LEASES
 
@@ -109,7 +109,7 @@ def test_where_its_clock_is_not_ours_or_it_has_no_end_nobody_gives_it_away(
     for _ in range(int(GIVEN_AWAY * 3)):
         other.world.clock += 1
         one.store.beat(lease)  # else this counts as dead in a pool without locks
-        other.store.sweep()
+        other.store.sweeper.sweep()
     assert one.where(lease) == LEASES
 
 
@@ -146,7 +146,7 @@ def test_a_corrupt_record_gives_nothing_away(actors: tuple[Actor, Actor]) -> Non
     for _ in range(int(GIVEN_AWAY * 3)):
         other.world.clock += 1
         one.store.beat(lease)
-        other.store.sweep()
+        other.store.sweeper.sweep()
     assert one.where(lease) == LEASES
 
 
@@ -157,7 +157,7 @@ def test_a_ticket_and_a_grant_have_no_time_that_could_be_over(actors: tuple[Acto
     assert (one.where(first), one.where(waiting)) == (LEASES, QUEUE)
     one.store.release(first)
     assert one.where(waiting) == GRANTED
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(waiting) == GRANTED
 
 
@@ -166,7 +166,7 @@ def test_one_that_can_not_be_removed_counts_and_fails_nobody(actors: tuple[Actor
     lease, waiting = held(one), other.ask()
     other.world.clock += GIVEN_AWAY
     other.world.failing("rename", errno.EPERM, name=lease.name)
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert (one.where(lease), one.where(waiting), told) == (LEASES, QUEUE, [])
 
 
@@ -176,7 +176,7 @@ def test_one_that_is_released_in_the_last_moment_is_nobodys_loss(actors: tuple[A
     other.world.clock += GIVEN_AWAY
     released: list[bool] = []
     other.world.once("rename", lambda: released.append(one.store.release(lease)), name=lease.name)
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert (released, told) == ([True], [])
     assert (one.where(lease), one.where(waiting)) == (None, GRANTED)
 
@@ -186,8 +186,8 @@ def test_of_two_who_give_it_away_one_succeeds(actors: tuple[Actor, Actor], told:
     lease, waiting = held(one), other.ask()
     for actor in actors:
         actor.world.clock += GIVEN_AWAY
-    other.world.once("rename", one.store.sweep, name=lease.name)
-    other.store.sweep()
+    other.world.once("rename", one.store.sweeper.sweep, name=lease.name)
+    other.store.sweeper.sweep()
     assert len(told) == 1
     assert one.held() == {waiting.name}
 
@@ -341,7 +341,7 @@ def test_a_release_that_finds_its_slot_given_away_says_why(root: Path, told: lis
     lease = leasecap.acquire(
         "p", max_hold=0.1, on_lost=lambda lease: calls.append((bool(lease.expired), bool(lease.lost)))
     )
-    lease._local.heartbeats.remove(lease._claim)  # as if the process was stopped until now
+    lease._own.heartbeats.remove(lease._claim)  # as if the process was stopped until now
     time.sleep(0.15)
     assert lease._store.end(lease._claim.name)  # a sweeper
     lease.release()

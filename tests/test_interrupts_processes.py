@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 # A waiter whose time is up stops for a word with the test before it withdraws, and if it is told "slowly" once more:
 # when it has found that its ticket isn't in the queue any more, before it takes up the grant.
 LATE = """
-from leasecap._file_store import store
-withdraw, acknowledge = store.Store.withdraw, store.Store.acknowledge
+from leasecap._file_store.entries import Entries
+from leasecap._file_store.store import Store
+withdraw, acknowledge = Store.withdraw, Entries.acknowledge
 slowly = False
 def late_withdraw(self, claim):
     global slowly
@@ -28,7 +29,7 @@ def slow_acknowledge(self, claim):
         say("BETWEEN")
         hear()
     return acknowledge(self, claim)
-store.Store.withdraw, store.Store.acknowledge = late_withdraw, slow_acknowledge
+Store.withdraw, Entries.acknowledge = late_withdraw, slow_acknowledge
 try:
     lease = leasecap.acquire("p", timeout=0.3)
 except leasecap.AcquireTimeout:

@@ -111,7 +111,7 @@ def test_a_lost_lease_can_be_asked_waited_for_and_awaited() -> None:
 def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
     calls: list[Lease] = []
     lease = leasecap.acquire("p", on_lost=calls.append)
-    lease._local.heartbeats.remove(lease._claim)  # it would find out first
+    lease._own.heartbeats.remove(lease._claim)  # it would find out first
     take_away(lease)
     lease.release()
     lease.release()

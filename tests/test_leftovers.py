@@ -14,10 +14,10 @@ from staged_world import Actor, as_a_dead_process, where
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import GRANTED, LEASES, QUEUE, STAGING
 from leasecap._file_store.layout import NEW, OLDER, open_pool, pool_path
-from leasecap._file_store.open_pools import clear_up
+from leasecap._file_store.open_root import OpenRoot
+from leasecap._file_store.own_process import OwnProcess
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
-from leasecap._runtime import local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def dead_spares(actor: Actor, number: int) -> list[str]:
         claims = [actor.stage() for _ in range(number)]
     actor.world.identity = None
     for claim in claims:
-        actor.store.close(claim)
+        actor.store.entries.close(claim)
     return [claim.name for claim in claims]
 
 
@@ -106,7 +106,8 @@ def test_an_entry_that_is_just_being_made_is_left_alone(root: Path) -> None:
 def sweeper(root: Path) -> Iterator[Actor]:
     actor = Actor(root, limit=2)
     actor.world.clock = DUE
-    actor.store.clear_up = partial(clear_up, local, actor.store)
+    opened = OpenRoot(OwnProcess(actor.world), str(root), None)
+    actor.store.sweeper._clear_up = partial(opened._clear_up, actor.store)
     yield actor
 
 
@@ -136,7 +137,7 @@ def test_asides_of_those_that_were_killed_are_swept_and_young_ones_are_not(sweep
     kept.remove(pool / "feedback" / "state.json")
     for path in gone:
         assert path.exists()
-    sweeper.store.sweep()
+    sweeper.store.sweeper.sweep()
     kept = [path for path in kept if path.name != "0000000000000001-0000000000000001" or path.exists()]
     assert [path for path in gone if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
@@ -147,7 +148,7 @@ def test_pools_half_made_are_swept_and_young_ones_are_not(sweeper: Actor) -> Non
     (pools / f"{NEW}old" / "queue").mkdir(parents=True)
     (pools / f"{NEW}young").mkdir()
     old(pools / f"{NEW}old")
-    sweeper.store.sweep()
+    sweeper.store.sweeper.sweep()
     assert sorted(os.listdir(pools)) == [f"{NEW}young", Path(sweeper.store.directory.path).name]
 
 
@@ -158,7 +159,7 @@ def test_an_earlier_pool_that_was_moved_aside_is_swept_once_it_is_replaced(sweep
     aside_ = pool.parent / f"{OLDER}{name}-{'0' * 16}"
     (aside_ / "feedback").mkdir(parents=True)
     old(aside_)
-    sweeper.store.sweep()
+    sweeper.store.sweeper.sweep()
     assert aside_.exists() != replaced
     assert len(os.listdir(pool.parent)) == 2 - replaced
 
@@ -175,7 +176,7 @@ def test_hidden_names_in_wake_are_swept_but_for_those_that_are_heard(root: Path,
     for name in os.listdir(wake):
         if name != ".young":
             old(wake / name)
-    sweeper.store.sweep()
+    sweeper.store.sweeper.sweep()
     assert sorted(os.listdir(wake)) == [".heard", ".heard-place", ".young", "aaaaaaaaaaaa"]
     for fd in open_ends:
         os.close(fd)
@@ -184,10 +185,10 @@ def test_hidden_names_in_wake_are_swept_but_for_those_that_are_heard(root: Path,
 def test_in_most_seconds_nothing_is_looked_for(sweeper: Actor) -> None:
     left = aside(Path(sweeper.store.directory.path) / f"pool.json.{HEX}")
     sweeper.world.clock = DUE + 1
-    sweeper.store.sweep()
+    sweeper.store.sweeper.sweep()
     assert left.exists()
     sweeper.world.clock = DUE + 90
-    sweeper.store.sweep()
+    sweeper.store.sweeper.sweep()
     assert not left.exists()
 
 

@@ -15,9 +15,10 @@ import leasecap
 from leasecap._api import pool_store
 from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import UNLIMITED
+from leasecap._config.seal import STANDS_STILL
 from leasecap._file_store.layout import open_pool
-from leasecap._file_store.limit_in_force import STANDS_STILL, LimitInForce
-from leasecap._runtime import local
+from leasecap._file_store.limit_in_force import LimitInForce
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,20 +278,20 @@ def test_nobody_spins_for_a_raise_whose_file_was_broken_meanwhile(root: Path) ->
     write(root, "[pools.p]\nlimit = 2\n")
     store.refresh()
     write(root, "[pools.p\n")
-    local._roots[str(root)]._file._stands_still_at -= 10
+    runtime._roots[str(root)]._file._stands_still_at -= 10
     store.refresh()
-    assert (store.configured, store.rises_in) == (1, STANDS_STILL)
+    assert (store.policy.configured, store.policy.rises_in) == (1, STANDS_STILL)
 
 
 def test_a_sweep_says_when_the_limit_rises(root: Path) -> None:
     actor = Actor(root)
-    actor.store.limit = LimitInForce(actor.store.directory, lambda: 0.7)
-    actor.store.configured = actor.store.limit.configure(5)
-    assert (actor.store.configured, actor.store.sweep()) == (1, 0.7)
-    actor.store.limit = LimitInForce(actor.store.directory, lambda: 0.0)
-    actor.store.configured = actor.store.limit.configure(5)
-    actor.store.enter_and_settle()
-    assert (actor.store.configured, actor.store.sweep()) == (5, math.inf)
+    actor.store.policy.limit = LimitInForce(actor.store.directory, lambda: 0.7)
+    actor.store.policy.configured = actor.store.policy.limit.configure(5)
+    assert (actor.store.policy.configured, actor.store.sweeper.sweep()) == (1, 0.7)
+    actor.store.policy.limit = LimitInForce(actor.store.directory, lambda: 0.0)
+    actor.store.policy.configured = actor.store.policy.limit.configure(5)
+    actor.store.reconciler.transact()
+    assert (actor.store.policy.configured, actor.store.sweeper.sweep()) == (5, math.inf)
 
 
 def test_a_limit_that_stays_costs_no_look_at_the_note(in_force: Callable[..., LimitInForce]) -> None:

@@ -34,7 +34,7 @@ def test_a_symlink_planted_after_the_look_and_before_the_open_is_not_followed(
     world = World()
     world.once("read" if file == "pool.json" else "open" if file == "lock" else "overwrite", plant, name=file)
     if file == "sweep":
-        Actor(root, world=world).store.sweep()  # it only tells others not to
+        Actor(root, world=world).store.sweeper.sweep()  # it only tells others not to
     else:
         with pytest.raises(StoreError, match="symbolic link"):
             Actor(root, world=world)
@@ -105,15 +105,15 @@ def test_a_thief_that_is_slow_neither_hits_the_successor_nor_stumbles_over_what_
     dead, quick, slow = (Actor(root, kind=kind) for _ in range(3))
     as_a_dead_process(dead, ended_pid())
     left = dead.ask()
-    dead.store.close(left)
+    dead.store.entries.close(left)
     successors: list[Claim] = []
 
     def be_quick() -> None:
-        quick.store.sweep()
+        quick.store.sweeper.sweep()
         successors.append(quick.ask())
 
     slow.world.once("rename", be_quick, name=f"trash/{left.name}")
-    slow.store.sweep()
+    slow.store.sweeper.sweep()
     assert slow.held() == {successors[0].name}
     assert slow.where(left) is None
 

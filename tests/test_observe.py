@@ -76,7 +76,7 @@ def test_a_daemon_left_behind_does_not_keep_the_slot_though_it_has_the_lock(obse
 from leasecap._liveness.record import Child
 with subprocess.Popen(["/bin/true"]) as command:
     pass
-actor.store.rewrite(claim, claim.record._replace(child=Child(command.pid, 1)))
+actor.store.entries.rewrite(claim, claim.record._replace(child=Child(command.pid, 1)))
 print("rewritten")
 os._exit(0)
 """,
@@ -98,7 +98,7 @@ def test_the_slot_stays_with_the_command_when_its_wrapper_alone_is_killed(observ
             """
 from leasecap._host.process import start_of
 from leasecap._liveness.record import PENDING
-actor.store.rewrite(claim, claim.record._replace(child=PENDING))
+actor.store.entries.rewrite(claim, claim.record._replace(child=PENDING))
 print("rewritten")
 os.kill(os.getpid(), 9)
 """,
@@ -123,8 +123,8 @@ def test_a_command_that_closed_what_it_inherited_speaks_for_itself(observer: Act
         )
         seen = start_of(command.pid)
         assert seen is not None
-        observer.store.rewrite(claim, claim.record._replace(child=Child(command.pid, seen)))
-        observer.store.close(claim)
+        observer.store.entries.rewrite(claim, claim.record._replace(child=Child(command.pid, seen)))
+        observer.store.entries.close(claim)
         assert evidence(observer, claim) == (True, "process runs")
         command.end()
         assert evidence(observer, claim) == (False, "process gone")
@@ -140,7 +140,7 @@ def test_a_slot_for_another_process_is_held_while_that_runs(observer: Actor) -> 
     with helper("input()") as agent:
         start = start_of(agent.pid)
         claim = observer.ask(change=lambda record: record._replace(pid=agent.pid, start=start, proof="pid"))
-        observer.store.close(claim)
+        observer.store.entries.close(claim)
         for _ in range(10):
             assert evidence(observer, claim) == (True, "process runs")
             observer.world.clock += 9
@@ -152,7 +152,7 @@ def test_a_holder_that_can_not_be_seen_is_judged_by_its_lock(observer: Actor) ->
     # Another pid namespace: no such pid here, and that says nothing.
     claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, pid_ns="pid:[1]"))
     assert evidence(observer, claim) == (True, "lock held")
-    observer.store.close(claim)
+    observer.store.entries.close(claim)
     assert evidence(observer, claim) == (False, "lock free")
 
 
@@ -163,7 +163,7 @@ def test_a_pending_command_of_a_holder_that_is_gone_is_not_taken_for_gone(root: 
     observer.world.before = lambda operation, *names: asked.extend(names if operation == "presence" else ())
     assert evidence(observer, claim) == (True, "heartbeat")
     assert asked == [str(claim.record.pid)]  # pid 0 would mean this process's own group
-    observer.store.rewrite(claim, claim.record._replace(child=None))
+    observer.store.entries.rewrite(claim, claim.record._replace(child=None))
     assert evidence(observer, claim) == (False, "process gone")
 
 
@@ -269,7 +269,7 @@ def test_a_corrupt_record_counts_as_held_until_its_lock_is_free_and_its_heartbea
     claim = observer.ask()
     observer.store.directory.replace(f"{LEASES}/{claim.name}/info.json", data)
     assert evidence(observer, claim) == (True, "lock held")
-    observer.store.close(claim)
+    observer.store.entries.close(claim)
     assert evidence(observer, claim) == (True, "corrupt record")
     assert look_for(observer, claim, 29)
     assert not look_for(observer, claim, 1)
@@ -288,7 +288,7 @@ def test_a_record_is_read_again_when_it_has_changed_and_only_then(observer: Acto
     for _ in range(3):
         assert observer.store.observer.record(LEASES, claim.name) == claim.record
     assert len(read) == 1
-    observer.store.rewrite(claim, claim.record._replace(child=Child(5, 6)))
+    observer.store.entries.rewrite(claim, claim.record._replace(child=Child(5, 6)))
     assert observer.store.observer.record(LEASES, claim.name) == claim.record
     assert len(read) == 2
 
@@ -314,14 +314,14 @@ def test_a_holder_that_lives_is_looked_at_in_two_steps(observer: Actor) -> None:
 
 def test_an_entry_that_has_just_moved_is_found_alive(observer: Actor) -> None:
     claim = observer.ask()
-    observer.store.close(claim)
+    observer.store.entries.close(claim)
     assert evidence(observer, claim, QUEUE) == (True, "vanished")
 
 
 def test_an_entry_that_moves_while_it_is_looked_at_is_found_alive(observer: Actor) -> None:
     claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1))
-    observer.store.close(claim)
-    observer.world.once("probe", lambda: observer.store.remove(LEASES, claim.name))
+    observer.store.entries.close(claim)
+    observer.world.once("probe", lambda: observer.store.entries.remove(LEASES, claim.name))
     assert evidence(observer, claim) == (True, "vanished")
 
 
@@ -347,7 +347,7 @@ def test_what_one_thread_forgets_does_not_trip_another_that_looks(observer: Acto
 
 def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: Path) -> None:
     claim = observer.ask()
-    observer.store.close(claim)
+    observer.store.entries.close(claim)
     alive = f"{LEASES}/{claim.name}/alive"
     with open(observer.store.directory.full(alive)) as file:  # a prober in the middle of its probe
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -358,7 +358,7 @@ def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: P
 def test_a_probe_that_a_fork_has_copied_keeps_nothing_alive(observer: Actor) -> None:
     # The child's copy of the descriptor is of the same open file: the lock must be given back before it is closed.
     claim = observer.ask()
-    observer.store.close(claim)
+    observer.store.entries.close(claim)
     path = observer.store.directory.full(f"{LEASES}/{claim.name}/alive")
     code = """
 import fcntl, os, sys

@@ -16,7 +16,7 @@ from test_hostile_machines import mounted
 
 import leasecap
 from leasecap._errors import StoreError
-from leasecap._runtime import Local, local
+from leasecap._runtime import Runtime, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def spelled(root: Path) -> dict[str, str]:
 
 
 def test_all_spellings_are_one_root(spelled: dict[str, str]) -> None:
-    one = Local()
+    one = Runtime()
     found = {id(one.root(path)) for path in spelled.values()}
     assert len(found) == 1
     for path in spelled.values():
@@ -49,7 +49,7 @@ def test_all_spellings_are_one_root(spelled: dict[str, str]) -> None:
 
 
 def test_a_root_that_is_made_later_is_one_as_well(root: Path) -> None:
-    one = Local()
+    one = Runtime()
     (root.parent / "link").symlink_to(root.parent)
     before = one.root(str(root)), one.root(str(root.parent / "link" / "root"))
     root.mkdir(mode=0o700)
@@ -63,11 +63,11 @@ def test_a_symlink_to_the_root_itself_is_refused_as_ever(root: Path, monkeypatch
     monkeypatch.setenv("LEASECAP_HOME", str(root.parent / "to-it"))
     with pytest.raises(StoreError, match="symlink"):
         leasecap.acquire("p", limit=1)
-    local.close(str(root.parent / "to-it"))
+    runtime.close(str(root.parent / "to-it"))
 
 
 def test_a_spelling_that_comes_to_mean_another_directory_is_followed(root: Path, tmp_path: Path) -> None:
-    one = Local()
+    one = Runtime()
     for name in ("a", "b"):
         (tmp_path / name / "root").mkdir(parents=True, mode=0o700)
     link = tmp_path / "link"
@@ -94,7 +94,7 @@ def test_pools_opened_by_one_spelling_are_those_of_the_other(
     last = leasecap.try_acquire("p", limit=1)
     assert last is not None
     last.release()
-    local.close(spelled["plain"])
+    runtime.close(spelled["plain"])
 
 
 def descriptors() -> int:
@@ -106,15 +106,15 @@ def test_a_root_made_anew_is_another_and_the_old_one_is_closed(root: Path) -> No
     leasecap.acquire("p", limit=2).release()
     path = str(root)
     lease = leasecap.acquire("p", limit=2)
-    before = local.root(path)
+    before = runtime.root(path)
     shutil.rmtree(root)
     other = leasecap.acquire("p", limit=2)
-    assert local.root(path) is not before
+    assert runtime.root(path) is not before
     between = descriptors()
     lease.release()
     assert lease.lost
     lease.release()
-    local.root(path)
+    runtime.root(path)
     assert descriptors() <= between - 3  # the pool, its lock, and the lease
     other.release()
     assert not other.lost
@@ -162,15 +162,15 @@ def test_two_spellings_hear_of_their_grants_at_once(team: Team, monkeypatch: pyt
         got[number - 1].release()
     for thread in threads:
         thread.join(30)
-    local.close(str(team.root))
+    runtime.close(str(team.root))
 
 
 BOUND = """
 import os, sys
 import leasecap
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 here, there = sys.argv[1:]
-assert local.root(here) is local.root(there)
+assert runtime.root(here) is runtime.root(there)
 os.environ["LEASECAP_HOME"] = here
 with leasecap.slot("p", limit=1) as lease:
     os.environ["LEASECAP_HOME"] = there

@@ -16,7 +16,7 @@ from leasecap._api import _prepare
 from leasecap._decisions.places import LEASES, STAGING
 from leasecap._file_store import open_pools
 from leasecap._request import Options
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 MANY = """
 import os, resource, sys, threading
@@ -85,7 +85,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened() -> set[str]:
-    root = local.root(os.environ["LEASECAP_HOME"])
+    root = runtime.root(os.environ["LEASECAP_HOME"])
     return {store.pool.name.text for store in root._open.all()}
 
 
@@ -126,7 +126,7 @@ def test_a_pool_stays_open_between_the_call_for_a_slot_and_the_ticket(root: Path
     """A task may wait for its turn in between."""
     acquisition, done = _prepare("a", lambda: None, Options(limit=1))
     use("b", "c", "d", "e")
-    assert acquisition.store in local.root(str(root))._open.all()
+    assert acquisition.store in runtime.root(str(root))._open.all()
     done()
     use("f", "g", "h")
     assert "a" not in opened()
@@ -134,16 +134,16 @@ def test_a_pool_stays_open_between_the_call_for_a_slot_and_the_ticket(root: Path
 
 def test_a_pool_that_owes_a_slot_stays_open(root: Path) -> None:
     lease = leasecap.acquire("a", limit=1)
-    lease._give_back(hand_on=False)  # as a task does that ends together with others
+    lease._give_back(hand_off=False)  # as a task does that ends together with others
     use("b", "c", "d", "e")
     assert "a" in opened()
-    lease._store.hand_on()
+    lease._store.hand_off()
     use("f", "g", "h")
     assert "a" not in opened()
 
 
 def test_a_pool_stays_open_while_something_is_reported_to_it(root: Path) -> None:
-    opened_root = local.root(str(root))
+    opened_root = runtime.root(str(root))
     with opened_root.using(opened_root.pool("a")) as store:
         use("b", "c", "d", "e")
         assert store in opened_root._open.all()
@@ -162,18 +162,18 @@ def test_a_pool_whose_release_failed_is_closed_once_it_has_succeeded(
     def fail(*arguments: object) -> bool:
         raise OSError(errno.EIO, "the disk fails")
 
-    monkeypatch.setattr(store, "retire", fail)
+    monkeypatch.setattr(store.entries, "retire", fail)
     lease.release()
     use("b", "c", "d", "e")
     assert "a" in opened()
-    until(lambda: lease._claim not in local.claims, "the release")
+    until(lambda: lease._claim not in runtime.own.claims, "the release")
     use("f", "g", "h")
     assert "a" not in opened()
 
 
 def test_a_pool_that_is_closed_leaves_no_spare_behind(root: Path) -> None:
     use("a", "a", "a")
-    store = local.root(str(root)).store(local.root(str(root)).pool("a"))
+    store = runtime.root(str(root)).store(runtime.root(str(root)).pool("a"))
     staging = Path(store.directory.full(STAGING))
     assert len(os.listdir(staging)) == 1
     use("b", "c", "d", "e")
@@ -187,18 +187,18 @@ def test_a_callable_for_the_usage_outlasts_the_closing_of_its_pool(root: Path) -
     leasecap.set_usage("a", count)
     use("b", "c", "d", "e")
     assert "a" not in opened()
-    store = local.root(str(root)).store(local.root(str(root)).pool("a"))
-    assert store.learning is not None
-    assert store.learning.count is count
+    store = runtime.root(str(root)).store(runtime.root(str(root)).pool("a"))
+    assert store.feedback is not None
+    assert store.feedback.terms.count is count
     Path(store.directory.path).rename(root / "gone")
-    store = local.root(str(root)).store(local.root(str(root)).pool("a"))
-    assert store.learning is not None
-    assert store.learning.count is count  # and its being made again
+    store = runtime.root(str(root)).store(runtime.root(str(root)).pool("a"))
+    assert store.feedback is not None
+    assert store.feedback.terms.count is count  # and its being made again
     leasecap.set_usage("a", None)
     use("b", "c", "d", "e")
-    store = local.root(str(root)).store(local.root(str(root)).pool("a"))
-    assert store.learning is not None
-    assert store.learning.count is None
+    store = runtime.root(str(root)).store(runtime.root(str(root)).pool("a"))
+    assert store.feedback is not None
+    assert store.feedback.terms.count is None
 
 
 def test_a_lease_that_is_released_late_is_told_of_a_pool_that_was_removed(root: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_lease_that_is_released_late_is_told_of_a_pool_that_was_removed(root: 
 def test_fewer_spares_are_kept_the_more_pools_are_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_pools, "_most_descriptors", lambda: 126)
     use("a")
-    root_ = local.root(str(root))
-    assert root_.store(root_.pool("a")).most_spares == 16
+    root_ = runtime.root(str(root))
+    assert root_.store(root_.pool("a")).entries.most_spares == 16
     use(*(f"p{one}" for one in range(20)))
-    assert {store.most_spares for store in root_._open.all()} == {3}
+    assert {store.entries.most_spares for store in root_._open.all()} == {3}

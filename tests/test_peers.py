@@ -48,7 +48,7 @@ def test_all_tickets_of_an_exited_process_cost_one_look_and_are_removed(root: Pa
     assert len(looked) == 2  # at the exited one, and at the one that was granted the slot
     left = [claim for claim in gone if one.where(claim) is not None]
     assert len(left) == 200 - 64, "who releases a slot clears away only some"
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert not any(places(one, *gone))
 
 
@@ -59,7 +59,7 @@ def test_leases_of_a_process_are_judged_one_by_one_though_its_tickets_are_gone(r
     holder, ticket, waiting = one.ask(), killed.ask(), Actor(root, limit=2).ask()
     record = kept.record._replace(pid=os.getpid(), start=_process.start_of(os.getpid()))
     one.store.directory.unlink(f"{LEASES}/{kept.name}/info.json")
-    killed.store.rewrite(kept, record)
+    killed.store.entries.rewrite(kept, record)
     one.store.release(holder)
     assert places(one, kept, ticket, waiting) == [LEASES, None, GRANTED]
 
@@ -76,7 +76,7 @@ def test_many_that_died_together_are_looked_at_outside_the_section(root: Path, m
     presence = type(one.world).presence
 
     def looked(world: object, pid: int, start: int) -> object:
-        inside.append(one.store.section._mutex.locked())
+        inside.append(one.store.section._mutex.locked())  # type: ignore[attr-defined]
         return presence(world, pid, start)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(one.world), "presence", looked)
@@ -101,7 +101,7 @@ def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: 
         assert [name for name in one.notified if name in {claim.name for claim in tickets}]
         os.kill(process.pid, signal.SIGCONT)
         os.waitid(os.P_PID, process.pid, os.WCONTINUED)
-        other.store.acknowledge(waiting)
+        other.store.entries.acknowledge(waiting)
         other.store.release(waiting)
         assert places(one, *tickets) == [GRANTED, QUEUE, QUEUE]
 
@@ -131,9 +131,9 @@ def test_a_grant_of_a_process_that_was_stopped_after_it_goes_back_once_that_is_s
         assert places(one, ticket, waiting) == [GRANTED, QUEUE]
         os.kill(process.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        other.store.sweep()
+        other.store.sweeper.sweep()
         other.world.clock += _peers.SLOW
-        other.store.sweep()
+        other.store.sweeper.sweep()
         assert places(one, ticket, waiting) == [PARKED, GRANTED]
 
 
@@ -164,7 +164,7 @@ def test_one_that_cannot_be_seen_lives_if_it_listens_and_else_its_lock_decides(r
     one, other = Actor(root), Actor(root)
     holder = one.ask()
     foreign = other.ask(change=lambda record: record._replace(pid_ns="pid:[1]"))
-    other.store.close(foreign)  # the lock is free
+    other.store.entries.close(foreign)  # the lock is free
     waiting = other.ask()
     one.store.peers._listens = lambda process: listens
     one.store.release(holder)
@@ -191,7 +191,7 @@ def test_a_limit_that_a_dead_process_declared_far_back_holds_no_longer_than_a_sw
     for holder in holders[1:]:
         one.store.release(holder)
     assert [one.where(claim) for claim in waiting].count(GRANTED) == 0
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert [one.where(claim) for claim in waiting].count(GRANTED) == 9
     assert one.where(dead) is None
 
@@ -200,11 +200,11 @@ def test_a_sweep_asks_no_more_of_those_who_declare_a_limit_than_it_takes_to_find
     one = Actor(root, limit=10)
     one.ask()
     tickets = [Actor(root, limit=10).ask(limit=1) for _ in range(30)]
-    one.store.sweep()
+    one.store.sweeper.sweep()
     looked = presences(one)
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert len(looked) <= 2  # the holder, and one that declares the limit
-    assert one.store.declarer() is not None
+    assert one.store.sweeper.declarer() is not None
     assert all(one.where(ticket) == QUEUE for ticket in tickets)
 
 
@@ -218,7 +218,7 @@ def test_one_who_grants_to_ever_more_processes_remembers_a_bounded_number(
         holder, waiting = one.ask(), Actor(root).ask()
         one.store.release(holder)
         assert one.where(waiting) == GRANTED
-        one.store.remove(GRANTED, waiting.name)
+        one.store.entries.remove(GRANTED, waiting.name)
     assert len(one.store.peers._known) <= 8
     assert len(one.store.observer._records) <= 8
 
@@ -245,14 +245,14 @@ class Asked:
 def test_all_who_wait_are_asked_once_and_the_silent_marked_though_sweeps_come_late(root: Path) -> None:
     one, blocked, other = Actor(root), Actor(root), Actor(root)
     marks = Asked()
-    other.store.marks = marks  # type: ignore[assignment]
+    other.store.sweeper._marks = marks  # type: ignore[assignment]
     holder, granted, waiting = one.ask(), blocked.ask(), Actor(root).ask()
     one.store.release(holder)
-    other.store.sweep(everything=True)
+    other.store.sweeper.sweep(everything=True)
     for late in (1.09, 0.92):  # from the look that first saw the grant: 1.09 and 2.01 s
         assert not marks.marked
         other.world.clock += late
-        other.store.sweep(everything=True)
+        other.store.sweeper.sweep(everything=True)
     assert sorted(marks.asked) == sorted({granted.entry.process, waiting.entry.process})
     assert set(marks.marked) == set(marks.asked)
     assert places(one, granted, waiting) == [PARKED, GRANTED]
@@ -263,7 +263,7 @@ def test_whoever_takes_over_the_sweeps_counts_a_grant_from_its_own_first_look(ro
     holder, granted, waiting = one.ask(), blocked.ask(), heir.ask()
     one.store.release(holder)
     for _ in range(4):  # another one sweeps
-        heir.store.see_grants()
+        heir.store.snapshots.see_grants()
         heir.world.clock += 0.5
-    heir.store.sweep(everything=True)
+    heir.store.sweeper.sweep(everything=True)
     assert places(one, granted, waiting) == [PARKED, GRANTED]

@@ -105,7 +105,7 @@ def test_whoever_comes_to_stand_behind_another_one_or_first_is_told(queue: list[
     if not left:
         return
     after = [name for name in queue if name not in left]
-    told = {process_of(name) for name in polling.to_tell(after, left)}
+    told = {process_of(name) for name in polling.to_notify(after, left)}
     first = set(first_processes(after))
     assert first - set(first_processes(queue)) <= told
     for process in set(map(process_of, after)):

@@ -220,7 +220,7 @@ def test_what_is_planted_in_an_entry_counts_as_held_and_fails_nobody(
     plant(aside / "it")
     (aside / "it").rename(path)
     waiting = other.ask()
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert other.held() == {claim.name}
     target = root.parent / "target"
     assert not target.exists() or target.read_bytes() == b"precious"
@@ -235,8 +235,8 @@ def test_what_is_planted_in_place_of_the_stamp_fails_nobody(
     (pool / "sweep").unlink()
     plant(pool / "sweep")
     one = Actor(root)
-    one.store.sweep()
-    assert one.store.stamp() == b""
+    one.store.sweeper.sweep()
+    assert one.store.sweeper.stamp() == b""
     target = root / "pools" / "target"
     assert not target.exists() or target.read_bytes() == b"precious"
 
@@ -322,7 +322,7 @@ for name in sorted(os.listdir("granted")):
     try:
         mover.hear()
         while mover.process.poll() is None:
-            snapshot = actor.store.snapshot()
+            snapshot = actor.store.snapshots.take()
             seen = {entry.name for entry in (*snapshot.granted, *snapshot.leases)}
             assert seen.issuperset(claims)
     finally:
@@ -356,7 +356,7 @@ def test_without_link_counts_all_is_listed(root: Path, monkeypatch: pytest.Monke
     assert one.place(first)
     assert not one.place(second)
     assert one.store.release(first)
-    assert one.store.acknowledge(second)
+    assert one.store.entries.acknowledge(second)
 
 
 def test_the_link_count_of_leases_is_not_relied_on(root: Path) -> None:
@@ -370,5 +370,5 @@ def test_the_link_count_of_leases_is_not_relied_on(root: Path) -> None:
             return os.stat_result((*found[:3], 2, *found[4:]), {"st_mtime_ns": found.st_mtime_ns})
 
     one.store.directory.__class__ = Between
-    assert len(one.store.snapshot().leases) == 1
+    assert len(one.store.snapshots.take().leases) == 1
     assert not one.place(one.stage())

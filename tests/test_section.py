@@ -7,7 +7,6 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from helper_process import Helper, ended_pid, helper
@@ -15,9 +14,12 @@ from staged_world import Actor, as_a_dead_process, nothing
 
 from leasecap._errors import StoreError
 from leasecap._file_store.lock_directory import LockDirectory
+from leasecap._file_store.self_record import describe_self
+from leasecap._liveness.record import encode_record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.os_lock import OsLock
+    from leasecap._file_store.section import Section
 
 # Enters ROUNDS times, says from when to when it was inside, and counts in a file, which goes wrong when two are inside.
 WORKER = """
@@ -53,7 +55,7 @@ input()
 """
 
 
-def enter_soon(section: OsLock | LockDirectory) -> None:
+def enter_soon(section: Section) -> None:
     while not section.try_enter():
         time.sleep(0.0005)
 
@@ -278,7 +280,7 @@ def test_the_first_to_enter_after_a_theft_vouches_for_what_is_held_and_nobody_af
     def section(name: str) -> LockDirectory:
         actor = Actor(root, kind="directory")
         return LockDirectory(
-            actor.world, actor.store.directory, lambda: b"", lambda path: True, lambda: adopted.append(name)
+            actor.world, actor.store.directory, lambda: b"", lambda path: True, lambda token: adopted.append(name)
         )
 
     first, second, third = section("first"), section("second"), section("third")
@@ -365,7 +367,8 @@ def test_what_a_claimant_left_when_it_was_killed_is_swept_and_what_a_living_one_
 ) -> None:
     for actor, token in ((robbed, "0" * 16), (thief, "1" * 16)):
         actor.store.directory.make(f"staging/lock-{token}")
-        actor.store.directory.write(f"staging/lock-{token}/{token}", actor.store._section_record())
-    thief.store.sweep()
+        record = describe_self(actor.world, actor.store.pool, actor.store.observer, label=None)
+        actor.store.directory.write(f"staging/lock-{token}/{token}", encode_record(record))
+    thief.store.sweeper.sweep()
     assert os.listdir(thief.store.directory.full("staging")) == ["lock-" + "1" * 16]
     assert not os.listdir(thief.store.directory.full("trash"))

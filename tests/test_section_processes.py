@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 # Says INSIDE in the middle of the critical section of its first acquire, and waits there.
 INSIDE = """
-from leasecap._file_store import store
-settle = store.Store.snapshot_with
-def snapshot(self, lessons):
+from leasecap._file_store.snapshots import Snapshots
+settle = Snapshots.take_with
+def snapshot(self, view):
     say("INSIDE")
     hear()
-    return settle(self, lessons)
-store.Store.snapshot_with = snapshot
+    return settle(self, view)
+Snapshots.take_with = snapshot
 leasecap.acquire("p")
 say("HELD")
 """

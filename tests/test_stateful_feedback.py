@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -79,9 +80,10 @@ class MachinesWithFeedback(Machines):
         super().begin(limit, waiters)
 
     def _open(self, process: Process, store: Store) -> None:
-        assert store.learning is not None
-        store.learning.count = self._count if self.gated else None
-        store.ask = lambda: self._ask(process, store)
+        assert store.feedback is not None
+        store.feedback.terms.count = self._count if self.gated else None
+        store.ask = partial(self._ask, process, store)
+        store.sweeper._ask = store.ask
 
     def _count(self) -> int:
         if self.count is None:
@@ -92,8 +94,8 @@ class MachinesWithFeedback(Machines):
         # Each of the invented processes has questions of its own.
         _usage._askers = process.__dict__.setdefault("askers", {})
         MachinesWithFeedback.current = process
-        assert store.learning is not None
-        _usage.ask(store, store.learning, lambda: lambda: None)
+        assert store.feedback is not None
+        _usage.ask(store, lambda: lambda: None)
 
     def _with_store(self, what: Callable[[Store], object]) -> None:
         """What somebody does to the pool from a process of its own."""
@@ -108,9 +110,9 @@ class MachinesWithFeedback(Machines):
         found: list[tuple[State, float]] = []
 
         def look(store: Store) -> None:
-            assert store.learning is not None
-            clock = store.learning.files.clock()
-            found.append((store.learning.files.read(clock), clock.boot))
+            assert store.feedback is not None
+            clock = store.feedback.files.clock()
+            found.append((store.feedback.files.read(clock), clock.boot))
 
         self._with_store(look)
         return found[0]

@@ -13,8 +13,8 @@ import leasecap
 
 KILLED_INSIDE = """
 import os, signal, leasecap
-from leasecap._file_store.store import Store
-Store.place = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+from leasecap._file_store.reconcile import Reconciler
+Reconciler.place = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 leasecap.acquire("p")
 """
 

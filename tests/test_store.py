@@ -27,11 +27,11 @@ def test_a_ticket_goes_from_the_queue_by_a_grant_to_a_lease_and_is_released(acto
     first = one.ask()
     second = other.ask()
     assert (one.where(first), one.where(second)) == (LEASES, QUEUE)
-    assert not other.store.acknowledge(second)
+    assert not other.store.entries.acknowledge(second)
     assert one.store.release(first)
     assert (one.where(first), one.where(second)) == (None, GRANTED)
     assert one.woken == [second.name]
-    assert other.store.acknowledge(second)
+    assert other.store.entries.acknowledge(second)
     assert one.where(second) == LEASES
     assert second.granted
     assert other.store.release(second)
@@ -44,14 +44,14 @@ def test_a_lease_is_handed_on_to_the_head_and_to_nobody_else(actors: tuple[Actor
     for claim in (first, high, low, late):
         assert one.where(claim) in {GRANTED, LEASES}
         assert len(one.held()) == 1
-        one.store.acknowledge(claim)
+        one.store.entries.acknowledge(claim)
         assert one.store.release(claim)
 
 
 def test_a_newcomer_never_overtakes_the_queue(root: Path, kind: str) -> None:
     one = Actor(root, kind=kind, limit=2)
     first, second, waiting = one.ask(), one.ask(), one.ask()
-    one.store.remove(LEASES, first.name)  # free, and nobody has handed it on yet
+    one.store.entries.remove(LEASES, first.name)  # free, and nobody has handed it on yet
     newcomer = one.ask()
     assert (one.where(waiting), one.where(newcomer)) == (GRANTED, QUEUE)
     assert one.held() == {second.name, waiting.name}
@@ -63,7 +63,7 @@ def test_who_may_not_queue_and_finds_no_room_stays_out(actors: tuple[Actor, Acto
     claim = other.stage()
     assert not other.place(claim, may_queue=False)
     assert other.where(claim) == STAGING
-    assert other.store.drop(claim) == STAGING
+    assert other.store.entries.drop(claim) == STAGING
     assert other.where(claim) is None
 
 
@@ -72,13 +72,13 @@ def test_a_grant_not_acknowledged_is_parked_and_the_next_one_served(actors: tupl
     first, stopped, waiting = one.ask(), other.ask(), one.ask()
     one.store.release(first)
     wait_unacknowledged(one)
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert (one.where(stopped), one.where(waiting)) == (PARKED, GRANTED)
-    assert not other.store.acknowledge(stopped)
-    assert other.store.unpark(stopped)
-    assert not other.store.unpark(stopped)
+    assert not other.store.entries.acknowledge(stopped)
+    assert other.store.entries.unpark(stopped)
+    assert not other.store.entries.unpark(stopped)
     assert one.where(stopped) == QUEUE
-    assert one.store.acknowledge(waiting)
+    assert one.store.entries.acknowledge(waiting)
     assert one.store.release(waiting)
     assert one.where(stopped) == GRANTED
 
@@ -88,9 +88,9 @@ def test_a_grant_that_nobody_watched_for_a_while_is_not_late(actors: tuple[Actor
     one, other = actors
     first, waiting = one.ask(), other.ask()
     one.store.release(first)
-    one.store.snapshot()
+    one.store.snapshots.take()
     one.world.clock += ACKNOWLEDGE_WITHIN * 2
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(waiting) == GRANTED
 
 
@@ -105,12 +105,12 @@ def test_whatever_is_dropped_is_gone_from_wherever_it_stood(actors: tuple[Actor,
         one.store.release(first)
     if place == PARKED:
         wait_unacknowledged(one)
-        one.store.sweep()
+        one.store.sweeper.sweep()
     assert one.where(claim) == place
-    assert other.store.drop(claim) == place
+    assert other.store.entries.drop(claim) == place
     assert one.where(claim) is None
     assert claim.fd is None
-    assert other.store.drop(claim) is None
+    assert other.store.entries.drop(claim) is None
 
 
 @pytest.mark.parametrize("place", [QUEUE, GRANTED, PARKED, LEASES])
@@ -122,13 +122,13 @@ def test_a_heartbeat_finds_its_entry_wherever_it_stands(actors: tuple[Actor, Act
         one.store.release(first)
     if place == PARKED:
         wait_unacknowledged(one)
-        one.store.sweep()
+        one.store.sweeper.sweep()
     assert one.where(claim) == place
     path = f"{place}/{claim.name}/alive"
     before = one.store.directory.read(path, 99)
     assert other.store.beat(claim)
     assert one.store.directory.read(path, 99) != before
-    other.store.drop(claim)
+    other.store.entries.drop(claim)
     assert not other.store.beat(claim)
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def test_of_two_that_remove_an_entry_one_succeeds(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
     claim = one.ask()
-    assert other.store.remove(LEASES, claim.name)
-    assert not one.store.remove(LEASES, claim.name)
+    assert other.store.entries.remove(LEASES, claim.name)
+    assert not one.store.entries.remove(LEASES, claim.name)
     assert not one.store.release(claim)
 
 
@@ -60,7 +60,7 @@ def test_withdrawing_a_grant_that_was_taken_back_in_that_moment_leaves_nothing_b
     first, waiting, third = one.ask(), other.ask(), one.ask()
     one.store.release(first)
     wait_unacknowledged(one)
-    other.world.once("rename", one.store.sweep, name=LEASES)  # about to acknowledge
+    other.world.once("rename", one.store.sweeper.sweep, name=LEASES)  # about to acknowledge
     assert other.store.withdraw(waiting)
     assert one.where(waiting) is None
     assert one.where(third) == GRANTED
@@ -73,8 +73,8 @@ def test_an_acknowledgement_in_the_moment_of_the_take_back_wins_or_loses_but_nev
     first, slow, waiting = one.ask(), other.ask(), one.ask()
     one.store.release(first)
     wait_unacknowledged(one)
-    one.world.once("rename", lambda: other.store.acknowledge(slow), name=PARKED)
-    one.store.sweep()
+    one.world.once("rename", lambda: other.store.entries.acknowledge(slow), name=PARKED)
+    one.store.sweeper.sweep()
     assert one.where(slow) == LEASES
     assert one.where(waiting) == QUEUE  # the slot that the take-back was to free is not given away
     assert one.held() == {slow.name}
@@ -99,11 +99,11 @@ def test_a_release_while_somebody_is_inside_is_seen_on_the_way_out(actors: tuple
         other.place(waiting)
     else:
         assert other.store.section.try_enter()
-        assert not other.store.place(waiting, may_queue=True)
+        assert not other.store.reconciler.place(waiting, may_queue=True)
         one.store.release(first)
         assert one.where(waiting) == QUEUE
-        if other.store.leave():
-            other.store.enter_and_settle()
+        if other.store.reconciler.leave():
+            other.store.reconciler.transact()
     assert one.where(waiting) == GRANTED
 
 
@@ -113,10 +113,10 @@ def test_a_declared_limit_that_goes_while_somebody_is_inside_is_seen_on_the_way_
     strict, waiting = one.ask(limit=1), other.stage()
     assert one.where(strict) == QUEUE
     assert other.store.section.try_enter()
-    assert not other.store.place(waiting, may_queue=True)
+    assert not other.store.reconciler.place(waiting, may_queue=True)
     assert one.store.withdraw(strict)
-    if other.store.leave():
-        other.store.enter_and_settle()
+    if other.store.reconciler.leave():
+        other.store.reconciler.transact()
     assert one.where(waiting) == GRANTED
 
 
@@ -125,8 +125,8 @@ def test_who_waits_is_not_looked_at_again_when_nothing_has_happened(actors: tupl
     one.ask()
     claim = other.stage()
     assert other.store.section.try_enter()
-    other.store.place(claim, may_queue=True)
-    assert not other.store.leave()
+    other.store.reconciler.place(claim, may_queue=True)
+    assert not other.store.reconciler.leave()
 
 
 # -- a section that was stolen ---------------------------------------------------------------------------------------
@@ -136,34 +136,34 @@ def robbed_while_it_grants(root: Path) -> tuple[Actor, Actor, Claim, Claim]:
     """A section is stolen between its look and its grant, and thief and robbed each grant the only slot."""
     robbed, thief = Actor(root, kind="directory"), Actor(root, kind="directory")
     slow = thief.ask(priority=-1)
-    thief.store.drop(slow)
+    thief.store.entries.drop(slow)
     first, slow = thief.ask(), thief.ask(priority=-1)
     fast = thief.stage()
     as_a_dead_process(robbed, ended_pid())
     robbed.world.once("rename", lambda: thief.place(fast), name=f"{GRANTED}/{slow.name}")
     assert robbed.store.section.try_enter()
-    thief.store.remove(LEASES, first.name)
-    robbed.store.settle()
+    thief.store.entries.remove(LEASES, first.name)
+    robbed.store.reconciler.reconcile()
     assert robbed.held() == {slow.name, fast.name}
     return robbed, thief, slow, fast
 
 
 def test_the_excess_of_a_robbed_section_goes_back_to_the_queue_as_soon_as_it_leaves(root: Path) -> None:
     robbed, thief, slow, fast = robbed_while_it_grants(root)
-    assert robbed.store.leave()  # it learns it
-    robbed.store.enter_and_settle()
+    assert robbed.store.reconciler.leave()  # it learns it
+    robbed.store.reconciler.transact()
     assert thief.held() == {fast.name}
     assert thief.where(slow) == PARKED
 
 
 def test_the_excess_of_a_robbed_section_is_revoked_and_its_holder_told(root: Path) -> None:
     robbed, thief, slow, fast = robbed_while_it_grants(root)
-    assert thief.store.acknowledge(slow)
-    thief.store.sweep()  # whoever looks next: the robbed one may be stopped still
+    assert thief.store.entries.acknowledge(slow)
+    thief.store.sweeper.sweep()  # whoever looks next: the robbed one may be stopped still
     assert thief.held() == {fast.name}
     assert not thief.store.beat(slow)
     assert not thief.store.release(slow)
-    assert robbed.store.leave()
+    assert robbed.store.reconciler.leave()
 
 
 def test_a_suspect_grant_that_can_not_be_moved_hangs_nobody(root: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_suspect_grant_that_can_not_be_moved_hangs_nobody(root: Path) -> None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     thief.world.before = refuse
-    thief.store.sweep()
+    thief.store.sweeper.sweep()
     assert thief.held() == {slow.name, fast.name}
 
 
@@ -187,12 +187,12 @@ def test_what_a_section_granted_before_it_was_robbed_is_not_suspect(root: Path) 
     as_a_dead_process(robbed, ended_pid())
     before = thief.stage()
     assert robbed.store.section.try_enter()
-    assert robbed.store.place(before, may_queue=True)
+    assert robbed.store.reconciler.place(before, may_queue=True)
     other = thief.ask()
     assert thief.held() == {before.name, other.name}
     for actor in (robbed, thief):
-        actor.store.configured = 1  # lowering a limit never revokes what runs
-    assert robbed.store.leave()
-    robbed.store.enter_and_settle()
-    thief.store.sweep()
+        actor.store.policy.configured = 1  # lowering a limit never revokes what runs
+    assert robbed.store.reconciler.leave()
+    robbed.store.reconciler.transact()
+    thief.store.sweeper.sweep()
     assert thief.held() == {before.name, other.name}

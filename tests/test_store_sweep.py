@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def dead(actor: Actor, **facts: object) -> Claim:
     """A claim of a process that has ended."""
     claim = actor.ask(change=lambda record: record._replace(pid=ended_pid(), start=1), **facts)
-    actor.store.close(claim)
+    actor.store.entries.close(claim)
     return claim
 
 
@@ -30,7 +30,7 @@ def test_a_sweep_reaps_a_dead_holder_and_grants_its_slot(actors: tuple[Actor, Ac
     one, other = actors
     gone, waiting = dead(one), other.ask()
     assert one.where(waiting) == QUEUE
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert (one.where(gone), one.where(waiting)) == (None, GRANTED)
 
 
@@ -47,10 +47,10 @@ input()
     with helper(code, root, kind) as holder:
         name = holder.hear()
         waiting = one.ask()
-        one.store.sweep()
+        one.store.sweeper.sweep()
         assert one.held() == {name}
         holder.become_a_zombie()
-        one.store.sweep()
+        one.store.sweeper.sweep()
         assert one.held() == {waiting.name}
 
 
@@ -58,12 +58,12 @@ def test_a_sweep_removes_what_the_dead_left_wherever_they_were(actors: tuple[Act
     one, other = actors
     first = one.ask()
     staged = one.stage(change=lambda record: record._replace(pid=ended_pid(), start=1))
-    one.store.close(staged)
+    one.store.entries.close(staged)
     queued = dead(other)
     other.store.directory.make("trash/half-removed")
     other.store.directory.write("trash/a-file", b"")
     alive = other.stage()
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert [one.where(claim) for claim in (first, staged, queued, alive)] == [LEASES, None, None, STAGING]
     assert not os.listdir(one.store.directory.full("trash"))
 
@@ -75,11 +75,11 @@ def test_a_sweep_reaps_who_died_with_a_grant_unacknowledged(actors: tuple[Actor,
     one.store.release(first)
     if place == PARKED:
         wait_unacknowledged(one)
-        one.store.sweep()
+        one.store.sweeper.sweep()
     assert one.where(waiting) == place
     record = waiting.record._replace(pid=ended_pid(), start=1)
     one.store.directory.replace(f"{place}/{waiting.name}/info.json", encode_record(record))
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(waiting) is None
 
 
@@ -95,7 +95,7 @@ def test_a_dead_lease_that_can_not_be_removed_counts_and_fails_nobody(root: Path
     gone, removable = dead(one), dead(one)
     waiting = one.ask()
     one.world.failing("rename", errno.EPERM, name=gone.name)
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.held() == {gone.name, waiting.name}
     assert one.where(removable) is None
 
@@ -108,7 +108,7 @@ def test_a_directory_in_trash_that_can_not_be_deleted_is_in_nobodys_way(actors: 
     assert one.where(first) == "trash"
     assert one.where(waiting) == GRANTED
     one.world.before = nothing
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(first) is None
 
 
@@ -118,7 +118,7 @@ def test_a_failing_hand_off_does_not_fail_the_release(actors: tuple[Actor, Actor
     one.world.failing("list", errno.EIO)
     assert one.store.release(first)
     one.world.before = nothing
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert one.where(waiting) == GRANTED
 
 
@@ -131,7 +131,7 @@ def test_a_release_that_fails_leaves_the_lease_held_and_its_lock_with_it(
     with pytest.raises(OSError, match="Input/output"):
         one.store.release(first)
     one.world.before = nothing
-    other.store.sweep()
+    other.store.sweeper.sweep()
     assert other.held() == {first.name}
     assert (first.fd is None) == (kind == "directory")
     assert one.store.release(first)
@@ -144,7 +144,7 @@ def test_a_ticket_that_can_not_be_moved_is_passed_over_and_keeps_its_place(actor
     one.store.release(first)
     assert one.held() == {second.name}  # else a slot would be free and nobody get it
     third = one.ask()
-    other.store.acknowledge(second)
+    other.store.entries.acknowledge(second)
     one.world.before = nothing
     one.world.clock += ACKNOWLEDGE_WITHIN  # then it is tried again
     other.store.release(second)
@@ -156,7 +156,7 @@ def test_a_newcomer_passes_over_a_ticket_that_it_can_not_move(root: Path, kind: 
     one, other = Actor(root, kind=kind, limit=2), Actor(root, kind=kind, limit=2)
     strict = other.ask(limit=1)
     stuck = other.ask()
-    other.store.drop(strict)
+    other.store.entries.drop(strict)
     one.world.failing("rename", errno.EPERM, name=stuck.name)
     newcomers = [one.ask() for _ in range(3)]
     assert {one.where(claim) for claim in newcomers[:2]} <= {LEASES, GRANTED}
@@ -169,18 +169,18 @@ def test_a_late_grant_that_can_not_be_taken_back_counts_and_hangs_nobody(actors:
     one.store.release(first)
     wait_unacknowledged(one)
     one.world.failing("rename", errno.EPERM, name=stuck.name)
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.held() == {stuck.name}
     assert one.where(waiting) == QUEUE
 
 
 def test_sweeps_leave_a_new_stamp_that_the_others_see(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
-    stamps = [other.store.stamp()]
+    stamps = [other.store.sweeper.stamp()]
     for _ in range(3):
-        assert other.store.stamp() == stamps[-1]
-        one.store.sweep()
-        stamps.append(other.store.stamp())
+        assert other.store.sweeper.stamp() == stamps[-1]
+        one.store.sweeper.sweep()
+        stamps.append(other.store.sweeper.stamp())
     assert len(set(stamps)) == 4
     assert all(len(stamp) == 16 for stamp in stamps)
 
@@ -189,10 +189,10 @@ def test_names_that_are_not_ours_count_as_held_until_a_person_removes_them(actor
     one, _ = actors
     one.store.directory.make(f"{LEASES}/lost+found")
     waiting = one.ask()
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(waiting) == QUEUE
     one.store.directory.rmdir(f"{LEASES}/lost+found")
-    one.store.sweep()
+    one.store.sweeper.sweep()
     assert one.where(waiting) == GRANTED
 
 
@@ -223,14 +223,14 @@ def test_whichever_step_fails_nothing_is_left_that_counts(root: Path, kind: str,
             claim = one.stage()
             if one.store.section.try_enter():
                 try:
-                    one.store.place(claim, may_queue=True)
+                    one.store.reconciler.place(claim, may_queue=True)
                 finally:
-                    one.store.leave()
+                    one.store.reconciler.leave()
         except OSError:
             failures += 1
         one.world.before = nothing
         if claim is not None:
-            one.store.drop(claim)
+            one.store.entries.drop(claim)
         assert other.held() == set(), step
         assert not os.listdir(other.store.directory.full(QUEUE)), step
         assert not [name for name in os.listdir(other.store.directory.full(STAGING)) if "lock" not in name], step
@@ -251,5 +251,5 @@ def test_a_file_descriptor_is_left_open_by_no_failure(root: Path, kind: str) -> 
             claim = one.stage()
         except OSError:
             continue
-        one.store.drop(claim)
+        one.store.entries.drop(claim)
     assert len(os.listdir("/proc/self/fd")) == before if before else True

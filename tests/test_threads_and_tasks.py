@@ -10,7 +10,7 @@ import pytest
 from referee import Interval, Team, peak
 
 import leasecap
-from leasecap._file_store import store as _store
+from leasecap._file_store.reconcile import Reconciler
 from leasecap._wait.event_loop import turns
 
 TYPE_CHECKING = False
@@ -192,12 +192,12 @@ def test_slots_given_back_in_one_round_of_a_loop_are_handed_on_together(
 ) -> None:
     team.configure("[pools.p]\nlimit = 8\n")
     settled = 0
-    settle = _store.Store.settle
+    reconcile = Reconciler.reconcile
 
-    def counted(store: _store.Store) -> None:
+    def counted(reconciler: Reconciler) -> None:
         nonlocal settled
         settled += 1
-        settle(store)
+        reconcile(reconciler)
 
     async def hold(end: asyncio.Event) -> None:
         async with leasecap.slot("p"):
@@ -211,7 +211,7 @@ def test_slots_given_back_in_one_round_of_a_loop_are_handed_on_together(
             await asyncio.sleep(0.002)
         next_ones = [asyncio.create_task(hold(never)) for _ in range(8)]
         await until_waiting(team, 8)
-        monkeypatch.setattr(_store.Store, "settle", counted)
+        monkeypatch.setattr(Reconciler, "reconcile", counted)
         end.set()
         await asyncio.gather(*first)
         while team.pool().waiting:

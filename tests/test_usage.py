@@ -45,8 +45,8 @@ def questions() -> list[threading.Thread]:
 
 def answered(store: Store) -> bool:
     """Ask until a question is over that was asked after this was called."""
-    assert store.learning is not None
-    files = store.learning.files
+    assert store.feedback is not None
+    files = store.feedback.files
     before = files.read(files.clock()).usage
 
     def over() -> bool:
@@ -104,8 +104,8 @@ def test_blocked_callable_beside_one_that_was_answered_lets_all_in(root: Path, d
     leasecap.set_usage("p", lambda: int(door.wait()))
     store.ask()
     until(questions)
-    assert store.learning is not None
-    files = store.learning.files
+    assert store.feedback is not None
+    files = store.feedback.files
     clock = files.clock()
     old = Usage(asked=clock.boot - 9, answered=clock.boot - 8, in_flight=0, error=None, spent=True)
     files.write(files.read(clock)._replace(usage=old), clock)  # another process asked, and has ended

@@ -1,15 +1,15 @@
-"""toml as this process follows it: read again when it changes, the last good one in force meanwhile."""
+"""config.toml as this process follows it: read again when it changes, the last good one in force meanwhile."""
 
 from __future__ import annotations
 
 from leasecap._config.config import config_path, parse_config, signature
+from leasecap._config.seal import STANDS_STILL, is_sealed
 from leasecap._config.toml_file import read_text
 from leasecap._errors import ConfigError
-from leasecap._file_store.limit_in_force import STANDS_STILL, is_sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._host.effects import Effects
+    from collections.abc import Callable
 
 
 class ConfigFile:
@@ -18,9 +18,12 @@ class ConfigFile:
     :ivar config: the last good configuration.
     """
 
-    def __init__(self, effects: Effects, root: str) -> None:
-        """:raises ConfigError, StoreError: when it can't be used."""
-        self._effects = effects
+    def __init__(self, clock: Callable[[], float], root: str) -> None:
+        """
+        :param clock: the monotonic one.
+        :raises ConfigError, StoreError: when it can't be used.
+        """
+        self._clock = clock
         self.spell(root)
         self._broken: tuple[tuple[int, ...], ConfigError] | None = None
         self._load()
@@ -48,7 +51,7 @@ class ConfigFile:
             raise
         self._broken, self._signature, self._text = None, found, text
         self._stands_still = False
-        self._stands_still_at = self._effects.monotonic() + STANDS_STILL
+        self._stands_still_at = self._clock() + STANDS_STILL
 
     def stands_still_in(self) -> float:
         """Seconds until it has been the same for long enough; 0 if it has, or need not."""
@@ -56,14 +59,14 @@ class ConfigFile:
             self._stands_still = True
         if self._stands_still:
             return 0.0
-        left = self._stands_still_at - self._effects.monotonic()
+        left = self._stands_still_at - self._clock()
         return left if left > 0 else STANDS_STILL  # it is broken now, or not looked at yet: nobody is to spin for it
 
     def is_due(self) -> bool:
         """Whether it has changed, or has still to be seen to have stood still."""
         if signature(self._path) != self._signature:
             return True
-        return not self._stands_still and self._effects.monotonic() >= self._stands_still_at
+        return not self._stands_still and self._clock() >= self._stands_still_at
 
     def refresh(self) -> bool:
         """Read it again if it has changed; False: it has stood still.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from leasecap._config.config import Config, PoolConfig, config_path, parse_config, signature
 from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
+from leasecap._config.seal import is_sealed, seal
 from leasecap._config.toml_file import key_text, parse_toml, read_text
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import store_error
-from leasecap._file_store.limit_in_force import is_sealed, seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

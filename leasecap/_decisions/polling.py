@@ -75,7 +75,7 @@ def standing(queue: Iterable[str], process: str) -> Standing | None:
     return None
 
 
-def to_tell(queue: Iterable[str], left: Collection[str]) -> list[str]:
+def to_notify(queue: Iterable[str], left: Collection[str]) -> list[str]:
     """Tickets whose processes have to learn that those of ``left`` are no longer in the queue.
 
     That of each one right behind, who watched its process, and those of the first two processes if anything has changed

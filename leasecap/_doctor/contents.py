@@ -17,7 +17,7 @@ from leasecap._file_store.wakeups import WAKEUP
 from leasecap._host.directory import Directory
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
 from leasecap._request import Options, checked
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 from leasecap._status.read import status
 
 TYPE_CHECKING = False
@@ -112,9 +112,9 @@ def _stale(pool: PoolStatus, where: str) -> int:
     """How many entries in ``where`` have no living maker, or are older than any takes to make or delete."""
     if pool.error is not None or pool.lock is None:
         return 0
-    opened = open_existing(local.effects, os.path.dirname(os.path.dirname(pool.path)), pool_name(pool.pool))
+    opened = open_existing(runtime.own.effects, os.path.dirname(os.path.dirname(pool.path)), pool_name(pool.pool))
     try:
-        observer = Observer(local.effects, opened, stale_after=STALE_AFTER, heartbeat=HEARTBEAT)
+        observer = Observer(runtime.own.effects, opened, stale_after=STALE_AFTER, heartbeat=HEARTBEAT)
         path = os.path.join(pool.path, where)
         return sum(
             _age(os.path.join(path, name)) > _OLD or not observer.judge(where, name).alive for name in _names(path)

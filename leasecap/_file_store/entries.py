@@ -28,6 +28,9 @@ with 4, three quarters of their entries were made anew (`scripts/bench`, I)."""
 _CROWD = 64
 """Entries in ``staging/`` from which on whoever needs a new one clears up."""
 
+_EMPTY = 2
+"""Links of a directory without directories: its own name and its "."."""
+
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
 
@@ -48,6 +51,17 @@ class Entries:
         self._spares: list[Claim] = []
         self._released = 0
         self._amending = threading.Lock()
+
+    def names(self, where: str) -> list[str]:
+        """The names in ``where``; empty without a listing where the link count says so.
+
+        Not in ``leases/``: the link counts of a rename change one after the other, so an entry on its way there could
+        be in neither. Others come where they go to by the section alone; and the listing of ``leases/``, which comes
+        last, waits for a rename that has begun.
+        """
+        if self.pool.counts and where != LEASES and self.directory.stat(where).st_nlink == _EMPTY:
+            return []
+        return self.directory.list(where)
 
     def stage(self, entry: Entry, record: Record, asked: int = 0) -> Claim:
         """Build the entry in ``staging/``, its record inside and its liveness lock held.
@@ -117,10 +131,13 @@ class Entries:
             return  # no spares
         crowd = self.directory.stat(STAGING).st_nlink if self.pool.counts else len(self.directory.list(STAGING))
         if crowd > self._crowd:
-            from leasecap._file_store.leftovers import clear_staging
+            from leasecap._file_store.staging import dead_in_staging
 
+            cleared = [name for name in dead_in_staging(self.effects, self.pool) if self.discard(STAGING, name)]
+            for name in cleared:
+                self.delete(name)
             # Where all of them live there is nothing to be gained by looking each time.
-            self._crowd = _CROWD if clear_staging(self) else 2 * crowd
+            self._crowd = _CROWD if cleared else 2 * crowd
 
     def _discard(self, claim: Claim) -> None:
         try:

@@ -7,7 +7,7 @@ sweep once a second instead of ten times, and at once when a process has exited.
 
 Who holds can change at any time. So first a process says in its ticket that it rests, and then it looks. Whoever grants
 anything wakes those who rest, after the grant, and so does who finds that the provider's answers keep somebody out
-(`reconcile.Settled.leave`): one of the two sees the other. Who is woken goes on as before until a period was quiet.
+(`reconcile.Reconciler.leave`): one of the two sees the other. Who is woken goes on as before until a period was quiet.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._file_store.wakeups import Watch
     from leasecap._liveness.presence import Presence
-    from leasecap._runtime import Local
 
     Process = tuple[int, int]  # pid and start
 
@@ -35,9 +35,9 @@ class Exits:
     :ivar came: a process has exited; set by whoever hears, and for the one who looks to reset.
     """
 
-    def __init__(self, local: Local, store: Store, watch: Watch, wake: Callable[[], None]) -> None:
+    def __init__(self, own: OwnProcess, store: Store, watch: Watch, wake: Callable[[], None]) -> None:
         self.came = False
-        self._local = local
+        self._own = own
         self._store = store
         self._watch = watch
         self._wake = wake
@@ -79,10 +79,10 @@ class Exits:
             self._says_so = ticket
 
     def _is_quiet(self) -> bool:
-        if self._store.force:
+        if self._store.policy.force:
             return False  # a slot may have to be given away
-        lessons = self._store.lessons()
-        return lessons is None or lessons.silent
+        view = self._store.snapshots.feedback()
+        return view is None or view.silent
 
     def _cover(self) -> bool:
         # In the order in which entries move on. A grant may have to be taken back.
@@ -101,8 +101,8 @@ class Exits:
         return False
 
     def _attach(self, process: Process) -> Presence | None:
-        effects = self._local.effects
-        with self._local.lock:  # a fork must copy no descriptor that is open and not yet known
+        effects = self._own.effects
+        with self._own.lock:  # a fork must copy no descriptor that is open and not yet known
             found = effects.exit_of(*process)
             if found is None:
                 return None
@@ -121,7 +121,7 @@ class Exits:
     def _drop(self, processes: Collection[Process]) -> None:
         if not processes:
             return
-        with self._local.lock:  # as in `_attach`
+        with self._own.lock:  # as in `_attach`
             for process in processes:
                 self._watch.drop(self._handles.pop(process))
 
@@ -129,7 +129,7 @@ class Exits:
         """Its ticket has left the queue. An entry may be used again, and must not say then that it rests."""
         if self._says_so == name:
             self._says_so = None
-            self._store.unlink(f"{LEASES}/{name}/{RESTS}")
+            self._store.entries.unlink(f"{LEASES}/{name}/{RESTS}")
 
     def close(self) -> None:
         """Watch nobody any more."""

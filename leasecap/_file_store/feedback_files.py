@@ -23,17 +23,18 @@ from leasecap._faults import faults, store_error
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.state import MAX_BYTES, NOTHING, Clock, State, decode_state, encode_state, from_json, rebased
+from leasecap._file_store.feedback_terms import has_feedback, unknown
 from leasecap._file_store.layout import FEEDBACK
 from leasecap._log import tell_apart
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.rules import Rules
-    from leasecap._file_store.feedback import Learning
+    from leasecap._file_store.feedback_terms import Terms
     from leasecap._file_store.layout import Pool
     from leasecap._host.effects import Effects
 
@@ -61,8 +62,8 @@ class Posted(NamedTuple):
 class FeedbackFiles:
     """The feedback of one pool."""
 
-    def __init__(self, effects: Effects, pool: Pool, learning: Learning) -> None:
-        self.learning = learning
+    def __init__(self, effects: Effects, pool: Pool, terms: Terms) -> None:
+        self.terms = terms
         self._lock = threading.Lock()
         self._marks: deque[tuple[int, str]] = deque()  # of this process, with their ends (boot clock, ns)
         self._effects = effects
@@ -74,7 +75,7 @@ class FeedbackFiles:
     @property
     def rules(self) -> Rules:
         """What the configuration says now."""
-        return self.learning.rules
+        return self.terms.rules
 
     def clock(self) -> Clock:
         """The time now."""
@@ -91,6 +92,25 @@ class FeedbackFiles:
         :raises StoreError: as `written` does.
         """
         return rebased(self.written(), clock)
+
+    def update(self, change: Callable[[State, float], State], *, anew: bool) -> None:
+        """Inside the section: change the state; ``change`` is given the time as well (boot clock, seconds).
+
+        :param anew: a state that can't be read is forgotten.
+        :raises StoreError: when it can't be read or written.
+        """
+        clock = self.clock()
+        try:
+            has_feedback(self._pool)
+            written = self.written()
+        except StoreError:
+            if not anew:
+                raise
+            self.start_anew()
+            written = NOTHING
+        changed = change(rebased(written, clock), clock.boot)
+        if changed != written:
+            self.write(changed, clock)
 
     def awaits_answer(self) -> bool:
         """Whether grants wait for the provider's count.
@@ -146,7 +166,7 @@ class FeedbackFiles:
 
         :raises StoreError: when that can't be done.
         """
-        self.learning.is_there()
+        has_feedback(self._pool)
         stamped = state._replace(epoch=clock.epoch, boot=clock.boot, wall=clock.wall)
         with faults(self._directory.full(STATE)):
             self._put(STATE, encode_state(stamped))
@@ -169,7 +189,7 @@ class FeedbackFiles:
         :param report: when its lease was granted is by this process's own boot clock.
         :raises StoreError: when it can't be written.
         """
-        self.learning.is_there()
+        has_feedback(self._pool)
         clock = self.clock()
         name = f"{self._now():016x}-{self._effects.token()}"
         if report.granted is not None:
@@ -321,14 +341,3 @@ class FeedbackFiles:
     def idle_for(self, where: str, clock: Clock) -> float:
         """Seconds since an entry was moved into ``where`` or out of it."""
         return clock.wall - self._directory.stat(where).st_mtime
-
-
-def unknown(pool: Pool, name: str, why: str) -> StoreError:
-    """That nobody knows what the pool has learned, since ``name`` can't be read."""
-    from leasecap._feedback.messages import resume_command
-
-    return StoreError(
-        f"{why}; it may hold a pause or a reduced limit of pool {pool.name.text!r}, so no slot is given out",
-        path=pool.directory.full(name),
-        remedy=f"{resume_command(pool.name.text)} starts it anew, at the configured limit",
-    )

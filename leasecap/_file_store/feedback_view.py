@@ -7,23 +7,18 @@ import math
 from leasecap._decisions.entry import Group
 from leasecap._decisions.limits import UNLIMITED, effective_limit, full_limit, in_flight
 from leasecap._decisions.places import LEASES
-from leasecap._errors import StoreError
 from leasecap._feedback import adaptive, state
 from leasecap._feedback.state import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from leasecap._decisions.admission import Admission
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
-    from leasecap._feedback.state import State
     from leasecap._file_store.feedback_files import FeedbackFiles
-    from leasecap._file_store.store import Store
 
 
-class Lessons:
+class FeedbackView:
     """The feedback of a pool at one moment.
 
     :ivar state: what holds, reports included that nobody has taken up yet; written by `keep` alone.
@@ -60,11 +55,9 @@ class Lessons:
 
     def admission(self) -> Admission:
         """What it means for grants."""
-        learning = self._files.learning
+        terms = self._files.terms
         cooled_in = min(self.cooling.values(), default=math.inf)
-        return adaptive.admission(
-            self.state, learning.rules, self.clock.boot, gated=learning.gated, cooled_in=cooled_in
-        )
+        return adaptive.admission(self.state, terms.rules, self.clock.boot, gated=terms.gated, cooled_in=cooled_in)
 
     def grow(self, plan: Plan, snapshot: Snapshot) -> bool:
         """Raise the reduced limit if it is time to; whether it was raised."""
@@ -80,9 +73,9 @@ class Lessons:
     @property
     def silent(self) -> bool:
         """Whether nothing of it changes by itself: nobody has reported, nothing cools down, nobody is to be asked."""
-        return self.state is NOTHING and not self.cooling and not self._files.learning.gated
+        return self.state is NOTHING and not self.cooling and not self._files.terms.gated
 
-    def teach(self, plan: Plan, snapshot: Snapshot) -> bool:
+    def has_news(self, plan: Plan, snapshot: Snapshot) -> bool:
         """Whether there is something to write down, apart from what grants change."""
         self.grow(plan, snapshot)
         return bool(self._posted or self._others) or self.state != self._written
@@ -104,34 +97,3 @@ class Lessons:
         self._files.clear(self._others, foreign=True)
         self._files.forget(self._posted)
         self._posted, self._others = [], []
-
-
-def learn(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
-    """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
-
-    :param change: is given the state and the time (boot clock, seconds).
-    :param anew: a state that can't be read is forgotten.
-    :raises StoreError: when it can't be read or written.
-    """
-    if store.learning is None or not store.section.try_enter():
-        return False
-    try:
-        files = store.learning.files
-        clock = files.clock()
-        try:
-            store.learning.is_there()
-            written = files.written()
-        except StoreError:
-            if not anew:
-                raise
-            files.start_anew()
-            written = NOTHING
-        changed = change(state.rebased(written, clock), clock.boot)
-        if changed != written:
-            files.write(changed, clock)
-        store.settle()
-    finally:
-        again = store.leave()
-    if again:
-        store.enter_and_settle()
-    return True

@@ -36,13 +36,16 @@ from leasecap._file_store.layout import (
     remove_tree,
     stands_at,
 )
-from leasecap._file_store.thefts import Guarded
+from leasecap._file_store.observer import Observer
+from leasecap._file_store.pool_lock import pool_lock
+from leasecap._file_store.thefts import Thefts
 from leasecap._host.file_system import file_system
 from leasecap._liveness.record import MAX_BYTES, called, decode_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
+    from leasecap._file_store.section import Section
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 
@@ -144,42 +147,43 @@ def _older(directory: Directory, name: PoolName) -> OlderFormat | None:
 
 def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> list[str]:
     """Replace the pool if it still stands; returns the paths of what is no longer needed."""
-    old = Guarded(effects, pool, stale_after=_STALE_AFTER, heartbeat=_HEARTBEAT)
+    observer = Observer(effects, pool, stale_after=_STALE_AFTER, heartbeat=_HEARTBEAT)
+    section = pool_lock(effects, pool, observer, Thefts(pool.directory))
     try:
-        _enter(old)
+        _enter(section, pool)
         try:
             path = pool_path(pool.root, pool.name)
             # Else it was replaced while this waited for its lock.
-            return _replace(effects, old, lock, older) if stands_at(pool.directory, path) else []
+            return _replace(effects, pool, observer, lock, older) if stands_at(pool.directory, path) else []
         finally:
-            old.section.leave()
+            section.leave()
     finally:
-        old.section.close()
+        section.close()
 
 
-def _enter(old: Guarded) -> None:
+def _enter(section: Section, pool: Pool) -> None:
     for _ in range(_TRIES):
-        if old.section.try_enter():
+        if section.try_enter():
             return
         time.sleep(_PAUSE)
     raise StoreError(
-        f"is of an earlier format, and its own lock has been held for over a second by {old.section.occupant().who}",
-        path=old.directory.path,
+        f"is of an earlier format, and its own lock has been held for over a second by {section.occupant().who}",
+        path=pool.directory.path,
         remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
     )
 
 
-def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> list[str]:
+def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older: OlderFormat) -> list[str]:
     """Inside the old pool's section."""
-    root, name, directory = old.pool.root, old.pool.name, old.directory
-    _refuse_if_live(old, older)
+    root, name, directory = pool.root, pool.name, pool.directory
+    _refuse_if_live(directory, observer, older)
     pools = effects.directory(os.path.join(root, "pools"))
     try:
         before = moved_aside(pools, name)
         new = build(effects, root, name, lock, [directory.path, *before])
         try:
             aside = f"{OLDER}{name.directory}-{effects.token()}"
-            _close(old, older)
+            _close(directory, observer, older)
             try:
                 pools.rename(name.directory, aside)
             except BaseException:
@@ -194,13 +198,13 @@ def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> l
         pools.close()
 
 
-def _close(old: Guarded, older: OlderFormat) -> None:
+def _close(directory: Directory, observer: Observer, older: OlderFormat) -> None:
     """Let nothing be granted in it any more."""
     try:
-        old.directory.rename(QUEUE, _CLOSED)
+        directory.rename(QUEUE, _CLOSED)
     except FileNotFoundError:
         pass  # whoever was here before was killed
-    _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
+    _refuse_if_live(directory, observer, older)  # only a section that can be stolen lets anybody in meanwhile
 
 
 def _reopen(directory: Directory) -> None:
@@ -210,14 +214,13 @@ def _reopen(directory: Directory) -> None:
         pass  # it isn't closed; or those who are in it are told that the pool is damaged
 
 
-def _refuse_if_live(old: Guarded, older: OlderFormat) -> None:
+def _refuse_if_live(directory: Directory, observer: Observer, older: OlderFormat) -> None:
     """Judge as for reaping."""
-    directory = old.directory
     live = [
         _called(directory, where, name)
         for where in _PLACES
         for name in _names(directory, where)
-        if old.observer.lives(where, name)
+        if observer.lives(where, name)
     ]
     if live:
         _reopen(directory)

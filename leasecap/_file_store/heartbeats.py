@@ -10,8 +10,8 @@ import threading
 import time
 from _weakref import ref
 
+from leasecap._host.effects import EARLY
 from leasecap._log import tell, tell_apart
-from leasecap._wait.blocking import EARLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

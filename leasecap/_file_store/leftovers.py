@@ -7,25 +7,18 @@ long, it finds the file gone and makes it once more (`Directory.replace`, `layou
 
 from __future__ import annotations
 
-import math
 import stat
 
-from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._file_store.layout import FEEDBACK, NEW, OLDER, remove_tree
-from leasecap._file_store.lock_directory import STAGED_LOCK
-from leasecap._file_store.observer import Observer
+from leasecap._file_store.staging import some_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from leasecap._file_store.entries import Entries
-    from leasecap._file_store.store import Store
     from leasecap._host.directory import Directory
-
-_PROBED_STAGED = 8
-"""Entries in ``staging/`` that whoever needs a new one looks at, if there are many. More than one, so that they get
-fewer while there are dead ones."""
 
 _OLD = 60.0
 """Seconds after which what is half-made counts as left behind."""
@@ -36,58 +29,42 @@ _LOOKED_INTO = 100
 _ASIDE = 12  # hexadecimal digits at the end of a name: see `Directory.replace`
 
 
-def clear_staging(entries: Entries) -> int:
-    """Remove a few entries of dead processes from ``staging/``; returns how many."""
-    # An observer for this look alone, which proves no death by heartbeats: the next look is for others.
-    observer = Observer(entries.effects, entries.pool, stale_after=math.inf, heartbeat=0.0)
-    cleared = 0
-    try:
-        names = [name for name in entries.directory.list(STAGING) if not name.startswith(STAGED_LOCK)]
-        for name in _some(names, _PROBED_STAGED, entries.effects.token()):
-            if not observer.lives(STAGING, name) and entries.discard(STAGING, name):
-                entries.delete(name)
-                cleared += 1
-    except OSError:
-        pass  # what can't be cleared fails nobody's request
-    return cleared
-
-
-def sweep_leftovers(store: Store) -> None:
+def sweep_leftovers(entries: Entries) -> None:
     """Remove what was left half-made, in the pool and beside it.
 
     Call it in a sweep: the time of the pool's stamp, which a sweep begins with, says what is old.
     """
     try:
-        now = store.directory.stat("sweep").st_mtime
-        root = store.effects.directory(store.pool.root)
+        now = entries.directory.stat("sweep").st_mtime
+        root = entries.effects.directory(entries.pool.root)
     except OSError:
         return
     try:
-        for path in _asides(store):
-            if _is_old(store.directory, path, now):
-                store.unlink(path)
-        _sweep_pools(store, root, now)
+        for path in _asides(entries):
+            if _is_old(entries.directory, path, now):
+                entries.unlink(path)
+        _sweep_pools(entries, root, now)
         _sweep_wakeups(root, now)
     finally:
         root.close()
 
 
-def _asides(store: Store) -> Iterator[str]:
+def _asides(entries: Entries) -> Iterator[str]:
     places = (QUEUE, PARKED, GRANTED, LEASES)
-    entries = [f"{where}/{name}" for where in places for name in _names(store.directory, where)]
-    for where in (".", FEEDBACK, *_some(entries, _LOOKED_INTO, store.effects.token())):
-        for name in _names(store.directory, where):
+    found = [f"{where}/{name}" for where in places for name in _names(entries.directory, where)]
+    for where in (".", FEEDBACK, *some_of(found, _LOOKED_INTO, entries.effects.token())):
+        for name in _names(entries.directory, where):
             tail = name.rpartition(".")[2]
             if len(tail) == _ASIDE < len(name) and all(digit in "0123456789abcdef" for digit in tail):
                 yield f"{where}/{name}"
 
 
-def _sweep_pools(store: Store, root: Directory, now: float) -> None:
+def _sweep_pools(entries: Entries, root: Directory, now: float) -> None:
     for name in _names(root, "pools"):
         path = f"pools/{name}"
-        if (name.startswith(NEW) or _is_replaced(store, name)) and _is_old(root, path, now):
+        if (name.startswith(NEW) or _is_replaced(entries, name)) and _is_old(root, path, now):
             # Moved first: else its maker, if it goes on in this moment, may put what is left of it in place.
-            gone = f"pools/{NEW}{store.effects.token()}"
+            gone = f"pools/{NEW}{entries.effects.token()}"
             try:
                 root.rename(path, gone)
             except OSError:
@@ -95,13 +72,13 @@ def _sweep_pools(store: Store, root: Directory, now: float) -> None:
             remove_tree(root.full(gone))
 
 
-def _is_replaced(store: Store, name: str) -> bool:
+def _is_replaced(entries: Entries, name: str) -> bool:
     """Whether it is a pool of an earlier format whose place was taken."""
     if not name.startswith(OLDER):
         return False
     from leasecap._file_store.formats import is_replaced
 
-    return is_replaced(store.effects, store.pool.root, name.removeprefix(OLDER).rpartition("-")[0])
+    return is_replaced(entries.effects, entries.pool.root, name.removeprefix(OLDER).rpartition("-")[0])
 
 
 def _sweep_wakeups(root: Directory, now: float) -> None:
@@ -118,12 +95,6 @@ def _sweep_wakeups(root: Directory, now: float) -> None:
             (root.rmdir if _is_directory(root, path) else root.unlink)(path)
         except OSError:
             pass
-
-
-def _some(names: list[str], number: int, token: str) -> list[str]:
-    """So many of them, others each time."""
-    first = int(token, 16) % max(len(names), 1)
-    return (names[first:] + names[:first])[:number]
 
 
 def _names(directory: Directory, where: str) -> list[str]:

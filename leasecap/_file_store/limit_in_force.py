@@ -8,9 +8,7 @@ stands in the pool, for those who start meanwhile. What `leasecap limit` writes 
 from __future__ import annotations
 
 import math
-import os
 
-from leasecap._config.pool_name import sha256
 from leasecap._config.schema import HIGHEST_LIMIT, UNLIMITED
 
 TYPE_CHECKING = False
@@ -19,12 +17,9 @@ if TYPE_CHECKING:
 
     from leasecap._host.directory import Directory
 
-STANDS_STILL = 1.0
-"""Seconds for which config.toml must have been the same before a higher limit counts."""
 
 FILE = "limit"
 _WIDTH = 16
-_SAFELY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _WORDS: dict[int | None, str] = {None: "none", UNLIMITED: "unlimited"}
 _LEAST = 1  # no configuration has less: it may be granted whatever the whole file says
 
@@ -101,39 +96,3 @@ class LimitInForce:
 
 def _rank(limit: int | None) -> float:
     return math.inf if limit is None else limit
-
-
-def seal(root: str, text: str) -> None:
-    """Say that ``text`` is a whole configuration, before it takes the place of config.toml.
-
-    Only under the lock of those who edit it. That can't be written: then it has to stand still as well.
-    """
-    try:
-        fd = os.open(_seal_of(root), os.O_WRONLY | os.O_CREAT | _SAFELY, 0o600)
-        try:
-            os.write(fd, _digest(text))
-        finally:
-            os.close(fd)
-    except OSError:
-        pass
-
-
-def is_sealed(root: str, text: str) -> bool:
-    """Whether ``text`` was said to be whole."""
-    try:
-        fd = os.open(_seal_of(root), os.O_RDONLY | _SAFELY)
-        try:
-            return os.read(fd, 65) == _digest(text)
-        finally:
-            os.close(fd)
-    except OSError:
-        return False
-
-
-def _seal_of(root: str) -> str:
-    # In the file that editors lock, which stays there anyway, and which locking it empties.
-    return os.path.join(root, "config.lock")
-
-
-def _digest(text: str) -> bytes:
-    return sha256()(text.encode()).hexdigest().encode()

@@ -35,12 +35,13 @@ class LockDirectory:
         directory: Directory,
         record: Callable[[], bytes],
         is_dead: Callable[[str], bool],
-        adopt: Callable[[], None],
+        adopt: Callable[[str], None],
     ) -> None:
         """
         :param record: the bytes of a record of this process.
         :param is_dead: whether the owner of the record at this path is provably gone.
-        :param adopt: vouches for all that is held now; called inside, by the first to enter after a theft.
+        :param adopt: vouches with this token for all that is held now; called inside, by the first to enter after a
+            theft.
         """
         self._effects = effects
         self._directory = directory
@@ -101,7 +102,7 @@ class LockDirectory:
                     self.token = ""
                     return False
                 if not token.endswith(".known"):
-                    self._adopt()
+                    self._adopt(self.token)
                     try:
                         self._directory.rename(f"stolen/{token}", f"stolen/{token}.known")
                     except FileNotFoundError:

@@ -18,7 +18,7 @@ from leasecap._decisions.entry import parse_entry
 from leasecap._decisions.places import PARKED, QUEUE
 from leasecap._errors import StoreError
 from leasecap._file_store.exits import Exits
-from leasecap._file_store.removal import bury, tell_behind
+from leasecap._file_store.removal import bury
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.polling import Standing
+    from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._file_store.wakeups import Watch
-    from leasecap._runtime import Local
 
     Process = tuple[int, int]  # pid and start
 
@@ -56,7 +56,7 @@ class Stamp:
         self.nobody_swept = False
         if now < self._read_at + polling.SWEEP_EVERY and not early:
             return False
-        stamp = self._store.stamp()
+        stamp = self._store.sweeper.stamp()
         self._read_at = now
         # Who has never looked before may have been woken by one that has just swept.
         self.nobody_swept = stamp == self._last if self._last is not None else not woken
@@ -69,7 +69,7 @@ class Stamp:
 
     def note_own(self, now: float) -> None:
         """This process has swept."""
-        self._last, self._since, self._read_at = self._store.own_stamp(), now, now
+        self._last, self._since, self._read_at = self._store.sweeper.own_stamp, now, now
 
 
 class Lookout:
@@ -79,15 +79,15 @@ class Lookout:
     :ivar due: when it is to look, on the monotonic clock.
     """
 
-    def __init__(self, local: Local, store: Store, watch: Watch, answer: Callable[[], None]) -> None:
+    def __init__(self, own: OwnProcess, store: Store, watch: Watch, answer: Callable[[], None]) -> None:
         """:param answer: removes the marks of this process, if there are any (`marks`)."""
         self.due = math.inf
-        self._local = local
+        self._own = own
         self.store = store
         self._watch = watch
         self._answer = answer
         self._watched = False
-        self._exits = Exits(local, store, watch, self.notify)
+        self._exits = Exits(own, store, watch, self.notify)
         self._lock = threading.Lock()  # held by the thread that looks
         self._state = threading.RLock()  # who waits, and when to look; a waiter's end may come anywhere
         self._looked: dict[str, float] = {}  # for each own ticket, when its waiter looked last
@@ -123,7 +123,7 @@ class Lookout:
     def remove(self, name: str) -> None:
         """It has left the queue."""
         self._looked.pop(name, None)
-        self._waits_long = self._local.effects.monotonic() > self._since + polling.ATTACH_AFTER
+        self._waits_long = self._own.effects.monotonic() > self._since + polling.ATTACH_AFTER
         self._exits.forget_ticket(name)
         if self._looked:
             self.notify()  # another one of them is the first now
@@ -165,20 +165,20 @@ class Lookout:
             self._watch.hear_until(when)
         elif when == -math.inf:
             # Its tickets look by themselves, and one of them is enough.
-            self._local.wake_tickets(tuple(self._looked)[:1])
+            self._own.wake_tickets(tuple(self._looked)[:1])
 
     def wake_all(self) -> None:
         """Have all waiters of this process look."""
-        self._local.wake_tickets(tuple(self._looked))
+        self._own.wake_tickets(tuple(self._looked))
         self.notify()
 
     def ask(self) -> None:
         """Somebody asks whether this process runs: have its waiters look, and see which of them do."""
         self._answer()
-        now = self._local.effects.monotonic()
+        now = self._own.effects.monotonic()
         if self._asked_at == math.inf:
             self._asked_at = now
-        self._local.wake_tickets(tuple(self._looked))
+        self._own.wake_tickets(tuple(self._looked))
         self.look_by(now + ANSWER_WITHIN)
 
     def come_back(self) -> None:
@@ -213,7 +213,7 @@ class Lookout:
             self.store.refresh()
         if self._was_deaf:
             self._was_deaf = False
-            self.store.enter_and_settle()
+            self.store.reconciler.transact()
         self._park_the_silent(now)
         return min(self._look_at_the_queue(now, woken), self._asked_at + ANSWER_WITHIN - now)
 
@@ -223,10 +223,10 @@ class Lookout:
         stands_in = now > self._since and self._stamp.look(now, woken=woken, early=now >= self._changes_at)
         at_once, self._is_alone = exited or self._is_alone or stands_in, False
         if not woken:
-            self.store.see_grants()
+            self.store.snapshots.see_grants()
         if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
             return self._pause
-        standing = polling.standing(self.store.names(QUEUE), self._local.process)
+        standing = polling.standing(self.store.entries.names(QUEUE), self._own.id)
         if standing is None:
             return polling.SELDOM_LOOK
         # The first two sweep in any case, and that finds the dead ahead of them as well.
@@ -240,7 +240,7 @@ class Lookout:
         if self._changes_at <= now:
             self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
         if at_once or self._stamp.nobody_swept:
-            self._changes_at = now + self.store.sweep(everything=at_once)
+            self._changes_at = now + self.store.sweeper.sweep(everything=at_once)
             self._stamp.note_own(now)
         covered = not woken and self._cover(standing, now)
         pause = polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
@@ -249,7 +249,7 @@ class Lookout:
 
     def _is_as_before(self) -> bool:
         """Whether those run still whom it knows, while somebody sweeps: then the whole queue tells nothing more."""
-        presence = self._local.effects.presence
+        presence = self._own.effects.presence
         return self._neighbours is not None and all(presence(*identity) == "runs" for identity in self._neighbours)
 
     def _walk(self, standing: Standing, expected: bool) -> list[Entry]:
@@ -292,8 +292,8 @@ class Lookout:
         if self._watched:
             self._exits.watch(watch)
         if peers.gone or peers.dead:
-            self.store.enter_and_settle()  # first: somebody may be granted a slot that they kept
-            bury(self.store)
+            self.store.reconciler.transact()  # first: somebody may be granted a slot that they kept
+            bury(self.store.entries, self.store.peers, self.store.reconciler.notify)
         return running
 
     def _cover(self, standing: Standing, now: float) -> bool:
@@ -303,7 +303,7 @@ class Lookout:
         """
         if not self._watched or not self.store.effects.sees_exits or now < self._retry_at:
             return False
-        peers, declarer = self.store.peers, self.store.declarer()
+        peers, declarer = self.store.peers, self.store.sweeper.declarer()
         ahead = [peers.identity(parse_entry(name)) for name in standing.ahead[:2]]
         others = [process for process in (*ahead, declarer) if process is not None]
         covered = self._exits.watch(others) and self._exits.cover(standing.first)
@@ -317,7 +317,7 @@ class Lookout:
             return
         asked_at, self._asked_at = self._asked_at, math.inf
         silent = [name for name, looked in tuple(self._looked.items()) if looked < asked_at]
-        parked = [name for name in silent if self.store.discard(QUEUE, name, PARKED)]
+        parked = [name for name in silent if self.store.entries.discard(QUEUE, name, PARKED)]
         if parked:
-            tell_behind(self.store, parked)
-            self.store.enter_and_settle()
+            self.store.notify_behind(*parked)
+            self.store.reconciler.transact()

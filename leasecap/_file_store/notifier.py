@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from leasecap._file_store.marks import QUESTION, Marks
 from leasecap._file_store.wakeups import WAKEUP, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._file_store.own_process import OwnProcess
     from leasecap._host.directory import Directory
-    from leasecap._runtime import Local, Root
 
 NOTICE = "!"
 """Before a ticket's name: its process is to look who stands ahead, and not its waiter whether it is granted."""
@@ -20,24 +24,25 @@ class Notifier:
     :ivar marks: of processes that don't answer.
     """
 
-    def __init__(self, local: Local, root: Root) -> None:
+    def __init__(self, own: OwnProcess, root: Callable[[], str]) -> None:
+        """:param root: says the root's path."""
         self.marks = Marks(self._opened)
-        self._local = local
+        self._own = own
         self._root = root
         self._directory: Directory | None = None
         self._watch: Watch | None = None
 
     def _opened(self) -> Directory:
-        with self._local.lock:
+        with self._own.lock:
             if self._directory is None:
-                self._directory = self._local.effects.directory(self._root.path)
+                self._directory = self._own.effects.directory(self._root())
             return self._directory
 
     def wake(self, process: str, name: str) -> None:
         """Wake the waiter of ``name``, in this process or another one."""
         line = f"{name}\n".encode("ascii", "replace")
-        if process == self._local.process:
-            self._local.wake(line)
+        if process == self._own.id:
+            hear(self._own, line)
             return
         try:
             self._opened().ring(f"wake/{process}/{WAKEUP}", line)
@@ -50,22 +55,22 @@ class Notifier:
 
     def listens(self, process: str) -> bool:
         """Whether the process surely lives, since it reads from its pipe. Not listening says nothing."""
-        return process == self._local.process or self._opened().hears(f"wake/{process}/{WAKEUP}") is True
+        return process == self._own.id or self._opened().hears(f"wake/{process}/{WAKEUP}") is True
 
     def answer(self) -> bool:
         """Remove the marks of this process, if there are any; returns whether it was passed over for them."""
         # Not by the directory's time: a mark left within the same tick of it as the last change would never be seen.
         watch = self._watch
-        return watch is not None and watch.is_there() and self.marks.answer(self._local.process)
+        return watch is not None and watch.is_there() and self.marks.answer(self._own.id)
 
     def watch(self) -> Watch:
         """This process's watch, not started."""
         if self._watch is not None:
             return self._watch
         directory = self._opened()
-        with self._local.lock:
+        with self._own.lock:
             if self._watch is None:
-                self._watch = Watch(directory, self._local.process, self._local.wake)
+                self._watch = Watch(directory, self._own.id, partial(hear, self._own))
             return self._watch
 
     def stop(self) -> None:
@@ -83,15 +88,15 @@ class Notifier:
             self._directory.close()
 
 
-def hear(local: Local, lines: bytes) -> None:
+def hear(own: OwnProcess, lines: bytes) -> None:
     """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
     for line in lines.decode("ascii", "replace").splitlines():
         if line == QUESTION:
-            for lookout in set(local.lookouts.values()):
+            for lookout in set(own.lookouts.values()):
                 lookout.ask()
         elif line.startswith(NOTICE):
-            found = local.lookouts.get(line[len(NOTICE) :])
+            found = own.lookouts.get(line[len(NOTICE) :])
             if found is not None:
                 found.notify()
         else:
-            local.wake_tickets([line])
+            own.wake_tickets([line])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 
 from leasecap._errors import StoreError
 from leasecap._file_store.entries import MOST_SPARES
@@ -20,16 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leasecap._config.config import PoolConfig
-    from leasecap._file_store.feedback import Learning
     from leasecap._file_store.store import Store
-    from leasecap._runtime import Local
 
 _MOST_DESCRIPTORS = 128
 """Descriptors for pools that are not in use; an eighth of what the process may have, if that is less. It needs the
 others for its work. Spares may take half of them, but each pool may have one."""
-
-_CLEAR_UP_IN = 90
-"""Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
 
 
 class OpenPools:
@@ -59,7 +53,7 @@ class OpenPools:
             store = self._stores[directory] = self._open(pool)
             most = _most_descriptors() // 2 // len(self._stores)
             for each in self._stores.values():
-                each.most_spares = max(1, min(MOST_SPARES, most))
+                each.entries.most_spares = max(1, min(MOST_SPARES, most))
         self._uses = store.used = self._uses + 1
         return store
 
@@ -72,8 +66,8 @@ class OpenPools:
             if not (full and self._close_unused(0)):
                 raise
             store = self._make(pool)
-        if store.learning is not None:
-            store.learning.count = self._counts.pop(pool.name.directory, None)
+        if store.feedback is not None:
+            store.feedback.terms.count = self._counts.pop(pool.name.directory, None)
         return store
 
     def _close_unused(self, most: int) -> bool:
@@ -81,17 +75,17 @@ class OpenPools:
 
         Returns whether anything was closed.
         """
-        if not self._replaced and sum(store.descriptors for store in self._stores.values()) <= most:
+        if not self._replaced and sum(store.entries.descriptors for store in self._stores.values()) <= most:
             return False
         used = self._used()
-        unused = [store for store in self.all() if store not in used and not store.owes]
+        unused = [store for store in self.all() if store.entries not in used and not store.owes]
         closed = [store for store in unused if store in self._replaced]
         unused = sorted((store for store in unused if store not in closed), key=lambda store: store.used)
-        taken = sum(store.descriptors for store in unused)
+        taken = sum(store.entries.descriptors for store in unused)
         for store in unused:
             if taken <= most:
                 break
-            taken -= store.descriptors
+            taken -= store.entries.descriptors
             closed.append(store)
         for store in closed:
             self._close(store)
@@ -102,15 +96,15 @@ class OpenPools:
             self._replaced.remove(store)
         else:
             self._forget(store)
-        store.drop_spares()
+        store.entries.drop_spares()
         store.section.close()
         store.directory.close()
 
     def _forget(self, store: Store) -> None:
         directory = store.pool.name.directory
         del self._stores[directory]
-        if store.learning is not None and store.learning.count is not None:
-            self._counts[directory] = store.learning.count
+        if store.feedback is not None and store.feedback.terms.count is not None:
+            self._counts[directory] = store.feedback.terms.count
 
     def all(self) -> list[Store]:
         """Also those that were replaced, and are not closed yet."""
@@ -134,21 +128,3 @@ def _is_there(root: str, store: Store) -> bool:
 def _most_descriptors() -> int:
     may_have = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
     return _MOST_DESCRIPTORS if may_have < 0 else min(_MOST_DESCRIPTORS, may_have // 8)
-
-
-def clear_up(local: Local, store: Store) -> None:
-    """In some of the seconds in which it is called: `sweep_leftovers`."""
-    if int(store.effects.monotonic()) % _CLEAR_UP_IN:
-        return
-    with local.lock:  # a fork must copy no half-done import
-        from leasecap._file_store.leftovers import sweep_leftovers
-
-    sweep_leftovers(store)
-
-
-def ask(local: Local, store: Store, learning: Learning) -> None:
-    """Ask the provider for its own count, in the background."""
-    with local.lock:  # a fork must copy no half-done import
-        from leasecap import _usage  # few pools have somebody to ask
-
-    _usage.ask(store, learning, partial(local.keep_open, store))

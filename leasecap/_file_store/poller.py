@@ -7,7 +7,6 @@ import math
 from leasecap._decisions import polling
 from leasecap._decisions.limits import effective_limit
 from leasecap._decisions.places import QUEUE
-from leasecap._file_store.removal import tell_behind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Look:
             self._look_at_the_queue(now)
         if serves:
             self._lookout.run(now)
-        if self._claim.entry.limit is None and not self._store.is_limited:
+        if self._claim.entry.limit is None and not self._store.policy.is_limited:
             self._acquisition.limit_of_others()  # as a newcomer, it fails where no limit is left
         if now >= self._tell_at:
             self._tell(now)
@@ -73,17 +72,17 @@ class Look:
         """Acknowledge a grant, or go back into the queue; returns whether it is queued."""
         store, claim = self._store, self._claim
         # In this order: it moves from granted/ to parked/ and not back.
-        if store.acknowledge(claim) or not store.unpark(claim):
+        if store.entries.acknowledge(claim) or not store.entries.unpark(claim):
             return False
-        tell_behind(store, [claim.name])  # it has come before them
-        store.enter_and_settle()
+        store.notify_behind(claim.name)  # it has come before them
+        store.reconciler.transact()
         return True
 
     def _look_at_the_queue(self, now: float) -> None:
         self._full_at = now + _FULL_LOOK
         self._position = self._acquisition.find_position(self._claim)
         self._first_position = self._first_position or self._position
-        self._limit = effective_limit(self._store.snapshot()) or 1
+        self._limit = effective_limit(self._store.snapshots.take()) or 1
         if not polling.is_near(self._position, self._limit):
             self._near_since = 0.0
         elif not self._near_since:
@@ -104,7 +103,7 @@ class Look:
         self._tell_every *= 2
         self._tell_at = now + self._tell_every
         self._acquisition.find_position(self._claim)
-        self._acquisition.tell(self._store.snapshot())
+        self._acquisition.tell(self._store.snapshots.take())
 
     def _beat(self, now: float) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Removing what the dead have in the queue, and telling who stood behind them.
+"""Removing what the dead have in the queue, and notifying who stood behind them.
 
 It is not on the way of a grant: what is known to be dead counts for nothing, and is removed when there is time.
 """
@@ -7,27 +7,30 @@ from __future__ import annotations
 
 from leasecap._decisions.entry import parse_entry, process_of
 from leasecap._decisions.places import GRANTED, PARKED, QUEUE
-from leasecap._decisions.polling import to_tell
+from leasecap._decisions.polling import to_notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-    from leasecap._file_store.reconcile import Settled
+    from leasecap._file_store.entries import Entries
+    from leasecap._file_store.peers import Peers
+    from leasecap._host.directory import Directory
+
+    Notify = Callable[[str, str], None]
 
 
-def bury(store: Settled, most: int | None = None) -> list[str]:
+def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None) -> list[str]:
     """Remove what the dead have in the queue or were granted, ``most`` entries at once; returns their names."""
-    peers = store.peers
     dead, gone = frozenset(peers.dead), frozenset(peers.gone)  # another thread may find more
     buried: list[str] = []
     queued: list[str] = []
     left = False
     for where in (QUEUE, PARKED, GRANTED):
-        for name in store.names(where):
+        for name in entries.names(where):
             if name not in dead and process_of(name) not in gone:
                 continue
-            if len(buried) == most or not store.discard(where, name):
+            if len(buried) == most or not entries.discard(where, name):
                 left = True
                 continue
             buried.append(name)
@@ -37,17 +40,17 @@ def bury(store: Settled, most: int | None = None) -> list[str]:
         peers.dead -= dead
         peers.gone -= gone
     if queued:
-        tell_behind(store, queued)
+        notify_behind(entries.directory, notify, queued)
     for name in buried:
-        store.delete(name)
+        entries.delete(name)
     return buried
 
 
-def tell_behind(store: Settled, left: Collection[str]) -> None:
+def notify_behind(directory: Directory, notify: Notify, left: Collection[str]) -> None:
     """Have those look that come to be first, or right behind another one, since the tickets ``left`` are gone."""
     try:
-        told = [parse_entry(name) for name in to_tell(store.directory.list(QUEUE), left)]
+        behind = [parse_entry(name) for name in to_notify(directory.list(QUEUE), left)]
     except OSError:
         return  # they look by themselves
-    for entry in {entry.process: entry for entry in told}.values():
-        store.notify(entry.process, entry.name)
+    for entry in {entry.process: entry for entry in behind}.values():
+        notify(entry.process, entry.name)

@@ -14,15 +14,21 @@ critical section (`reconcile`); a release, an acknowledgement and a reap need no
 
 from __future__ import annotations
 
-import math
-from functools import cached_property
+from functools import partial
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._errors import StoreError
+from leasecap._file_store.entries import Entries
+from leasecap._file_store.observer import Observer
 from leasecap._file_store.order import Order
-from leasecap._file_store.reconcile import Settled
-from leasecap._file_store.removal import tell_behind
+from leasecap._file_store.peers import Peers
+from leasecap._file_store.policy import Policy
+from leasecap._file_store.pool_lock import pool_lock
+from leasecap._file_store.reconcile import Reconciler
+from leasecap._file_store.removal import notify_behind
+from leasecap._file_store.snapshots import Snapshots
 from leasecap._file_store.sweep import Sweeper
+from leasecap._file_store.thefts import Thefts
 from leasecap._log import tell
 
 TYPE_CHECKING = False
@@ -31,26 +37,95 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import PoolConfig
     from leasecap._decisions.entry import Entry
-    from leasecap._file_store.lookout import Lookout
+    from leasecap._feedback.state import State
+    from leasecap._file_store.feedback import Feedback
+    from leasecap._file_store.layout import Pool
+    from leasecap._file_store.limit_in_force import LimitInForce
+    from leasecap._file_store.marks import Marks
     from leasecap._file_store.own_entry import Claim
+    from leasecap._host.effects import Effects
 
 
-class Store(Settled):
+def _nothing(*_: object) -> None:
+    pass
+
+
+class Store:
     """One open pool, as one process uses it; its threads share it.
 
-    :ivar lookout: what this process does about the queue while it waits there, once it has.
-    :ivar owes: slots were released and not yet handed on.
+    :ivar entries, observer, peers, section, snapshots, reconciler, sweeper, policy, order: its parts.
+    :ivar ask: asks the provider for its own count, in the background.
+    :ivar owes: slots were released and not yet handed off.
     :ivar used: the higher, the later this process has asked for it.
-    :ivar clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
-    :ivar force: whether the slots of those who hold them for too long are given away.
     """
 
     owes = False
-    lookout: Lookout | None = None
     used = 0
-    clear_up: Callable[[], None] | None = None
-    force = False
     _told_lock = "auto"
+
+    def __init__(
+        self,
+        effects: Effects,
+        pool: Pool,
+        *,
+        configured: int | None,
+        stale_after: float,
+        heartbeat: float,
+        waker: Callable[[str, str], None],
+        notify: Callable[[str, str], None] | None = None,
+        listens: Callable[[str], bool] = lambda process: False,
+        marks: Marks | None = None,
+        refresh: Callable[[], None] = _nothing,
+        limit: LimitInForce | None = None,
+        feedback: Feedback | None = None,
+        ask: Callable[[Store], None] = _nothing,
+        clear_up: Callable[[Store], None] = _nothing,
+    ) -> None:
+        """
+        :param waker, notify: see `Reconciler`.
+        :param listens: whether a process surely lives, since it reads from its wake-up.
+        :param marks: of processes that don't answer.
+        :param refresh: has the pool follow the configuration if that has changed; never raises for it.
+        :param feedback: what the provider has answered; None leaves all that out.
+        :param ask: asks the provider for its own count, in the background.
+        :param clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
+        """
+        self.effects = effects
+        self.pool = pool
+        self.directory = pool.directory
+        self.refresh = refresh
+        self.ask = partial(ask, self)
+        self.feedback = feedback
+        self.entries = Entries(effects, pool)
+        self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
+        self.order = Order(effects, pool)
+        self.policy = Policy(configured, limit)
+        self.peers = Peers(effects, self.observer, listens, marks.is_deaf if marks else lambda process: False)
+        self.snapshots = Snapshots(self.entries, self.peers, self.policy, feedback)
+        thefts = Thefts(pool.directory)
+        self.section = pool_lock(effects, pool, self.observer, thefts)
+        self.reconciler = Reconciler(
+            self.entries,
+            self.section,
+            thefts,
+            self.peers,
+            self.snapshots,
+            self.policy,
+            waker=waker,
+            notify=notify or waker,
+            refresh=refresh,
+        )
+        self.sweeper = Sweeper(
+            self.entries,
+            self.observer,
+            self.peers,
+            self.snapshots,
+            self.reconciler,
+            self.policy,
+            marks=marks,
+            ask=self.ask,
+            clear_up=lambda: clear_up(self),
+        )
 
     def configure(self, settings: PoolConfig) -> None:
         """Follow the configuration in all that it says of the pool; every change of config.toml calls this.
@@ -59,11 +134,9 @@ class Store(Settled):
         what the pool was made with, and that is told.
         """
         self.observer.stale_after, self.observer.heartbeat = settings.stale_after, settings.heartbeat
-        self.force = settings.reclaim == "force"
-        if self.learning is not None:
-            self.learning.rules = settings.rules
-        if self.limit is not None:
-            self.configured = self.limit.configure(settings.limit)
+        self.policy.configure(settings)
+        if self.feedback is not None:
+            self.feedback.terms.rules = settings.rules
         if settings.lock not in ("auto", self.pool.kind, self._told_lock):
             tell(
                 f'config.toml says lock = "{settings.lock}", but the pool {self.pool.name.text!r} was made with '
@@ -72,15 +145,7 @@ class Store(Settled):
             )
         self._told_lock = settings.lock
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether the configuration gives the pool a limit; else declared ones alone do."""
-        return self.configured is not None and not (self.limit is not None and self.limit.is_assumed)
-
-    @property
-    def rises_in(self) -> float:
-        """Seconds until a higher limit is in force without anybody's doing; infinite if none is to come."""
-        return math.inf if self.limit is None else self.limit.rises_in
+    # -- entries of this process ------------------------------------------------------------------------------------
 
     def beat(self, claim: Claim) -> bool:
         """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
@@ -93,104 +158,105 @@ class Store(Settled):
         if (record.heartbeat, record.stale_after) != (observer.heartbeat, observer.stale_after):
             for where in (LEASES, QUEUE, GRANTED, PARKED):
                 try:
-                    self.amend(claim, where, heartbeat=observer.heartbeat, stale_after=observer.stale_after)
+                    self.entries.amend(claim, where, heartbeat=observer.heartbeat, stale_after=observer.stale_after)
                 except OSError:
                     continue  # it isn't there, or nothing can be written: then the old ones go on to hold
                 break
-        return super().beat(claim)
+        return self.entries.beat(claim)
 
-    @cached_property
-    def _sweeper(self) -> Sweeper:
-        return Sweeper(self)
+    def release(self, claim: Claim, *, hand_off: bool = True) -> bool:
+        """End a lease and hand its slot off; False if it had been taken already.
 
-    @cached_property
-    def order(self) -> Order:
-        """Gives calls their places in the queue."""
-        return Order(self.effects, self.pool)
-
-    def release(self, claim: Claim, *, hand_on: bool = True) -> bool:
-        """End a lease and hand its slot on; False if it had been taken already.
-
-        :param hand_on: else `owes` is set, and the caller sees to it.
+        :param hand_off: else `owes` is set, and the caller sees to it.
         :raises OSError: when the lease can't be removed; it is still held then.
         """
         self._cool(claim.entry)
-        kept = self.retire(claim)
+        kept = self.entries.retire(claim)
         if kept is not None:
             self.owes = True
-            if hand_on:
-                self.hand_on()
+            if hand_off:
+                self.hand_off()
         if not kept:
-            self.close(claim)
-            self.delete(claim.name)
+            self.entries.close(claim)
+            self.entries.delete(claim.name)
         return kept is not None
 
-    def finish(self, claim: Claim) -> None:
-        """End the claim wherever it stands, and hand on what it kept from others.
-
-        :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
-        """
-        where = self.drop(claim)
-        if where == QUEUE:
-            tell_behind(self, [claim.name])
-        if where is not None:
-            self.hand_on()
-
-    def end(self, name: str) -> bool:
-        """End the lease of that name, whoever holds it, and hand its slot on; False if it is no more.
-
-        :raises OSError: when it can't be removed.
-        """
-        if not self.remove(LEASES, name):
-            return False
-        self.hand_on()  # before the clean-up: somebody waits
-        self.delete(name)
-        return True
-
     def _cool(self, entry: Entry) -> None:
-        if self.learning is not None and self.learning.rules.cooldown:
+        if self.feedback is not None and self.feedback.terms.rules.cooldown:
             try:
-                self.learning.files.cool(entry)
+                self.feedback.files.cool(entry)
             except OSError:
                 pass  # a full disk must not keep a slot for ever
 
-    def hand_on(self) -> None:
+    def hand_off(self) -> None:
         """Grant what was released to those who wait, if any; never raises."""
         self.owes = False  # first: what is released from now on may come too late for this
         try:
             # Who queues after this look was inside the section after our rename, or looks once more on its way out.
             # Where somebody waited when this process was last inside, the look would only be made twice.
-            if self.others_wait or self.names(QUEUE):
-                self.enter_and_settle()
+            if self.reconciler.others_wait or self.entries.names(QUEUE):
+                self.reconciler.transact()
         except (OSError, StoreError):
             pass  # the slot is free all the same; the first in the queue sweeps and grants it, or says what is wrong
 
     def withdraw(self, claim: Claim) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
-        if not self.remove(QUEUE, claim.name):
-            if self.acknowledge(claim):
+        entries = self.entries
+        if not entries.remove(QUEUE, claim.name):
+            if entries.acknowledge(claim):
                 return False
-            self.remove(PARKED, claim.name)  # not there either: somebody took us for dead, and we're out all the same
+            entries.remove(
+                PARKED, claim.name
+            )  # not there either: somebody took us for dead, and we're out all the same
         else:
-            tell_behind(self, [claim.name])
-        self.close(claim)
-        self.delete(claim.name)
+            self.notify_behind(claim.name)
+        entries.close(claim)
+        entries.delete(claim.name)
         if claim.entry.limit is not None:
-            self.hand_on()  # the limit that it declared no longer holds
+            self.hand_off()  # the limit that it declared no longer holds
         return True
 
-    def sweep(self, *, everything: bool = False) -> float:
-        """`Sweeper.sweep`."""
-        return self._sweeper.sweep(everything=everything)
+    def finish(self, claim: Claim) -> None:
+        """End the entry wherever it stands, and hand off what it kept from others.
 
-    def declarer(self) -> tuple[int, int] | None:
-        """`Sweeper.declarer`."""
-        return self._sweeper.declarer()
+        :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
+        """
+        where = self.entries.drop(claim)
+        if where == QUEUE:
+            self.notify_behind(claim.name)
+        if where is not None:
+            self.hand_off()
 
-    def stamp(self) -> bytes:
-        """`Sweeper.stamp`."""
-        return self._sweeper.stamp()
+    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
 
-    def own_stamp(self) -> bytes:
-        """`Sweeper.own_stamp`."""
-        return self._sweeper.own_stamp
+        :param change: is given the state and the time (boot clock, seconds).
+        :param anew: a state that can't be read is forgotten.
+        :raises StoreError: when it can't be read or written.
+        """
+        feedback = self.feedback
+        if feedback is None:
+            return False
+
+        def act() -> None:
+            feedback.files.update(change, anew=anew)
+            self.reconciler.reconcile()
+
+        return self.reconciler.transact(act)
+
+    # -- anybody's --------------------------------------------------------------------------------------------------
+
+    def end(self, name: str) -> bool:
+        """End the lease of that name, whoever holds it, and hand its slot off; False if it is no more.
+
+        :raises OSError: when it can't be removed.
+        """
+        if not self.entries.remove(LEASES, name):
+            return False
+        self.hand_off()  # before the clean-up: somebody waits
+        self.entries.delete(name)
+        return True
+
+    def notify_behind(self, *left: str) -> None:
+        """Have those look who stood behind these tickets, which are gone."""
+        notify_behind(self.directory, self.reconciler.notify, left)

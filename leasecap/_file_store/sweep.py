@@ -19,12 +19,18 @@ from leasecap._log import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
-    from leasecap._file_store.store import Store
+    from leasecap._file_store.entries import Entries
+    from leasecap._file_store.marks import Marks
+    from leasecap._file_store.observer import Observer
+    from leasecap._file_store.peers import Peers
+    from leasecap._file_store.policy import Policy
+    from leasecap._file_store.reconcile import Reconciler
+    from leasecap._file_store.snapshots import Snapshots
 
 _PROBED_HOLDERS = 200
 """Holders that one sweep looks at, in turns: 5 ms. With more of them a killed one's slot comes free that much later."""
@@ -51,8 +57,34 @@ class Sweeper:
     :ivar own_stamp: what it wrote at its last one.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(
+        self,
+        entries: Entries,
+        observer: Observer,
+        peers: Peers,
+        snapshots: Snapshots,
+        reconciler: Reconciler,
+        policy: Policy,
+        *,
+        marks: Marks | None,
+        ask: Callable[[], None],
+        clear_up: Callable[[], None],
+    ) -> None:
+        """
+        :param ask: asks the provider for its own count, in the background.
+        :param clear_up: removes what killed processes have left half-made; called now and then.
+        """
+        self._effects = entries.effects
+        self._directory = entries.directory
+        self._entries = entries
+        self._observer = observer
+        self._peers = peers
+        self._snapshots = snapshots
+        self._reconciler = reconciler
+        self._policy = policy
+        self._marks = marks
+        self._ask = ask
+        self._clear_up = clear_up
         self._thorough_at = -math.inf  # a machine's clock may stand below zero
         self._next = self._next_waiting = 0
         self._calm: tuple[list[str], int | None] | None = None
@@ -68,53 +100,52 @@ class Sweeper:
         Returns the seconds until more can be granted without anybody's doing, as far as that is known. One entry that
         can't be removed is left where it is and goes on to count; it fails nobody's request.
         """
-        store = self._store
         self._stamp()
-        now = store.effects.monotonic()
+        now = self._effects.monotonic()
         thorough = now >= self._thorough_at
         changes_in = math.inf
-        leases = store.directory.list(LEASES)
-        state = leases, store.configured
-        calm = not (thorough or everything) and state == self._calm and not store.names(GRANTED)
-        if calm and (self._declarer is None or store.peers.look(self._declarer) in ("runs", "away")):
+        leases = self._directory.list(LEASES)
+        state = leases, self._policy.configured
+        calm = not (thorough or everything) and state == self._calm and not self._entries.names(GRANTED)
+        if calm and (self._declarer is None or self._peers.look(self._declarer) in ("runs", "away")):
             # Nobody has moved since nothing was to be done, so only a death or a hold that has become too long can call
             # for anything: two listings and a look at each process, half of what the whole snapshot costs.
             reaped = self._clear(self._some_of([(LEASES, parse_entry(name)) for name in leases]))
             called_for = bool(reaped)
         else:
-            lessons = store.lessons()
-            snapshot = store.snapshot_with(lessons)
+            view = self._snapshots.feedback()
+            snapshot = self._snapshots.take_with(view)
             places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
             reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
             snapshot = self._look_at_the_queue(snapshot, thorough)
             if thorough:
                 self._thorough_at = now + _THOROUGH_EVERY
                 self._sweep_corners(snapshot)
-            snapshot = Looks(store.peers).at_the_slow(snapshot, now)
+            snapshot = Looks(self._peers).at_the_slow(snapshot, now)
             plan = grants.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
             self._ask_the_silent(plan, snapshot, now)
-            died = bool(store.peers.gone or store.peers.dead)
+            died = bool(self._peers.gone or self._peers.dead)
             called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
-            called_for = called_for or store.has_to_ring(snapshot)
+            called_for = called_for or self._reconciler.has_to_wake(snapshot)
             calm = not called_for
-            if lessons is not None:
-                called_for = called_for or lessons.teach(plan, snapshot)
-                calm = calm and lessons.silent
+            if view is not None:
+                called_for = called_for or view.has_news(plan, snapshot)
+                calm = calm and view.silent
                 changes_in = snapshot.admission.changes_in
-                if plan.ask and lessons.may_ask():
-                    store.ask()
+                if plan.ask and view.may_ask():
+                    self._ask()
             self._calm = state if calm else None
         if called_for or thorough:
-            store.enter_and_settle()
-            if store.peers.gone or store.peers.dead:
-                bury(store)
+            self._reconciler.transact()
+            if self._peers.gone or self._peers.dead:
+                bury(self._entries, self._peers, self._reconciler.notify)
         for name in reaped:
-            store.delete(name)
-        return min(changes_in, store.rises_in)
+            self._entries.delete(name)
+        return min(changes_in, self._policy.rises_in)
 
     def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
         """Look at those who wait: whose declared limit holds, and at times some of the others."""
-        peers = self._store.peers
+        peers = self._peers
         queue = sorted(snapshot.queue.names)
         first = {process_of(name): parse_entry(name) for name in reversed(queue)}
         some = self._in_turns(list(first)) if thorough else first_processes(queue)
@@ -136,14 +167,14 @@ class Sweeper:
 
     def declarer(self) -> tuple[int, int] | None:
         """Pid and start of a process that waits and whose declared limit holds, if that is so and it can be seen."""
-        return None if self._declarer is None else self._store.peers.identity(self._declarer)
+        return None if self._declarer is None else self._peers.identity(self._declarer)
 
     def _ask_the_silent(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
         """Ask all who wait whether they run, since a grant isn't taken up; mark those who don't answer in time.
 
         All at once: several that are frozen together cost two seconds together, and not each.
         """
-        marks = self._store.marks
+        marks = self._marks
         silent = {process_of(name) for name in snapshot.granted.names if self._is_late(snapshot, name, now)}
         if not silent or marks is None:
             self._asked.clear()
@@ -157,7 +188,7 @@ class Sweeper:
         for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:
             if marks.ask(process):
                 self._asked[process] = now
-                self._store.waker(process, QUESTION)
+                self._reconciler.waker(process, QUESTION)
 
     def _is_late(self, snapshot: Snapshot, name: str, now: float) -> bool:
         return now - snapshot.granted_since.get(name, now) >= ASK_AFTER
@@ -171,76 +202,72 @@ class Sweeper:
 
     def _clear(self, holders: list[tuple[str, Entry]]) -> list[str]:
         """`_reap`, and of those who live what is to be given away."""
-        return self._reap(holders) + (self._give_away(holders) if self._store.force else [])
+        return self._reap(holders) + (self._give_away(holders) if self._policy.force else [])
 
     def _reap(self, entries: Iterable[tuple[str, Entry]]) -> list[str]:
         """Move those whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
-        store = self._store
-        dead = [(where, entry.name) for where, entry in entries if not store.observer.lives(where, entry.name)]
-        return [name for where, name in dead if store.discard(where, name)]
+        dead = [(where, entry.name) for where, entry in entries if not self._observer.lives(where, entry.name)]
+        return [name for where, name in dead if self._entries.discard(where, name)]
 
     def _give_away(self, holders: Iterable[tuple[str, Entry]]) -> list[str]:
         """The same for leases held for too long, whose holders can't or don't do it themselves."""
-        store = self._store
         given: list[str] = []
         for where, entry in holders:
-            hold = store.observer.hold(entry.name)
-            now = store.effects.monotonic()
+            hold = self._observer.hold(entry.name)
+            now = self._effects.monotonic()
             if hold is None or now < hold.give_away_at:
                 continue
-            record = store.observer.record(where, entry.name)
-            if store.discard(where, entry.name):
+            record = self._observer.record(where, entry.name)
+            if self._entries.discard(where, entry.name):
                 given.append(entry.name)
                 late = f"{format_duration(now - hold.over_at)} over its max_hold of {format_duration(hold.max_hold)}"
                 who = "" if record is None else f" {called(record)},"
-                tell(f"the slot of{who} lease {entry.token} of pool {store.pool.name.text!r}, {late}, was given away")
+                pool = self._entries.pool.name.text
+                tell(f"the slot of{who} lease {entry.token} of pool {pool!r}, {late}, was given away")
         return given
 
     def _sweep_corners(self, snapshot: Snapshot) -> None:
         """What holds no slot."""
-        store = self._store
-        staging = store.directory.list(STAGING)
+        staging = self._directory.list(STAGING)
         staged = tuple(parse_entry(name) for name in staging if not name.startswith(STAGED_LOCK))
         self._reap((STAGING, entry) for entry in staged)
         for name in staging:
             if name.startswith(STAGED_LOCK):
                 record = f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}"
-                if not store.observer.judge_record(record).alive:
-                    store.discard(STAGING, name)
-        for name in store.directory.list(TRASH):
-            store.delete(name)
+                if not self._observer.judge_record(record).alive:
+                    self._entries.discard(STAGING, name)
+        for name in self._directory.list(TRASH):
+            self._entries.delete(name)
         places = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
         everything = {name for place in places for name in place.names} | {entry.name for entry in staged}
-        store.observer.forget_all_but(everything)
-        store.peers.forget_all_but({process_of(name) for place in places[:3] for name in place.names})
+        self._observer.forget_all_but(everything)
+        self._peers.forget_all_but({process_of(name) for place in places[:3] for name in place.names})
         self._forget_thefts()
-        if store.clear_up is not None:
-            store.clear_up()
+        self._clear_up()
 
     def _forget_thefts(self) -> None:
         """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
 
         Until then what it granted, or grants, has to be known by its token.
         """
-        store = self._store
-        stolen = store.directory.list(STOLEN)
-        if not stolen or grants.decide(store.snapshot(), store.effects.monotonic()).over:
+        stolen = self._directory.list(STOLEN)
+        if not stolen or grants.decide(self._snapshots.take(), self._effects.monotonic()).over:
             return
         for name in stolen:
-            robbed = store.observer.judge_record(f"{STOLEN}/{name}")
+            robbed = self._observer.judge_record(f"{STOLEN}/{name}")
             if not robbed.alive and robbed.certain:
-                store.unlink(f"{STOLEN}/{name}")
+                self._entries.unlink(f"{STOLEN}/{name}")
 
     def stamp(self) -> bytes:
         """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
         try:
-            return self._store.directory.read("sweep", 16)
+            return self._directory.read("sweep", 16)
         except OSError:
             return b""
 
     def _stamp(self) -> None:
-        self.own_stamp = self._store.effects.token().encode()
+        self.own_stamp = self._effects.token().encode()
         try:
-            self._store.directory.overwrite("sweep", self.own_stamp)
+            self._directory.overwrite("sweep", self.own_stamp)
         except OSError:
             pass  # then others sweep as well

@@ -1,4 +1,4 @@
-"""A pool's entries, who holds them, and its critical section; and what a section that was stolen has granted.
+"""What a section that was stolen has granted.
 
 Only a lock directory can be stolen. What is granted inside one carries the section's token, so that grants which the
 robbed holder makes later, not knowing, are told from those that count.
@@ -7,50 +7,29 @@ robbed holder makes later, not knowing, are told from those that count.
 from __future__ import annotations
 
 from leasecap._decisions.places import GRANTED, LEASES, STOLEN
-from leasecap._file_store.entries import Entries
-from leasecap._file_store.lock_directory import LockDirectory
-from leasecap._file_store.observer import Observer
-from leasecap._file_store.os_lock import OsLock
-from leasecap._file_store.self_record import describe_self
-from leasecap._liveness.record import encode_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._decisions.snapshot import Snapshot
-    from leasecap._file_store.layout import Pool
-    from leasecap._host.effects import Effects
+    from leasecap._host.directory import Directory
 
 HELD = (GRANTED, LEASES)
 
 
-class Guarded(Entries):
-    """The entries of one pool with its critical section.
+class Thefts:
+    """The thefts of one pool's lock directory. Where the lock can't be stolen all tokens are empty."""
 
-    :ivar section: what is entered for a while, by one process at a time.
-    :ivar observer: who of the others lives, as this process sees it.
-    """
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
 
-    def __init__(self, effects: Effects, pool: Pool, *, stale_after: float, heartbeat: float) -> None:
-        super().__init__(effects, pool)
-        self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
-        if pool.kind == "os":
-            self.section: OsLock | LockDirectory = OsLock(effects, pool.directory)
-        else:
-            self.section = LockDirectory(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
+    def sign(self, path: str, token: str) -> None:
+        """Write into the entry which section granted it."""
+        if token:
+            self._directory.replace(f"{path}/by", token.encode())
 
-    def _section_record(self) -> bytes:
-        return encode_record(describe_self(self.effects, self.pool, self.observer, label="pool lock"))
-
-    def _is_dead(self, path: str) -> bool:
-        return not self.observer.judge_record(path).alive
-
-    def _sign(self, path: str) -> None:
-        """Write into the entry which section granted it; only a section that can be stolen has a token."""
-        if self.section.token:
-            self.directory.replace(f"{path}/by", self.section.token.encode())
-
-    def _suspects(self, snapshot: Snapshot, stuck: set[str]) -> frozenset[str]:
-        stolen = {name.partition(".")[0] for name in self.directory.list(STOLEN)}
+    def suspects(self, snapshot: Snapshot, stuck: set[str]) -> frozenset[str]:
+        """Names of what is held by a grant of a robbed section, but for ``stuck``."""
+        stolen = {name.partition(".")[0] for name in self._directory.list(STOLEN)}
         if not stolen:
             return frozenset()
         held = [(GRANTED, entry) for entry in snapshot.granted if entry.name not in stuck] + [
@@ -60,25 +39,25 @@ class Guarded(Entries):
 
     def _signed_by(self, where: str, name: str) -> str:
         try:
-            return self.directory.read(f"{where}/{name}/by", 64).decode("ascii", "replace")
+            return self._directory.read(f"{where}/{name}/by", 64).decode("ascii", "replace")
         except OSError:
             return ""
 
-    def _adopt(self) -> None:
+    def adopt(self, token: str) -> None:
         """Inside a section entered after a theft: vouch for what the robbed section has granted until now."""
         for where in HELD:
-            for name in self.directory.list(where):
+            for name in self._directory.list(where):
                 if self._signed_by(where, name):
                     try:
-                        self._sign(f"{where}/{name}")
+                        self.sign(f"{where}/{name}", token)
                     except FileNotFoundError:
                         continue  # acknowledged or released meanwhile
 
-    def _robbed_grants_beside(self, counted: set[str]) -> bool:
+    def granted_beside(self, counted: set[str]) -> bool:
         """Whether, after a theft, something is held that we didn't count: the robbed holder granted it beside us.
 
         It finds out, but its attempt to enter failed while we were inside.
         """
-        if self.pool.kind == "os" or not self.directory.list(STOLEN):
+        if not self._directory.list(STOLEN):
             return False
-        return not {name for where in HELD for name in self.directory.list(where)} <= counted
+        return not {name for where in HELD for name in self._directory.list(where)} <= counted

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _DARWIN_CONTINUOUS = getattr(time, "CLOCK_MONOTONIC_RAW", None) if sys.platform == "darwin" else None
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", _DARWIN_CONTINUOUS)
 
+EARLY = 0.01
+"""Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process
+reads, but not the one by which its threads wait: before 1970, each wait would end at once."""
+
 
 class Effects:
     """The rest of the world: clocks, chance, locks on descriptors, and the process table."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leasecap._decisions.limits import UNLIMITED, full_limit
-from leasecap._file_store.feedback import Learning
-from leasecap._runtime import local
+from leasecap._file_store.feedback import Feedback
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
     :raises StoreError: when the state can't be read.
     """
     full = full_limit(snapshot)
-    lessons = Learning(local, pool, rules).lessons()
-    if lessons is None:
+    view = Feedback(runtime.own.effects, runtime.own.lock, pool, rules).view()
+    if view is None:
         return snapshot, PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, ())
     from leasecap._feedback.messages import (
-        explain,  # and with `lessons` all that it needs, where there is anything to say
+        explain,  # and with `view` all that it needs, where there is anything to say
     )
 
-    snapshot = lessons.seen_in(snapshot)
-    now, state = lessons.clock.boot, lessons.state
+    snapshot = view.seen_in(snapshot)
+    now, state = view.clock.boot, view.state
     paused = snapshot.admission.closed
     pause = state.pause if paused else None
     cut = state.cut if snapshot.admission.limit is not None else None
@@ -74,11 +74,11 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
         paused=paused,
         pause_left=None if pause is None or pause.until is None else pause.until - now,
         paused_by=pause.why if pause else None,
-        cooling=len(lessons.cooling),
+        cooling=len(view.cooling),
         usage=usage.in_flight if usage else None,
         usage_age=now - usage.answered if usage and usage.answered is not None else None,
         usage_error=usage.error if usage else None,
-        lines=explain(state, rules, now, pool.name.text, full, lessons.cooling.values()),
+        lines=explain(state, rules, now, pool.name.text, full, view.cooling.values()),
     )
 
 

@@ -22,7 +22,7 @@ from leasecap._file_store.marks import DEAF
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.self_record import this_host
 from leasecap._liveness.stamp import decode_stamp
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import look, word
 from leasecap._status.model import Holder as Holder
@@ -57,7 +57,7 @@ def status(pool: str | None = None) -> Status:
         config_error = str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
     names = [named] if named else _known(root, config)
-    presence = lru_cache(maxsize=None)(local.effects.presence)  # a process may hold many leases, in many pools
+    presence = lru_cache(maxsize=None)(runtime.own.effects.presence)  # a process may hold many leases, in many pools
     pools = tuple(_pool_status(root, name, config, presence) for name in names)
     return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error)
 
@@ -72,7 +72,7 @@ def _known(root: str, config: Config | None) -> list[PoolName]:
         directories = []
     for directory in directories:
         if not directory.startswith(".") and directory not in found:
-            found[directory] = name_on_disk(local.effects, root, directory)
+            found[directory] = name_on_disk(runtime.own.effects, root, directory)
     return sorted(found.values(), key=lambda name: name.text)
 
 
@@ -80,7 +80,7 @@ def _pool_status(root: str, name: PoolName, config: Config | None, presence: Ask
     path = os.path.join(root, "pools", name.directory)
     settings = config.pool(name.text) if config is not None else None
     try:
-        pool = open_existing(local.effects, root, name)
+        pool = open_existing(runtime.own.effects, root, name)
     except FileNotFoundError:
         return _without_entries(name, path, settings, None)
     except LeasecapError as error:
@@ -111,8 +111,10 @@ class _View:
         self._presence = presence
         self._settings = settings
         stale_after, heartbeat = (settings.stale_after, settings.heartbeat) if settings else (30.0, 10.0)
-        self._observer = Observer(local.effects, pool, stale_after=stale_after, heartbeat=heartbeat, presence=presence)
-        self._now, self._wall = local.effects.boot_clock(), datetime.now(UTC)
+        self._observer = Observer(
+            runtime.own.effects, pool, stale_after=stale_after, heartbeat=heartbeat, presence=presence
+        )
+        self._now, self._wall = runtime.own.effects.boot_clock(), datetime.now(UTC)
         self._here = this_host()
 
     def pool_status(self) -> PoolStatus:
@@ -187,7 +189,7 @@ class _View:
         finding, record, content = look
         beat, granted = self._ages(record, content)
         hold = self._observer.hold_by(entry.name, record, content)
-        over = local.effects.monotonic() - hold.over_at if hold else 0.0
+        over = runtime.own.effects.monotonic() - hold.over_at if hold else 0.0
         return Holder(
             id=entry.token or entry.name,
             state="held" if where == LEASES else "granted",
@@ -246,7 +248,7 @@ class _View:
 
     def _comparable(self, record: Record | None) -> bool:
         """Whether the writer's boot clock is this one."""
-        me = local.effects.me()
+        me = runtime.own.effects.me()
         return record is not None and (record.boot, record.time_ns) == (me.boot, me.time_ns) and me.boot is not None
 
     def _stamp(self, record: Record | None, content: bytes | None) -> tuple[int, int, float, int] | None:

@@ -6,6 +6,7 @@ import threading
 import time
 
 from leasecap._host.deferred_signals import surely
+from leasecap._host.effects import EARLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 
         def listen(self, watch: Watch) -> bool:
             """Begin to hear what is said to this process; False if that can't be."""
-
-
-EARLY = 0.01
-"""Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process
-reads, but not the one by which its threads wait: before 1970, each wait would end at once."""
 
 
 class ThreadWaiter:

@@ -30,11 +30,11 @@ def command(pool: str | None, pid: int, wait: float | None, no_wait: bool) -> in
     from leasecap._config.root import root_path
     from leasecap._host.process import start_of
     from leasecap._request import UNSET, Options
-    from leasecap._runtime import local
+    from leasecap._runtime import runtime
     from leasecap._wait.blocking import ThreadWaiter
 
     start = _started(pid, start_of(pid))
-    chosen = chosen_pool(pool, None, local.root(root_path()).config)
+    chosen = chosen_pool(pool, None, runtime.root(root_path()).config)
     options = Options(timeout=0.0 if no_wait else UNSET if wait is None else wait, label=f"for pid {pid}")
     try:
         lease = acquire_with(chosen, ThreadWaiter(), options)

@@ -63,9 +63,9 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     if change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
-    from leasecap._runtime import local
+    from leasecap._runtime import runtime
 
-    local.root(root).restore(change.after.name)
+    runtime.restore(runtime.root(root), change.after.name)
 
 
 def _show_one(pool: PoolConfig) -> None:

@@ -32,6 +32,6 @@ def command(pool: str, duration: float | None) -> None:
     if pause.until is None:
         click.echo(f"{name}: closed until {resume}")
     else:
-        assert store.learning is not None
-        left = pause.until - store.learning.files.clock().boot
+        assert store.feedback is not None
+        left = pause.until - store.feedback.files.clock().boot
         click.echo(f"{name}: paused for {format_duration(left)}; sooner with {resume}")

@@ -50,7 +50,7 @@ def command(lease: str, yes: bool) -> None:
             raise LeasecapError("not released")
     store = pool_store(pool.pool)
     with faults(store.directory.full(LEASES)):
-        names = [entry.name for entry in store.snapshot().leases if holder.id in (entry.token, entry.name)]
+        names = [entry.name for entry in store.snapshots.take().leases if holder.id in (entry.token, entry.name)]
         ended = any(store.end(name) for name in names)
     if not ended:
         raise LeasecapError(f"lease {holder.id} was released meanwhile")

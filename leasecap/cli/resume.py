@@ -23,14 +23,14 @@ def command(pool: str) -> None:
 
     store = pool_store(pool)
     try:
-        store.lessons()
+        store.snapshots.feedback()
         broken = False
     except StoreError:
         broken = True
     before = _control.resume(store)
     name, pause = printable(store.pool.name.text, 200), before.pause
-    assert store.learning is not None
-    now = store.learning.files.clock().boot
+    assert store.feedback is not None
+    now = store.feedback.files.clock().boot
     if broken:
         click.echo(f"{name}: its state could not be read; it begins anew, at the configured limit")
     elif pause is None or not adaptive.admission(before, Rules(), now, gated=False).closed:

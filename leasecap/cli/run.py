@@ -84,7 +84,7 @@ def command(
     from leasecap._api import acquire_with
     from leasecap._config.root import root_path
     from leasecap._request import UNSET, Options
-    from leasecap._runtime import local
+    from leasecap._runtime import runtime
     from leasecap.cli._signals import Interrupted, SignalGate
     from leasecap.cli._supervise import Outcome, SpawnError, die_like
 
@@ -102,12 +102,12 @@ def command(
         max_hold=UNSET if max_hold is None else max_hold,
         kill_after=UNSET if kill_after is None else kill_after,
     )
-    chosen = chosen_pool(pool, command[0], local.root(root_path()).config)
-    began = local.effects.monotonic()
+    chosen = chosen_pool(pool, command[0], runtime.root(root_path()).config)
+    began = runtime.own.effects.monotonic()
     try:
         lease = acquire_with(chosen, gate, options, argv=command)
         if verbose:
-            say(f"{lease.pool}: slot {lease.id} after {format_duration(local.effects.monotonic() - began)}")
+            say(f"{lease.pool}: slot {lease.id} after {format_duration(runtime.own.effects.monotonic() - began)}")
         with lease:
             outcome = _run(gate, lease, command)
     except AcquireTimeout as error:

@@ -24,8 +24,8 @@ from crash.puppets import die_with_parent
 from crash.scenes import SCENES
 from crash.stage import play
 from leasecap._decisions import grants, polling
-from leasecap._file_store import open_pools
-from leasecap._runtime import local
+from leasecap._file_store import open_root
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Server:
         self._points = Points()
         self._number = 0
         self._running: dict[int, tuple[int, tuple[Any, ...], bytes]] = {}
-        local.effects = CountedEffects(self._points)
+        runtime.own.effects = CountedEffects(self._points)
         # Nothing here is about how long; what takes seconds takes a tenth of it, for all processes alike.
         grants.ACKNOWLEDGE_WITHIN, polling.FAR_LOOK = 0.4, 0.2
         for module in _LOADED_WHEN_NEEDED:
@@ -98,7 +98,7 @@ class Server:
         if pid == 0:
             os.close(read)
             die_with_parent()
-            open_pools._CLEAR_UP_IN = 10**12  # never: the clock decides when, and a script must do the same each time
+            open_root._CLEAR_UP_IN = 10**12  # never: the clock decides when, and a script must do the same each time
             directory.mkdir()
             try:
                 result = play(scene, self.lock, fatal, SIGNALS[how], directory, self._points)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import leasecap
 from leasecap._api import acquire_with, pool_store
 from leasecap._request import Options
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Victim:
 
     def _strike(self, label: str) -> None:
         self._struck = True
-        fact = {"label": label, "inside": self._points.inside, "process": local.process}
+        fact = {"label": label, "inside": self._points.inside, "process": runtime.own.id}
         self._line.say("STRUCK", time.monotonic_ns(), json.dumps(fact))
         os.kill(os.getpid(), self._signum)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from leasecap._decisions import grants
 from leasecap._host.process import start_of
 from leasecap._liveness.record import PENDING, Child
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,13 +192,13 @@ def _hand_over(me: Victim) -> None:
 
 def _raise_the_limit(me: Victim) -> None:
     me.open_pool()
-    root = local.root(os.environ["LEASECAP_HOME"])
+    root = runtime.root(os.environ["LEASECAP_HOME"])
     path = Path(root.config.path)
     path.write_text(path.read_text().replace("limit = 1", "limit = 2"))
     name = root.config.pool("p").name
     me.arm()
     root.refresh()
-    root.restore(name)
+    runtime.restore(root, name)
 
 
 SCENES = (

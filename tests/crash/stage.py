@@ -14,8 +14,8 @@ from referee import Interval, peak
 import leasecap
 from crash.puppets import PATIENCE, Actor, puppet, victim
 from leasecap._api import pool_store
+from leasecap._config.seal import seal
 from leasecap._file_store import section
-from leasecap._file_store.limit_in_force import seal
 from leasecap._host.process import presence, start_of
 
 TYPE_CHECKING = False

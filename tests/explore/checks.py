@@ -106,7 +106,7 @@ class Checks:
     def _may_be_passed(self, process: Process) -> bool:
         """Whether it is seen not to run, or is marked so."""
         stopped = self.world.sees_stops and process.state == "stopped"
-        return stopped or f"wake/{process.kit.process}/{DEAF}" in self.world.fs.names
+        return stopped or f"wake/{process.kit.id}/{DEAF}" in self.world.fs.names
 
     def passes(self) -> None:
         """Somebody was stopped, or marked: who is inside may have seen it."""

@@ -22,11 +22,14 @@ from leasecap._decisions import places as _places
 from leasecap._decisions import snapshot as _snapshot
 from leasecap._file_store import entries, lock_directory, observer, os_lock, own_entry, reconcile
 from leasecap._file_store import peers as _peers
-from leasecap._file_store import store as _store
+from leasecap._file_store.reconcile import Reconciler
+from leasecap._file_store.snapshots import Snapshots
+from leasecap._file_store.sweep import Sweeper
+from leasecap._file_store.thefts import Thefts
 from leasecap._liveness import verdict
 
 if TYPE_CHECKING:
-    from leasecap._file_store.feedback_view import Lessons
+    from leasecap._file_store.feedback_view import FeedbackView
     from leasecap._host.deferred_signals import HeldBack
 
 Patch = pytest.MonkeyPatch
@@ -58,58 +61,60 @@ def _uncounted(where: str) -> types.SimpleNamespace:
 
 def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
-    snapshot = _store.Store.snapshot_with
+    take = Snapshots.take_with
 
-    def reversed_snapshot(store: _store.Store, lessons: Lessons | None) -> _snapshot.Snapshot:
+    def reversed_take(snapshots: Snapshots, view: FeedbackView | None) -> _snapshot.Snapshot:
         places = (_places.LEASES, _places.GRANTED, _places.PARKED, _places.QUEUE)
-        found = {where: store.directory.list(where) for where in places}
-        directory = store.directory
-        store.directory = types.SimpleNamespace(list=found.__getitem__, stat=_uncounted)  # type: ignore[assignment]
+        own = snapshots._entries
+        found = {where: own.directory.list(where) for where in places}
+        directory = own.directory
+        own.directory = types.SimpleNamespace(list=found.__getitem__, stat=_uncounted)  # type: ignore[assignment]
         try:
-            return snapshot(store, lessons)
+            return take(snapshots, view)
         finally:
-            store.directory = directory
+            own.directory = directory
 
-    patch.setattr(_store.Store, "snapshot_with", reversed_snapshot)
+    patch.setattr(Snapshots, "take_with", reversed_take)
 
 
 def acknowledged_within_one_directory(patch: Patch) -> None:
     """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
-    snapshot, names = _store.Store.snapshot_with, _store.Store._names_in
+    take, names = Snapshots.take_with, Reconciler._names_in
 
-    def grant(store: _store.Store, entry: _entry.Entry) -> bool:
+    def grant(reconciler: Reconciler, entry: _entry.Entry) -> bool:
         try:
-            store.directory.rename(f"queue/{entry.name}", f"leases/!{entry.name}")
+            reconciler._directory.rename(f"queue/{entry.name}", f"leases/!{entry.name}")
         except OSError:
             return False
-        store._to_wake.append(entry)
+        reconciler._to_wake.append(entry)
         return True
 
-    def acknowledge(store: _store.Store, claim: own_entry.Claim) -> bool:
+    def acknowledge(own: entries.Entries, claim: own_entry.Claim) -> bool:
         try:
-            store.directory.rename(f"leases/!{claim.name}", f"leases/{claim.name}")
+            own.directory.rename(f"leases/!{claim.name}", f"leases/{claim.name}")
         except FileNotFoundError:
             return False
-        store.note_grant(claim)
+        own.note_grant(claim)
         return True
 
     def without_marks(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(store: _store.Store, *arguments: Any) -> Any:
-            directory = store.directory
-            store.directory = types.SimpleNamespace(  # type: ignore[assignment]
+        def wrapper(part: Any, *arguments: Any) -> Any:
+            own = part._entries
+            directory = own.directory
+            own.directory = types.SimpleNamespace(
                 list=lambda where: [name.lstrip("!") for name in directory.list(where)], stat=_uncounted
             )
             try:
-                return function(store, *arguments)
+                return function(part, *arguments)
             finally:
-                store.directory = directory
+                own.directory = directory
 
         return wrapper
 
-    patch.setattr(_store.Store, "_grant", grant)
+    patch.setattr(Reconciler, "_grant", grant)
     patch.setattr(entries.Entries, "acknowledge", acknowledge)
-    patch.setattr(_store.Store, "snapshot_with", without_marks(snapshot))
-    patch.setattr(_store.Store, "_names_in", without_marks(names))
+    patch.setattr(Snapshots, "take_with", without_marks(take))
+    patch.setattr(Reconciler, "_names_in", without_marks(names))
 
 
 def no_liveness_lock(patch: Patch) -> None:
@@ -137,7 +142,7 @@ def looks_before_it_subscribes(patch: Patch) -> None:
 
     def late(waiter: programs.Waiter, timeout: float, interrupts: HeldBack) -> None:
         kit = waiter._actor.process.kit
-        if kit.hints and f"wake-{kit.process}" not in waiter._actor.world.fs.names:
+        if kit.hints and f"wake-{kit.id}" not in waiter._actor.world.fs.names:
             start(kit)
         wait(waiter, timeout, interrupts)
 
@@ -159,7 +164,7 @@ class FromTheFuture(bytes):
 
 def stamp_compared_with_the_clock(patch: Patch) -> None:
     """Whether to sweep is told from the stamp and the clock."""
-    patch.setattr(_store.Store, "stamp", lambda store: FromTheFuture(b"later"))
+    patch.setattr(Sweeper, "stamp", lambda sweeper: FromTheFuture(b"later"))
 
 
 def no_acknowledgement(patch: Patch) -> None:
@@ -203,7 +208,7 @@ def no_mutex_round_the_lock(patch: Patch) -> None:
 
 def no_look_on_leaving(patch: Patch) -> None:
     """Whoever leaves the critical section doesn't look whether somebody has released meanwhile."""
-    patch.setattr(_store.Store, "_is_called_for", lambda store, done: done.missed)
+    patch.setattr(Reconciler, "_is_called_for", lambda reconciler, done: done.missed)
 
 
 def no_probe_before_a_grant(patch: Patch) -> None:
@@ -213,7 +218,7 @@ def no_probe_before_a_grant(patch: Patch) -> None:
 
 def no_signed_grants(patch: Patch) -> None:
     """Nobody can tell what a robbed section has granted."""
-    patch.setattr(_store.Store, "_suspects", lambda store, *_: frozenset())
+    patch.setattr(Thefts, "suspects", lambda thefts, *_: frozenset())
 
 
 def robbed_and_not_told(patch: Patch) -> None:
@@ -228,7 +233,7 @@ def robbed_and_not_told(patch: Patch) -> None:
         return True
 
     patch.setattr(lock_directory.LockDirectory, "leave", unaware)
-    patch.setattr(_store.Store, "_robbed_grants_beside", lambda store, counted: False)
+    patch.setattr(Thefts, "granted_beside", lambda thefts, counted: False)
 
 
 def built_in_the_trash(patch: Patch) -> None:

@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from explore.watched import ListeningKit
 from leasecap._decisions import polling
 from leasecap._decisions.places import QUEUE
-from leasecap._file_store import lookout as _lookout
-from leasecap._file_store import notices, poller, reconcile, removal, sweep
-from leasecap._file_store import store as _store
+from leasecap._file_store import notices, notifier, reconcile, removal, store, sweep
 from leasecap._file_store.exits import Exits
 from leasecap._file_store.lookout import Lookout
 from leasecap._file_store.marks import Marks
 from leasecap._file_store.notifier import NOTICE
 from leasecap._file_store.peers import Peers
-from leasecap._runtime import Local
 
 if TYPE_CHECKING:
     from leasecap._decisions.entry import Entry
@@ -28,14 +24,14 @@ Patch = pytest.MonkeyPatch
 
 def nobody_told_of_who_goes_before(patch: Patch) -> None:
     """Who queues before another one doesn't tell it."""
-    to_notify = notices.whom_to_notify
-    patch.setattr(reconcile, "whom_to_notify", lambda store, done: to_notify(store, done._replace(behind=())))
+    whom = notices.whom_to_notify
+    patch.setattr(reconcile, "whom_to_notify", lambda where, sees, done: whom(where, sees, done._replace(behind=())))
 
 
 def nobody_told_of_who_leaves(patch: Patch) -> None:
     """Who leaves the queue doesn't tell who stood behind."""
-    for module in (poller, _lookout, removal, _store):
-        patch.setattr(module, "tell_behind", lambda store, left: None)
+    for module in (removal, store):
+        patch.setattr(module, "notify_behind", lambda directory, notify, left: None)
 
 
 def duty_counted_per_ticket(patch: Patch) -> None:
@@ -95,16 +91,16 @@ def nobody_asked(patch: Patch) -> None:
 def notices_taken_for_wake_ups(patch: Patch) -> None:
     """A process that is told to look wakes that ticket's waiter."""
 
-    def wake(kit: Any, names: bytes) -> None:
-        Local.wake(kit, names.replace(NOTICE.encode(), b""))
-
-    patch.setattr(ListeningKit, "wake", wake)
+    hear = notifier.hear
+    patch.setattr(notifier, "hear", lambda own, names: hear(own, names.replace(NOTICE.encode(), b"")))
 
 
 def rest_said_in_the_queue_alone(patch: Patch) -> None:
     """A ticket that is granted no longer says that its process rests."""
     rests = notices._rests
-    patch.setattr(notices, "_rests", lambda store, where, ticket: where == QUEUE and rests(store, where, ticket))
+    patch.setattr(
+        notices, "_rests", lambda directory, where, ticket: where == QUEUE and rests(directory, where, ticket)
+    )
 
 
 def nobody_said_to_rest(patch: Patch) -> None:

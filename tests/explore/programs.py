@@ -112,12 +112,12 @@ def summed_up(world: World, function: Callable[..., Any], name: str) -> Callable
 
 
 class Kit:
-    """What leasecap keeps in one process: `_runtime.Local` and `_runtime.Root`, as far as an acquisition uses them."""
+    """What leasecap keeps in one process: `OwnProcess` and `OpenRoot`, as far as an acquisition uses them."""
 
     def __init__(self, world: World, number: int, *, limit: int, stale_after: float, heartbeat: float) -> None:
         self.path = ROOT
         self.effects = world.effects
-        self.process = f"{number:012x}"
+        self.id = f"{number:012x}"
         self.root = self.make_root()
         self.lock = Turn(world)
         self.heartbeats = HeartbeatList(world)
@@ -136,13 +136,15 @@ class Kit:
         self.look_out = Lookout(self, self.store, self, lambda: None)  # type: ignore[arg-type]
         self.leases: list[Lease] = []
         self.hints = False
-        for part in (self.store, self.store.observer, self.store._sweeper, self.store.peers):
+        store = self.store
+        parts = store.entries, store.observer, store.peers, store.snapshots, store.reconciler, store.sweeper
+        for part in (store, *parts):
             for name, function in inspect.getmembers(type(part), inspect.isfunction):
                 if not name.startswith("__") and name not in _NOT_SUMMED_UP:
                     setattr(part, name, summed_up(world, getattr(part, name), function.__name__))
 
     def make_root(self) -> Any:
-        """What is `_runtime.Root` there."""
+        """What is `OpenRoot` there."""
         return self
 
     def hooks(self) -> dict[str, Any]:
@@ -151,6 +153,11 @@ class Kit:
 
     def refresh(self) -> bool:
         return False
+
+    @property
+    def own(self) -> Kit:
+        """What `Runtime` has in its pools."""
+        return self
 
     @property
     def notifier(self) -> Kit:
@@ -185,7 +192,7 @@ class Kit:
     def start(self) -> bool:
         """Listen for hints, if the scenario is about them; else a waiter may look at any moment after its grant."""
         if self.hints:
-            self.effects.world.perform("make", f"wake-{self.process}")
+            self.effects.world.perform("make", f"wake-{self.id}")
         return self.hints
 
     def stop(self) -> None:
@@ -249,7 +256,7 @@ class Waiter:
             kit: Kit = actor.process.kit
             if kit.waits(actor, timeout, self):
                 return
-            ticket, hint = f"{QUEUE}/{claim.name}", f"wake-{kit.process}/{claim.name}"
+            ticket, hint = f"{QUEUE}/{claim.name}", f"wake-{kit.id}/{claim.name}"
             if kit.hints:
                 timeout = 1e6  # only a hint ends it
 

@@ -283,7 +283,7 @@ class Stage:
             leases = [acquire(actor, timeout=self._patience) for _ in range(self._limit)]
             for lease in leases:
                 release(actor, lease)
-            actor.process.kit.store.sweep()
+            actor.process.kit.store.sweeper.sweep()
 
         actor = self.actor(program)
         world.begin(actor)

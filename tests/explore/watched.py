@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from explore.programs import Kit, Turn
 from explore.scheduler import ROOT, Actor, World
+from leasecap._file_store import notifier
 from leasecap._file_store.ear import Heard
 from leasecap._file_store.notifier import Notifier
+from leasecap._file_store.open_root import OpenRoot
+from leasecap._file_store.own_process import OwnProcess
 from leasecap._file_store.wakeups import _END, Watch
-from leasecap._runtime import Local, Root
 
 if TYPE_CHECKING:
     from explore.programs import Waiter
@@ -117,19 +119,20 @@ class ModelNotifier(Notifier):
     """The shipped one, over the model's root directory."""
 
     def _opened(self) -> Directory:
-        return self._local.effects.world.root  # type: ignore[attr-defined, no-any-return]
+        return self._own.effects.world.root  # type: ignore[attr-defined, no-any-return]
 
 
 class ListeningRoot:
-    """`_runtime.Root`, as far as an acquisition that is heard for uses it."""
+    """`OpenRoot`, as far as an acquisition that is heard for uses it."""
 
-    lookout, _answer = Root.lookout, Root._answer
+    lookout, _answer = OpenRoot.lookout, OpenRoot._answer
 
     def __init__(self, kit: ListeningKit) -> None:
         self.path = ROOT
         self.config = types.SimpleNamespace(path=f"{ROOT}/config.toml")
-        self._local = kit
-        self.notifier = ModelNotifier(kit, self)  # type: ignore[arg-type]
+        self._own = kit
+        self._lookouts: dict[Any, Any] = {}
+        self.notifier = ModelNotifier(kit, lambda: ROOT)  # type: ignore[arg-type]
         self._open = types.SimpleNamespace(all=lambda: [kit.store])
 
     def refresh(self) -> bool:
@@ -139,12 +142,15 @@ class ListeningRoot:
 class ListeningKit(Kit):
     """A process that hears what is said to it."""
 
-    wake, wake_tickets = Local.wake, Local.wake_tickets
+    wake_tickets = OwnProcess.wake_tickets
 
     def make_root(self) -> ListeningRoot:
         root = ListeningRoot(self)
-        wake: Callable[[bytes], None] = self.wake  # type: ignore[misc]
-        self.watching = root.notifier._watch = Hearing(self.effects.world, self.process, wake)
+        self.watching = root.notifier._watch = Hearing(
+            self.effects.world,
+            self.id,
+            lambda names: notifier.hear(self, names),  # type: ignore[arg-type]
+        )
         return root
 
     def hooks(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import leasecap
 from leasecap import _ancestry
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 from strikes.scenes import PATIENCE, SCENES, Stage, lock_is_free, until
 from strikes.tracer import Striker
 
@@ -46,7 +46,7 @@ def findings(stage: Stage, striker: Striker, asynchronous: bool) -> list[str]:
         found.append(f"the context keeps {_ancestry.current()}")
     if not striker.handler_stands():
         found.append("the handler was not put back")
-    if local.waiters:
+    if runtime.own.waiters:
         found.append("a waiter is still known")
     if not found:
         try:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import leasecap
-from leasecap._runtime import local
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,9 +248,9 @@ def lock_is_free() -> bool:
     got: list[bool] = []
 
     def attempt() -> None:
-        got.append(local.lock.acquire(timeout=PATIENCE))
+        got.append(runtime.own.lock.acquire(timeout=PATIENCE))
         if got[0]:
-            local.lock.release()
+            runtime.own.lock.release()
 
     thread = threading.Thread(target=attempt)
     thread.start()

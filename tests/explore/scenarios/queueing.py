@@ -159,7 +159,7 @@ def hints_alone() -> Stage:
 def held_too_long() -> Stage:
     stage = Stage(tick=0.5, within=3.0, steals=True)
     process = stage.process()
-    process.kit.store.force = True
+    process.kit.store.policy.force = True
     leases: list[Lease] = []
 
     def holder(actor: Actor) -> str:
@@ -182,6 +182,6 @@ def held_too_long() -> Stage:
     stage.run(stage.actor(holder, process), "works")
     stage.actor(alarm, process)
     waiter = stage.actor(once)
-    waiter.process.kit.store.force = True
+    waiter.process.kit.store.policy.force = True
     stage.run(waiter)
     return stage.raise_curtain()

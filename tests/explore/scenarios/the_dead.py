@@ -147,6 +147,6 @@ def command_outlives_its_wrapper() -> Stage:
 def swept_while_it_is_made() -> Stage:
     stage = Stage()
     made = stage.actor(once)
-    stage.actor(lambda actor: actor.process.kit.store.sweep())
+    stage.actor(lambda actor: actor.process.kit.store.sweeper.sweep())
     stage.kills = [made]
     return stage.raise_curtain()

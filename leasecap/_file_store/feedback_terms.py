@@ -1,0 +1,61 @@
+"""What is asked of one pool's provider, and whether anything is known of it; needed by every acquire."""
+
+from __future__ import annotations
+
+import stat
+
+from leasecap._errors import StoreError
+from leasecap._faults import faults
+from leasecap._file_store.layout import FEEDBACK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._feedback.rules import Rules
+    from leasecap._file_store.layout import Pool
+
+
+class Terms:
+    """What the configuration and the program say of feedback.
+
+    :ivar rules: what the configuration says now.
+    :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.count: Callable[[], int] | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the provider is asked before a grant that could be too much."""
+        return self.count is not None or bool(self.rules.usage_command)
+
+
+def has_feedback(pool: Pool) -> bool:
+    """Whether anybody has ever noted anything.
+
+    :raises StoreError: when something else stands in the place of the directory.
+    """
+    # A stat in place of an open and a listing, in each acquire.
+    directory = pool.directory
+    with faults(directory.full(FEEDBACK)):
+        try:
+            found = directory.stat(FEEDBACK)
+        except FileNotFoundError:
+            return False
+    if not stat.S_ISDIR(found.st_mode):
+        raise unknown(pool, FEEDBACK, "is no directory")
+    return True
+
+
+def unknown(pool: Pool, name: str, why: str) -> StoreError:
+    """That nobody knows what the pool has learned, since ``name`` can't be read."""
+    from leasecap._feedback.messages import resume_command
+
+    return StoreError(
+        f"{why}; it may hold a pause or a reduced limit of pool {pool.name.text!r}, so no slot is given out",
+        path=pool.directory.full(name),
+        remedy=f"{resume_command(pool.name.text)} starts it anew, at the configured limit",
+    )

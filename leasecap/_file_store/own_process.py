@@ -1,0 +1,81 @@
+"""What this process has in all its pools, shared by its threads, tasks and event loops."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from leasecap._file_store.heartbeats import Heartbeats
+from leasecap._host.effects import Effects
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
+
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
+
+    class Watcher(Protocol):
+        """Looks after the queue of one pool for all tickets of this process."""
+
+        def ask(self) -> None:
+            """Somebody asks whether this process runs."""
+
+        def notify(self) -> None:
+            """Something has changed in the queue."""
+
+
+class OwnProcess:
+    """A fork's child starts with nothing.
+
+    :ivar id: under which others wake this process.
+    :ivar lock: held across a fork, so that no descriptor is open and not yet known, and no import half done.
+    :ivar waiters: for each queued ticket, what wakes its waiter; ``lookouts`` its process's look-out over the queue.
+    :ivar claims: entries of this process that hold a descriptor.
+    """
+
+    def __init__(self, effects: Effects | None = None) -> None:
+        self.effects = effects or Effects()
+        self.lock = threading.RLock()
+        self.start()
+
+    def start(self) -> None:
+        """Begin with nothing."""
+        self.id = os.urandom(6).hex()
+        self.heartbeats = Heartbeats()
+        self.waiters: dict[str, Callable[[], None]] = {}
+        self.lookouts: dict[str, Watcher] = {}
+        self.claims: set[Claim] = set()
+        self._users: dict[object, Store] = {}
+
+    def forget_entries(self) -> None:
+        """In a fork's child: let go of what is the parent's.
+
+        Close, never unlock: an OS lock belongs to the open description, which the parent shares. And do close: a copy
+        of ``alive`` left open here would keep a dead parent's lease alive.
+        """
+        for claim in self.claims:
+            claim.home.close(claim)
+
+    def keep_open(self, store: Store, user: object = None) -> Callable[[], None]:
+        """Close the pool no sooner than what this returns is called. Call under `lock`."""
+        user = user or object()
+        users = self._users
+        users[user] = store
+
+        def done() -> None:
+            users.pop(user, None)
+
+        return done
+
+    def used_pools(self) -> set[object]:
+        """The entries of the pools in which this process has a lease or a ticket, or which are kept open."""
+        # Copies, since other threads go on meanwhile.
+        kept = (store.entries for store in self._users.copy().values())
+        return {*(claim.home for claim in self.claims.copy()), *kept}
+
+    def wake_tickets(self, names: Iterable[str]) -> None:
+        """Wake the waiters of these tickets."""
+        for waiter in filter(None, map(self.waiters.get, names)):
+            waiter()

@@ -1,0 +1,86 @@
+"""A pool as it stands, as one process reads it."""
+
+from __future__ import annotations
+
+from leasecap._decisions import grants
+from leasecap._decisions.entry import Group
+from leasecap._decisions.loads import NOBODY
+from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._decisions.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from leasecap._file_store.entries import Entries
+    from leasecap._file_store.feedback import Feedback
+    from leasecap._file_store.feedback_view import FeedbackView
+    from leasecap._file_store.peers import Peers
+    from leasecap._file_store.policy import Policy
+
+
+class Snapshots:
+    """The snapshots that one process takes of one pool."""
+
+    def __init__(self, entries: Entries, peers: Peers, policy: Policy, feedback: Feedback | None) -> None:
+        """:param feedback: what the provider has answered; None leaves all that out."""
+        self._effects = entries.effects
+        self._entries = entries
+        self._peers = peers
+        self._policy = policy
+        self._feedback = feedback
+        self._granted_since: dict[str, float] = {}
+        self._last_look = 0.0
+
+    def take(self) -> Snapshot:
+        """The pool as it stands, with what is known of the provider.
+
+        :raises StoreError: when that can't be read.
+        """
+        return self.take_with(self.feedback())
+
+    def take_with(self, view: FeedbackView | None) -> Snapshot:
+        """The pool as it stands: four places, in the order in which entries move on, so that none is missed."""
+        queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
+        snapshot = Snapshot(
+            configured=self._policy.configured,
+            queue=queue,
+            parked=parked,
+            granted=granted,
+            leases=leases,
+            dead=frozenset(self._peers.dead),
+            gone=frozenset(self._peers.gone),
+            granted_since=self.see_grants(granted.names),
+        )
+        return snapshot if view is None else view.seen_in(snapshot)
+
+    def feedback(self) -> FeedbackView | None:
+        """What is known of the provider now; None: nothing.
+
+        :raises StoreError: when that can't be read.
+        """
+        return None if self._feedback is None else self._feedback.view()
+
+    def see_grants(self, granted: Collection[str] | None = None) -> dict[str, float]:
+        """Since when this process has seen each of the grants that are not taken up; ``granted`` are their names.
+
+        Who does the sweeping can change at any time, and goes by what it has seen itself.
+        """
+        now = self._effects.monotonic()
+        # It may have been taken back and granted again since. Not sooner than this: those far back, who look seldom,
+        # would never take back anything, and with three stopped at the head the pool stood still.
+        if now - self._last_look > grants.ACKNOWLEDGE_WITHIN:
+            self._granted_since.clear()
+        self._last_look = now
+        since = self._granted_since
+        names = self._group(GRANTED).names if granted is None else granted
+        self._granted_since = {name: since.get(name, now) for name in names}
+        return self._granted_since
+
+    def note_late(self, names: Collection[str]) -> None:
+        """Begin to count anew for these grants: they could not be taken back."""
+        self._granted_since.update(dict.fromkeys(names, self._effects.monotonic()))
+
+    def _group(self, where: str) -> Group:
+        names = self._entries.names(where)
+        return Group([name for name in names if name[0] != "."]) if names else NOBODY

@@ -1,0 +1,1 @@
+"""What any store of a pool offers: protocols and frozen data. Knows no store."""
