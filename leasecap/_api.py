@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
 from leasecap._host.deferred_signals import HeldBack, surely
 from leasecap._lease import Lease
+from leasecap._origin import Origin
 from leasecap._request import UNSET, Options, checked
 from leasecap._runtime import runtime
 from leasecap._wait.blocking import ThreadWaiter, drive
@@ -14,12 +17,13 @@ from leasecap._wait.blocking import ThreadWaiter, drive
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Any, TypedDict, Unpack
 
-    from leasecap._file_store.store import Store
-    from leasecap._file_store.wakeups import Watch
     from leasecap._request import Unset
+    from leasecap._store.store import Store
+    from leasecap._store.wakeup import Wakeup
     from leasecap._wait.blocking import Waiter
     from leasecap._wait.event_loop import LoopWaiter
     from leasecap._wait.progress import Waiting
@@ -75,8 +79,7 @@ def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str
     interrupts, steps = HeldBack(), None
     try:
         with interrupts:
-            acquisition, done = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
-            steps = Steps(acquisition, options, done)
+            steps = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
             return drive(steps.run(), waiter, interrupts)
     except BaseException:
         if steps is not None:
@@ -87,10 +90,21 @@ def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str
 class Steps:
     """An acquisition's steps to the lease, and back."""
 
-    def __init__(self, acquisition: Acquisition, options: Options, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        on_lost: Callable[[Lease], object] | None,
+        done: Callable[[], None],
+        reopen: Callable[[], AbstractContextManager[Store]],
+    ) -> None:
+        """
+        :param done: called when it is over; until then the pool stays open.
+        :param reopen: see `Lease`.
+        """
         self._acquisition = acquisition
-        self._options = options
+        self._on_lost = on_lost
         self._done = done
+        self._reopen = reopen
         self._lease: Lease | None = None
 
     def run(self) -> Generator[float, None, Lease]:
@@ -101,7 +115,7 @@ class Steps:
                 yield next(steps)
                 acquisition.origin.check("wait")
         except StopIteration as stop:
-            self._lease = Lease(runtime, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
+            self._lease = Lease(runtime, stop.value, self._on_lost, self._reopen)
             return self._lease
         finally:
             steps.close()
@@ -141,8 +155,7 @@ async def acquire_async_with(pool: str, options: Options) -> Lease:
 
     def begin(waiter: LoopWaiter, interrupts: HeldBack) -> Generator[float, None, Lease]:
         nonlocal steps
-        acquisition, done = _prepare(pool, waiter.waker(), options, interrupts=interrupts)
-        steps = Steps(acquisition, options, done)
+        steps = _prepare(pool, waiter.waker(), options, interrupts=interrupts)
         return steps.run()
 
     try:
@@ -166,16 +179,17 @@ def _prepare(
     wake: Callable[[], None],
     options: Options,
     argv: Sequence[str] | None = None,
-    listen: Callable[[Watch], bool] | None = None,
+    listen: Callable[[Wakeup], bool] | None = None,
     interrupts: HeldBack | None = None,
-) -> tuple[Acquisition, Callable[[], None]]:
-    """An acquisition, and what to call when it is over: until then the pool stays open."""
+) -> Steps:
     with runtime.own.lock:  # a fork must copy no half-done import: in the child it would stay so
         root = runtime.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        acquisition = Acquisition(runtime.own, root, root.store(settings), request, wake, listen, interrupts)
-        return acquisition, runtime.own.keep_open(acquisition.store, acquisition)
+        store = runtime.store(root, settings)
+        acquisition = Acquisition(root, store, request, Origin(runtime.own), wake, listen, interrupts)
+        done = runtime.own.keep_open(store.store, acquisition)
+        return Steps(acquisition, options.on_lost, done, partial(runtime.using_again, root, store.name))
 
 
 def report(
@@ -203,7 +217,7 @@ def report(
 
     with HeldBack():
         root = runtime.root(root_path())
-        with root.using(root.config.pool(pool)) as store:
+        with runtime.using(root, pool) as store:
             _control.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
 
 
@@ -214,15 +228,13 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     have the configured command, or none. None takes it back.
     """
     with HeldBack(), runtime.own.lock:  # a pool that is closed to be opened again keeps it
-        feedback = pool_store(pool).feedback
-        assert feedback is not None
-        feedback.terms.count = count
+        pool_store(pool).terms.count = count
 
 
 def pool_store(pool: str) -> Store:
     """The open pool of that name, for what people do to it from the command line: there it stays open."""
     root = runtime.root(root_path())
-    return root.store(root.config.pool(pool))
+    return runtime.store(root, root.config.pool(pool))
 
 
 class slot:  # noqa: N801  # reads as a function: with slot("anthropic"): ...

@@ -6,7 +6,6 @@ import math
 import time
 
 from leasecap import _ancestry
-from leasecap._decisions.places import LEASES
 from leasecap._durations import LONGEST
 from leasecap._errors import StoreError
 from leasecap._faults import faults
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leasecap._feedback.state import State
-    from leasecap._file_store.store import Store
+    from leasecap._store.store import Store
 
 KINDS = ("concurrency", "quota", "neutral")
 
@@ -48,10 +47,9 @@ def report(
     :raises StoreError: when it can't be noted, or the state of the pool can't be read.
     """
     found = _checked(store, who, status, retry_after, kind, ttfb, granted)
-    if found is not None and store.feedback is not None:
-        with faults(store.directory.path):
-            store.feedback.files.post(found)
-            store.reconciler.transact()
+    if found is not None:
+        with faults(store.path):
+            store.post(found)
 
 
 def report_from_here(
@@ -66,25 +64,25 @@ def report_from_here(
 
     :raises TypeError, ValueError, StoreError: as `report` does.
     """
-    with faults(store.directory.path):
+    with faults(store.path):
         who, granted = _lease_here(store)
     report(store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted)
 
 
 def _lease_here(store: Store) -> tuple[str, float | None]:
     """Who holds the lease that this runs under, and since when (boot clock)."""
-    me = store.effects.me()
-    tokens = _ancestry.tokens(store.pool.root, store.pool.name.directory)
+    me = store.me()
+    tokens = _ancestry.tokens(*store.place)
     # A hook of an agent whose slot was taken by `acquire --for-pid` has no chain: the agent is a parent of it.
     parents = frozenset(ancestors_of(me.pid))
     found: dict[int, tuple[str, float | None]] = {}
-    for lease in store.snapshots.take().leases:
-        record = store.observer.record(LEASES, lease.name)
+    for lease in store.view().leases:
+        record, token = lease.record, lease.entry.token
         if record is None or (record.boot, record.pid_ns, record.time_ns) != (me.boot, me.pid_ns, me.time_ns):
             continue
-        if lease.token in tokens or record.pid in parents:
-            rank = tokens.index(lease.token) if lease.token in tokens else len(tokens)
-            found[rank] = called(record), store.observer.granted_at(LEASES, lease.name)
+        if token in tokens or record.pid in parents:
+            rank = tokens.index(token) if token in tokens else len(tokens)
+            found[rank] = called(record), lease.granted
     return found[min(found)] if found else (f"pid {me.pid}", None)
 
 
@@ -107,7 +105,7 @@ def _checked(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if ttfb is not None:
         ttfb = _seconds("ttfb", ttfb)
-    seconds = None if retry_after is None else parse_retry_after(retry_after, store.effects.wall_clock())
+    seconds = None if retry_after is None else parse_retry_after(retry_after, store.wall_clock())
     if kind is None:
         unsaid = "concurrency" if status is None and seconds is not None else "neutral"
         kind = _KIND_OF.get(status or 0, unsaid)
@@ -116,8 +114,9 @@ def _checked(
     what = {"concurrency": "a refusal", "quota": "a used-up quota", "neutral": "a slow first byte"}[kind]
     if status is not None and kind != "neutral":
         what = f"a {status}" + (" (quota)" if kind == "quota" else "")
-    jitter = int(store.effects.token(), 16) / 2**64
-    return Report(kind, f"{what} reported by {who}", retry_after=seconds, ttfb=ttfb, granted=granted, jitter=jitter)
+    return Report(
+        kind, f"{what} reported by {who}", retry_after=seconds, ttfb=ttfb, granted=granted, jitter=store.chance()
+    )
 
 
 def parse_retry_after(value: float | str, wall: float) -> float:
@@ -185,7 +184,7 @@ def restore(store: Store) -> None:
 
 
 def _change(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> State:
-    with faults(store.directory.path):
+    with faults(store.path):
         return _changed(store, change, anew)
 
 
@@ -200,11 +199,10 @@ def _changed(store: Store, change: Callable[[State, float], State], anew: bool) 
     while not store.update_feedback(noted, anew=anew):
         if time.monotonic() > until:
             raise StoreError(
-                f"the pool's own lock is held by {store.section.occupant()}; it takes milliseconds",
-                path=store.directory.path,
+                f"the pool's own lock is held by {store.busy_with()}; it takes milliseconds",
+                path=store.path,
                 remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
             )
         time.sleep(_PAUSE)
-    for ticket in store.snapshots.take().queue:
-        store.reconciler.waker(ticket.process, ticket.name)  # to see why it waits, or that it need not
+    store.wake_all()  # to see why they wait, or that they need not
     return after[-1]

@@ -11,25 +11,24 @@ from leasecap import _ancestry
 from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
-from leasecap._giving_back import end, end_dropped, take, weakly
 from leasecap._host.deferred_signals import HeldBack, surely
 from leasecap._lease_event import Sign
-from leasecap._liveness.max_hold import hold_of
-from leasecap._log import apart, tell
+from leasecap._log import apart, tell, tell_apart
 from leasecap._origin import Origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Any, Self
 
-    from leasecap._file_store.open_root import OpenRoot
-    from leasecap._file_store.own_entry import Claim
-    from leasecap._file_store.store import Store
+    from leasecap._ancestry import Reference
     from leasecap._liveness.record import Child
     from leasecap._runtime import Runtime
+    from leasecap._store.lease import HeldLease
+    from leasecap._store.store import Store
 
 
 _HEAR_OUT = 1.0
@@ -59,31 +58,35 @@ class Lease:
     _released = True  # until it is whole
 
     def __init__(
-        self, runtime: Runtime, root: OpenRoot, store: Store, claim: Claim, on_lost: Callable[[Lease], object] | None
+        self,
+        runtime: Runtime,
+        held: HeldLease,
+        on_lost: Callable[[Lease], object] | None,
+        reopen: Callable[[], AbstractContextManager[Store]],
     ) -> None:
-        self.pool = store.pool.name.text
-        self.id = claim.entry.token
+        """:param reopen: opens the pool for a block, also after the release and in a fork's child."""
+        self.pool = held.pool
+        self.id = held.token
         self.lost = Sign("lost")
         self.expired = Sign("expired")
-        self.hold = hold_of(claim.record, claim.since)
+        self.hold = held.hold
         self._runtime = runtime
-        self._own = own = runtime.own
-        self._root = root
-        self._store = store
-        self._claim = claim
+        self._reopen = reopen
+        self._held = held
         self._on_lost = on_lost
-        self.reference = _ancestry.reference(root.path, store.pool.name.directory, self.id)
-        self._origin = Origin(own)
+        self.reference = _ancestry.reference(*held.place, self.id)
+        self._origin = Origin(runtime.own)
         self._lock = threading.RLock()  # a handler of what is told under it may release the lease
         self._teller: threading.Thread | None = None
         self._self = ref(self)
-        self._right = [claim]
-        own.heartbeats.add(store, claim, partial(weakly, self._self, Lease._gone))
-        own.heartbeats.follow(
-            claim, self, partial(end_dropped, own, store, claim, self._right, self.reference, self.lost)
+        self._right = [held]
+        held.keep(
+            self,
+            partial(_weakly, self._self, Lease._gone),
+            partial(_end_dropped, self._right, self.reference, self.lost),
         )
         if self.hold is not None:
-            own.heartbeats.set_alarm(claim, self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
+            held.set_alarm(self.hold.over_at, partial(_weakly, self._self, Lease._time_is_over))
         self._released = False
 
     def __del__(self) -> None:
@@ -127,11 +130,11 @@ class Lease:
         if not self._origin.is_here():
             return  # before the lock: another thread of the parent may have held it in the moment of the fork
         with self._lock:
-            if self._released or not take(self._right):
+            if self._released or not _take(self._right):
                 return
             self._released = True
         self.reference.ended = True
-        if not end(self._own, self._store, self._claim, hand_off=hand_off):
+        if not self._held.release(hand_off=hand_off):
             self._teller = self._set_lost()
 
     def _hear_out(self) -> None:
@@ -156,14 +159,11 @@ class Lease:
         from leasecap import _control
         from leasecap._liveness.record import called
 
-        who, granted = called(self._claim.record), self._claim.granted / 1e9
-        with HeldBack():
-            # Not `store`: after the release it may be closed, and in a fork's child what is the parent's is.
-            root = self._runtime.still(self._root)
-            with root.using(root.config.pool(self.pool)) as store:
-                _control.report(
-                    store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
-                )
+        who, granted = called(self._held.record), self._held.granted
+        with HeldBack(), self._reopen() as store:
+            _control.report(
+                store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
+            )
 
     def note_child(self, child: Child) -> None:
         """Write down which command runs under this lease: the slot stays taken until that one is gone as well.
@@ -182,25 +182,21 @@ class Lease:
         with HeldBack():
             self._amend(pid=pid, start=start, proof="pid")
             self._released = self.reference.ended = True  # by this process
-            self._own.heartbeats.remove(self._claim)
-            self._own.claims.discard(self._claim)
-            self._store.entries.close(self._claim)
+            self._held.let_go()
 
     def _amend(self, **fields: Any) -> None:
         if not self._origin.is_here():
             raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         try:
-            self._store.entries.amend(self._claim, **fields)
-        except FileNotFoundError:
-            self._gone()
+            if not self._held.describe(**fields):
+                self._gone()
         except OSError as error:
-            raise store_error(error, self._store.directory.full(self._claim.name)) from error
+            raise store_error(error, f"{self.pool}, lease {self.id}") from error
 
     @property
     def liveness_fd(self) -> int | None:
         """The descriptor whose OS lock says that the lease lives, to be inherited; None in a pool without OS locks."""
-        self._claim.lent = True
-        return self._claim.fd
+        return self._held.inheritable()
 
     def env(self) -> dict[str, str]:
         """What to add to a subprocess's environment so that it runs under this lease."""
@@ -241,30 +237,29 @@ class Lease:
             _ancestry.leave(self.reference)
             # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
             self._give_back(hand_off=False)
-            if not joined and self._store.owes and self._origin.is_here():
-                with self._own.lock:  # a fork must copy no half-done import
+            if not joined and self._held.owes and self._origin.is_here():
+                with self._runtime.own.lock:  # a fork must copy no half-done import
                     from leasecap._wait.event_loop import turns
                 joined, turn = True, turns().join(first=True)
                 if turn is None:
-                    self._store.hand_off()
+                    self._held.hand_off()
 
         try:
             surely(leave)
             if turn is not None:
                 await turn
         finally:
-            if turn is not None and self._store.owes:
+            if turn is not None and self._held.owes:
                 surely(self._hand_off)
 
     def _hand_off(self) -> None:
-        if self._store.owes:
-            self._store.hand_off()
+        if self._held.owes:
+            self._held.hand_off()
 
     def _gone(self) -> None:
         """The heartbeat found the entry gone."""
         if not self._released:
-            self._store.entries.close(self._claim)
-            self._own.claims.discard(self._claim)
+            self._held.let_go()
             self._set_lost()
 
     def _set_lost(self) -> threading.Thread | None:
@@ -274,7 +269,7 @@ class Lease:
 
     def _mark_lost(self) -> None:
         """Under the lock: who finds out second, in a release, may end the process, and must not before it is told."""
-        if self.hold is not None and self._store.effects.monotonic() >= self.hold.over_at:
+        if self.hold is not None and self._held.now() >= self.hold.over_at:
             self.expired._set()  # a sweeper was first to act on it
         if self.lost._set() and self.expired and self.hold is not None:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
@@ -300,23 +295,48 @@ class Lease:
             self._call_on_lost()
 
     def _alarm(self, when: float) -> None:
-        self._own.heartbeats.set_alarm(self._claim, when, partial(weakly, self._self, Lease._give_away))
+        self._held.set_alarm(when, partial(_weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
         """In the heartbeat thread. A sweeper does the same, but only one that can compare clocks with this process."""
-        self._store.refresh()
-        try:
-            with self._lock:  # a release in this moment would keep the entry as a spare, and not know that it was lost
-                if self._released or not self._store.policy.force:
-                    return
-                self._store.end(self._claim.name)
+        with self._lock:  # a release in this moment would keep the entry as a spare, and not know that it was lost
+            if self._released:
+                return
+            taken = self._held.give_away()
+            if taken:
                 self._released = self.reference.ended = True
                 self._mark_lost()
-        except OSError:  # it goes on to count
-            again = self._store.effects.monotonic() + self._store.observer.heartbeat
-            self._alarm(again)
-            return
-        self._own.heartbeats.remove(self._claim)
-        self._store.entries.close(self._claim)
-        self._own.claims.discard(self._claim)
-        self._call_on_lost()
+        if taken is None:
+            self._alarm(self._held.now() + self._held.record.heartbeat)
+        elif taken:
+            self._held.let_go()
+            self._call_on_lost()
+
+
+def _weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
+    """For who looks after a lease in the background, and must not keep it."""
+    found = lease()
+    if found is not None:
+        do(found)
+
+
+def _take(right: list[HeldLease]) -> HeldLease | None:
+    """The slot, if it is the caller's to give back. In a cycle that is collected the lease may be released as well."""
+    try:
+        return right.pop()
+    except IndexError:
+        return None
+
+
+def _end_dropped(right: list[HeldLease], reference: Reference, lost: Sign) -> None:
+    """In the heartbeat thread: nobody refers to the lease any more."""
+    held = _take(right)
+    if held is None:
+        return
+    reference.ended = True
+    held.release()
+    lost._set()  # for who kept that alone
+    tell_apart(
+        f"lease {held.token} of pool {held.pool!r} was dropped without a release, so its slot was "
+        "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"
+    )

@@ -8,7 +8,12 @@ from leasecap._errors import LeasecapError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.own_process import OwnProcess
+    from typing import Protocol
+
+    class Process(Protocol):
+        """What is renewed in a fork's child."""
+
+        id: str
 
 
 class Origin:
@@ -20,7 +25,7 @@ class Origin:
 
     __slots__ = ("_own", "_process", "pid")
 
-    def __init__(self, own: OwnProcess) -> None:
+    def __init__(self, own: Process) -> None:
         self.pid = os.getpid()
         self._own = own
         self._process = own.id

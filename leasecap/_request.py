@@ -14,9 +14,9 @@ from leasecap._named_tuple import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from leasecap._config.config import PoolConfig
-    from leasecap._lease import Lease
     from leasecap._wait.progress import Waiting
 
 WAIT_ENVIRONMENT = "LEASECAP_WAIT"
@@ -45,7 +45,7 @@ class Options(NamedTuple):
     label: str | None = None
     borrow: bool = True
     on_wait: Callable[[Waiting], object] | None = None
-    on_lost: Callable[[Lease], object] | None = None
+    on_lost: Callable[[Any], object] | None = None
     max_hold: float | Unset | None = UNSET
     kill_after: float | Unset = UNSET  # of `leasecap run` alone
 

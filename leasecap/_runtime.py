@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+from contextlib import contextmanager
 
 from leasecap._faults import faults
+from leasecap._file_store.file_store import FileStore
 from leasecap._file_store.layout import pool_path
 from leasecap._file_store.open_root import OpenRoot, inode_of
 from leasecap._file_store.own_process import OwnProcess
@@ -13,6 +15,10 @@ from leasecap._host import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.store import Store
@@ -78,12 +84,27 @@ class Runtime:
         if root is not None:
             root.close()
 
-    def _ask(self, store: Store) -> None:
+    def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore:
+        """The open pool, which stays open while this process has a lease or a ticket in it."""
+        return FileStore(self.own, root, root.store(pool))
+
+    @contextmanager
+    def using(self, root: OpenRoot, pool: str) -> Iterator[FileStore]:
+        """`store`, which stays open during the block."""
+        with root.using(root.config.pool(pool)) as store:
+            yield FileStore(self.own, root, store)
+
+    def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore]:
+        """`using`, for what may be closed by now, or is the parent's of a fork."""
+        return self.using(self.still(root), pool)
+
+    def _ask(self, root: OpenRoot, store: Store) -> None:
         """Ask the provider for its own count, in the background."""
         with self.own.lock:  # a fork must copy no half-done import
             from leasecap._usage import ask  # few pools have somebody to ask
 
-        ask(store, lambda: self.own.keep_open(store))
+        face = FileStore(self.own, root, store)
+        ask(face, lambda: self.own.keep_open(store))
 
     def restore(self, root: OpenRoot, name: PoolName) -> None:
         """Do what the pool's state calls for after a person has set its limit, and forget a reduced one.
@@ -94,7 +115,7 @@ class Runtime:
 
         path = pool_path(root.path, name)
         if os.path.isdir(path):  # somebody has used it
-            with faults(path), root.using(root.config.pool(name.text)) as store:
+            with faults(path), self.using(root, name.text) as store:
                 restore(store)
 
     def at_exit(self) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from leasecap._feedback.state import State
-    from leasecap._file_store.feedback_terms import Terms
-    from leasecap._file_store.store import Store
+    from leasecap._store.store import Store
+    from leasecap._store.terms import Terms
 
 _MOST_BYTES = 4096  # of an answer: it is one number
 _MOST = 10**9  # that a provider can count in flight
@@ -58,7 +58,7 @@ class _Asker:
             self.busy.release()
         if error is not None and not self._told:
             self._told = True
-            pool = store.pool.name.text
+            pool = store.name
             tell(f"no usage information for pool {pool!r}: {error}; the other rules decide (`leasecap status` goes on)")
         try:
             for _ in range(_TRIES):
@@ -125,10 +125,8 @@ def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
 
     :param keep_open: keeps the pool open until what it returns is called.
     """
-    if store.feedback is None:
-        return
-    terms = store.feedback.terms
-    asker = _askers.setdefault((os.getpid(), store.directory.path), _Asker())
+    terms = store.terms
+    asker = _askers.setdefault((os.getpid(), store.path), _Asker())
     asked: list[float] = []
     free = asker.busy.acquire(blocking=False)
 

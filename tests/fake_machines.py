@@ -12,6 +12,7 @@ import errno
 import itertools
 import os
 
+from insides import claim_in, claim_of
 from staged_world import HookedDirectory
 
 from leasecap import _ancestry
@@ -22,19 +23,23 @@ from leasecap._host.effects import Effects
 from leasecap._lease import Lease
 from leasecap._liveness.presence import Identity
 from leasecap._liveness.record import Child
+from leasecap._origin import Origin
 from leasecap._request import Request
 from leasecap._runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
     from fake_world import World
 
+    from leasecap._file_store.file_store import FileStore
     from leasecap._file_store.own_entry import Claim
     from leasecap._file_store.store import Store
     from leasecap._host.directory import Directory
     from leasecap._liveness.presence import Presence
+    from leasecap._store.lease import HeldLease
 
 POOL = "p"
 
@@ -226,8 +231,10 @@ class Call:
     def __init__(self, process: Process, request: Request, parent: Call | None) -> None:
         root = process.runtime.root(str(process.world.root))
         root.notifier._watch = NoWatch()  # type: ignore[assignment]
-        store = root.store(root.config.pool(POOL))
-        process.world.opened(process, store)
+        self._root = root
+        face = process.runtime.store(root, root.config.pool(POOL))
+        self.store = face.store
+        process.world.opened(process, face.store)
         self.process = process
         self.parent = parent
         self.lease: Lease | None = None
@@ -239,8 +246,8 @@ class Call:
         self._context = contextvars.copy_context()
         if parent is not None and parent.lease is not None:
             self._context.run(_ancestry.enter, parent.lease.reference)
-        self.acquisition = Acquisition(process.runtime.own, root, store, request, self.wake)
-        self._steps: Generator[float, None, Claim] = self.acquisition.steps()
+        self.acquisition = Acquisition(root, face, request, Origin(process.runtime.own), self.wake)
+        self._steps: Generator[float, None, HeldLease] = self.acquisition.steps()
 
     @property
     def waits(self) -> bool:
@@ -251,7 +258,7 @@ class Call:
         """Of its entry."""
         if self._left is not None:
             return self._left
-        claim = self.lease._claim if self.lease is not None else self.acquisition._claim
+        claim = claim_of(self.lease) if self.lease is not None else claim_in(self.acquisition)
         return None if claim is None else claim.name
 
     def wake(self) -> None:
@@ -265,8 +272,7 @@ class Call:
         try:
             self._due = now + self._context.run(next, self._steps)
         except StopIteration as stop:
-            runtime, acquisition = self.process.runtime, self.acquisition
-            self.lease = UndyingLease(runtime, acquisition.root, acquisition.store, stop.value, None)
+            self.lease = UndyingLease(self.process.runtime, stop.value, None, self._reopen)
         except AcquireTimeout:
             self.over = True
         except StoreError:
@@ -276,6 +282,9 @@ class Call:
         except BaseException:
             self.over = True
             raise
+
+    def _reopen(self) -> AbstractContextManager[FileStore]:
+        return self.process.runtime.using(self._root, POOL)
 
     def release(self) -> None:
         assert self.lease is not None
@@ -293,7 +302,7 @@ class Call:
     def end(self) -> None:
         """Its process is no more: nothing of it runs again, not even when what it waited with is collected."""
         self._left = self.name
-        self.acquisition._claim = None
+        self.acquisition._ticket._claim = None  # type: ignore[attr-defined]
         self._steps.close()
 
     def end_command(self) -> None:

@@ -15,7 +15,7 @@ def test_a_newcomer_that_can_not_enter_tries_often_at_first_and_then_every_50_ms
     world = World(root, kind="os")
     world.set_limit(1)
     inside, newcomer = world.processes = [Process(world, world.kernels[0]) for _ in range(2)]
-    section = inside.ask(request()).acquisition.store.section
+    section = inside.ask(request()).store.section
     assert section.try_enter()
     call = Call(newcomer, request(), None)
     newcomer.calls.append(call)

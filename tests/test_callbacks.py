@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from holders import HOLD, can_be_had, configure, hold, ready
+from insides import claim_of, store_of
 from referee import DEADLINE, Team, until
 
 import leasecap
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("pool")
 def take_away(lease: Lease, *, unseen: bool = False) -> None:
     """What a person's `leasecap release` does; ``unseen``: before the next heartbeat finds out."""
     if unseen:
-        runtime.own.heartbeats.remove(lease._claim)
-    assert lease._store.end(lease._claim.name)
+        runtime.own.heartbeats.remove(claim_of(lease))
+    assert store_of(lease).end(claim_of(lease).name)
 
 
 def heartbeats_go_on() -> None:

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 from holders import can_be_had, configure
+from insides import claim_of, store_of
 from referee import DEADLINE, Team, until
 
 import leasecap
@@ -98,7 +99,7 @@ def test_a_released_lost_or_referred_to_lease_is_told_of_nothing(caplog: pytest.
     kept = leasecap.acquire("p")
     gc.collect()
     assert not free() and kept.held
-    assert kept._store.end(kept._claim.name)
+    assert store_of(kept).end(claim_of(kept).name)
     assert kept.lost.wait(DEADLINE)
     del kept
     gc.collect()
@@ -109,7 +110,7 @@ def test_a_released_lost_or_referred_to_lease_is_told_of_nothing(caplog: pytest.
 @pytest.mark.parametrize("taken", ["process", "heartbeats", "lease", "section"])
 def test_the_last_reference_may_go_inside_any_lock(taken: str) -> None:
     lease = leasecap.acquire("p")
-    store = lease._store
+    store = store_of(lease)
     if taken == "section":
         assert store.section.try_enter()
         del lease

@@ -13,6 +13,7 @@ from fake_machines import Call, Eyes, Process, request
 from fake_world import World
 from hypothesis import given
 from hypothesis import strategies as st
+from insides import face_of
 
 from leasecap import _control
 from leasecap._config.seal import seal
@@ -45,7 +46,7 @@ def start(world: World, kernel: int = 0) -> Process:
 
 
 def store_of(call: Call) -> Store:
-    return call.acquisition.store
+    return call.store
 
 
 def cut_to(store: Store, limit: int) -> None:
@@ -66,7 +67,7 @@ def reboot(world: World, step: float) -> None:
 def test_pause_ends_after_reboot_whatever_the_wall_clock(world: World, step: float) -> None:
     world.set_limit(1)
     call = start(world).ask(request())
-    _control.pause(store_of(call), 3.0, "by hand")
+    _control.pause(face_of(store_of(call)), 3.0, "by hand")
     reboot(world, step)
     waiter = start(world).ask(request())
     world.pass_time(4.0)
@@ -87,7 +88,7 @@ def test_cut_grows_back_after_reboot_whatever_the_wall_clock(world: World, step:
 def test_reads_leave_the_times_of_a_state_as_they_are(world: World) -> None:
     world.set_limit(2)
     call = start(world).ask(request())
-    _control.pause(store_of(call), 30.0, "by hand")
+    _control.pause(face_of(store_of(call)), 30.0, "by hand")
     reboot(world, -DAY)
     store = store_of(start(world).ask(request()))
     assert store.feedback is not None
@@ -104,7 +105,7 @@ def test_time_namespaces_of_one_boot_agree_on_pause_and_cut(world: World) -> Non
     here, there = start(world, 0), start(world, 1)
     first, second = here.ask(request()), there.ask(request())
     cut_to(store_of(first), 2)
-    _control.pause(store_of(second), 3.0, "by hand")
+    _control.pause(face_of(store_of(second)), 3.0, "by hand")
     waiters = [process.ask(request()) for process in (here, there, here, there)]
     world.pass_time(2.9, chunk=0.1)
     assert not any(call.lease for call in waiters)

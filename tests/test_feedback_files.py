@@ -15,10 +15,10 @@ import pytest
 from helper_process import helper
 from hypothesis import given
 from hypothesis import strategies as st
+from insides import face_of, file_store
 
 import leasecap
 from leasecap import _control
-from leasecap._api import pool_store
 from leasecap._config.seal import seal
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap._feedback import adaptive
@@ -43,7 +43,7 @@ def configure(root: Path, text: str = "", limit: int = 8) -> None:
 @pytest.fixture
 def store(root: Path) -> Store:
     configure(root)
-    return pool_store("p")
+    return file_store("p")
 
 
 def state_file(store: Store) -> Path:
@@ -144,7 +144,7 @@ def test_an_unreadable_state_is_an_error_that_names_file_and_remedy_and_no_slot(
         leasecap.try_acquire("p")
     assert caught.value.path == str(state_file(store))
     assert "state.json" in str(leasecap.status("p").pools[0].error)
-    _control.resume(store)
+    _control.resume(face_of(store))
     with leasecap.acquire("p", timeout=0):
         pass
 
@@ -157,7 +157,7 @@ def test_a_lease_can_be_released_though_the_state_broke_meanwhile(store: Store) 
 
 
 def test_a_state_that_cannot_be_written_grants_nothing(store: Store) -> None:
-    _control.pause(store, 0.001, "by hand")
+    _control.pause(face_of(store), 0.001, "by hand")
     directory = state_file(store).parent
     if os.geteuid() == 0:
         state_file(store).unlink()
@@ -299,7 +299,7 @@ def test_marks_of_slots_that_have_cooled_down_do_not_pile_up(root: Path) -> None
     configure(root, "cooldown = 0.001\n")
     for _ in range(50):
         leasecap.acquire("p", timeout=5).release()
-    cooling = pool_store("p").directory.full("feedback")
+    cooling = file_store("p").directory.full("feedback")
     assert len(os.listdir(cooling)) < 10, "this process uses its own again"
     for number in range(20):  # those of processes that are gone
         Path(cooling, f"cooling-{number:016x}-{'0' * 40}").touch()
@@ -309,7 +309,7 @@ def test_marks_of_slots_that_have_cooled_down_do_not_pile_up(root: Path) -> None
 
 def test_the_mark_of_another_boot_holds_nothing(root: Path) -> None:
     configure(root, "cooldown = 60\n", limit=1)
-    cooling = state_file(pool_store("p")).parent
+    cooling = state_file(file_store("p")).parent
     Path(cooling, f"cooling-{2**62:016x}-{'0' * 40}").touch()
     Path(cooling, "planted").touch()
     leasecap.acquire("p", timeout=0).release()
@@ -347,7 +347,7 @@ def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
 
 
 def test_who_waits_for_the_end_of_a_pause_looks_right_then(store: Store) -> None:
-    _control.pause(store, 0.3, "by hand")
+    _control.pause(face_of(store), 0.3, "by hand")
     before = time.monotonic()
     leasecap.acquire("p").release()
     assert 0.2 < time.monotonic() - before < 5, "nobody else looks for 10 s"

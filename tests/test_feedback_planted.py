@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from commands import run, until
+from insides import file_store
 from planted import PLANTED
 
 import leasecap
-from leasecap._api import pool_store
 from leasecap._errors import StoreError
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.state import Clock
@@ -41,7 +41,7 @@ def feedback(root: Path) -> Path:
     """The directory, of a pool "p" of eight slots."""
     root.mkdir(mode=0o700)
     (root / "config.toml").write_text("[pools.p]\nlimit = 8\n")
-    path = Path(pool_store("p").directory.full("feedback"))
+    path = Path(file_store("p").directory.full("feedback"))
     path.mkdir()
     return path
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_cleared_away_is_passed_over(
     (feedback / "planted").mkdir()
     real = Directory.rename
     monkeypatch.setattr(Directory, "rename", refuse)
-    store = pool_store("p")
+    store = file_store("p")
     with caplog.at_level(logging.WARNING, "leasecap"):
         for _ in range(3):
             leasecap.acquire("p", timeout=0).release()

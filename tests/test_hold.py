@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from commands import until
+from insides import claim_of, store_of
 from staged_world import Actor
 
 import leasecap
 from leasecap import Lease, LeaseLost, _log
 from leasecap._decisions.places import GRANTED, LEASES, QUEUE
 from leasecap._liveness.max_hold import GRACE
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -284,7 +286,8 @@ def test_a_holder_gives_its_slot_away_and_is_told_once(
     until(lambda: any("was taken" in message for message in told))
     with leasecap.acquire("p", timeout=0) as other:
         with monkeypatch.context() as patch:
-            patch.setattr(lease._store, "release", None)  # the heartbeat thread is closing what a release would close
+            # The heartbeat thread is closing what a release would close.
+            patch.setattr(store_of(lease), "release", None)
             lease.release()
         assert (other.held, in_flight()) == (True, 1)
 
@@ -310,7 +313,7 @@ def test_a_slot_that_can_not_be_given_away_at_once_is_given_away_later(
     text = (root / "config.toml").read_text()
     (root / "config.toml").write_text(text.replace('heartbeat = "1h"\n', ""))
     lease = leasecap.acquire("p", max_hold=0.1)
-    end = lease._store.end
+    end = store_of(lease).end
     failed: list[str] = []
 
     def failing(name: str) -> bool:
@@ -319,7 +322,7 @@ def test_a_slot_that_can_not_be_given_away_at_once_is_given_away_later(
             raise OSError(errno.EROFS, "Read-only file system")
         return end(name)
 
-    monkeypatch.setattr(lease._store, "end", failing)
+    monkeypatch.setattr(store_of(lease), "end", failing)
     assert lease.lost.wait(60)
     assert failed
 
@@ -341,9 +344,9 @@ def test_a_release_that_finds_its_slot_given_away_says_why(root: Path, told: lis
     lease = leasecap.acquire(
         "p", max_hold=0.1, on_lost=lambda lease: calls.append((bool(lease.expired), bool(lease.lost)))
     )
-    lease._own.heartbeats.remove(lease._claim)  # as if the process was stopped until now
+    runtime.own.heartbeats.remove(claim_of(lease))  # as if the process was stopped until now
     time.sleep(0.15)
-    assert lease._store.end(lease._claim.name)  # a sweeper
+    assert store_of(lease).end(claim_of(lease).name)  # a sweeper
     lease.release()
     assert calls == [(True, True)]
     assert any("held for longer than 0.1s, was taken" in message for message in told)
@@ -352,7 +355,7 @@ def test_a_release_that_finds_its_slot_given_away_says_why(root: Path, told: lis
 def test_a_lease_that_a_person_released_in_time_has_not_expired(root: Path, told: list[str]) -> None:
     configure(root, 'max_hold = "1h"')
     lease = leasecap.acquire("p")
-    assert lease._store.end(lease._claim.name)
+    assert store_of(lease).end(claim_of(lease).name)
     lease.release()
     assert (bool(lease.expired), bool(lease.lost), told) == (False, True, [])
     with pytest.raises(LeaseLost) as caught:
@@ -365,7 +368,7 @@ def test_a_release_ends_no_process_before_its_loss_is_told(root: Path, monkeypat
     configure(root)
     lease = leasecap.acquire("p", max_hold=0.01)
     assert lease.expired.wait(60)
-    assert lease._store.end(lease._claim.name)
+    assert store_of(lease).end(claim_of(lease).name)
     telling, go_on, told = threading.Event(), threading.Event(), threading.Event()
 
     def report(message: str) -> None:

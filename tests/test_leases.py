@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from insides import claim_of, store_of
 from referee import until
 
 import leasecap
 from leasecap import AcquireTimeout, Lease, LeaseLost
+from leasecap._runtime import runtime
 
 pytestmark = pytest.mark.usefixtures("pool")
 
@@ -45,7 +47,7 @@ def test_a_lease_is_a_context_manager_of_both_kinds() -> None:
 
 def test_the_blocks_own_exception_survives_a_release_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError), leasecap.slot("p") as lease:
-        shutil.rmtree(lease._store.directory.path)
+        shutil.rmtree(store_of(lease).directory.path)
         raise ZeroDivisionError
 
 
@@ -70,7 +72,7 @@ def test_env_is_what_makes_a_subprocess_run_under_the_lease(root: Path, monkeypa
 
 def take_away(lease: Lease) -> None:
     """What a person's `leasecap release` does."""
-    assert lease._store.end(lease._claim.name)
+    assert store_of(lease).end(claim_of(lease).name)
 
 
 def test_a_lost_lease_can_be_asked_waited_for_and_awaited() -> None:
@@ -111,7 +113,7 @@ def test_a_lost_lease_can_be_asked_waited_for_and_awaited() -> None:
 def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
     calls: list[Lease] = []
     lease = leasecap.acquire("p", on_lost=calls.append)
-    lease._own.heartbeats.remove(lease._claim)  # it would find out first
+    runtime.own.heartbeats.remove(claim_of(lease))  # it would find out first
     take_away(lease)
     lease.release()
     lease.release()

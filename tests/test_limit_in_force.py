@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from commands import run
 from helper_process import Helper
+from insides import file_store
 from staged_world import Actor, World
 
 import leasecap
-from leasecap._api import pool_store
 from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import UNLIMITED
 from leasecap._config.seal import STANDS_STILL
@@ -273,7 +273,7 @@ def test_a_damaged_note_is_no_high_limit(root: Path, in_force: Callable[..., Lim
 
 def test_nobody_spins_for_a_raise_whose_file_was_broken_meanwhile(root: Path) -> None:
     write(root, "[pools.p]\nlimit = 1\n")
-    store = pool_store("p")
+    store = file_store("p")
     leasecap.acquire("p").release()
     write(root, "[pools.p]\nlimit = 2\n")
     store.refresh()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import helper
+from insides import claim_of, file_store, store_of
 from referee import until
 
 import leasecap
@@ -124,10 +125,10 @@ def test_a_pool_with_a_lease_or_a_ticket_stays_open(root: Path) -> None:
 
 def test_a_pool_stays_open_between_the_call_for_a_slot_and_the_ticket(root: Path) -> None:
     """A task may wait for its turn in between."""
-    acquisition, done = _prepare("a", lambda: None, Options(limit=1))
+    steps = _prepare("a", lambda: None, Options(limit=1))
     use("b", "c", "d", "e")
-    assert acquisition.store in runtime.root(str(root))._open.all()
-    done()
+    assert file_store("a") in runtime.root(str(root))._open.all()
+    steps.undo()
     use("f", "g", "h")
     assert "a" not in opened()
 
@@ -137,7 +138,7 @@ def test_a_pool_that_owes_a_slot_stays_open(root: Path) -> None:
     lease._give_back(hand_off=False)  # as a task does that ends together with others
     use("b", "c", "d", "e")
     assert "a" in opened()
-    lease._store.hand_off()
+    store_of(lease).hand_off()
     use("f", "g", "h")
     assert "a" not in opened()
 
@@ -157,7 +158,7 @@ def test_a_pool_whose_release_failed_is_closed_once_it_has_succeeded(
     root.mkdir(mode=0o700)
     (root / "config.toml").write_text("[pools.a]\nlimit = 1\nheartbeat = 0.05\nstale_after = 3\n")
     lease = leasecap.acquire("a")
-    store = lease._store
+    store = store_of(lease)
 
     def fail(*arguments: object) -> bool:
         raise OSError(errno.EIO, "the disk fails")
@@ -166,7 +167,7 @@ def test_a_pool_whose_release_failed_is_closed_once_it_has_succeeded(
     lease.release()
     use("b", "c", "d", "e")
     assert "a" in opened()
-    until(lambda: lease._claim not in runtime.own.claims, "the release")
+    until(lambda: claim_of(lease) not in runtime.own.claims, "the release")
     use("f", "g", "h")
     assert "a" not in opened()
 
@@ -203,7 +204,7 @@ def test_a_callable_for_the_usage_outlasts_the_closing_of_its_pool(root: Path) -
 
 def test_a_lease_that_is_released_late_is_told_of_a_pool_that_was_removed(root: Path) -> None:
     lease = leasecap.acquire("a", limit=1)
-    path = Path(lease._store.directory.path)
+    path = Path(store_of(lease).directory.path)
     assert len(os.listdir(path / LEASES)) == 1
     path.rename(root / "gone")
     leasecap.acquire("a", limit=1).release()

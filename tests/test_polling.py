@@ -28,37 +28,39 @@ def test_who_is_not_woken_looks_before_its_grant_is_taken_back() -> None:
 
 @given(WAITS)
 def test_a_rest_is_never_shorter_than_the_first_look_nor_longer_than_the_far_one(wait: polling.Wait) -> None:
-    assert polling.FIRST_LOOK <= polling.rest(wait) <= (polling.SELDOM_LOOK if wait.watched else polling.FAR_LOOK)
+    assert (
+        polling.FIRST_LOOK <= polling.poll_interval(wait) <= (polling.SELDOM_LOOK if wait.watched else polling.FAR_LOOK)
+    )
 
 
 @given(WAITS, st.floats(0, 1e6))
 def test_who_waits_near_the_head_for_longer_looks_no_more_often(wait: polling.Wait, longer: float) -> None:
     later = wait._replace(near_for=wait.near_for + longer)
-    assert polling.rest(later) >= polling.rest(wait)
+    assert polling.poll_interval(later) >= polling.poll_interval(wait)
 
 
 @given(WAITS, st.integers(0, 100))
 def test_who_is_further_back_looks_no_more_often(wait: polling.Wait, further: int) -> None:
     if not polling.is_near(wait.position, wait.limit):
-        assert polling.rest(wait._replace(position=wait.position + further)) >= polling.rest(wait)
+        assert polling.poll_interval(wait._replace(position=wait.position + further)) >= polling.poll_interval(wait)
 
 
 def test_a_waiter_near_the_head_looks_at_once_and_one_that_is_watched_leaves_it_to_its_waker() -> None:
     near = polling.Wait(position=3, limit=4, waited=0.0, near_for=0.0, rate=0.0, watched=False)
-    assert polling.rest(near) == polling.FIRST_LOOK
-    assert polling.rest(near._replace(watched=True)) == polling.SELDOM_LOOK
-    assert polling.rest(near._replace(near_for=1.28)) == pytest.approx(0.01)
+    assert polling.poll_interval(near) == polling.FIRST_LOOK
+    assert polling.poll_interval(near._replace(watched=True)) == polling.SELDOM_LOOK
+    assert polling.poll_interval(near._replace(near_for=1.28)) == pytest.approx(0.01)
 
 
 def test_who_stands_far_back_looks_when_half_of_those_ahead_should_have_gone() -> None:
     back = polling.Wait(position=14, limit=4, waited=0.0, near_for=0.0, rate=20.0, watched=False)
-    assert polling.rest(back) == pytest.approx(0.25)
+    assert polling.poll_interval(back) == pytest.approx(0.25)
 
 
 def test_a_queue_that_grew_before_a_waiter_does_not_make_it_look_without_end() -> None:
     # By the time of asking an older call goes before, and a higher priority does: a position can grow.
     back = polling.Wait(position=14, limit=4, waited=2.0, near_for=0.0, rate=-20.0, watched=False)
-    assert polling.rest(back) == pytest.approx(0.5)
+    assert polling.poll_interval(back) == pytest.approx(0.5)
 
 
 # -- looks of a process ----------------------------------------------------------------------------------------------

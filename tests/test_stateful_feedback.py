@@ -11,6 +11,7 @@ from fake_machines import Process, request
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from insides import face_of
 from test_stateful import ANY, DAY, LONG, Machines, pick
 
 from leasecap import _control, _usage
@@ -95,13 +96,13 @@ class MachinesWithFeedback(Machines):
         _usage._askers = process.__dict__.setdefault("askers", {})
         MachinesWithFeedback.current = process
         assert store.feedback is not None
-        _usage.ask(store, lambda: lambda: None)
+        _usage.ask(face_of(store), lambda: lambda: None)
 
     def _with_store(self, what: Callable[[Store], object]) -> None:
         """What somebody does to the pool from a process of its own."""
         process = self._start(0)
         call = process.ask(request(0.0))
-        what(call.acquisition.store)
+        what(call.store)
         if call.lease is not None:
             call.release()
         process.kill()
@@ -153,15 +154,15 @@ class MachinesWithFeedback(Machines):
 
     @rule(seconds=st.sampled_from([0.3, 3.0, 40.0, None]))
     def pause(self, seconds: float | None) -> None:
-        self._with_store(lambda store: _control.pause(store, seconds, "by hand"))
+        self._with_store(lambda store: _control.pause(face_of(store), seconds, "by hand"))
 
     @rule()
     def resume(self) -> None:
-        self._with_store(_control.resume)
+        self._with_store(lambda store: _control.resume(face_of(store)))
 
     @rule(name=st.sampled_from(["0-report", "cooling-0", "f" * 16]))
     def plant_a_directory(self, name: str) -> None:
-        self._with_store(lambda store: _control.report(store, "a plant", status=429))
+        self._with_store(lambda store: _control.report(face_of(store), "a plant", status=429))
         (self.world.pool / "feedback" / name).mkdir(exist_ok=True)
 
     # -- what clocks do ---------------------------------------------------------------------------------------------
@@ -176,9 +177,9 @@ class MachinesWithFeedback(Machines):
     def reboot_with_another_time(self, step: int, paused: float | None, cut: bool) -> None:
         """And what was just taught."""
         if cut:
-            self._with_store(lambda store: _control.report(store, "somebody", status=429))
+            self._with_store(lambda store: _control.report(face_of(store), "somebody", status=429))
         if paused is not None:
-            self._with_store(lambda store: _control.pause(store, paused, "by hand"))
+            self._with_store(lambda store: _control.pause(face_of(store), paused, "by hand"))
         self.reboot(0)
         self.world.hosts[0].wall += step
 
@@ -211,11 +212,11 @@ class MachinesWithFeedback(Machines):
 
     def _everything_ends(self) -> None:
         self.nobody_waits_beside_a_free_slot()
-        self._with_store(_control.resume)
+        self._with_store(lambda store: _control.resume(face_of(store)))
         super()._everything_ends()
 
     def _all_slots_can_be_had(self) -> None:
-        self._with_store(_control.restore)
+        self._with_store(lambda store: _control.restore(face_of(store)))
         self.gated = False
         self.world.more = "stagger = 0\n"
         self.world.set_limit(self.world.limit)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 # Once it listens, it looks by itself only once a minute.
 SLEEPY = """
 from leasecap._decisions import polling
-rest, look = polling.rest, polling.process_look
+rest, look = polling.poll_interval, polling.process_look
 listens = False
-polling.rest = lambda wait: 60.0 if listens else rest(wait)
+polling.poll_interval = lambda wait: 60.0 if listens else rest(wait)
 polling.process_look = lambda rank, **how: 60.0 if listens else look(rank, **how)
 from leasecap._file_store import wakeups
 start = wakeups.Watch.start

@@ -104,7 +104,7 @@ def process_look(rank: int, *, on_duty: bool, covered: bool, watched: bool) -> f
 
 
 class Wait(NamedTuple):
-    """What the waiter of a ticket knows when it asks how long to rest.
+    """What the waiter of a ticket knows when it asks for its poll interval.
 
     :ivar position: its place in the queue, 1 for the head; 0 when it has just been parked or can't tell.
     :ivar limit: the effective limit.
@@ -127,7 +127,7 @@ def is_near(position: int, limit: int) -> bool:
     return position <= max(limit, 2)
 
 
-def rest(wait: Wait) -> float:
+def poll_interval(wait: Wait) -> float:
     """Return the seconds until a ticket's next look, if no wake-up comes first.
 
     Who is woken looks only in case a wake-up was lost. Else near the head every 1.5 ms, growing to 1/128 of the time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from leasecap._named_tuple import NamedTuple
+from leasecap._store.wakeup import Heard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,17 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
-
-
-class Heard(NamedTuple):
-    """What has come.
-
-    :ivar said: what was written to the pipe, or nothing.
-    :ivar calls: to be called, since their handles can be read from.
-    """
-
-    said: bytes
-    calls: list[Callable[[], None]]
 
 
 class Ear:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leasecap._file_store.feedback_terms import Terms, has_feedback
+from leasecap._file_store.has_feedback import has_feedback
+from leasecap._store.terms import Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from leasecap._faults import faults, store_error
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.state import MAX_BYTES, NOTHING, Clock, State, decode_state, encode_state, from_json, rebased
-from leasecap._file_store.feedback_terms import has_feedback, unknown
+from leasecap._file_store.has_feedback import has_feedback, unknown
 from leasecap._file_store.layout import FEEDBACK
 from leasecap._log import tell_apart
 from leasecap._named_tuple import NamedTuple
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.rules import Rules
-    from leasecap._file_store.feedback_terms import Terms
     from leasecap._file_store.layout import Pool
     from leasecap._host.effects import Effects
+    from leasecap._store.terms import Terms
 
 STATE = f"{FEEDBACK}/state.json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import partial
 
 from leasecap._config.config_file import ConfigFile
 from leasecap._errors import ConfigError, StoreError
@@ -31,7 +32,7 @@ _CLEAR_UP_IN = 90
 """Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
 
 
-def _nothing(_store: Store) -> None:
+def _nothing(_root: OpenRoot, _store: Store) -> None:
     pass
 
 
@@ -43,7 +44,7 @@ class OpenRoot:
     """
 
     def __init__(
-        self, own: OwnProcess, path: str, inode: Inode | None, ask: Callable[[Store], None] = _nothing
+        self, own: OwnProcess, path: str, inode: Inode | None, ask: Callable[[OpenRoot, Store], None] = _nothing
     ) -> None:
         """:param ask: asks a pool's provider for its own count, in the background."""
         self.path = path
@@ -143,7 +144,7 @@ class OpenRoot:
                 refresh=self._keep_up,
                 limit=LimitInForce(opened.directory, self._file.stands_still_in, lambda: self._file.is_there),
                 feedback=feedback,
-                ask=self._ask,
+                ask=partial(self._ask, self),
                 clear_up=self._clear_up,
             )
         store.configure(self.config.pool(pool.name.text))

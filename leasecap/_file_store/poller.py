@@ -10,37 +10,35 @@ from leasecap._decisions.places import QUEUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._acquire import Acquisition
     from leasecap._file_store.lookout import Lookout
     from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
 
 _FULL_LOOK = 0.05
 """Seconds between looks at the whole queue of one that nobody wakes; those in between ask only what became of its own
 ticket."""
 
 
-class Look:
+class Poller:
     """A waiter's looks at its ticket."""
 
-    def __init__(self, acquisition: Acquisition, claim: Claim, lookout: Lookout) -> None:
-        self._acquisition = acquisition
-        self._store = acquisition.store
+    def __init__(self, store: Store, claim: Claim, lookout: Lookout) -> None:
+        self._store = store
         self._claim = claim
         self._lookout = lookout
         self._full_at = -math.inf  # a machine's clock may stand below zero
-        self._began = self._tell_at = self._beat_at = self._near_since = 0.0
+        self._began = self._beat_at = self._near_since = 0.0
         self._first_position = self._position = 0
         self._limit = 1
-        self._tell_every = 1.0
 
-    def __call__(self, now: float, watched: bool, *, serves: bool) -> float | None:
+    def look(self, now: float, watched: bool, *, serves: bool) -> float | None:
         """Look; returns the seconds until the next look, or None if the ticket left the queue.
 
+        :param watched: wake-ups reach this process.
         :param serves: this waiter has to run its process's look-out as well.
         """
         if not self._began:
             self._began = now
-            self._tell_at = now + self._tell_every if self._acquisition.tells else math.inf
             self._beat_at = now + self._claim.record.heartbeat
         self._lookout.looked(self._claim.name, now)
         if not self._is_queued() and not self._take_up():
@@ -49,16 +47,11 @@ class Look:
             self._look_at_the_queue(now)
         if serves:
             self._lookout.run(now)
-        if self._claim.entry.limit is None and not self._store.policy.is_limited:
-            self._acquisition.limit_of_others()  # as a newcomer, it fails where no limit is left
-        if now >= self._tell_at:
-            self._tell(now)
-        pause = polling.rest(self._wait(now, watched))
-        pause = min(pause, self._tell_at - now, self._claim.record.heartbeat)
+        pause = min(polling.poll_interval(self._wait(now, watched)), self._claim.record.heartbeat)
         if serves:
             pause = min(pause, max(self._lookout.due - now, 0.0))
         if now + pause > self._beat_at:
-            self._beat(now)  # early, so that nobody has to wake for it
+            self._beat()  # early, so that nobody has to wake for it
         return pause
 
     def _is_queued(self) -> bool:
@@ -78,9 +71,14 @@ class Look:
         store.reconciler.transact()
         return True
 
+    def find_position(self) -> int:
+        """The ticket's place in the queue; 0 if it has none."""
+        queue, name = self._store.directory.list(QUEUE), self._claim.name
+        return 1 + sum(other < name for other in queue) if name in queue else 0
+
     def _look_at_the_queue(self, now: float) -> None:
         self._full_at = now + _FULL_LOOK
-        self._position = self._acquisition.find_position(self._claim)
+        self._position = self.find_position()
         self._first_position = self._first_position or self._position
         self._limit = effective_limit(self._store.snapshots.take()) or 1
         if not polling.is_near(self._position, self._limit):
@@ -99,13 +97,7 @@ class Look:
             watched=watched,
         )
 
-    def _tell(self, now: float) -> None:
-        self._tell_every *= 2
-        self._tell_at = now + self._tell_every
-        self._acquisition.find_position(self._claim)
-        self._acquisition.tell(self._store.snapshots.take())
-
-    def _beat(self, now: float) -> None:
+    def _beat(self) -> None:
         try:
             self._store.beat(self._claim)
         except OSError:

@@ -20,11 +20,23 @@ from leasecap._file_store.ear import Ear
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from leasecap._file_store.ear import Heard
-    from leasecap._file_store.lookout import Lookout
     from leasecap._host.deferred_signals import HeldBack
     from leasecap._host.directory import Directory
+    from leasecap._store.wakeup import Heard
+
+    class Lookout(Protocol):
+        """What is run when it is due, by whoever hears.
+
+        :ivar due: on the monotonic clock.
+        """
+
+        due: float
+
+        def run(self, now: float) -> None:
+            """Look, if that is due."""
+
 
 _MOST_CLEARED = 4
 """Pipes that whoever opens its own looks at, which is 13 us each. More than are left behind on average."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Protocol, TypeVar
 
-    from leasecap._file_store.wakeups import Watch
     from leasecap._host.deferred_signals import HeldBack
+    from leasecap._store.wakeup import Wakeup
 
     T = TypeVar("T")
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             :param interrupts: held back; to be let in while it waits.
             """
 
-        def listen(self, watch: Watch) -> bool:
+        def listen(self, watch: Wakeup) -> bool:
             """Begin to hear what is said to this process; False if that can't be."""
 
 
@@ -44,9 +44,9 @@ class ThreadWaiter:
         self._asleep = threading.Lock()
         self._asleep.acquire()
         self._hears = False
-        self._watch: Watch | None = None
+        self._watch: Wakeup | None = None
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         if not watch.start(alone=True):
             return False
         self._watch = watch
@@ -71,7 +71,7 @@ class ThreadWaiter:
             with interrupts.lifted():
                 time.sleep(EARLY)
 
-    def _hear(self, watch: Watch, timeout: float, interrupts: HeldBack) -> bool | None:
+    def _hear(self, watch: Wakeup, timeout: float, interrupts: HeldBack) -> bool | None:
         """Whether something has come; None where it isn't for this thread to hear."""
         self._hears = True  # first: from now on whoever wakes it writes to the pipe as well
         try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import TypeVar
 
-    from leasecap._file_store.heartbeats import Gone, Heartbeats
+    from leasecap._store.background import Background, Gone
 
     T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class LoopWaiter:
         self._woken = False
 
 
-async def drive_async(begin: Callable[[LoopWaiter, HeldBack], Generator[float, None, T]], heartbeats: Heartbeats) -> T:
+async def drive_async(begin: Callable[[LoopWaiter, HeldBack], Generator[float, None, T]], heartbeats: Background) -> T:
     """Run the steps to the end in this task; whatever is raised closes them, so that they clean up.
 
     When the loop is closed, or the task collected, the thread of ``heartbeats`` closes them.
@@ -119,7 +119,7 @@ class _Presence:
 
     __slots__ = ("_gone",)
 
-    def __init__(self, waiter: LoopWaiter, heartbeats: Heartbeats, close: Callable[[], None]) -> None:
+    def __init__(self, waiter: LoopWaiter, heartbeats: Background, close: Callable[[], None]) -> None:
         loop = waiter._loop
 
         def close_if_closed() -> None:

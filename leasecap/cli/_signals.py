@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
-    from leasecap._file_store.wakeups import Watch
     from leasecap._host.deferred_signals import HeldBack
+    from leasecap._store.wakeup import Wakeup
 
 #: Ask us to end. While queued, they withdraw the ticket. SIGALRM is among them because an alarm survives exec:
 #: ``perl -e 'alarm 60; exec @ARGV' leasecap run ...`` is the ``timeout`` of systems that have none.
@@ -96,7 +96,7 @@ class SignalGate:
         self._ignored = frozenset(s for s in _RUNNING if signal.getsignal(s) is signal.SIG_IGN)
         self._pipe = None if _HAS_SIGINFO else _Pipe(_QUEUED - self._ignored)
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         """Have a thread hear what is said to this process: this one can't wait for signals and a pipe at once."""
         return watch.start()
 

@@ -26,12 +26,11 @@ def command(pool: str, duration: float | None) -> None:
 
     store = pool_store(pool)
     state = _control.pause(store, duration, f"by hand (pid {os.getppid()})")
-    name, pause = printable(store.pool.name.text, 200), state.pause
+    name, pause = printable(store.name, 200), state.pause
     resume = resume_command(name)
     assert pause is not None
     if pause.until is None:
         click.echo(f"{name}: closed until {resume}")
     else:
-        assert store.feedback is not None
-        left = pause.until - store.feedback.files.clock().boot
+        left = pause.until - store.feedback_now()
         click.echo(f"{name}: paused for {format_duration(left)}; sooner with {resume}")

@@ -8,7 +8,6 @@ import sys
 import click
 
 from leasecap import _ancestry
-from leasecap._decisions.places import LEASES
 from leasecap._errors import LeasecapError
 from leasecap._faults import faults
 from leasecap._host.process import ancestors_of
@@ -49,8 +48,8 @@ def command(lease: str, yes: bool) -> None:
         if not click.confirm(f"{what}. Release it?", err=True):
             raise LeasecapError("not released")
     store = pool_store(pool.pool)
-    with faults(store.directory.full(LEASES)):
-        names = [entry.name for entry in store.snapshots.take().leases if holder.id in (entry.token, entry.name)]
+    with faults(store.path):
+        names = [entry.name for entry in store.view().snapshot.leases if holder.id in (entry.token, entry.name)]
         ended = any(store.end(name) for name in names)
     if not ended:
         raise LeasecapError(f"lease {holder.id} was released meanwhile")

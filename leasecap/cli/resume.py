@@ -23,14 +23,13 @@ def command(pool: str) -> None:
 
     store = pool_store(pool)
     try:
-        store.snapshots.feedback()
+        store.view()
         broken = False
     except StoreError:
         broken = True
     before = _control.resume(store)
-    name, pause = printable(store.pool.name.text, 200), before.pause
-    assert store.feedback is not None
-    now = store.feedback.files.clock().boot
+    name, pause = printable(store.name, 200), before.pause
+    now = store.feedback_now()
     if broken:
         click.echo(f"{name}: its state could not be read; it begins anew, at the configured limit")
     elif pause is None or not adaptive.admission(before, Rules(), now, gated=False).closed:

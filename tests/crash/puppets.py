@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from crash.effects import Points
     from leasecap import Lease
-    from leasecap._file_store.wakeups import Watch
     from leasecap._host.deferred_signals import HeldBack
+    from leasecap._store.wakeup import Wakeup
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -143,7 +143,7 @@ class _Strings:
     def wake(self) -> None:
         """It looks soon enough."""
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         return watch.start(alone=True)  # no thread, whose effects would come in between
 
     def wait(self, timeout: float, interrupts: HeldBack) -> None:
@@ -246,7 +246,7 @@ class Victim:
     def wake(self) -> None:
         """It looks soon enough."""
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         return watch.start(alone=True)  # no thread, whose effects would come in between
 
     def wait(self, timeout: float, interrupts: HeldBack) -> None:

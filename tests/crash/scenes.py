@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from insides import claim_of, store_of
+
 from leasecap._decisions import grants
 from leasecap._host.process import start_of
 from leasecap._liveness.record import PENDING, Child
@@ -164,7 +166,7 @@ def _beat(me: Victim) -> None:
     lease = _acquired(me)
     me.arm()
     with me.working():
-        assert lease._store.beat(lease._claim)
+        assert store_of(lease).beat(claim_of(lease))
     lease.release()
 
 

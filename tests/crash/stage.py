@@ -9,11 +9,11 @@ import signal
 import time
 from pathlib import Path
 
+from insides import file_store
 from referee import Interval, peak
 
 import leasecap
 from crash.puppets import PATIENCE, Actor, puppet, victim
-from leasecap._api import pool_store
 from leasecap._config.seal import seal
 from leasecap._file_store import section
 from leasecap._host.process import presence, start_of
@@ -160,7 +160,7 @@ class Stage:
 
     def _left_by(self, process: str) -> list[str]:
         """The places where it has an entry."""
-        path = pool_store("p").directory.path
+        path = file_store("p").directory.path
         found = [(place, name.split("-")[3]) for place in _PLACES for name in os.listdir(os.path.join(path, place))]
         return [place for place, owner in found if owner == process]
 
@@ -220,7 +220,7 @@ class Stage:
             assert word in ("waiting", "held"), word
 
     def _check_remains(self) -> None:
-        path = pool_store("p").directory.path
+        path = file_store("p").directory.path
         left = {place: os.listdir(os.path.join(path, place)) for place in _PLACES}
         assert not any(left.values()), left
         if self._lock == "directory":

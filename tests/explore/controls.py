@@ -14,13 +14,12 @@ from explore.memory_fs import MemoryFs
 from explore.programs import once
 from explore.scheduler import World
 from explore.stage import Scenario, Stage
-from leasecap import _acquire
 from leasecap._decisions import entry as _entry
 from leasecap._decisions import grants
 from leasecap._decisions import loads as _loads
 from leasecap._decisions import places as _places
 from leasecap._decisions import snapshot as _snapshot
-from leasecap._file_store import entries, lock_directory, observer, os_lock, own_entry, reconcile
+from leasecap._file_store import entries, lock_directory, observer, os_lock, own_entry, reconcile, ticket
 from leasecap._file_store import peers as _peers
 from leasecap._file_store.reconcile import Reconciler
 from leasecap._file_store.snapshots import Snapshots
@@ -45,7 +44,7 @@ def no_token_in_the_name(patch: Patch) -> None:
             token = "f" * 16
         return make(token=token, **facts)
 
-    patch.setattr(_acquire, "make_entry", named)
+    patch.setattr(ticket, "make_entry", named)
 
 
 def built_in_place(patch: Patch) -> None:
@@ -179,16 +178,13 @@ def borrowing_without_load(patch: Patch) -> None:
 
 def several_deadlines(patch: Patch) -> None:
     """The caller's time is for the queue; the critical section has its own."""
-    enter = _acquire.Acquisition._enter
+    place = ticket.FileTicket._place
 
-    def patient(acquisition: _acquire.Acquisition) -> Any:
-        deadline, acquisition._deadline = acquisition._deadline, None
-        try:
-            yield from enter(acquisition)
-        finally:
-            acquisition._deadline = deadline
+    def patient(own: ticket.FileTicket, claim: own_entry.Claim, *, may_queue: bool) -> Any:
+        own._deadline = None
+        return (yield from place(own, claim, may_queue=may_queue))
 
-    patch.setattr(_acquire.Acquisition, "_enter", patient)
+    patch.setattr(ticket.FileTicket, "_place", patient)
 
 
 class NoMutex:

@@ -8,22 +8,26 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from insides import claim_in
+
 from explore.scheduler import ROOT, Actor, Gone, World
 from leasecap import _ancestry
 from leasecap._acquire import Acquisition
 from leasecap._decisions.places import QUEUE
 from leasecap._errors import AcquireTimeout
+from leasecap._file_store.file_store import FileStore
 from leasecap._file_store.heartbeats import Beating, Heartbeats
 from leasecap._file_store.lookout import Lookout
 from leasecap._file_store.store import Store
 from leasecap._lease import Lease
+from leasecap._origin import Origin
 from leasecap._request import Request
 from leasecap._wait.blocking import drive
 
 if TYPE_CHECKING:
     from leasecap._file_store.own_entry import Claim
-    from leasecap._file_store.wakeups import Watch
     from leasecap._host.deferred_signals import HeldBack
+    from leasecap._store.wakeup import Wakeup
 
 NO_INTERRUPTS: Any = types.SimpleNamespace(lifted=contextlib.nullcontext)
 
@@ -198,7 +202,7 @@ class Kit:
     def stop(self) -> None:
         pass
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         """Have the waiter listen."""
         return watch.start()
 
@@ -240,11 +244,11 @@ class Waiter:
     def wake(self) -> None:
         self.bell.ring()
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         return bool(self._actor.process.kit.listen(watch))
 
     def wait(self, timeout: float, interrupts: HeldBack) -> None:
-        actor, claim = self._actor, self.acquisition._claim
+        actor, claim = self._actor, claim_in(self.acquisition)
         inner = self.steps
         while inner.gi_yieldfrom is not None:
             inner = inner.gi_yieldfrom
@@ -301,23 +305,19 @@ def acquire(
     waiter = Waiter(actor, interrupt_at)
     request = Request(timeout, limit, priority, None, borrow, None, ("command",), max_hold)
     actor.asks = True
+    face = FileStore(kit, kit.root, kit.store)  # type: ignore[arg-type]
     acquisition = waiter.acquisition = Acquisition(
-        kit,  # type: ignore[arg-type]
-        kit.root,
-        kit.store,
-        request,
-        waiter.bell.ring,
-        waiter.listen,
+        kit.root, face, request, Origin(kit), waiter.bell.ring, waiter.listen
     )
     waiter.steps = acquisition.steps()
     actor.at("acquires")
     actor.timeout = timeout
     actor.asked_at = actor.world.now
     try:
-        claim = drive(waiter.steps, waiter, NO_INTERRUPTS)
+        held = drive(waiter.steps, waiter, NO_INTERRUPTS)
     finally:
         actor.answered_at = actor.world.now
-    lease = UndyingLease(kit, kit, kit.store, claim, None)  # type: ignore[arg-type]
+    lease = UndyingLease(kit, held, None, None)  # type: ignore[arg-type]
     lease._lock = Turn(actor.world)  # type: ignore[assignment]
     kit.leases.append(lease)
     actor.holds(lease)

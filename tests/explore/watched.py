@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from explore.programs import Kit, Turn
 from explore.scheduler import ROOT, Actor, World
 from leasecap._file_store import notifier
-from leasecap._file_store.ear import Heard
 from leasecap._file_store.notifier import Notifier
 from leasecap._file_store.open_root import OpenRoot
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._file_store.wakeups import _END, Watch
+from leasecap._store.wakeup import Heard
 
 if TYPE_CHECKING:
     from explore.programs import Waiter
     from leasecap._host.directory import Directory
+    from leasecap._store.wakeup import Wakeup
 
 
 class Ear:
@@ -157,7 +158,7 @@ class ListeningKit(Kit):
         by = self.root.notifier
         return {"waker": by.wake, "notify": by.notify, "listens": by.listens, "marks": by.marks}
 
-    def listen(self, watch: Watch) -> bool:
+    def listen(self, watch: Wakeup) -> bool:
         return watch.start(alone=not self.watching.thread)
 
     def waits(self, actor: Actor, timeout: float, waiter: Waiter) -> bool:

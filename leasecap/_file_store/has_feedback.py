@@ -1,4 +1,4 @@
-"""What is asked of one pool's provider, and whether anything is known of it; needed by every acquire."""
+"""Whether anything is known of a pool's provider; asked by every acquire."""
 
 from __future__ import annotations
 
@@ -10,27 +10,7 @@ from leasecap._file_store.layout import FEEDBACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from leasecap._feedback.rules import Rules
     from leasecap._file_store.layout import Pool
-
-
-class Terms:
-    """What the configuration and the program say of feedback.
-
-    :ivar rules: what the configuration says now.
-    :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
-    """
-
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
-        self.count: Callable[[], int] | None = None
-
-    @property
-    def gated(self) -> bool:
-        """Whether the provider is asked before a grant that could be too much."""
-        return self.count is not None or bool(self.rules.usage_command)
 
 
 def has_feedback(pool: Pool) -> bool:

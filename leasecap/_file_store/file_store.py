@@ -1,0 +1,129 @@
+"""The face of a pool on disk: what `_store.store.Store` asks of any store."""
+
+from __future__ import annotations
+
+from leasecap._decisions.places import LEASES
+from leasecap._file_store.ticket import FileTicket
+from leasecap._liveness.stamp import decode_stamp
+from leasecap._liveness.verdict import LOCK_HELD, NOT_VISIBLE, UNREADABLE, comparable, same_clocks
+from leasecap._store.view import FeedbackView, LeaseView, PoolView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._decisions.entry import Entry
+    from leasecap._decisions.snapshot import Snapshot
+    from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.state import State
+    from leasecap._file_store.feedback import Feedback
+    from leasecap._file_store.open_root import OpenRoot
+    from leasecap._file_store.own_process import OwnProcess
+    from leasecap._file_store.store import Store
+    from leasecap._liveness.presence import Identity
+    from leasecap._store.terms import Terms
+    from leasecap._store.ticket import Want
+
+
+class FileStore:
+    """See `_store.store.Store`.
+
+    :ivar store: what it is the face of.
+    """
+
+    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store) -> None:
+        self.store = store
+        self._own = own
+        self._root = root
+
+    @property
+    def name(self) -> str:
+        return self.store.pool.name.text
+
+    @property
+    def path(self) -> str:
+        return self.store.directory.path
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self._root.path, self.store.pool.name.directory
+
+    @property
+    def terms(self) -> Terms:
+        return self._feedback.terms
+
+    @property
+    def _feedback(self) -> Feedback:
+        assert self.store.feedback is not None  # each open pool of a root has one
+        return self.store.feedback
+
+    def me(self) -> Identity:
+        return self.store.effects.me()
+
+    def monotonic(self) -> float:
+        return self.store.effects.monotonic()
+
+    def wall_clock(self) -> float:
+        return self.store.effects.wall_clock()
+
+    def chance(self) -> float:
+        return int(self.store.effects.token(), 16) / 2**64
+
+    def ticket(self, want: Want) -> FileTicket:
+        return FileTicket(self._own, self._root, self.store, want)
+
+    def end(self, name: str) -> bool:
+        return self.store.end(name)
+
+    def post(self, report: Report) -> None:
+        self._feedback.files.post(report)
+        self.store.reconciler.transact()
+
+    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        return self.store.update_feedback(change, anew=anew)
+
+    def feedback_now(self) -> float:
+        return self._feedback.files.clock().boot
+
+    def busy_with(self) -> str:
+        return self.store.section.occupant().who
+
+    def wake_all(self) -> None:
+        for ticket in self.store.snapshots.take().queue:
+            self.store.reconciler.waker(ticket.process, ticket.name)
+
+    # -- the view ---------------------------------------------------------------------------------------------------
+
+    def view(self) -> PoolView:
+        snapshot = self.store.snapshots.take()
+        leases = tuple([self._lease(lease) for lease in snapshot.leases])
+        return PoolView(self.name, snapshot, leases, self._feedback_in(snapshot), self.store.policy.rises_in)
+
+    def _lease(self, lease: Entry) -> LeaseView:
+        store = self.store
+        record = store.observer.record(LEASES, lease.name)
+        granted = store.observer.granted_at(LEASES, lease.name)
+        held_for = None
+        if granted is not None and record is not None and record.boot is not None and record.boot == self.me().boot:
+            held_for = store.effects.boot_clock() / 1e9 - granted
+        return LeaseView(lease, record, granted, held_for, self._doubt(lease))
+
+    def _doubt(self, lease: Entry) -> str:
+        store, me = self.store, self.me()
+        record = store.observer.record(LEASES, lease.name)
+        if record is not None and comparable(record, me):
+            return ""
+        finding, record, content = store.observer.look(LEASES, lease.name)
+        doubt = finding.evidence in (NOT_VISIBLE, UNREADABLE)
+        if finding.evidence == LOCK_HELD and record is not None and same_clocks(record, me):
+            # It may be stopped; or gone, and a daemon that it left behind keeps the lock.
+            stamp = decode_stamp(content or b"")
+            doubt = stamp is not None and store.effects.boot_clock() - stamp[0] > record.stale_after * 1e9
+        return finding.evidence if doubt else ""
+
+    def _feedback_in(self, snapshot: Snapshot) -> FeedbackView | None:
+        view = self.store.snapshots.feedback()
+        if view is None:
+            return None
+        view.seen_in(snapshot)
+        return FeedbackView(view.state, self.terms.rules, view.clock.boot, tuple(view.cooling.values()))

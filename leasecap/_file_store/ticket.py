@@ -1,0 +1,286 @@
+"""One call for a slot of a pool on disk: an entry that is built aside, placed, and moved on by whoever grants."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._decisions.entry import make_entry
+from leasecap._decisions.limits import full_limit
+from leasecap._decisions.places import LEASES
+from leasecap._faults import store_error
+from leasecap._file_store.held_lease import HeldLease
+from leasecap._file_store.poller import Poller
+from leasecap._file_store.section import SECTION_GRACE, entering
+from leasecap._file_store.self_record import describe_self
+from leasecap._log import tell
+from leasecap._origin import Origin
+from leasecap._store.ticket import NoLimit, Standing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from leasecap._file_store.open_root import OpenRoot
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_process import OwnProcess
+    from leasecap._file_store.store import Store
+    from leasecap._store.ticket import Want
+
+_STAGINGS = 3
+"""Attempts at building an entry in ``staging/``."""
+
+_ANSWER_LOOK = 0.02
+"""Seconds between looks whether the provider has answered, for whoever tries once."""
+
+_HELD, _REFUSED, _GONE = Standing("held"), Standing("refused"), Standing("gone")
+
+
+class FileTicket:
+    """See `_store.ticket.Ticket`."""
+
+    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, want: Want) -> None:
+        self._own = own
+        self._root = root
+        self._store = store
+        self._want = want
+        self._origin = Origin(own)
+        self._order = store.order.next()
+        self._asked = own.effects.boot_clock()
+        self._deadline: float | None = None
+        self._claim: Claim | None = None
+        self._waits: _Waits | None = None
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
+        self._deadline = deadline
+        claim = self._stage()
+        try:
+            if may_queue:
+                granted = yield from self._place(claim, may_queue=True)
+                if granted is False:  # and in the queue the first two sweep, at once if nobody did
+                    return self._queue(claim)
+            else:
+                granted = yield from self._try_once(claim)
+        except FileNotFoundError:
+            if self._store.entries.stands(claim):
+                raise
+            # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen while
+            # we were inside: nothing is held, so begin again, in the old place.
+            self.end()
+            return _GONE
+        return _HELD if granted else _REFUSED
+
+    def _stage(self) -> Claim:
+        # A sweeper's probe may hold the liveness lock for the moment between making its file and taking it, and what is
+        # half-made for as long as stale_after is swept away. So once more, under another name.
+        for _ in range(_STAGINGS - 1):
+            try:
+                return self._stage_once()
+            except (BlockingIOError, FileNotFoundError):
+                pass
+        try:
+            return self._stage_once()
+        except FileNotFoundError as error:
+            raise store_error(error, self._store.directory.path) from error
+
+    def _stage_once(self) -> Claim:
+        store, want = self._store, self._want
+        entry = make_entry(
+            token=self._own.effects.token(),
+            process=self._own.id,
+            order=self._order,
+            priority=want.priority,
+            # Where only declarations give the pool a limit, it takes on the one it found: else the pool would be left
+            # with waiters and no limit when those who declared it are gone.
+            limit=self._limit_of_others() if want.limit is None else want.limit,
+            ancestors=self._ancestors(),
+        )
+        # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
+        with self._own.lock:
+            record = describe_self(store.effects, store.pool, store.observer, label=want.label, argv=want.argv)
+            if want.max_hold is not None:
+                record = record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
+            self._claim = store.entries.stage(entry, record, self._asked)
+            self._own.claims.add(self._claim)
+        return self._claim
+
+    def _limit_of_others(self) -> int | None:
+        """The lowest declared limit where the configuration gives none.
+
+        :raises NoLimit: where there is none of those either.
+        """
+        if self._store.policy.is_limited:
+            return None
+        found = full_limit(self._store.snapshots.take()._replace(configured=None))
+        if found is None:
+            raise NoLimit
+        return found
+
+    def _ancestors(self) -> tuple[str, ...]:
+        tokens = self._want.lenders
+        if not tokens:
+            return ()
+        held = {lease.token: lease for lease in self._store.snapshots.take().leases}
+        # With each one's own ancestors: who was handed a part of the chain alone would, once its lender ends, move to
+        # a lender further out and raise the pool's load.
+        line = (one for token in tokens if token in held for one in (token, *held[token].ancestors))
+        return tuple(dict.fromkeys(token for token in line if token in held))  # one that's gone never comes back
+
+    def _place(self, claim: Claim, *, may_queue: bool) -> Generator[float, None, bool | None]:
+        """Whether it was granted a slot; None: the time was over before the section could be entered."""
+        store, granted = self._store, False
+        if not (yield from entering(store.section, store.effects.monotonic, store.directory.path, self._deadline)):
+            return None
+
+        def place() -> None:
+            nonlocal granted
+            granted = store.reconciler.place(claim, may_queue=may_queue)
+
+        store.reconciler.transact(place, entered=True)
+        if granted and store.pool.kind != "os":
+            # A robbed section may have granted too much, and this is what was taken back.
+            granted = self._still_held(claim)
+        if granted:
+            store.entries.note_grant(claim)
+        return granted
+
+    def _still_held(self, claim: Claim) -> bool:
+        try:
+            self._store.directory.stat(f"{LEASES}/{claim.name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _try_once(self, claim: Claim) -> Generator[float, None, bool | None]:
+        granted = yield from self._place(claim, may_queue=False)
+        if granted is not False:
+            return granted
+        rises_in = self._store.policy.rises_in
+        if rises_in < math.inf:  # it has waited for no slot yet, but for the end of an edit
+            yield from self._sleep(rises_in)
+            granted = yield from self._place(claim, may_queue=False)
+            if granted is not False:
+                return granted
+        unanswered = self._store.reconciler.unanswered
+        try:
+            self._store.sweeper.sweep()  # beside a dead holder there is room
+        except OSError:
+            pass  # what can't be swept fails nobody's request: it goes on to count
+        if unanswered:
+            yield from self._hear_answer()
+        return (yield from self._place(claim, may_queue=False))
+
+    def _sleep(self, seconds: float) -> Generator[float, None, None]:
+        until = self._own.effects.monotonic() + seconds
+        while (left := until - self._own.effects.monotonic()) > 0:
+            yield left
+
+    def _hear_answer(self) -> Generator[float, None, None]:
+        """Wait until the provider has said how much it counts, where that is all that is missing."""
+        assert self._store.feedback is not None
+        files = self._store.feedback.files
+        self._store.ask()
+        end = self._own.effects.monotonic() + files.rules.usage_timeout + SECTION_GRACE
+        while self._own.effects.monotonic() < end and files.awaits_answer():
+            yield _ANSWER_LOOK
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def _queue(self, claim: Claim) -> Standing:
+        self._waits = _Waits(self._own, self._root, self._store, claim, self._want)
+        return self.look()
+
+    def look(self) -> Standing:
+        claim, waits, store = self._claim, self._waits, self._store
+        assert claim is not None and waits is not None
+        try:
+            if store.entries.acknowledge(claim):
+                return self._leave_queue(_HELD)
+            pause = waits.look()
+            if claim.entry.limit is None and not store.policy.is_limited:
+                self._limit_of_others()  # as a newcomer, it fails where no limit is left
+        except FileNotFoundError:
+            if store.entries.stands(claim):
+                raise
+            pause = None
+        if pause is not None:
+            return Standing("queued", pause)
+        if claim.granted:
+            return self._leave_queue(_HELD)
+        self.end()
+        return _GONE
+
+    def withdraw(self) -> Standing:
+        assert self._claim is not None
+        if not self._store.withdraw(self._claim):
+            return self._leave_queue(_HELD)
+        self.end()
+        return _GONE
+
+    def find_position(self) -> int:
+        return 0 if self._waits is None else self._waits.poller.find_position()
+
+    def _leave_queue(self, standing: Standing) -> Standing:
+        waits, self._waits = self._waits, None
+        if waits is not None:
+            waits.end()
+        return standing
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def lease(self) -> HeldLease:
+        claim, self._claim = self._claim, None
+        assert claim is not None
+        return HeldLease(self._own, self._root.path, self._store, claim)
+
+    def end(self) -> None:
+        if not self._origin.is_here():
+            return  # a fork's child unwinds: wake-up, handles and entry are its parent's
+        self._leave_queue(_GONE)
+        claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        claims = self._own.claims
+        try:
+            self._store.finish(claim)
+        except OSError as error:
+            where = self._store.directory.full(claim.name)
+            tell(f"what a failed acquire left could not be removed ({where}: {error}); trying on")
+            self._own.heartbeats.add(self._store, claim, lambda: claims.discard(claim), ending=True)
+        else:
+            claims.discard(claim)
+
+
+class _Waits:
+    """A ticket in the queue, heard for and looked after."""
+
+    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, claim: Claim, want: Want) -> None:
+        self._own = own
+        self._name = claim.name
+        self._clock = store.effects.monotonic
+        self._watch, self._lookout = root.notifier.watch(), root.lookout(store)
+        self.poller = Poller(store, claim, self._lookout)
+        own.waiters[claim.name] = want.wake
+        with own.lock:  # a fork must copy no descriptor that is open and not yet known
+            # Subscribe, look, then wait: no wake-up is lost.
+            self._listens = self._watch.start() if want.listen is None else want.listen(self._watch)
+        # Between the kernels that share a pool no wake-up arrives: there it looks as often as if it didn't listen.
+        self._watched = self._listens and store.pool.kind == "os" and store.pool.local
+        own.lookouts[claim.name] = self._lookout
+        alone = not store.reconciler.others_waited
+        self._lookout.add(claim.name, self._clock(), watched=self._watched, alone=alone)
+
+    def look(self) -> float | None:
+        """Seconds until the next look; None if the ticket left the queue."""
+        serves = not (self._watched and self._watch.has_thread())
+        return self.poller.look(self._clock(), self._watched, serves=serves)
+
+    def end(self) -> None:
+        """Listen no longer."""
+        self._own.waiters.pop(self._name, None)
+        self._own.lookouts.pop(self._name, None)
+        self._lookout.remove(self._name)
+        if self._listens:
+            self._listens = False
+            self._watch.stop()

@@ -1,0 +1,101 @@
+"""What any store offers for one pool, and for one root."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from leasecap._config.config import Config
+    from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.state import State
+    from leasecap._liveness.presence import Identity
+    from leasecap._store.terms import Terms
+    from leasecap._store.ticket import Ticket, Want
+    from leasecap._store.view import PoolView
+
+    class Store(Protocol):
+        """One open pool, as one process uses it; its threads share it.
+
+        :ivar name: the pool's name.
+        :ivar path: where it stands, for people.
+        :ivar place: the root and the pool's directory in it, or what tells this pool from all others.
+        :ivar terms: what the configuration and the program say of feedback.
+        """
+
+        @property
+        def name(self) -> str: ...
+
+        @property
+        def path(self) -> str: ...
+
+        @property
+        def place(self) -> tuple[str, str]: ...
+
+        @property
+        def terms(self) -> Terms: ...
+
+        def me(self) -> Identity:
+            """This process."""
+
+        def monotonic(self) -> float:
+            """Seconds of the clock that deadlines are on."""
+
+        def wall_clock(self) -> float:
+            """Seconds since 1970."""
+
+        def chance(self) -> float:
+            """From 0 to 1, each time another one."""
+
+        def ticket(self, want: Want) -> Ticket:
+            """A new call for a slot."""
+
+        def view(self) -> PoolView:
+            """The pool as it stands.
+
+            :raises OSError, StoreError: when it can't be read.
+            """
+
+        def end(self, name: str) -> bool:
+            """End the lease of that name, whoever holds it; False if it is no more.
+
+            :raises OSError: when it can't be removed.
+            """
+
+        def post(self, report: Report) -> None:
+            """Note what the provider has answered, and do what that calls for.
+
+            :raises OSError, StoreError: when it can't be noted.
+            """
+
+        def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+            """Try once to change the feedback's state, and do what that calls for; False: the pool is busy.
+
+            :param change: is given the state and the time (boot clock, seconds).
+            :param anew: a state that can't be read is forgotten.
+            :raises StoreError: when it can't be read or written.
+            """
+
+        def feedback_now(self) -> float:
+            """The time by which the feedback's state counts (seconds)."""
+
+        def busy_with(self) -> str:
+            """Who keeps the pool busy, as far as that can be seen."""
+
+        def wake_all(self) -> None:
+            """Have all look that wait, in whatever process."""
+
+    class Root(Protocol):
+        """One root, as this process uses it."""
+
+        path: str
+
+        @property
+        def config(self) -> Config: ...
+
+        def refresh(self) -> bool:
+            """Read ``config.toml`` again if it has changed; returns whether anything has.
+
+            :raises ConfigError, StoreError: when it can't be used; the last good one stays.
+            """

@@ -1,0 +1,84 @@
+"""What any store offers to one call for a slot."""
+
+from __future__ import annotations
+
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from typing import Literal, Protocol
+
+    from leasecap._store.lease import HeldLease
+    from leasecap._store.wakeup import Wakeup
+
+    State = Literal["held", "queued", "refused", "gone"]
+
+    class Ticket(Protocol):
+        """One call for a slot, from the asking to the lease.
+
+        All of it takes well under a millisecond between two pauses, and blocks nowhere.
+        """
+
+        def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
+            """Ask for a slot, in the same place of the order each time; yields for how long to pause at most.
+
+            :param may_queue: else it is refused where no slot is free.
+            :param deadline: on the store's monotonic clock; refused if the store is too busy to be asked until then.
+            :raises NoLimit: nothing gives the pool a limit.
+            :raises OSError, StoreError: the store can't be used.
+            """
+
+        def look(self) -> Standing:
+            """See what became of it in the queue.
+
+            :raises NoLimit, OSError, StoreError: as `offer`.
+            """
+
+        def withdraw(self) -> Standing:
+            """Leave the queue: "gone", or "held" if it was granted meanwhile."""
+
+        def lease(self) -> HeldLease:
+            """What it was granted. Call once, when it is held."""
+
+        def find_position(self) -> int:
+            """Its place in the queue, 1 for the first; 0 if it has none."""
+
+        def end(self) -> None:
+            """Leave nothing behind, wherever it got to; never raises. Does nothing in a fork's child."""
+
+
+class NoLimit(Exception):
+    """Nothing gives the pool a limit."""
+
+
+class Standing(NamedTuple):
+    """Where a ticket stands.
+
+    :ivar state: "gone": somebody took its owner for dead, so ask again.
+    :ivar look_in: seconds until it is worth looking again, if nothing wakes it before.
+    """
+
+    state: State
+    look_in: float = 0.0
+
+
+class Want(NamedTuple):
+    """What a call asks for.
+
+    :ivar lenders: tokens of the leases that it runs under, innermost first; it may borrow the slot of one of them.
+    :ivar argv: the command to show in place of this process's own.
+    :ivar max_hold, kill_after: see `max_hold`.
+    :ivar wake: called from any thread when it is worth looking before the pause is over.
+    :ivar listen: begins to hear what is said to this process; else a thread does.
+    """
+
+    priority: int
+    limit: int | None
+    label: str | None
+    argv: Sequence[str] | None
+    lenders: tuple[str, ...]
+    max_hold: float | None
+    kill_after: float
+    wake: Callable[[], None]
+    listen: Callable[[Wakeup], bool] | None = None
