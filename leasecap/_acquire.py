@@ -87,7 +87,7 @@ class Acquisition:
                     if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
                         return claim
                 except FileNotFoundError as error:
-                    if error is self._callers_own or self.store.stands(claim):
+                    if error is self._callers_own or (self.store.stands(claim) and not self.store.repair()):
                         raise
                 # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
                 # while we were inside: nothing is held, so begin again, in the old place.
@@ -107,8 +107,10 @@ class Acquisition:
         for _ in range(_STAGINGS - 1):
             try:
                 return self._stage_once()
-            except (BlockingIOError, FileNotFoundError):
+            except BlockingIOError:
                 pass
+            except FileNotFoundError:
+                self.store.repair()
         try:
             return self._stage_once()
         except FileNotFoundError as error:

@@ -178,7 +178,11 @@ class Entries:
         try:
             self.directory.rename(f"{where}/{name}", f"{to}/{name}")
         except FileNotFoundError:
-            return False
+            try:
+                self.directory.make(to)
+            except OSError:
+                return False
+            return self.remove(where, name, to)  # the place to go to was missing
         return True
 
     def discard(self, where: str, name: str, to: str = TRASH) -> bool:

@@ -36,17 +36,20 @@ class LockDirectory:
         record: Callable[[], bytes],
         is_dead: Callable[[str], bool],
         adopt: Callable[[], None],
+        assure: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param record: the bytes of a record of this process.
         :param is_dead: whether the owner of the record at this path is provably gone.
         :param adopt: vouches for all that is held now; called inside, by the first to enter after a theft.
+        :param assure: raises if the pool isn't any more what it was when it was opened.
         """
         self._effects = effects
         self._directory = directory
         self._record = record
         self._is_dead = is_dead
         self._adopt = adopt
+        self._assure = assure
         self._mutex = threading.Lock()
         self.token = ""
 
@@ -95,6 +98,7 @@ class LockDirectory:
         """Make what is granted from now on by those who were robbed tell-tale; False: so were we, and aren't inside."""
         # What the robbed section grants from now on, not knowing of the theft, stays signed with its token.
         try:
+            self._assure()
             for token in self._directory.list("stolen"):
                 if token.partition(".")[0] == self.token:
                     # Stopped right after it entered, and robbed: a signature of ours would make others' grants suspect.

@@ -82,6 +82,15 @@ class Store(Settled):
         """Seconds until a higher limit is in force without anybody's doing; infinite if none is to come."""
         return math.inf if self.limit is None else self.limit.rises_in
 
+    def repair(self) -> bool:
+        """Make parts of the pool again that were removed; False: none was.
+
+        :raises StoreError: when that would harm those who live in it.
+        """
+        from leasecap._file_store.repair import repair_open
+
+        return repair_open(self.effects, self.pool)
+
     def beat(self, claim: Claim) -> bool:
         """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
 

@@ -241,6 +241,9 @@ class Sweeper:
     def _stamp(self) -> None:
         self.own_stamp = self._store.effects.token().encode()
         try:
-            self._store.directory.overwrite("sweep", self.own_stamp)
+            try:
+                self._store.directory.overwrite("sweep", self.own_stamp)
+            except FileNotFoundError:
+                self._store.directory.write("sweep", self.own_stamp)  # somebody has removed it
         except OSError:
             pass  # then others sweep as well

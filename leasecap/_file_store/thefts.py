@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from leasecap._decisions.places import GRANTED, LEASES, STOLEN
 from leasecap._file_store.entries import Entries
+from leasecap._file_store.layout import inode_of
 from leasecap._file_store.lock_directory import LockDirectory
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.os_lock import OsLock
@@ -34,9 +35,23 @@ class Guarded(Entries):
         super().__init__(effects, pool)
         self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         if pool.kind == "os":
-            self.section: OsLock | LockDirectory = OsLock(effects, pool.directory)
+            self.section: OsLock | LockDirectory = OsLock(effects, pool.directory, self._assure)
         else:
-            self.section = LockDirectory(effects, pool.directory, self._section_record, self._is_dead, self._adopt)
+            self.section = LockDirectory(
+                effects, pool.directory, self._section_record, self._is_dead, self._adopt, self._assure
+            )
+
+    def _assure(self, lock: tuple[int, int] | None = None) -> bool:
+        """`repair.assure`."""
+        pool = self.pool
+        if pool.description is None:
+            return True
+        described = pool.description == inode_of(pool.directory, "pool.json")
+        if described and (lock is None or lock == inode_of(pool.directory, "lock")):
+            return True
+        from leasecap._file_store.repair import assure
+
+        return assure(pool, lock)
 
     def _section_record(self) -> bytes:
         return encode_record(describe_self(self.effects, self.pool, self.observer, label="pool lock"))

@@ -220,6 +220,15 @@ class Directory:
             os.close(fd)
 
 
+def inode(fd: int) -> tuple[int, int] | None:
+    """Device and inode of what is open there; None: nothing is."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def write_all(fd: int, data: bytes) -> None:
     """Write all of it."""
     # A regular file takes everything at once or is out of space: a short write is ENOSPC on its way.

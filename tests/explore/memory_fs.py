@@ -498,6 +498,9 @@ class MemoryEffects(Effects):
     def write_at_start(self, fd: int, data: bytes) -> None:
         _raised(self._perform("write_at_start", fd, data))
 
+    def inode(self, fd: int) -> tuple[int, int] | None:
+        return None  # no program closes what isn't its own here
+
     def close(self, fd: int) -> None:
         _raised(self._perform("close", fd))
 
