@@ -40,6 +40,8 @@ def config(site: Site) -> Check:
     checked(Options(), loaded.pool(os.environ.get("LEASECAP_POOL") or "any"))
     if not os.path.lexists(path):
         return Check("config", "ok", "no config.toml: presets hold, and what agents declare with --limit")
+    if os.path.islink(path):
+        path = f"{path} (a link to {os.path.realpath(path)})"
     return Check("config", "ok", f"{path}, pools: {len(loaded.pools)}, commands: {len(loaded.commands)}")
 
 
