@@ -5,6 +5,7 @@ from __future__ import annotations
 from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
+from leasecap._giving_back import end
 from leasecap._host.deferred_signals import HeldBack, surely
 from leasecap._lease import Lease
 from leasecap._request import UNSET, Options, checked
@@ -101,7 +102,11 @@ class Steps:
                 yield next(steps)
                 acquisition.origin.check("wait")
         except StopIteration as stop:
-            self._lease = Lease(local, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
+            try:
+                self._lease = Lease(local, acquisition.root, acquisition.store, stop.value, self._options.on_lost)
+            except BaseException:
+                end(local, acquisition.store, stop.value)  # nobody else knows of it
+                raise
             return self._lease
         finally:
             steps.close()

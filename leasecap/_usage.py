@@ -18,6 +18,7 @@ from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._file_store.feedback_view import learn
 from leasecap._log import tell
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def ask(store: Store, learning: Learning, keep_open: Callable[[], Callable[[], N
             done = keep_open()
             arguments = (store, learning, done, *asked)
             try:
-                threading.Thread(target=asker.answer, args=arguments, name="leasecap-usage", daemon=True).start()
+                start_thread("usage", asker.answer, *arguments)
             except RuntimeError as error:
                 done()
                 tell(f"the provider can't be asked for its usage: {error}")

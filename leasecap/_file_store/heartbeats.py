@@ -11,6 +11,7 @@ import time
 from _weakref import ref
 
 from leasecap._log import tell, tell_apart
+from leasecap._threads import start_thread
 from leasecap._wait.blocking import EARLY
 
 TYPE_CHECKING = False
@@ -77,6 +78,7 @@ class Heartbeats:
         self._thread: threading.Thread | None = None
         self._inbox: SimpleQueue[Callable[[], None] | Gone | None] | None = None
         self._wakes_at = math.inf
+        self._told = False
 
     def prepare(self) -> SimpleQueue[Callable[[], None] | Gone | None]:
         """What the thread waits with. Call it first under the lock that forks wait for: it imports."""
@@ -139,14 +141,14 @@ class Heartbeats:
         with self._changed:
             if self._thread is not None:
                 return True
-            thread = threading.Thread(target=self._run, args=(self.prepare(),), name="leasecap-heartbeat", daemon=True)
             try:
-                thread.start()
+                self._thread = start_thread("heartbeat", self._run, self.prepare())
             except RuntimeError as error:
                 # The slot was had: that must not fail now. The next lease tries again.
-                tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
+                if not self._told:
+                    self._told = True
+                    tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
                 return False
-            self._thread = thread
             return True
 
     def remove(self, claim: Claim) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 import time
 
 from leasecap._file_store.section import Occupant
 from leasecap._log import tell
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 STAGED_LOCK = "lock-"
 """How the names in ``staging/`` begin that are claims of the lock directory and no entries."""
+
+
+_TRIES_HERE = 6
+"""To give the lock back, where there is no thread to go on trying: some 0.6 s."""
 
 
 class LockDirectory:
@@ -166,14 +172,17 @@ class LockDirectory:
             where = self._directory.full("lock.d")
             tell(f"the pool's own lock could not be given back ({where}: {error}); trying on")
             # As long as we live nobody else may take it, and we may never come here again.
-            threading.Thread(target=self._try_on, args=(token,), name="leasecap-give-back", daemon=True).start()
+            try:
+                start_thread("give-back", self._try_on, token)
+            except RuntimeError:
+                self._try_on(token, _TRIES_HERE)
         else:
             self._remove_if_empty()
         return True
 
-    def _try_on(self, token: str) -> None:
+    def _try_on(self, token: str, tries: int | None = None) -> None:
         pause = 0.01
-        while True:
+        for _ in itertools.count() if tries is None else range(tries):
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
             try:

@@ -16,6 +16,7 @@ import threading
 import time
 
 from leasecap._file_store.ear import Ear
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,9 +227,9 @@ class Watch:
     def _start_thread(self, ear: Ear) -> bool:
         if not ear.has_thread:
             try:
-                threading.Thread(target=self._listen, args=(ear,), name="leasecap-wake", daemon=True).start()
+                start_thread("wake", self._listen, ear)
             except RuntimeError:
-                return False  # no more threads for this user
+                return False
             ear.has_thread = True  # who hears by itself now does so for all, and leaves it to the thread then
         return True
 
