@@ -86,8 +86,8 @@ class Acquisition:
                 try:
                     if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
                         return claim
-                except FileNotFoundError as error:
-                    if error is self._callers_own or (self.store.stands(claim) and not self.store.repair()):
+                except OSError as error:
+                    if not self._can_begin_again(claim, error):
                         raise
                 # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
                 # while we were inside: nothing is held, so begin again, in the old place.
@@ -100,6 +100,13 @@ class Acquisition:
         except BaseException:
             self._abandon()
             raise
+
+    def _can_begin_again(self, claim: Claim, error: OSError) -> bool:
+        if isinstance(error, LeasecapError) or error is self._callers_own:
+            return False
+        if self.store.directory.renew():
+            return True  # the program has closed all descriptors, in another thread
+        return isinstance(error, FileNotFoundError) and (not self.store.stands(claim) or self.store.repair())
 
     def _stage(self) -> Claim:
         # A sweeper's probe may hold the liveness lock for the moment between making its file and taking it, and what is
@@ -267,6 +274,7 @@ class Acquisition:
                 if pause is None:
                     return claim.granted != 0
                 yield pause if self._deadline is None else min(pause, self._deadline - now)
+                store.directory.renew()
                 if store.acknowledge(claim):
                     return True
         finally:

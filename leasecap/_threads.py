@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -20,6 +21,12 @@ def start_thread(name: str, call: Callable[..., object], *args: object) -> threa
     thread = threading.Thread(target=call, args=args, name=f"leasecap-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def are_greenlets() -> bool:
+    """Whether gevent has put its greenlets in the place of threads: all of them stand still while one blocks."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def _is_main_interpreter() -> bool:

@@ -31,6 +31,7 @@ class Notifier:
         with self._local.lock:
             if self._directory is None:
                 self._directory = self._local.effects.directory(self._root.path)
+            self._directory.renew()
             return self._directory
 
     def wake(self, process: str, name: str) -> None:

@@ -64,6 +64,7 @@ class OsLock:
             return False
         try:
             for _ in range(_TRIES):
+                self._keep_own()
                 if self._fd is None:
                     self._fd = self._open()
                 if not self._effects.lock(self._fd):
@@ -93,7 +94,13 @@ class OsLock:
             raise
         return True
 
+    def _keep_own(self) -> None:
+        """Forget the descriptor if the program has closed it (`os.closerange`): the number may be its own by now."""
+        if self._fd is not None and self._effects.inode(self._fd) != self._inode:
+            self._fd = None
+
     def _unlock(self) -> None:
+        self._keep_own()
         try:
             if self._fd is not None:
                 self._effects.unlock(self._fd)
@@ -123,6 +130,7 @@ class OsLock:
 
     def close(self) -> None:
         """Keep nothing open; it is opened again when it is next entered."""
+        self._keep_own()
         fd, self._fd = self._fd, None
         if fd is not None:
             self._effects.close(fd)

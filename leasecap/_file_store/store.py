@@ -15,10 +15,12 @@ critical section (`reconcile`); a release, an acknowledgement and a reap need no
 from __future__ import annotations
 
 import math
+import os
 from functools import cached_property
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._errors import StoreError
+from leasecap._file_store.layout import inode_of, stands_at
 from leasecap._file_store.order import Order
 from leasecap._file_store.reconcile import Settled
 from leasecap._file_store.removal import tell_behind
@@ -82,6 +84,20 @@ class Store(Settled):
         """Seconds until a higher limit is in force without anybody's doing; infinite if none is to come."""
         return math.inf if self.limit is None else self.limit.rises_in
 
+    def removed(self) -> str:
+        """Which directory of those that entries stand in was removed while this was open, for people; "" for none."""
+        root, path = self.pool.root, self.directory.path
+        try:
+            if not os.path.isdir(root):
+                return f"the root {root} was removed"
+            if not stands_at(self.directory, path):
+                return f"the pool's directory {path} was removed"
+            if inode_of(self.directory, LEASES) is None:
+                return f"the directory {self.directory.full(LEASES)} was removed"
+        except OSError:
+            pass  # can't be told
+        return ""
+
     def repair(self) -> bool:
         """Make parts of the pool again that were removed; False: none was.
 
@@ -98,6 +114,7 @@ class Store(Settled):
 
         :raises OSError: when it can't be written.
         """
+        self.directory.renew()
         observer, record = self.observer, claim.record
         if (record.heartbeat, record.stale_after) != (observer.heartbeat, observer.stale_after):
             for where in (LEASES, QUEUE, GRANTED, PARKED):
@@ -123,6 +140,7 @@ class Store(Settled):
         :param hand_on: else `owes` is set, and the caller sees to it.
         :raises OSError: when the lease can't be removed; it is still held then.
         """
+        self.directory.renew()
         self._cool(claim.entry)
         kept = self.retire(claim)
         if kept is not None:
@@ -139,6 +157,7 @@ class Store(Settled):
 
         :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
         """
+        self.directory.renew()
         where = self.drop(claim)
         if where == QUEUE:
             tell_behind(self, [claim.name])
@@ -190,6 +209,7 @@ class Store(Settled):
 
     def sweep(self, *, everything: bool = False) -> float:
         """`Sweeper.sweep`."""
+        self.directory.renew()
         return self._sweeper.sweep(everything=everything)
 
     def declarer(self) -> tuple[int, int] | None:

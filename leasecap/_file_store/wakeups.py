@@ -88,6 +88,10 @@ class Watch:
         ear = self._ear
         if ear is None or ear.has_thread or not ear.taken.acquire(blocking=False):
             return None
+        if not ear.is_own():
+            ear.taken.release()
+            self._begin_anew(ear)
+            return None
         try:
             self._hears_until = time.monotonic() + timeout
             timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
@@ -141,6 +145,8 @@ class Watch:
         with self._lock:
             if self._ear is None:
                 return False
+            if not self._ear.is_own():
+                return self._begin_anew(self._ear)
             try:
                 gone = self._root.stat(self._place).st_ino != self._made
             except OSError:
@@ -148,6 +154,23 @@ class Watch:
             if gone:
                 self._renew(self._ear)
             return True
+
+    def _begin_anew(self, ear: Ear) -> bool:
+        """The program has closed all that ``ear`` had open."""
+        with self._lock:
+            if self._ear is not ear:
+                return self._ear is not None
+            self._ear = None
+            ear.close()
+            try:
+                self._root.renew()
+            except OSError:
+                return False
+            if not self._open():
+                return False
+            assert self._ear is not None
+            self._ear.prepare()
+            return not ear.has_thread or self._start_thread(self._ear)
 
     def _renew(self, ear: Ear) -> None:
         try:
@@ -236,9 +259,11 @@ class Watch:
     def _listen(self, ear: Ear) -> None:
         try:
             with ear.taken:
-                while _END not in (heard := self._hear(ear)).said:
+                while ear.is_own() and _END not in (heard := self._hear(ear)).said:
                     self.pass_on(heard)
                     self._run_lookouts()
+            if not ear.is_own():
+                self._begin_anew(ear)
         finally:
             ear.close()  # here, so that no number is another file's while it is waited for or written to
 

@@ -383,6 +383,9 @@ class MemoryDirectory(Directory):
     def close(self) -> None:
         pass
 
+    def renew(self) -> bool:
+        return False  # no program closes what isn't its own here
+
     def full(self, name: str) -> str:
         return os.path.join(self.path, name)
 
