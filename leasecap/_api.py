@@ -115,7 +115,12 @@ class Steps:
                 yield next(steps)
                 acquisition.origin.check("wait")
         except StopIteration as stop:
-            self._lease = Lease(runtime, stop.value, self._on_lost, self._reopen)
+            held = stop.value
+            try:
+                self._lease = Lease(runtime, held, self._on_lost, self._reopen)
+            except BaseException:
+                held.release()  # nobody else knows of it
+                raise
             return self._lease
         finally:
             steps.close()

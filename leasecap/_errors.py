@@ -113,24 +113,33 @@ class LeaseLost(LeasecapError):
     :ivar gone: whether its slot may be in use by another process now.
     :ivar max_hold: the seconds for which it could be held, if these are over; else None.
     :ivar parent: the pid that holds it, in a fork's child; else None.
+    :ivar why: what took it, or None.
     """
 
     def __init__(
-        self, pool: str, lease: str, gone: bool = True, max_hold: float | None = None, parent: int | None = None
+        self,
+        pool: str,
+        lease: str,
+        gone: bool = True,
+        max_hold: float | None = None,
+        parent: int | None = None,
+        why: str | None = None,
     ) -> None:
-        super().__init__(pool, lease, gone, max_hold, parent)
+        super().__init__(pool, lease, gone, max_hold, parent, why)
         self.pool = pool
         self.lease = lease
         self.gone = gone
         self.max_hold = max_hold
         self.parent = parent
+        self.why = why
 
     def __str__(self) -> str:
         if self.parent is not None:
             who = f"held by pid {self.parent}, and not by this process, which was forked from it"
             return f"lease {self.lease} of pool {self.pool!r} is {who}. Acquire a slot of its own."
         over = "" if self.max_hold is None else f" has been held too long (max_hold is {self.max_hold:g} s)"
-        taken = " was taken while it was held: its slot may be in use by another process now" if self.gone else ""
+        why = f" ({self.why})" if self.why else ""
+        taken = f" was taken while it was held{why}: its slot may be in use by another process now" if self.gone else ""
         what = " and".join(filter(None, (over, taken)))
         then = "Stop the work, or acquire again" if self.gone else "Stop the work and release it"
         return f"lease {self.lease} of pool {self.pool!r}{what}. {then}."

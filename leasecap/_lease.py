@@ -53,6 +53,7 @@ class Lease:
     :ivar expired: true, in the same ways, once it has been held for ``max_hold``: end the work and release it. The slot
         stays in use, unless the pool's ``reclaim = "force"`` gives it away (after ``kill_after`` and a second).
     :ivar hold: when its time is over, or None.
+    :ivar loss: what took it, for people, once it is lost; else "".
     """
 
     _released = True  # until it is whole
@@ -69,6 +70,7 @@ class Lease:
         self.id = held.token
         self.lost = Sign("lost")
         self.expired = Sign("expired")
+        self.loss = ""
         self.hold = held.hold
         self._runtime = runtime
         self._reopen = reopen
@@ -115,7 +117,7 @@ class Lease:
             raise LeaseLost(self.pool, self.id, False, parent=self._origin.pid)
         if self.lost or self.expired:
             max_hold = self.hold.max_hold if self.hold is not None and self.expired else None
-            raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold)
+            raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold, why=self.loss or None)
 
     def release(self) -> None:
         """Give the slot back. Any number of times, from any thread; a lost lease's release does nothing.
@@ -264,7 +266,11 @@ class Lease:
 
     def _set_lost(self) -> threading.Thread | None:
         with self._lock:
+            removed = self._held.removed()
+            self.loss = removed or "released by a person, or taken for dead"
             self._mark_lost()
+        if removed:
+            tell_apart(f"lease {self.id} of pool {self.pool!r} is lost: {removed}. Newcomers don't count it any more")
         return self._call_on_lost()
 
     def _mark_lost(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
+
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 
@@ -15,13 +17,11 @@ def apart(name: str, call: Callable[[], object]) -> threading.Thread | None:
 
     Returns the thread; None if there is none to be had, and then ``call`` is done.
     """
-    thread = threading.Thread(target=call, name=f"leasecap-{name}", daemon=True)
     try:
-        thread.start()
-    except RuntimeError:  # no more threads for this user, or the interpreter is on its way out
+        return start_thread(name, call)
+    except RuntimeError:
         call()
         return None
-    return thread
 
 
 def _log(message: str) -> None:

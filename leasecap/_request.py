@@ -109,8 +109,24 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
         if _seconds("max_hold", max_hold) <= 0:
             raise ValueError(f"max_hold must be more than 0 seconds, or None to hold for ever, not {max_hold!r}")
         max_hold = None if math.isinf(max_hold) else float(max_hold)
+    for name in ("on_wait", "on_lost"):
+        call = getattr(options, name)
+        if call is not None and not callable(call):
+            raise TypeError(f"{name} must be a function, or None, not {call!r}")
     kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
     return Request(timeout, limit, priority, label, options.borrow, options.on_wait, argv, max_hold, kill_after)
+
+
+def refuse_wrong(options: Options) -> None:
+    """Raise for arguments that can't be meant, whatever the pool.
+
+    :raises TypeError, ValueError: as `checked` does.
+    """
+    from leasecap._config.config import Config
+
+    if isinstance(options.timeout, Unset):
+        options = options._replace(timeout=None)  # the environment may be another one when it is called
+    checked(options, Config("", {}, None, (), {}, {}, {}).pool("any"))
 
 
 def _seconds(name: str, value: float) -> float:

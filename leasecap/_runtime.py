@@ -56,8 +56,7 @@ class Runtime:
 
     def _another(self, path: str, inode: Inode | None, known: OpenRoot | None) -> OpenRoot:
         """The root at ``path``, where that isn't (or no longer) the one which is ``known``."""
-        # Not by a symlink to the root itself, which opening a pool refuses.
-        same = [root for root in self._roots.values() if root.inode == inode is not None and not os.path.islink(path)]
+        same = [root for root in self._roots.values() if root.inode == inode is not None]
         if known is not None and known.inode is None and not same:
             known.inode = inode  # it was made since
             return known

@@ -17,6 +17,7 @@ import time
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._log import tell
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
             done = keep_open()
             arguments = (store, terms, done, *asked)
             try:
-                threading.Thread(target=asker.answer, args=arguments, name="leasecap-usage", daemon=True).start()
+                start_thread("usage", asker.answer, *arguments)
             except RuntimeError as error:
                 done()
                 tell(f"the provider can't be asked for its usage: {error}")

@@ -81,6 +81,8 @@ def everywhere() -> list[Callable[..., object]]:
         ({"priority": 100}, ValueError),
         ({"priority": -100}, ValueError),
         ({"label": b"label"}, TypeError),
+        ({"on_lost": 5}, TypeError),
+        ({"on_wait": "x"}, TypeError),
         ({"tiemout": 5}, TypeError),
     ],
     ids=lambda value: None if value == {"limit": 10**5000} else repr(value),

@@ -169,13 +169,14 @@ def test_a_root_of_another_user_is_bad(made: Path) -> None:
     assert "proof" not in checks
 
 
-def test_a_symlinked_root_is_bad(root: Path, tmp_path: Path) -> None:
-    target = tmp_path / "elsewhere"
-    target.mkdir(mode=0o700)
+def test_a_root_behind_a_link_that_others_can_move_is_bad(root: Path, tmp_path: Path) -> None:
+    target = tmp_path / "shared" / "elsewhere"
+    target.mkdir(mode=0o700, parents=True)
+    target.parent.chmod(0o777)
     root.symlink_to(target)
     checks = findings()
-    assert bad(checks) == ["permissions"]
-    assert "symlink" in checks["permissions"].found
+    assert bad(checks) == ["root"]
+    assert str(target.parent) in checks["root"].found
     assert list(target.iterdir()) == []
 
 

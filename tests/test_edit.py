@@ -243,13 +243,28 @@ def test_what_is_planted_in_place_of_the_lock_is_refused(root: Path, tmp_path: P
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_symlink_in_place_of_the_file_is_neither_followed_nor_replaced(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "real.toml").write_text(COMMENTED)
-    (root / "config.toml").symlink_to(tmp_path / "real.toml")
-    with pytest.raises(StoreError, match="symbolic link"):
-        set_limit(str(root), "b", 7)
+def test_a_link_in_place_of_the_file_is_written_through(root: Path, tmp_path: Path) -> None:
+    dotfiles = tmp_path / "dotfiles"
+    dotfiles.mkdir()
+    real = dotfiles / "real.toml"
+    real.write_text(COMMENTED)
+    (root / "config.toml").symlink_to("../dotfiles/real.toml")
+    set_limit(str(root), "b", 7)
     assert (root / "config.toml").is_symlink()
-    assert (tmp_path / "real.toml").read_text() == COMMENTED
+    assert "limit = 7   # two, since Tuesday" in real.read_text()
+    assert list(dotfiles.iterdir()) == [real]
+
+
+def test_a_link_to_what_is_read_only_is_left_as_it_is(root: Path, tmp_path: Path) -> None:
+    real = tmp_path / "generation.toml"
+    real.write_text(COMMENTED)
+    real.chmod(0o444)
+    (root / "config.toml").symlink_to(real)
+    with pytest.raises(StoreError, match="is a link to") as caught:
+        set_limit(str(root), "b", 7)
+    assert str(real) in caught.value.message and "read-only" in caught.value.message
+    assert "home-manager" in caught.value.remedy
+    assert (root / "config.toml").is_symlink() and real.read_text() == COMMENTED
 
 
 EDITOR = """

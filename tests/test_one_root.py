@@ -15,7 +15,6 @@ from holders import HOLD, configure, ready
 from test_hostile_machines import mounted
 
 import leasecap
-from leasecap._errors import StoreError
 from leasecap._runtime import Runtime, runtime
 
 TYPE_CHECKING = False
@@ -57,13 +56,13 @@ def test_a_root_that_is_made_later_is_one_as_well(root: Path) -> None:
     assert one.root(str(root)) in before
 
 
-def test_a_symlink_to_the_root_itself_is_refused_as_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leasecap.acquire("p", limit=1).release()
-    (root.parent / "to-it").symlink_to(root)
-    monkeypatch.setenv("LEASECAP_HOME", str(root.parent / "to-it"))
-    with pytest.raises(StoreError, match="symlink"):
-        leasecap.acquire("p", limit=1)
-    runtime.close(str(root.parent / "to-it"))
+def test_a_link_to_the_root_itself_means_the_same_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with leasecap.slot("p", limit=1):
+        (root.parent / "to-it").symlink_to(root)
+        monkeypatch.setenv("LEASECAP_HOME", str(root.parent / "to-it"))
+        assert leasecap.status("p").root == str(root)
+        with pytest.raises(leasecap.AcquireTimeout):
+            leasecap.acquire("p", limit=1, timeout=0, borrow=False)
 
 
 def test_a_spelling_that_comes_to_mean_another_directory_is_followed(root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ def test_the_root_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, 
     assert root_path() == f"{tmp_path}/b"
 
 
-@pytest.mark.parametrize("value", ["here", "./x", "../x", "~/x"])
+@pytest.mark.parametrize("value", ["here", "./x", "../x"])
 def test_a_relative_root_would_be_one_cap_per_directory_and_is_refused(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
@@ -37,6 +38,75 @@ def test_a_relative_root_would_be_one_cap_per_directory_and_is_refused(
     with pytest.raises(ConfigError, match="absolute") as caught:
         root_path()
     assert (caught.value.key, caught.value.value) == ("LEASECAP_HOME", value)
+
+
+@pytest.mark.parametrize("value", ["/x\r", "/x\n", "/x ", " /x", "/x\r\n", "/x\ty", "  "])
+def test_a_root_with_what_does_not_show_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("LEASECAP_HOME", value)
+    with pytest.raises(ConfigError, match="where it doesn't show") as caught:
+        root_path()
+    assert (caught.value.key, caught.value.value) == ("LEASECAP_HOME", repr(value))
+    assert not set("\r\n\t") & set(str(caught.value).replace("\n" + (caught.value.allowed or ""), ""))
+
+
+@pytest.mark.parametrize("value", ["~", "~/x", "~me/x", "/home/me/~/x", "/~"])
+def test_a_tilde_that_no_shell_replaced_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("LEASECAP_HOME", value)
+    with pytest.raises(ConfigError, match="no shell has replaced") as caught:
+        root_path()
+    assert caught.value.allowed is not None and "LEASECAP_HOME=" in caught.value.allowed
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_without_a_home_the_root_has_to_be_named(monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    monkeypatch.delenv("LEASECAP_HOME")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+
+    def unknown(user: int) -> object:
+        raise KeyError(user)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(ConfigError, match="no home directory") as caught:
+        root_path()
+    assert caught.value.allowed is not None and "set LEASECAP_HOME" in caught.value.allowed
+
+
+@pytest.mark.parametrize("command", [["status"], ["limit"], ["run", "-p", "p", "--limit", "1", "true"], ["doctor"]])
+def test_every_command_says_that_nobody_has_a_home(command: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CONFIG_HOME")}
+    del environment["LEASECAP_HOME"]
+    code = """
+import pwd
+def unknown(uid):
+    raise KeyError(uid)
+pwd.getpwuid = unknown
+from leasecap.cli.main import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        env={**environment, "PYTHONPATH": str(TESTS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (1, 125), done
+    assert "set LEASECAP_HOME" in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+@AS_ROOT
+def test_the_superuser_makes_no_root_in_the_home_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 54321, 54321)
+    user = pwd.struct_passwd(("ann", "x", 54321, 54321, "", str(home), ""))
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: user if uid == 54321 else pytest.fail("another uid"))
+    for path in (home / "root", home / ".config" / "leasecap"):
+        assert "sudo -u ann" in refused(path).remedy
+    assert list(home.iterdir()) == []
+    make_root(str(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -63,7 +133,7 @@ def test_a_new_root_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask
     make_root(str(tmp_path / "a" / "b" / "root"))
 
 
-@pytest.mark.parametrize("mode", [0o770, 0o720, 0o707, 0o702, 0o777, 0o1777])
+@pytest.mark.parametrize("mode", [0o770, 0o720, 0o707, 0o702, 0o777])
 def test_a_root_that_others_can_write_is_refused(root: Path, mode: int) -> None:
     root.mkdir()
     root.chmod(mode)
@@ -76,6 +146,17 @@ def test_a_root_that_others_can_only_read_is_fine(root: Path, mode: int) -> None
     root.mkdir()
     root.chmod(mode)
     check_root(str(root))
+
+
+@AS_ROOT
+def test_in_a_sticky_root_what_somebody_else_put_there_is_refused(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o1777)
+    make_root(str(root))
+    (root / "config.toml").write_text("")
+    os.chown(root / "config.toml", 54321, 54321)
+    with pytest.raises(StoreError, match="belongs to uid 54321"):
+        make_root(str(root))
 
 
 @pytest.mark.parametrize("plant", [*PLANTED, "a file", "a symlink to a directory"])

@@ -7,6 +7,7 @@ ignored. What a key may hold stands in `schema`.
 from __future__ import annotations
 
 import os
+import stat
 
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
@@ -110,11 +111,19 @@ def signature(path: str) -> tuple[int, ...]:
     """A cheap value that changes when the file does; () without one. Take it before `load`, not after."""
     try:
         found = os.lstat(path)
+        of_the_link: tuple[int, ...] = ()
+        if stat.S_ISLNK(found.st_mode):
+            of_the_link = (found.st_ctime_ns, found.st_ino)
+            try:
+                found = os.stat(path)
+            except OSError as error:
+                return (-(error.errno or 1), *of_the_link)
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:
         return (-(error.errno or 1),)
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+    # With the device: a link may come to lead to a file of another one, with the same number.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev, *of_the_link
 
 
 def load_config(root: str) -> Config:

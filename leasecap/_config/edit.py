@@ -11,6 +11,7 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._config.seal import is_sealed, seal
 from leasecap._config.toml_file import key_text, parse_toml, read_text
+from leasecap._config.trust import follow
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import store_error
 
@@ -150,11 +151,12 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
     from secrets import token_hex
 
     path = config_path(root)
-    temporary = f"{path}.{token_hex(8)}.new"
+    target = _writable(path)
+    temporary = f"{target}.{token_hex(8)}.new"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            _take_owner_and_mode(path, descriptor)
+            _take_owner_and_mode(target, descriptor)
             data = text.encode()
             while data:
                 data = data[os.write(descriptor, data) :]
@@ -166,7 +168,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
             raise StoreError(
                 "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."
             )
-        os.rename(temporary, path)
+        os.rename(temporary, target)
     except BaseException as error:
         try:
             os.unlink(temporary)
@@ -175,6 +177,24 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
         if isinstance(error, OSError):
             raise store_error(error, path) from error
         raise
+
+
+def _writable(path: str) -> str:
+    """What is to be replaced: the file itself, or what the link there leads to.
+
+    :raises StoreError: when that can't be written, as in a generation of home-manager.
+    """
+    if not os.path.islink(path):
+        return path
+    target = follow(path)
+    if os.lstat(target).st_mode & 0o200 and os.access(os.path.dirname(target), os.W_OK):
+        return target
+    raise StoreError(
+        f"is a link to {target}, which is read-only",
+        path=path,
+        remedy="set the limit where that file comes from (home-manager, a repository of dotfiles), or put a file of "
+        "its own here in place of the link",
+    )
 
 
 def _take_owner_and_mode(path: str, descriptor: int) -> None:

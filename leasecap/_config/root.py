@@ -7,6 +7,7 @@ import os
 import stat
 from functools import lru_cache
 
+from leasecap._config.trust import danger, follow
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults, store_error
 
@@ -16,18 +17,55 @@ ENVIRONMENT = "LEASECAP_HOME"
 def root_path() -> str:
     """The root's absolute path: ``LEASECAP_HOME``, else platformdirs' config directory of this user.
 
-    :raises ConfigError: when ``LEASECAP_HOME`` is set to something that can't be a path.
+    Where a link stands there, what it leads to: `trust.follow`.
+
+    :raises ConfigError: when ``LEASECAP_HOME`` is set to something that can't be meant, or there is no home.
+    :raises StoreError: when a link there isn't to be trusted.
     """
     chosen = os.environ.get(ENVIRONMENT)
-    if chosen is None or chosen == "":
-        import platformdirs  # 18 ms, and not needed when the variable is set
+    path = _checked(chosen) if chosen else _default()
+    return follow(path) if os.path.islink(path) else path
 
-        return platformdirs.user_config_dir("leasecap", appauthor=False)
-    return _checked(chosen)
+
+def _default() -> str:
+    import platformdirs  # 18 ms, and not needed when the variable is set
+
+    homeless = os.environ.get("HOME") == "" and not os.environ.get("XDG_CONFIG_HOME")
+    try:
+        path = platformdirs.user_config_dir("leasecap", appauthor=False)
+    except RuntimeError:
+        homeless = True  # so say its later versions; earlier ones give what begins with a ~
+    if homeless or not os.path.isabs(path):
+        raise ConfigError(
+            "this user has no home directory, and so no place for the root",
+            file="environment",
+            key="HOME",
+            value=repr(os.environ["HOME"]) if "HOME" in os.environ else None,
+            allowed=f"set {ENVIRONMENT} to an absolute path, the same for all who share a cap",
+        )
+    return path
 
 
 @lru_cache(maxsize=16)
 def _checked(chosen: str) -> str:
+    meant = chosen.strip().replace("\r", "").replace("\n", "")
+    if meant != chosen or any(ord(letter) < 32 for letter in chosen):
+        # As an environment file with Windows' line ends has it: another root, in silence.
+        raise ConfigError(
+            "has a blank, a line end or another control character where it doesn't show",
+            file="environment",
+            key=ENVIRONMENT,
+            value=repr(chosen),
+            allowed=f"for example {ENVIRONMENT}={meant}" if meant else f"unset {ENVIRONMENT}, or name a directory",
+        )
+    if "~" in chosen.split("/") or chosen.startswith("~"):
+        raise ConfigError(
+            "has a ~ in it that no shell has replaced by a home directory",
+            file="environment",
+            key=ENVIRONMENT,
+            value=chosen,
+            allowed=f"for example {ENVIRONMENT}={os.path.expanduser(chosen[chosen.index('~') :])}",
+        )
     if not os.path.isabs(chosen):
         # Agents run in many directories: a relative root would be a different cap in each of them.
         raise ConfigError(
@@ -45,6 +83,8 @@ def make_root(path: str) -> None:
 
     :raises StoreError: when it can't be created, or is no place to trust (see `check_root`).
     """
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and not os.path.lexists(path):
+        _refuse_others_home(path)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.mkdir(path, 0o700)
@@ -55,10 +95,36 @@ def make_root(path: str) -> None:
     check_root(path)
 
 
+def _refuse_others_home(path: str) -> None:
+    """The superuser, with somebody else's HOME (sudo), would make a root there that its owner can't open."""
+    parent = os.path.dirname(path)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    with faults(path):
+        owner = os.stat(parent).st_uid
+    if owner == 0:
+        return
+    import pwd
+
+    try:
+        user = pwd.getpwuid(owner)
+    except KeyError:
+        return
+    home = os.path.realpath(user.pw_dir)
+    if home != "/" and os.path.commonpath((home, os.path.realpath(path))) == home:
+        raise StoreError(
+            f"isn't there yet, and would be root's in the home of {user.pw_name}, who couldn't use it",
+            path=path,
+            remedy=f"run leasecap as that user, without sudo (or: sudo -u {user.pw_name} leasecap ...); for root's own "
+            f"agents set {ENVIRONMENT} to a directory of root's",
+        )
+
+
 def check_root(path: str) -> None:
     """Refuse a root that others could have prepared or can change.
 
-    :raises StoreError: for a symlink, something that's no directory, another owner, or write access for others.
+    :raises StoreError: for something that's no directory (a link is followed before: `root_path`), another owner, or
+        write access for others.
     """
     with faults(path):
         found = os.lstat(path)
@@ -75,9 +141,24 @@ def check_root(path: str) -> None:
             remedy="a cap is shared by the processes of one user: run as that user, or set LEASECAP_HOME to a root of "
             "your own",
         )
-    if stat.S_IMODE(found.st_mode) & 0o022:
-        raise StoreError(
-            f"can be changed by other users (mode {stat.S_IMODE(found.st_mode):04o})",
-            path=path,
-            remedy=f"look whether anything in it is not yours, then: chmod 700 {path}",
-        )
+    wrong = danger(found)
+    if wrong:
+        remedy = f"look whether anything in it is not yours, then: chmod 700 {path}"
+        raise StoreError(wrong, path=path, remedy=remedy)
+    if found.st_mode & stat.S_ISVTX and found.st_mode & 0o022:
+        _check_what_is_in_it(path)
+
+
+def _check_what_is_in_it(path: str) -> None:
+    """Where others can put something into the root, though not take away what is the user's."""
+    for name in ("config.toml", "config.lock", "pools", "wake"):
+        try:
+            owner = os.lstat(os.path.join(path, name)).st_uid
+        except FileNotFoundError:
+            continue
+        if owner not in (os.geteuid(), 0):
+            raise StoreError(
+                f"belongs to uid {owner}, who put it there",
+                path=os.path.join(path, name),
+                remedy=f"chmod 700 {path}, and move it away",
+            )

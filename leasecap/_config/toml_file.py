@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from leasecap._config.trust import follow
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import store_error
 
@@ -28,11 +29,13 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os,
 def read_text(path: str) -> str | None:
     """The contents of ``path``, or None if it, or a directory on the way to it, doesn't exist.
 
+    A link is followed where nobody else could have made it lead elsewhere (`trust.follow`).
+
     :raises StoreError: if it is no regular file of reasonable size, or can't be read.
     :raises ConfigError: if it is no UTF-8.
     """
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(follow(path) if os.path.islink(path) else path, _FLAGS)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -64,12 +67,6 @@ def read_text(path: str) -> str | None:
 
 
 def _unreadable(path: str, error: OSError) -> StoreError:
-    if error.errno in (errno.ELOOP, errno.EMLINK) and os.path.islink(path):
-        return StoreError(
-            "is a symbolic link, and what stands in the root is never read through one",
-            path=path,
-            remedy="Put the file itself here instead of the link, or set LEASECAP_HOME to the directory that it is in.",
-        )
     if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # what opening a socket says
         return _not_a_file(path, stat.S_IFSOCK)
     if error.errno == errno.ENOTDIR:

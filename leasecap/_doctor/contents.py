@@ -13,6 +13,7 @@ from leasecap._doctor.place import SCRATCH
 from leasecap._errors import LeasecapError
 from leasecap._file_store.layout import open_existing
 from leasecap._file_store.observer import Observer
+from leasecap._file_store.os_lock import OsLock
 from leasecap._file_store.wakeups import WAKEUP
 from leasecap._host.directory import Directory
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
@@ -39,6 +40,8 @@ def config(site: Site) -> Check:
     checked(Options(), loaded.pool(os.environ.get("LEASECAP_POOL") or "any"))
     if not os.path.lexists(path):
         return Check("config", "ok", "no config.toml: presets hold, and what agents declare with --limit")
+    if os.path.islink(path):
+        path = f"{path} (a link to {os.path.realpath(path)})"
     return Check("config", "ok", f"{path}, pools: {len(loaded.pools)}, commands: {len(loaded.commands)}")
 
 
@@ -67,6 +70,8 @@ def pools() -> Check:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return refused("pools", first + more + newline + remedy)
     used = [pool for pool in found if pool.lock is not None]
+    for pool in used:
+        _open_lock(pool)
     idle = sum(not (pool.holders or pool.waiters) for pool in used)
     if not used:
         return Check("pools", "ok", "none used yet")
@@ -79,6 +84,16 @@ def pools() -> Check:
     processes = ", ".join(sorted({f"pid {one.pid} ({one.state})" for one in passed}))
     remedy = f"they keep their places, and go on when they run (kill -CONT PID, or fg): {processes}"
     return Check("pools", "note", f"{counts}, {len(passed)} of them passed over", remedy)
+
+
+def _open_lock(pool: PoolStatus) -> None:
+    """:raises StoreError: when an acquire couldn't open it."""
+    if pool.lock == "os":
+        directory = Directory(pool.path)
+        try:
+            OsLock(runtime.own.effects, directory).close()
+        finally:
+            directory.close()
 
 
 def leftovers(site: Site) -> Check:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
+from leasecap._host.directory import inode
 from leasecap._store.wakeup import Heard
 
 TYPE_CHECKING = False
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 _PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
 
+_abandoned: list[object] = []
+
 
 class Ear:
     """The pipe, and handles, each with what to call when it can be read from.
@@ -22,10 +26,12 @@ class Ear:
 
     :ivar taken: by the one who hears.
     :ivar has_thread: a thread hears, or is about to.
+    :ivar inode: of the pipe.
     """
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
+        self.inode = inode(pipe)
         self.calls: dict[int, Callable[[], None]] = {}
         self.taken = threading.Lock()
         self.has_thread = False
@@ -42,11 +48,24 @@ class Ear:
 
     def hear(self, timeout: float | None = None) -> Heard:
         """Block until something comes, ``timeout`` seconds at most."""
-        ready = self._wait(timeout)
+        if not self.is_own():
+            return Heard(b"", [])
+        try:
+            ready = self._wait(timeout)
+        except OSError:
+            if self.is_own():
+                raise
+            return Heard(b"", [])
         calls = [call for call in map(self.calls.get, ready) if call is not None]
         return Heard(self._read() if self.pipe in ready else b"", calls)
 
+    def is_own(self) -> bool:
+        """Whether the pipe is still open; the program may have closed all (`os.closerange`)."""
+        return inode(self.pipe) == self.inode
+
     def _read(self) -> bytes:
+        if not self.is_own():
+            return b""
         try:
             return os.read(self.pipe, _PIPE_HOLDS)
         except BlockingIOError:
@@ -63,8 +82,10 @@ class Ear:
 
         :raises OSError: when it can't be waited for.
         """
-        from select import EPOLLIN, EPOLLONESHOT, epoll
-
+        try:
+            from select import EPOLLIN, EPOLLONESHOT, epoll
+        except ImportError:  # another platform; or gevent, which takes it away
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
         first = self._all is None
         if self._all is None:
             everything = epoll()
@@ -80,12 +101,14 @@ class Ear:
 
     def drop(self, handle: int) -> None:
         """Wait for it no longer, and close it."""
-        if self._all is not None and self.calls.pop(handle, None) is not None:
+        if self._all is not None and self.calls.pop(handle, None) is not None and self.is_own():
             self._all.unregister(handle)  # a fork's child may still have a copy, which would go on to call
             os.close(handle)
 
     def tell(self, what: bytes) -> None:
         """Write to the own pipe."""
+        if not self.is_own():
+            return
         try:
             os.write(self.pipe, what)
         except BlockingIOError:
@@ -96,6 +119,7 @@ class Ear:
         self.tell(b"\n")  # who waits for the old one begins anew
         os.dup2(pipe, self.pipe, inheritable=False)
         os.close(pipe)
+        self.inode = inode(self.pipe)
         if self._all is not None:
             from select import EPOLLIN
 
@@ -107,6 +131,10 @@ class Ear:
 
     def close(self) -> None:
         """Close everything; touches no epoll, which a fork's child shares with its parent."""
+        if not self.is_own():
+            # All of it was closed, and the numbers may be the program's by now. An epoll object would close its own.
+            _abandoned.append(self._all)
+            return
         while self.calls:
             os.close(self.calls.popitem()[0])
         if self._all is not None:

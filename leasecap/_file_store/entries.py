@@ -86,7 +86,7 @@ class Entries:
                 self.effects.close(fd)
                 raise
             if self.pool.kind == "os":
-                claim.fd = fd
+                claim.fd, claim.inode = fd, self.effects.inode(fd)
             else:
                 # Without an OS lock in it nothing is gained by keeping it open, and Windows couldn't rename around it.
                 self.effects.close(fd)
@@ -108,8 +108,11 @@ class Entries:
         except OSError:
             self.close(spare)  # somebody cleared it away
             return False
-        claim.fd, spare.fd = spare.fd, None
-        assert claim.fd is not None
+        self._keep_own(spare)
+        claim.fd, claim.inode, spare.fd = spare.fd, spare.inode, None
+        if claim.fd is None:
+            self._discard(claim)
+            return False
         try:
             self.effects.write_at_start(claim.fd, self._stamp(claim))
             claim.size = spare.size
@@ -195,7 +198,11 @@ class Entries:
         try:
             self.directory.rename(f"{where}/{name}", f"{to}/{name}")
         except FileNotFoundError:
-            return False
+            try:
+                self.directory.make(to)
+            except OSError:
+                return False
+            return self.remove(where, name, to)  # the place to go to was missing
         return True
 
     def discard(self, where: str, name: str, to: str = TRASH) -> bool:
@@ -250,9 +257,15 @@ class Entries:
 
         No unlock: it would drop the lock of the command as well, which inherited the open file description.
         """
+        self._keep_own(claim)
         fd, claim.fd = claim.fd, None
         if fd is not None:
             self.effects.close(fd)
+
+    def _keep_own(self, claim: Claim) -> None:
+        """Forget the descriptor if the program has closed it (`os.closerange`): the number may be its own by now."""
+        if claim.fd is not None and self.effects.inode(claim.fd) != claim.inode:
+            claim.fd = None
 
     def beat(self, claim: Claim) -> bool:
         """Write a heartbeat; False: the entry is gone.
@@ -287,6 +300,7 @@ class Entries:
 
     def _write_beat(self, claim: Claim, where: str) -> None:
         content = self._stamp(claim)
+        self._keep_own(claim)
         if claim.fd is not None:
             self.effects.write_at_start(claim.fd, content)
         else:

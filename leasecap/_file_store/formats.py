@@ -28,6 +28,7 @@ from leasecap._file_store.layout import (
     FEEDBACK,
     FORMAT,
     OLDER,
+    Incomplete,
     OlderFormat,
     Pool,
     build,
@@ -142,6 +143,8 @@ def _older(directory: Directory, name: PoolName) -> OlderFormat | None:
         check(directory, name)
     except OlderFormat as older:
         return older
+    except Incomplete:
+        pass  # of this format
     return None
 
 

@@ -12,6 +12,7 @@ from _weakref import ref
 
 from leasecap._host.effects import EARLY
 from leasecap._log import tell, tell_apart
+from leasecap._threads import are_greenlets, start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _LINGER = 5.0
 """Seconds for which the thread sleeps on with nothing to look after; only then it waits to be woken. Leases held for
 less than it takes a thread to wake would else wake it each time, in vain: a fifth of an acquire's CPU time."""
+
+_LOOK_EVERY = 0.05  # seconds; where threads are greenlets
 
 _LONGEST = 86400.0  # seconds; a longer wait overflows
 
@@ -77,6 +80,7 @@ class Heartbeats:
         self._thread: threading.Thread | None = None
         self._inbox: SimpleQueue[Callable[[], None] | Gone | None] | None = None
         self._wakes_at = math.inf
+        self._told = False
 
     def prepare(self) -> SimpleQueue[Callable[[], None] | Gone | None]:
         """What the thread waits with. Call it first under the lock that forks wait for: it imports."""
@@ -139,14 +143,14 @@ class Heartbeats:
         with self._changed:
             if self._thread is not None:
                 return True
-            thread = threading.Thread(target=self._run, args=(self.prepare(),), name="leasecap-heartbeat", daemon=True)
             try:
-                thread.start()
+                self._thread = start_thread("heartbeat", self._run, self.prepare())
             except RuntimeError as error:
                 # The slot was had: that must not fail now. The next lease tries again.
-                tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
+                if not self._told:
+                    self._told = True
+                    tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
                 return False
-            self._thread = thread
             return True
 
     def remove(self, claim: Claim) -> None:
@@ -186,8 +190,9 @@ class Heartbeats:
     def _rest(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> bool:
         """Sleep until something is due or comes, and do what has come; returns whether anything has."""
         until = self._wakes_at
+        timeout = None if until == math.inf else min(max(until - time.monotonic(), 0.01), _LONGEST)
         try:
-            item = inbox.get(timeout=None if until == math.inf else min(max(until - time.monotonic(), 0.01), _LONGEST))
+            item = self._look(inbox, timeout) if are_greenlets() else inbox.get(timeout=timeout)
         except self._empty:
             if time.monotonic() < until:
                 time.sleep(EARLY)
@@ -195,6 +200,15 @@ class Heartbeats:
         if item is not None:
             self._call(item.then if isinstance(item, Gone) else item)
         return True
+
+    def _look(
+        self, inbox: SimpleQueue[Callable[[], None] | Gone | None], timeout: float | None
+    ) -> Callable[[], None] | Gone | None:
+        """``inbox.get``, which would block all greenlets: by looking now and then."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while inbox.empty() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_EVERY))
+        return inbox.get_nowait()
 
     def _call(self, call: Callable[[], None]) -> None:
         try:

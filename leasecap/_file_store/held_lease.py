@@ -90,6 +90,9 @@ class HeldLease:
             return None  # it goes on to count
         return True
 
+    def removed(self) -> str:
+        return self._store.removed()
+
     def inheritable(self) -> int | None:
         self._claim.lent = True
         return self._claim.fd

@@ -47,6 +47,7 @@ class Pool(NamedTuple):
     :ivar local: whether only this machine can write it.
     :ivar counts: whether a directory's link count tells how many directories are in it.
     :ivar order: what the queue is ordered by, "boot" or "arrival" (`order`).
+    :ivar description: device and inode of ``pool.json`` when it was opened; None: it isn't compared (`repair`).
     """
 
     root: str
@@ -56,6 +57,7 @@ class Pool(NamedTuple):
     local: bool
     counts: bool = False
     order: str = BOOT
+    description: tuple[int, int] | None = None
 
 
 class OlderFormat(Exception):
@@ -64,6 +66,15 @@ class OlderFormat(Exception):
     def __init__(self, version: int, kind: str) -> None:
         super().__init__(version, kind)
         self.version = version
+        self.kind = kind
+
+
+class Incomplete(Exception):
+    """Parts of the pool are missing; ``kind`` is that of its lock, "" if it isn't known."""
+
+    def __init__(self, parts: tuple[str, ...], kind: str) -> None:
+        super().__init__(parts, kind)
+        self.parts = parts
         self.kind = kind
 
 
@@ -98,6 +109,10 @@ def open_pool(effects: Effects, root: str, name: PoolName, lock: str) -> Pool:
             from leasecap._file_store.formats import replace_older
 
             replace_older(effects, root, name, lock)
+        except Incomplete:
+            from leasecap._file_store.repair import repair
+
+            repair(effects, root, name, lock)
     with faults(pool_path(root, name)):
         return open_existing(effects, root, name)
 
@@ -114,6 +129,11 @@ def open_existing(effects: Effects, root: str, name: PoolName) -> Pool:
         from leasecap._file_store.formats import refusal
 
         raise refusal(effects.directory(pool_path(root, name)), older.version) from None
+    except Incomplete as incomplete:
+        from leasecap._file_store.repair import explain
+
+        with faults(pool_path(root, name)):
+            raise explain(effects, root, name, incomplete) from None
 
 
 def _open(effects: Effects, root: str, name: PoolName) -> Pool:
@@ -131,7 +151,7 @@ def _open(effects: Effects, root: str, name: PoolName) -> Pool:
     try:
         kind, order = check(directory, name)
         with faults(path):
-            links = directory.stat().st_nlink
+            links, description = directory.stat().st_nlink, inode_of(directory, "pool.json")
     except BaseException:
         directory.close()
         raise
@@ -139,17 +159,21 @@ def _open(effects: Effects, root: str, name: PoolName) -> Pool:
     # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which. Not
     # where a section can be stolen: who was robbed may be granting beside the one who looks.
     counts = kind == "os" and local and links >= 2 + len(_DIRECTORIES)
-    return Pool(root, name, directory, kind, local, counts, order)
+    return Pool(root, name, directory, kind, local, counts, order, description)
 
 
 def check(directory: Directory, name: PoolName) -> tuple[str, str]:
     """Check what is in a pool's directory; returns the kind of lock and of order.
 
-    :raises OlderFormat, StoreError: when this leasecap can't use it.
+    :raises OlderFormat, Incomplete, StoreError: when this leasecap can't use it as it is.
     """
     path = directory.full("pool.json")
-    with faults(path):
+    try:
         data = directory.read("pool.json", _MOST_BYTES)
+    except FileNotFoundError:
+        raise Incomplete(("pool.json", *_missing(directory, "lock", *_DIRECTORIES)), "") from None
+    except OSError as error:
+        raise store_error(error, path) from error
     try:
         found = json.loads(data)
         version, identity, kind = found["format"], found["identity"], found["lock"]
@@ -173,14 +197,24 @@ def check(directory: Directory, name: PoolName) -> tuple[str, str]:
         )
     if older:
         raise OlderFormat(version, kind)
-    part = ""
-    try:
-        for part in _DIRECTORIES:
-            if not stat.S_ISDIR(directory.stat(part).st_mode):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    except OSError as error:
-        raise store_error(error, directory.full(part)) from error
+    missing = _missing(directory, *(("lock",) if kind == "os" else ()), *_DIRECTORIES)
+    if missing:
+        raise Incomplete(missing, kind)
     return kind, order
+
+
+def _missing(directory: Directory, *parts: str) -> tuple[str, ...]:
+    missing = []
+    for part in parts:
+        with faults(directory.full(part)):
+            try:
+                mode = directory.stat(part).st_mode
+            except FileNotFoundError:
+                missing.append(part)
+                continue
+            if part in _DIRECTORIES and not stat.S_ISDIR(mode):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return tuple(missing)
 
 
 def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:
@@ -242,16 +276,8 @@ def build(effects: Effects, root: str, name: PoolName, lock: str, older: Sequenc
                 directory.make(part)
             directory.write("lock", b"%-10d\n" % 0)
             directory.write("sweep", b"0" * 16)
-            kind = _kind_of_lock(effects, directory, lock, path)
-            one_clock = file_system(aside).local and effects.me().boot_offset is not None
-            description = {
-                "format": FORMAT,
-                "name": name.text,
-                "identity": name.identity,
-                "lock": kind,
-                "order": BOOT if one_clock else ARRIVAL,
-            }
-            directory.write("pool.json", json.dumps(description).encode())
+            kind = kind_of_lock(effects, directory, lock, path)
+            directory.write("pool.json", describe(effects, name, kind, file_system(aside).local))
             for each in older:
                 from leasecap._file_store.formats import take_over
 
@@ -264,7 +290,15 @@ def build(effects: Effects, root: str, name: PoolName, lock: str, older: Sequenc
     return new
 
 
-def _kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) -> str:
+def describe(effects: Effects, name: PoolName, kind: str, local: bool) -> bytes:
+    """The contents of ``pool.json``."""
+    order = BOOT if local and effects.me().boot_offset is not None else ARRIVAL
+    description = {"format": FORMAT, "name": name.text, "identity": name.identity, "lock": kind, "order": order}
+    return json.dumps(description).encode()
+
+
+def kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) -> str:
+    """The kind that a new pool with these settings gets; ``path`` is for the error."""
     if lock == "directory":
         return lock
     fd = directory.open("lock")
@@ -283,6 +317,15 @@ def _kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) 
     finally:
         effects.close(fd)
     return "os"
+
+
+def inode_of(directory: Directory, part: str) -> tuple[int, int] | None:
+    """Device and inode of what stands there; None: nothing."""
+    try:
+        found = directory.stat(part)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def stands_at(directory: Directory, path: str) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 import time
 
 from leasecap._file_store.section import Occupant
 from leasecap._log import tell
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 STAGED_LOCK = "lock-"
 """How the names in ``staging/`` begin that are claims of the lock directory and no entries."""
+
+
+_TRIES_HERE = 6
+"""To give the lock back, where there is no thread to go on trying: some 0.6 s."""
 
 
 class LockDirectory:
@@ -36,18 +42,21 @@ class LockDirectory:
         record: Callable[[], bytes],
         is_dead: Callable[[str], bool],
         adopt: Callable[[str], None],
+        assure: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param record: the bytes of a record of this process.
         :param is_dead: whether the owner of the record at this path is provably gone.
         :param adopt: vouches with this token for all that is held now; called inside, by the first to enter after a
             theft.
+        :param assure: raises if the pool isn't any more what it was when it was opened.
         """
         self._effects = effects
         self._directory = directory
         self._record = record
         self._is_dead = is_dead
         self._adopt = adopt
+        self._assure = assure
         self._mutex = threading.Lock()
         self.token = ""
 
@@ -96,6 +105,7 @@ class LockDirectory:
         """Make what is granted from now on by those who were robbed tell-tale; False: so were we, and aren't inside."""
         # What the robbed section grants from now on, not knowing of the theft, stays signed with its token.
         try:
+            self._assure()
             for token in self._directory.list("stolen"):
                 if token.partition(".")[0] == self.token:
                     # Stopped right after it entered, and robbed: a signature of ours would make others' grants suspect.
@@ -163,14 +173,17 @@ class LockDirectory:
             where = self._directory.full("lock.d")
             tell(f"the pool's own lock could not be given back ({where}: {error}); trying on")
             # As long as we live nobody else may take it, and we may never come here again.
-            threading.Thread(target=self._try_on, args=(token,), name="leasecap-give-back", daemon=True).start()
+            try:
+                start_thread("give-back", self._try_on, token)
+            except RuntimeError:
+                self._try_on(token, _TRIES_HERE)
         else:
             self._remove_if_empty()
         return True
 
-    def _try_on(self, token: str) -> None:
+    def _try_on(self, token: str, tries: int | None = None) -> None:
         pause = 0.01
-        while True:
+        for _ in itertools.count() if tries is None else range(tries):
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
             try:

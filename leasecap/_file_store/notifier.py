@@ -36,6 +36,7 @@ class Notifier:
         with self._own.lock:
             if self._directory is None:
                 self._directory = self._own.effects.directory(self._root())
+            self._directory.renew()
             return self._directory
 
     def wake(self, process: str, name: str) -> None:

@@ -120,6 +120,7 @@ class OpenPools:
 def _is_there(root: str, store: Store) -> bool:
     path = store.directory.path if root == store.pool.root else pool_path(root, store.pool.name)
     try:
+        store.directory.renew()
         return stands_at(store.directory, path)
     except OSError:
         return False

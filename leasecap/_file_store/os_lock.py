@@ -10,8 +10,14 @@ from leasecap._file_store.section import Occupant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
+
+
+_TRIES = 3
+"""At a lock file whose place another one takes."""
 
 
 class OsLock:
@@ -20,52 +26,91 @@ class OsLock:
     The lock belongs to the open file description: two threads of this process that share one would both "get" it.
     """
 
-    def __init__(self, effects: Effects, directory: Directory) -> None:
-        """:raises StoreError: when the lock file can't be opened, or is no plain file."""
+    def __init__(
+        self,
+        effects: Effects,
+        directory: Directory,
+        assure: Callable[[tuple[int, int] | None], bool] = lambda inode: True,
+    ) -> None:
+        """
+        :param assure: called inside with device and inode of the file that was locked; False: another one has taken
+            its place.
+        :raises StoreError: when the lock file can't be opened, or is no plain file.
+        """
         self._effects = effects
         self._directory = directory
+        self._assure = assure
         self._mutex = threading.Lock()
+        self._forgotten = False
         # Opened here and not when first entered: a fork must not find it open and not yet known (`_runtime`).
         with faults(directory.full("lock")):
-            self._fd: int | None = directory.open("lock")
-        self._forgotten = False
+            self._fd: int | None = self._open()
         self._stays = 0
         self.token = ""  # only a lock directory can be stolen, so grants needn't say which section made them
+
+    def _open(self) -> int:
+        if self._forgotten:
+            raise OSError(errno.EBADF, "a fork's child used the parent's pool")
+        fd = self._directory.open("lock")
+        self._inode = self._effects.inode(fd)
+        return fd
 
     def try_enter(self) -> bool:
         """Try once.
 
-        :raises OSError: when the lock file can't be locked at all.
+        :raises OSError: when the lock file can't be locked at all, or isn't the pool's any more.
         """
         if not self._mutex.acquire(blocking=False):
             return False
         try:
-            if self._fd is None:
-                if self._forgotten:
-                    raise OSError(errno.EBADF, "a fork's child used the parent's pool")
-                self._fd = self._directory.open("lock")
-            if self._effects.lock(self._fd):
-                try:
-                    # For the error of whoever waits too long behind us; fixed width, so it needs no truncation.
-                    self._stays += 1
-                    stay = b"%-10d %016x\n" % (self._effects.me().pid, self._stays)
-                    self._effects.write_at_start(self._fd, stay)
-                except OSError:
-                    pass  # a full disk must not keep anybody from releasing
-                return True
+            for _ in range(_TRIES):
+                self._keep_own()
+                if self._fd is None:
+                    self._fd = self._open()
+                if not self._effects.lock(self._fd):
+                    break
+                if self._is_the_pools(self._fd):
+                    return True
+                self.close()  # that unlocks it
         except BaseException:
             self._mutex.release()
             raise
         self._mutex.release()
         return False
 
-    def leave(self) -> bool:
-        """Give the section back; True: it was ours to the end."""
+    def _is_the_pools(self, fd: int) -> bool:
+        try:
+            if not self._assure(self._inode):
+                return False
+            try:
+                # For the error of whoever waits too long behind us; fixed width, so it needs no truncation.
+                self._stays += 1
+                stay = b"%-10d %016x\n" % (self._effects.me().pid, self._stays)
+                self._effects.write_at_start(fd, stay)
+            except OSError:
+                pass  # a full disk must not keep anybody from releasing
+        except BaseException:
+            self._unlock()
+            raise
+        return True
+
+    def _keep_own(self) -> None:
+        """Forget the descriptor if the program has closed it (`os.closerange`): the number may be its own by now."""
+        if self._fd is not None and self._effects.inode(self._fd) != self._inode:
+            self._fd = None
+
+    def _unlock(self) -> None:
+        self._keep_own()
         try:
             if self._fd is not None:
                 self._effects.unlock(self._fd)
         except OSError:
             self.close()  # that gives it back as well: nobody else could get in as long as we live
+
+    def leave(self) -> bool:
+        """Give the section back; True: it was ours to the end."""
+        try:
+            self._unlock()
         finally:
             self._mutex.release()
         return True
@@ -85,6 +130,7 @@ class OsLock:
 
     def close(self) -> None:
         """Keep nothing open; it is opened again when it is next entered."""
+        self._keep_own()
         fd, self._fd = self._fd, None
         if fd is not None:
             self._effects.close(fd)

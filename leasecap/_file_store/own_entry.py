@@ -20,19 +20,21 @@ class Claim:
     """An entry of this process, from before it is published until after it is gone.
 
     :ivar home: the pool that it is in, as this process uses it.
+    :ivar inode: device and inode of what is open as ``fd``.
     :ivar lent: another process has, or may get, a copy of the descriptor.
     :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
     :ivar asked: when, on the boot clock (ns).
     :ivar size: of the record as it is written.
     """
 
-    __slots__ = ("asked", "entry", "fd", "granted", "home", "lent", "record", "since", "size")
+    __slots__ = ("asked", "entry", "fd", "granted", "home", "inode", "lent", "record", "since", "size")
 
     def __init__(self, home: Home, entry: Entry, record: Record) -> None:
         self.home = home
         self.entry = entry
         self.record = record
         self.fd: int | None = None
+        self.inode: tuple[int, int] | None = None
         self.granted = 0
         self.asked = 0
         self.since = 0.0

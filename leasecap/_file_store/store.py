@@ -14,11 +14,13 @@ critical section (`reconcile`); a release, an acknowledgement and a reap need no
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._errors import StoreError
 from leasecap._file_store.entries import Entries
+from leasecap._file_store.layout import inode_of, stands_at
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.order import Order
 from leasecap._file_store.peers import Peers
@@ -147,6 +149,29 @@ class Store:
 
     # -- entries of this process ------------------------------------------------------------------------------------
 
+    def removed(self) -> str:
+        """Which directory of those that entries stand in was removed while this was open, for people; "" for none."""
+        root, path = self.pool.root, self.directory.path
+        try:
+            if not os.path.isdir(root):
+                return f"the root {root} was removed"
+            if not stands_at(self.directory, path):
+                return f"the pool's directory {path} was removed"
+            if inode_of(self.directory, LEASES) is None:
+                return f"the directory {self.directory.full(LEASES)} was removed"
+        except OSError:
+            pass  # can't be told
+        return ""
+
+    def repair(self) -> bool:
+        """Make parts of the pool again that were removed; False: none was.
+
+        :raises StoreError: when that would harm those who live in it.
+        """
+        from leasecap._file_store.repair import repair_open
+
+        return repair_open(self.effects, self.pool)
+
     def beat(self, claim: Claim) -> bool:
         """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
 
@@ -154,6 +179,7 @@ class Store:
 
         :raises OSError: when it can't be written.
         """
+        self.directory.renew()
         observer, record = self.observer, claim.record
         if (record.heartbeat, record.stale_after) != (observer.heartbeat, observer.stale_after):
             for where in (LEASES, QUEUE, GRANTED, PARKED):
@@ -170,6 +196,7 @@ class Store:
         :param hand_off: else `owes` is set, and the caller sees to it.
         :raises OSError: when the lease can't be removed; it is still held then.
         """
+        self.directory.renew()
         self._cool(claim.entry)
         kept = self.entries.retire(claim)
         if kept is not None:
@@ -205,9 +232,8 @@ class Store:
         if not entries.remove(QUEUE, claim.name):
             if entries.acknowledge(claim):
                 return False
-            entries.remove(
-                PARKED, claim.name
-            )  # not there either: somebody took us for dead, and we're out all the same
+            # Not there either: somebody took us for dead, and we're out all the same.
+            entries.remove(PARKED, claim.name)
         else:
             self.notify_behind(claim.name)
         entries.close(claim)
@@ -221,6 +247,7 @@ class Store:
 
         :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
         """
+        self.directory.renew()
         where = self.entries.drop(claim)
         if where == QUEUE:
             self.notify_behind(claim.name)

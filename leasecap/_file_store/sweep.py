@@ -100,6 +100,7 @@ class Sweeper:
         Returns the seconds until more can be granted without anybody's doing, as far as that is known. One entry that
         can't be removed is left where it is and goes on to count; it fails nobody's request.
         """
+        self._directory.renew()
         self._stamp()
         now = self._effects.monotonic()
         thorough = now >= self._thorough_at
@@ -268,6 +269,9 @@ class Sweeper:
     def _stamp(self) -> None:
         self.own_stamp = self._effects.token().encode()
         try:
-            self._directory.overwrite("sweep", self.own_stamp)
+            try:
+                self._directory.overwrite("sweep", self.own_stamp)
+            except FileNotFoundError:
+                self._directory.write("sweep", self.own_stamp)  # somebody has removed it
         except OSError:
             pass  # then others sweep as well

@@ -7,6 +7,7 @@ import math
 from leasecap._decisions.entry import make_entry
 from leasecap._decisions.limits import full_limit
 from leasecap._decisions.places import LEASES
+from leasecap._errors import LeasecapError
 from leasecap._faults import store_error
 from leasecap._file_store.held_lease import HeldLease
 from leasecap._file_store.poller import Poller
@@ -62,8 +63,8 @@ class FileTicket:
                     return self._queue(claim)
             else:
                 granted = yield from self._try_once(claim)
-        except FileNotFoundError:
-            if self._store.entries.stands(claim):
+        except OSError as error:
+            if not self._can_begin_again(claim, error):
                 raise
             # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen while
             # we were inside: nothing is held, so begin again, in the old place.
@@ -77,12 +78,22 @@ class FileTicket:
         for _ in range(_STAGINGS - 1):
             try:
                 return self._stage_once()
-            except (BlockingIOError, FileNotFoundError):
+            except BlockingIOError:
                 pass
+            except FileNotFoundError:
+                self._store.repair()
         try:
             return self._stage_once()
         except FileNotFoundError as error:
             raise store_error(error, self._store.directory.path) from error
+
+    def _can_begin_again(self, claim: Claim, error: OSError) -> bool:
+        if isinstance(error, LeasecapError):
+            return False
+        store = self._store
+        if store.directory.renew():
+            return True  # the program has closed all descriptors, in another thread
+        return isinstance(error, FileNotFoundError) and (not store.entries.stands(claim) or store.repair())
 
     def _stage_once(self) -> Claim:
         store, want = self._store, self._want
@@ -195,13 +206,14 @@ class FileTicket:
         claim, waits, store = self._claim, self._waits, self._store
         assert claim is not None and waits is not None
         try:
+            store.directory.renew()
             if store.entries.acknowledge(claim):
                 return self._leave_queue(_HELD)
             pause = waits.look()
             if claim.entry.limit is None and not store.policy.is_limited:
                 self._limit_of_others()  # as a newcomer, it fails where no limit is left
-        except FileNotFoundError:
-            if store.entries.stands(claim):
+        except OSError as error:
+            if not self._can_begin_again(claim, error):
                 raise
             pause = None
         if pause is not None:

@@ -16,6 +16,7 @@ import threading
 import time
 
 from leasecap._file_store.ear import Ear
+from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class Watch:
         ear = self._ear
         if ear is None or ear.has_thread or not ear.taken.acquire(blocking=False):
             return None
+        if not ear.is_own():
+            ear.taken.release()
+            self._begin_anew(ear)
+            return None
         try:
             self._hears_until = time.monotonic() + timeout
             timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
@@ -152,6 +157,8 @@ class Watch:
         with self._lock:
             if self._ear is None:
                 return False
+            if not self._ear.is_own():
+                return self._begin_anew(self._ear)
             try:
                 gone = self._root.stat(self._place).st_ino != self._made
             except OSError:
@@ -159,6 +166,23 @@ class Watch:
             if gone:
                 self._renew(self._ear)
             return True
+
+    def _begin_anew(self, ear: Ear) -> bool:
+        """The program has closed all that ``ear`` had open."""
+        with self._lock:
+            if self._ear is not ear:
+                return self._ear is not None
+            self._ear = None
+            ear.close()
+            try:
+                self._root.renew()
+            except OSError:
+                return False
+            if not self._open():
+                return False
+            assert self._ear is not None
+            self._ear.prepare()
+            return not ear.has_thread or self._start_thread(self._ear)
 
     def _renew(self, ear: Ear) -> None:
         try:
@@ -238,18 +262,20 @@ class Watch:
     def _start_thread(self, ear: Ear) -> bool:
         if not ear.has_thread:
             try:
-                threading.Thread(target=self._listen, args=(ear,), name="leasecap-wake", daemon=True).start()
+                start_thread("wake", self._listen, ear)
             except RuntimeError:
-                return False  # no more threads for this user
+                return False
             ear.has_thread = True  # who hears by itself now does so for all, and leaves it to the thread then
         return True
 
     def _listen(self, ear: Ear) -> None:
         try:
             with ear.taken:
-                while _END not in (heard := self._hear(ear)).said:
+                while ear.is_own() and _END not in (heard := self._hear(ear)).said:
                     self.pass_on(heard)
                     self._run_lookouts()
+            if not ear.is_own():
+                self._begin_anew(ear)
         finally:
             ear.close()  # here, so that no number is another file's while it is waited for or written to
 

@@ -28,7 +28,7 @@ class Directory:
     that is used, whatever its path means later.
     """
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "_inode", "path")
 
     def __init__(self, path: str) -> None:
         """:raises OSError: ELOOP or ENOTDIR when ``path`` is a symlink or no directory."""
@@ -36,13 +36,30 @@ class Directory:
         self._fd: int | None = None
         if _HAS_DIR_FD:
             self._fd = os.open(path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
+            self._inode = inode(self._fd)
         elif not stat.S_ISDIR(os.lstat(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def close(self) -> None:
         if self._fd is not None:
             fd, self._fd = self._fd, None
+            close_own(fd, self._inode)
+
+    def renew(self) -> bool:
+        """Open it again if the program has closed the descriptor (`os.closerange`): the number may be its own by now.
+
+        Returns whether that was so.
+
+        :raises OSError: when it isn't there any more.
+        """
+        if self._fd is None or inode(self._fd) == self._inode:
+            return False
+        fd = os.open(self.path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
+        if inode(fd) != self._inode:
             os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+        self._fd = fd
+        return True
 
     def __del__(self) -> None:
         # A pool that was refused half-opened, or whose directory was replaced, belongs to nobody who could close it.
@@ -218,6 +235,21 @@ class Directory:
             return held, None
         finally:
             os.close(fd)
+
+
+def inode(fd: int) -> tuple[int, int] | None:
+    """Device and inode of what is open there; None: nothing is."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def close_own(fd: int, own: tuple[int, int] | None) -> None:
+    """Close it if it still is what was opened, with this device and inode, and not the program's by now."""
+    if inode(fd) == own:
+        os.close(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:

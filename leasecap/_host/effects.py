@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from leasecap._host.directory import Directory, write_all
+from leasecap._host.directory import Directory, inode, write_all
 from leasecap._host.file_lock import try_lock, unlock
 from leasecap._host.process import exit_of, presence, this_process
 
@@ -63,6 +63,10 @@ class Effects:
     def write_at_start(self, fd: int, data: bytes) -> None:
         os.lseek(fd, 0, os.SEEK_SET)  # os.pwrite is missing on Windows; nobody else uses this description's offset
         write_all(fd, data)
+
+    def inode(self, fd: int) -> tuple[int, int] | None:
+        """Device and inode of what is open there; None: nothing is."""
+        return inode(fd)
 
     def close(self, fd: int) -> None:
         os.close(fd)

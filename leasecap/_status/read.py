@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from leasecap._config.config import load_config
 from leasecap._config.pool_name import pool_name
-from leasecap._config.root import root_path
+from leasecap._config.root import check_root, root_path
 from leasecap._decisions.entry import Group, parse_entry
 from leasecap._decisions.limits import effective_limit, full_limit
 from leasecap._decisions.loads import Loads
@@ -52,6 +52,8 @@ def status(pool: str | None = None) -> Status:
     config_error = None
     config = None
     try:
+        if os.path.lexists(root):
+            check_root(root)
         config = load_config(root)
     except LeasecapError as error:
         config_error = str(error)

@@ -73,5 +73,8 @@ if TYPE_CHECKING:
             Returns whether it was taken; None: that failed, and is to be tried again.
             """
 
+        def removed(self) -> str:
+            """What was removed under it, for people; "" if nothing was."""
+
         def inheritable(self) -> int | None:
             """A descriptor whose inheritor keeps the lease alive as well; None where there is no such thing."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+
 import click
 
 from leasecap._errors import AcquireTimeout, LeasecapError
@@ -43,12 +47,26 @@ def command(pool: str | None, pid: int, wait: float | None, no_wait: bool) -> in
         return NO_SLOT
     try:
         _started(pid, start_of(pid), start)  # it may have ended, and its pid be another's, while we waited
+        _print(lease.id)  # first: nobody could give back a slot whose id is lost
         lease.hand_to(pid, start)
     except BaseException:
         lease.release()
         raise
-    click.echo(lease.id)
     return 0
+
+
+def _print(lease: str) -> None:
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        click.echo(lease)
+    except OSError as error:
+        if sys.stdout is not None:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else it would fail once more at the end
+        raise LeasecapError(
+            f"the lease's id could not be written to stdout ({error.strerror}): the slot was given back"
+        ) from None
 
 
 def _started(pid: int, start: int | None, before: int | None = None) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 import click
 
 from leasecap._config.config import Config, PoolConfig, load_config
 from leasecap._config.presets import ON_ACCOUNT, PRESETS
-from leasecap._config.root import root_path
+from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
@@ -47,6 +48,8 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
     if limit is not None and unset:
         raise click.UsageError("give a limit or --unset, not both")
     root = root_path()
+    if os.path.lexists(root):
+        check_root(root)
     if pool is None:
         _show_all(load_config(root))
     elif limit is None and not unset:

@@ -147,7 +147,4 @@ def _say_waiting(waiting: Waiting) -> None:
 def _say_lost(lease: Lease) -> None:
     if lease.expired:
         return  # `supervise` tells, and ends it
-    say(
-        f"lease {lease.id} of pool {lease.pool} was lost (released by a person, or taken for dead): "
-        "the command runs on beside the cap"
-    )
+    say(f"lease {lease.id} of pool {lease.pool} was lost ({lease.loss}): the command runs on beside the cap")

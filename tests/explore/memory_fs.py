@@ -383,6 +383,9 @@ class MemoryDirectory(Directory):
     def close(self) -> None:
         pass
 
+    def renew(self) -> bool:
+        return False  # no program closes what isn't its own here
+
     def full(self, name: str) -> str:
         return os.path.join(self.path, name)
 
@@ -497,6 +500,9 @@ class MemoryEffects(Effects):
 
     def write_at_start(self, fd: int, data: bytes) -> None:
         _raised(self._perform("write_at_start", fd, data))
+
+    def inode(self, fd: int) -> tuple[int, int] | None:
+        return None  # no program closes what isn't its own here
 
     def close(self, fd: int) -> None:
         _raised(self._perform("close", fd))

@@ -36,6 +36,9 @@ class Ear:
     def prepare(self) -> None:
         pass
 
+    def is_own(self) -> bool:
+        return True  # no program closes what isn't its own here
+
     def has_something(self, process: int) -> bool:
         """Whether `hear` would return at once."""
         fs = self._world.fs

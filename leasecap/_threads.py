@@ -1,0 +1,43 @@
+"""Threads of leasecap's own: daemons, since no program waits for them; where none is to be had, its caller goes on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def start_thread(name: str, call: Callable[..., object], *args: object) -> threading.Thread:
+    """Start it.
+
+    :raises RuntimeError: when the user has too many, or the interpreter can't have one or is on its way out.
+    """
+    if not _is_main_interpreter():
+        # Python 3.12 and later refuse most of them; where one runs when a subinterpreter ends, the process is aborted.
+        raise RuntimeError("a subinterpreter can't have daemon threads")
+    thread = threading.Thread(target=call, args=args, name=f"leasecap-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def are_greenlets() -> bool:
+    """Whether gevent has put its greenlets in the place of threads: all of them stand still while one blocks."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _is_main_interpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = __import__(name)
+        except ImportError:
+            continue
+        return _number(interpreters.get_current()) == _number(interpreters.get_main())
+    return True
+
+
+def _number(interpreter: object) -> object:
+    return interpreter[0] if isinstance(interpreter, tuple) else interpreter  # a tuple from 3.13 on

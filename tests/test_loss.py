@@ -1,0 +1,67 @@
+"""Why a lease was lost is told when it is noticed."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import run, start, status, until
+
+import leasecap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("pool")
+
+REMOVED: dict[str, Callable[[Path], Path]] = {
+    "the root": lambda pool: pool.parent.parent,
+    "the pool's directory": lambda pool: pool,
+    "the directory": lambda pool: pool / "leases",
+}
+
+
+@pytest.mark.parametrize("what", REMOVED)
+def test_what_was_removed_is_told_while_the_lease_is_held(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    lease = leasecap.acquire("p", on_lost=lambda lost: told.append(lost.loss))
+    path = REMOVED[what](Path(status().path))
+    with caplog.at_level(logging.WARNING, "leasecap"):
+        shutil.rmtree(path, ignore_errors=True)
+        assert lease.lost.wait(60)  # by a heartbeat, and not by a release
+        until(lambda: told and caplog.messages)
+    assert told == [f"{what} {path} was removed"]
+    assert any(told[0] in message for message in caplog.messages)
+    with pytest.raises(leasecap.LeaseLost, match="was removed") as caught:
+        lease.check()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    lease.release()
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("what", REMOVED)
+def test_run_says_what_was_removed(what: str) -> None:
+    held = start("run", "-p", "p", "--", "cat", stdin=-1)
+    until(lambda: status().in_flight == 1)
+    path = REMOVED[what](Path(status().path))
+    shutil.rmtree(path, ignore_errors=True)
+    assert held.stderr is not None
+    lines = [held.stderr.readline()]
+    while "was lost" not in lines[-1]:
+        lines.append(held.stderr.readline())
+        assert lines[-1]
+    assert f"{what} {path} was removed" in "".join(lines) and "by a person" not in "".join(lines)
+    held.communicate("", timeout=60)
+    assert held.returncode == 0
+
+
+def test_a_lease_that_a_person_released_says_so() -> None:
+    lease = leasecap.acquire("p")
+    assert run("release", lease.id, "--yes").returncode == 0
+    assert lease.lost.wait(60)
+    with pytest.raises(leasecap.LeaseLost, match="released by a person"):
+        lease.check()
