@@ -1,10 +1,6 @@
-"""What verbs have in common: words to stderr, ends, options."""
+"""What verbs have in common: words to stderr, options."""
 
 from __future__ import annotations
-
-import os
-import signal
-import sys
 
 import click
 
@@ -12,30 +8,11 @@ from leasecap._config.schema import HIGHEST_LIMIT
 from leasecap._durations import parse_duration
 from leasecap._redact import printable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 
 def say(message: str) -> None:
     """A message of ours: to stderr, each line marked, control characters made harmless."""
     for line in message.splitlines():
-        try:
-            click.echo(f"leasecap: {printable(line, 2000)}", err=True)
-        except OSError:
-            return  # stderr is closed: nobody to tell
-
-
-def die_of_interrupt() -> NoReturn:
-    """End as Ctrl-C ends a program that doesn't catch it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
-    sys.exit(130)  # where that isn't deadly
-
-
-def drop_output() -> None:
-    """Let what is still buffered go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"leasecap: {printable(line, 2000)}", err=True)
 
 
 class Duration(click.ParamType[float]):

@@ -120,7 +120,6 @@ def command(
         outcome = Outcome(signal=interrupted.signum)
     if verbose:
         say(f"ended with {f'signal {outcome.signal}' if outcome.signal else f'status {outcome.exit_status}'}")
-    sys.stderr.flush()
     return die_like(outcome)
 
 
