@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from leasecap import __version__
+from leasecap import __version__, _log
 from leasecap._errors import LeasecapError
 from leasecap.cli import _streams
 from leasecap.cli._say import say
@@ -47,6 +47,7 @@ def cli() -> None:
 def main() -> None:
     """The console script. Exits with 2 for wrong usage and 1 for a failure; `run` with 125 for either."""
     _streams.prepare()
+    _log.report = say
     of_run = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
     failed = OWN_FAILURE_OF_RUN if of_run else 1
     try:

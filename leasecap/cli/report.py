@@ -9,7 +9,7 @@ from leasecap.cli._pools import complete_pool
 
 @click.command("report")
 @click.argument("pool", shell_complete=complete_pool)
-@click.option("--status", metavar="CODE", type=click.IntRange(100, 599), help="The HTTP status of the answer.")
+@click.option("--status", metavar="CODE", type=int, help="The HTTP status of the answer.")
 @click.option("--retry-after", metavar="S|DATE", help="As the header has it: seconds, or an HTTP date.")
 @click.option(
     "--kind",

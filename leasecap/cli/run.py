@@ -80,7 +80,6 @@ def command(
             "`leasecap run` needs POSIX signals and process groups", path=sys.platform, remedy="use the library here"
         )
     # First of all: signals have to be blocked before any thread starts.
-    from leasecap import _log
     from leasecap._api import acquire_with
     from leasecap._config.root import root_path
     from leasecap._request import UNSET, Options
@@ -89,7 +88,6 @@ def command(
     from leasecap.cli._supervise import Outcome, SpawnError, die_like
 
     gate = SignalGate()
-    _log.report = say
     timeout: float | Unset | None = 0.0 if no_wait else UNSET if wait is None else wait
     options = Options(
         timeout=timeout,
