@@ -73,6 +73,7 @@ class Acquisition:
         self._started = local.effects.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._callers_own: Exception | None = None
+        self._has_queued = False
         self.position = 0
 
     def steps(self) -> Generator[float, None, Claim]:
@@ -87,11 +88,12 @@ class Acquisition:
                     if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
                         return claim
                 except FileNotFoundError as error:
-                    if error is self._callers_own or self.store.stands(claim):
+                    if error is self._callers_own or (self.store.stands(claim) and self._at_path() is self.store):
                         raise
-                # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
-                # while we were inside: nothing is held, so begin again, in the old place.
+                # Somebody took us for dead (a foreign kernel judges by heartbeats), the lock directory was stolen while
+                # we were inside, or the pool was forgotten: nothing is held, so begin again, in the old place.
                 self._abandon()
+                self.store = self._at_path()
         except OSError as error:
             self._abandon()
             if isinstance(error, LeasecapError) or error is self._callers_own:
@@ -108,11 +110,23 @@ class Acquisition:
             try:
                 return self._stage_once()
             except (BlockingIOError, FileNotFoundError):
-                pass
+                self.store = self._at_path()
         try:
             return self._stage_once()
         except FileNotFoundError as error:
             raise store_error(error, self.store.directory.path) from error
+
+    def _at_path(self) -> Store:
+        """The pool that stands at the path now: the one that was open may have been forgotten meanwhile.
+
+        None is forgotten in which somebody waits: from under who has waited it was removed with all its holders.
+        """
+        if self._has_queued:
+            return self.store
+        with self._local.lock:
+            store = self.root.store(self.root.pool(self.store.pool.name.text))
+            self._local.keep_open(store, self)
+            return store
 
     def _stage_once(self) -> Claim:
         store, request = self.store, self._request
@@ -242,6 +256,7 @@ class Acquisition:
 
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""
+        self._has_queued = True
         local, store = self._local, self.store
         local.waiters[claim.name] = self._wake
         watch, lookout = self.root.notifier.watch(), self.root.lookout(store)

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from leasecap._config.pool_name import PoolName
     from leasecap._feedback.state import State
     from leasecap._file_store.store import Store
 
@@ -102,17 +103,7 @@ def _checked(
     ttfb: float | None,
     granted: float | None,
 ) -> Report | None:
-    if status is None and retry_after is None and kind is None and ttfb is None:
-        raise ValueError("nothing is reported: give a status, a kind, retry_after or ttfb")
-    if status is not None:
-        _check_status(status)
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    if ttfb is not None:
-        ttfb = _seconds("ttfb", ttfb)
-        if not ttfb >= 0:
-            raise ValueError(f"ttfb must be 0 or more seconds, not {ttfb!r}")
-        ttfb = min(ttfb, LONGEST)
+    check_report(status, retry_after, kind, ttfb)
     seconds = None if retry_after is None else parse_retry_after(retry_after, store.effects.wall_clock())
     if retry_after is not None and seconds is None:
         _tell_unreadable(store, retry_after)
@@ -126,7 +117,23 @@ def _checked(
     if status is not None and kind != "neutral":
         what = f"a {status}" + (" (quota)" if kind == "quota" else "")
     jitter = int(store.effects.token(), 16) / 2**64
+    ttfb = None if ttfb is None else min(_seconds("ttfb", ttfb), LONGEST)
     return Report(kind, f"{what} reported by {who}", retry_after=seconds, ttfb=ttfb, granted=granted, jitter=jitter)
+
+
+def check_report(status: int | None, retry_after: float | str | None, kind: str | None, ttfb: float | None) -> None:
+    """Refuse what can't be meant; what a provider may have sent is no reason to.
+
+    :raises TypeError, ValueError: for the caller's own mistakes.
+    """
+    if status is None and retry_after is None and kind is None and ttfb is None:
+        raise ValueError("nothing is reported: give a status, a kind, retry_after or ttfb")
+    if status is not None:
+        _check_status(status)
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if ttfb is not None and not _seconds("ttfb", ttfb) >= 0:
+        raise ValueError(f"ttfb must be 0 or more seconds, not {ttfb!r}")
 
 
 def _check_status(status: int) -> None:
@@ -216,6 +223,17 @@ def restore(store: Store) -> None:
     :raises StoreError: when that can't be noted.
     """
     _change(store, lambda state, now: adaptive.restored(state))
+
+
+def forget(root: str, name: PoolName) -> bool:
+    """Remove a pool that nobody uses; False: there is none.
+
+    :raises StoreError: when somebody holds a slot in it or waits; nothing is changed then.
+    """
+    from leasecap._file_store.forget import forget_pool
+    from leasecap._runtime import local
+
+    return forget_pool(local.effects, root, name)
 
 
 def _change(store: Store, change: Callable[[State, float], State], *, anew: bool = False) -> State:

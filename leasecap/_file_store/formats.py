@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 
-_CLOSED = ".queue"
-_PLACES = (QUEUE, _CLOSED, PARKED, GRANTED, LEASES)
+CLOSED = ".queue"
+_PLACES = (QUEUE, CLOSED, PARKED, GRANTED, LEASES)
 _TRIES, _PAUSE = 200, 0.005  # at the old pool's own lock
 _STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
 _MOST_NAMED = 8
@@ -146,7 +146,7 @@ def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> li
     """Replace the pool if it still stands; returns the paths of what is no longer needed."""
     old = Guarded(effects, pool, stale_after=_STALE_AFTER, heartbeat=_HEARTBEAT)
     try:
-        _enter(old)
+        enter(old)
         try:
             path = pool_path(pool.root, pool.name)
             # Else it was replaced while this waited for its lock.
@@ -157,13 +157,17 @@ def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> li
         old.section.close()
 
 
-def _enter(old: Guarded) -> None:
+def enter(old: Guarded) -> None:
+    """Enter the section of a pool that is to go.
+
+    :raises StoreError: when somebody stays inside.
+    """
     for _ in range(_TRIES):
         if old.section.try_enter():
             return
         time.sleep(_PAUSE)
     raise StoreError(
-        f"is of an earlier format, and its own lock has been held for over a second by {old.section.occupant().who}",
+        f"the pool's own lock has been held for over a second by {old.section.occupant().who}; it takes milliseconds",
         path=old.directory.path,
         remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
     )
@@ -179,11 +183,12 @@ def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> l
         new = build(effects, root, name, lock, [directory.path, *before])
         try:
             aside = f"{OLDER}{name.directory}-{effects.token()}"
-            _close(old, older)
+            close_queue(directory)
+            _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
             try:
                 pools.rename(name.directory, aside)
             except BaseException:
-                _reopen(directory)
+                reopen(directory)
                 raise
             pools.rename(new, name.directory)  # it fails if somebody made a pool in this moment
         except BaseException:
@@ -194,34 +199,38 @@ def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> l
         pools.close()
 
 
-def _close(old: Guarded, older: OlderFormat) -> None:
+def close_queue(directory: Directory) -> None:
     """Let nothing be granted in it any more."""
     try:
-        old.directory.rename(QUEUE, _CLOSED)
+        directory.rename(QUEUE, CLOSED)
     except FileNotFoundError:
         pass  # whoever was here before was killed
-    _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
 
 
-def _reopen(directory: Directory) -> None:
+def reopen(directory: Directory) -> None:
+    """Undo `close_queue`."""
     try:
-        directory.rename(_CLOSED, QUEUE)
+        directory.rename(CLOSED, QUEUE)
     except OSError:
         pass  # it isn't closed; or those who are in it are told that the pool is damaged
 
 
 def _refuse_if_live(old: Guarded, older: OlderFormat) -> None:
-    """Judge as for reaping."""
-    directory = old.directory
-    live = [
-        _called(directory, where, name)
-        for where in _PLACES
-        for name in _names(directory, where)
-        if old.observer.lives(where, name)
-    ]
+    live = live_in(old)
     if live:
-        _reopen(directory)
-        raise refusal(directory, older.version, list(dict.fromkeys(live)))
+        reopen(old.directory)
+        raise refusal(old.directory, older.version, live)
+
+
+def live_in(old: Guarded) -> list[str]:
+    """Who holds or waits in the pool, each once; judged as for reaping."""
+    live = (
+        _called(old.directory, where, name)
+        for where in _PLACES
+        for name in _names(old.directory, where)
+        if old.observer.lives(where, name)
+    )
+    return list(dict.fromkeys(live))
 
 
 def moved_aside(pools: Directory, name: PoolName) -> list[str]:

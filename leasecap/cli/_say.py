@@ -15,6 +15,25 @@ def say(message: str) -> None:
         click.echo(f"leasecap: {printable(line, 2000)}", err=True)
 
 
+class Verb(click.Command):
+    """Refuses an option with a value that is given twice: click takes the last one and says nothing."""
+
+    def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> tuple[dict[str, object], list[str], list[click.Parameter]]:
+            options, rest, order = parse(args)
+            for param in order:
+                if isinstance(param, click.Option) and not param.is_flag and order.count(param) > 1:
+                    raise click.UsageError(f"{' / '.join(param.opts)} is given more than once", ctx)
+            return options, rest, order
+
+        if not ctx.resilient_parsing:  # as for completion
+            parser.parse_args = parse_once  # type: ignore[method-assign]
+        return parser
+
+
 class Duration(click.ParamType[float]):
     """``1.5``, ``500ms``, ``30s``, ``5m``, ``1h``.
 

@@ -14,7 +14,7 @@ from leasecap._errors import LeasecapError
 from leasecap.cli import _streams
 from leasecap.cli._say import say
 
-VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "doctor")
+VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor")
 
 WRONG_USAGE, OWN_FAILURE_OF_RUN = 2, 125
 """`run` keeps every status below 125 for the command it runs, as env and timeout do."""

@@ -10,7 +10,7 @@ import click
 from leasecap._durations import format_duration
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap.cli._pools import chosen_pool, complete_pool
-from leasecap.cli._say import Duration, Limit, say
+from leasecap.cli._say import Duration, Limit, Verb, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.command("run", cls=Verb, context_settings={"allow_interspersed_args": False})
 @click.option(
     "-p",
     "--pool",
