@@ -212,6 +212,7 @@ def report(
     :param status: of the answer. 429, 503 and 529 are refusals for concurrency or rate, 402 is a used-up quota.
     :param retry_after: seconds or an HTTP date, as the header has it. With a refusal it closes the pool until then
         (``max_pause`` at most), and a later, shorter one never shortens that; with a quota as well, without a bound.
+        What can't be read, or is negative, is ignored, and told once in the log: it is the provider's word, not yours.
     :param kind: "concurrency" cuts the limit, "quota" closes the pool (until a person resumes it, unless there is a
         ``retry_after``), "neutral" changes nothing. Unset: what ``status`` means; a ``retry_after`` alone is a refusal.
     :param ttfb: seconds to the first byte of the answer. While they rise, a reduced limit doesn't grow.

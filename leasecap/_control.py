@@ -13,6 +13,7 @@ from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._host.process import ancestors_of
 from leasecap._liveness.record import called
+from leasecap._log import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ KINDS = ("concurrency", "quota", "neutral")
 
 _KIND_OF = {429: "concurrency", 503: "concurrency", 529: "concurrency", 402: "quota"}
 """RFC 9110 and 6585; 529 is what Anthropic answers when it is overloaded. Every other status is neutral."""
+
+_LONGEST_RETRY_AFTER = 100  # characters; an HTTP date has 29
+_told_unreadable: set[str] = set()  # pools
 
 _PATIENCE, _PAUSE = 5.0, 0.01  # seconds, for the pool's lock, which is held for less than a millisecond
 
@@ -95,61 +99,96 @@ def _checked(
     ttfb: float | None,
     granted: float | None,
 ) -> Report | None:
-    if status is None and retry_after is None and kind is None and ttfb is None:
-        raise ValueError("nothing is reported: give a status, a kind, retry_after or ttfb")
-    if status is not None and (isinstance(status, bool) or not isinstance(status, int)):
-        raise TypeError(f"status must be a whole number, not {status!r}")
-    if status is not None and not 100 <= status <= 599:
-        raise ValueError(f"status must be an HTTP status from 100 to 599, not {status!r}")
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    if ttfb is not None:
-        ttfb = _seconds("ttfb", ttfb)
+    check_report(status, retry_after, kind, ttfb)
     seconds = None if retry_after is None else parse_retry_after(retry_after, store.wall_clock())
+    if retry_after is not None and seconds is None:
+        _tell_unreadable(store, retry_after)
     if kind is None:
-        unsaid = "concurrency" if status is None and seconds is not None else "neutral"
-        kind = _KIND_OF.get(status or 0, unsaid)
+        # An empty header says as much as none; any other comes with a refusal, whether it can be read or not.
+        refused = status is None and retry_after is not None and str(retry_after).strip() != ""
+        kind = _KIND_OF.get(status or 0, "concurrency" if refused else "neutral")
     if kind == "neutral" and ttfb is None:
         return None
     what = {"concurrency": "a refusal", "quota": "a used-up quota", "neutral": "a slow first byte"}[kind]
     if status is not None and kind != "neutral":
         what = f"a {status}" + (" (quota)" if kind == "quota" else "")
+    ttfb = None if ttfb is None else min(_seconds("ttfb", ttfb), LONGEST)
     return Report(
         kind, f"{what} reported by {who}", retry_after=seconds, ttfb=ttfb, granted=granted, jitter=store.chance()
     )
 
 
-def parse_retry_after(value: float | str, wall: float) -> float:
-    """The seconds that a Retry-After means: a number, or an HTTP date (RFC 9110, 10.2.3); never below 0.
+def check_report(status: int | None, retry_after: float | str | None, kind: str | None, ttfb: float | None) -> None:
+    """Refuse what can't be meant; what a provider may have sent is no reason to.
 
-    :param wall: seconds since 1970, to reckon a date from.
-    :raises TypeError, ValueError: for anything else.
+    :raises TypeError, ValueError: for the caller's own mistakes.
+    """
+    if status is None and retry_after is None and kind is None and ttfb is None:
+        raise ValueError("nothing is reported: give a status, a kind, retry_after or ttfb")
+    if status is not None:
+        _check_status(status)
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if ttfb is not None and not _seconds("ttfb", ttfb) >= 0:
+        raise ValueError(f"ttfb must be 0 or more seconds, not {ttfb!r}")
+
+
+def _check_status(status: int) -> None:
+    """Three digits are whatever a server sends, and 0 is curl's word for no answer at all."""
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(f"status must be a whole number, not {status!r}")
+    if status and not 100 <= status <= 999:
+        raise ValueError(f"status must be an HTTP status, such as 429, not {status!r}")
+
+
+def parse_retry_after(value: float | str, wall: float) -> float | None:
+    """The seconds that a Retry-After means: a number, or an HTTP date (RFC 9110, 10.2.3). None: it can't be read.
+
+    Never raises for what a provider may send.
+
+    :param wall: seconds since 1970, to reckon a date from; one that has passed is 0.
+    :raises TypeError: for what is neither a number nor a text.
     """
     if not isinstance(value, str):
-        return _seconds("retry_after", value, least=-math.inf)
+        seconds = _seconds("retry_after", value)
+        return min(seconds, LONGEST) if seconds >= 0 else None
     text = value.strip()
-    number = text.removeprefix("-")
-    if number.replace(".", "", 1).isdigit() and number.isascii():
-        return min(max(float(text), 0.0), LONGEST)
+    if len(text) > _LONGEST_RETRY_AFTER:
+        return None
+    if text.replace(".", "", 1).isdigit() and text.isascii():
+        return min(float(text), LONGEST)
     from email.utils import parsedate_to_datetime
 
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        raise ValueError(f"{value!r:.60} is no Retry-After: allowed are seconds or an HTTP date") from None
-    if moment.tzinfo is None:  # "-0000": a time of day in UTC, says RFC 5322
-        from datetime import UTC
+        if moment.tzinfo is None:  # "-0000": a time of day in UTC, says RFC 5322
+            from datetime import UTC
 
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(moment.timestamp() - wall, 0.0), LONGEST)
+            moment = moment.replace(tzinfo=UTC)
+        return min(max(moment.timestamp() - wall, 0.0), LONGEST)
+    except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
+        return None
 
 
-def _seconds(name: str, value: float, least: float = 0.0) -> float:
+def _tell_unreadable(store: Store, value: float | str) -> None:
+    """Once for each pool: a provider that sends such a thing sends it with each refusal."""
+    if store.path not in _told_unreadable:
+        _told_unreadable.add(store.path)
+        from leasecap._redact import printable
+
+        tell(
+            f"pool {store.name!r}: Retry-After {printable(str(value), 60)!r} is neither seconds nor an HTTP "
+            "date: it is ignored, what was reported with it counts"
+        )
+
+
+def _seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if math.isnan(value) or value < least:
-        raise ValueError(f"{name} must be {least:g} or more seconds, not {value!r}")
-    return min(max(float(value), 0.0), LONGEST)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf if value > 0 else -math.inf
 
 
 def pause(store: Store, seconds: float | None, why: str) -> State:

@@ -97,6 +97,15 @@ class Runtime:
         """`using`, for what may be closed by now, or is the parent's of a fork."""
         return self.using(self.still(root), pool)
 
+    def forget(self, root: str, name: PoolName) -> bool:
+        """Remove a pool that nobody uses; False: there is none.
+
+        :raises StoreError: when somebody holds a slot in it or waits; nothing is changed then.
+        """
+        from leasecap._file_store.forget import forget_pool
+
+        return forget_pool(self.own.effects, root, name)
+
     def _ask(self, root: OpenRoot, store: Store) -> None:
         """Ask the provider for its own count, in the background."""
         with self.own.lock:  # a fork must copy no half-done import

@@ -239,8 +239,6 @@ def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
     [
         ("30", 30.0),
         (" 1.5 ", 1.5),
-        ("-5", 0.0),
-        (-5, 0.0),
         (7, 7.0),
         ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
         ("Thu, 01 Jan 2026 00:01:00 -0000", 60.0),
@@ -249,19 +247,62 @@ def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
         (float("inf"), 365 * 86400.0),
     ],
 )
-def test_a_retry_after_is_seconds_or_an_http_date_and_never_negative(value: float | str, seconds: float) -> None:
+def test_a_retry_after_is_seconds_or_an_http_date(value: float | str, seconds: float) -> None:
     assert _control.parse_retry_after(value, 1_767_225_600.0) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("value", ["soon", "", "1e9", "1_0", "99 Foo 2026", float("nan"), "0x10", "٣"])
-def test_what_is_no_retry_after_is_refused(value: float | str) -> None:
-    with pytest.raises(ValueError, match=r"retry_after|Retry-After"):
-        _control.parse_retry_after(value, 0.0)
+UNREADABLE: list[float | str] = [
+    *("soon", "", " ", "30s", "-5", "1e9", "1_0", "99 Foo 2026", "0x10", "٣", "nan", "2026-01-01T00:01:00Z", "\ud800"),
+    *("Thu, 99 Jan 2026 00:01:00 GMT", "30, 30", "9" * 5000, -5, -0.5, float("nan"), -(10**400)),
+]
+
+
+@pytest.mark.parametrize("value", UNREADABLE, ids=lambda value: f"{value!a:.20}")
+def test_a_retry_after_that_cannot_be_read_says_nothing(value: float | str) -> None:
+    assert _control.parse_retry_after(value, 1_767_225_600.0) is None
+
+
+@pytest.mark.parametrize("value", UNREADABLE, ids=lambda value: f"{value!a:.20}")
+def test_a_refusal_counts_though_its_retry_after_cannot_be_read(
+    store: Store, value: float | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with leasecap.acquire("p", timeout=0) as lease:
+        lease.report(429, retry_after=value)
+        assert leasecap.status("p").pools[0].limit == 6
+        leasecap.report("p", 503, retry_after=value)
+    feedback = leasecap.status("p").pools[0].feedback
+    assert feedback is not None and not feedback.paused
+    [message] = caplog.messages
+    assert "'p'" in message and "Retry-After" in message and "ignored" in message
+
+
+@pytest.mark.parametrize(("value", "limit"), [("soon", 6), (-1, 6), ("", 8), (" ", 8)])
+def test_an_unreadable_retry_after_alone_is_a_refusal_and_an_empty_one_nothing(
+    store: Store, value: float | str, limit: int
+) -> None:
+    leasecap.report("p", retry_after=value)
+    assert leasecap.status("p").pools[0].limit == limit
+
+
+def test_a_quota_whose_retry_after_cannot_be_read_closes_until_resumed(store: Store) -> None:
+    leasecap.report("p", 402, retry_after="next month")
+    feedback = leasecap.status("p").pools[0].feedback
+    assert feedback is not None and feedback.paused and feedback.pause_left is None
+
+
+@pytest.mark.parametrize("value", [True, b"30", [], object()])
+def test_a_retry_after_that_is_no_header_is_the_callers_mistake(store: Store, value: object) -> None:
+    with pytest.raises(TypeError):
+        leasecap.report("p", 429, retry_after=value)  # type: ignore[arg-type]
+    assert not state_file(store).exists()
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"status": True}, {"status": 99}, {"status": "429"}, {"kind": "rate"}, {"ttfb": -1.0}, {"ttfb": "1"}],
+    [
+        *({}, {"status": True}, {"status": 99}, {"status": -1}, {"status": 1000}, {"status": "429"}),
+        *({"kind": "rate"}, {"ttfb": -1.0}, {"ttfb": "1"}),
+    ],
 )
 def test_a_report_that_cannot_be_meant_is_refused_and_nothing_is_noted(store: Store, arguments: object) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -269,7 +310,7 @@ def test_a_report_that_cannot_be_meant_is_refused_and_nothing_is_noted(store: St
     assert not state_file(store).exists() and not posted(store)
 
 
-@pytest.mark.parametrize("status", [200, 301, 400, 404, 500, 502])
+@pytest.mark.parametrize("status", [0, 200, 301, 400, 404, 500, 502, 600, 999])
 def test_any_other_answer_changes_nothing(store: Store, status: int) -> None:
     leasecap.report("p", status, retry_after=60)
     assert not state_file(store).exists()

@@ -269,8 +269,8 @@ def test_a_command_under_run_reports_about_its_own_lease(team: Team) -> None:
     "arguments",
     [
         ("report", "p"),
-        ("report", "p", "--retry-after", "soon"),
         ("report", "p", "--status", "42"),
+        ("report", "p", "--status", "429", "--ttfb", "nan"),
         ("pause", "p", "tomorrow"),
         ("resume",),
     ],
@@ -278,6 +278,17 @@ def test_a_command_under_run_reports_about_its_own_lease(team: Team) -> None:
 def test_wrong_usage_is_refused(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     assert done.returncode == 2 and done.stderr
+
+
+@pytest.mark.parametrize("value", ["30s", "", "soon", "-3"])
+def test_a_hooks_refusal_counts_though_its_retry_after_cannot_be_read(team: Team, value: str) -> None:
+    configure(team, limit=8)
+    done = run("report", "p", "--status", "429", f"--retry-after={value}")
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith("leasecap: ") and "Retry-After" in line
+    assert team.pool().limit == 6
+    assert run("report", "p", "--status", "000").returncode == 0, "curl's word for no answer"
 
 
 def test_pausing_and_resuming_say_what_holds_then(team: Team) -> None:

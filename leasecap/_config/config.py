@@ -101,6 +101,12 @@ class Config(NamedTuple):
         # The parsers in _settings have given every value its type.
         return PoolConfig(name, limit, source if limit is not None else "", rules=rules, **settings)  # type: ignore[arg-type]
 
+    def names(self) -> dict[str, str]:
+        """Every name that means a pool without anybody's having used it, by identity: configured, aliases, presets."""
+        mentioned = map(pool_name, filter(None, (*self.commands.values(), self.default_pool)))
+        configured = {name.identity: name.text for name in (*mentioned, *self.pools)}
+        return {text: text for text in (*PRESETS, *self.aliases)} | configured
+
 
 def config_path(root: str) -> str:
     """Where the configuration of ``root`` stands."""

@@ -70,7 +70,11 @@ class FileStore:
         return int(self.store.effects.token(), 16) / 2**64
 
     def ticket(self, want: Want) -> FileTicket:
-        return FileTicket(self._own, self._root, self.store, want)
+        return FileTicket(self._own, self._root, self.store, want, self._move)
+
+    def _move(self, store: Store) -> None:
+        """Another pool stands at the path now."""
+        self.store = store
 
     def end(self, name: str) -> bool:
         return self.store.end(name)

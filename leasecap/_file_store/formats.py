@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 
-_CLOSED = ".queue"
-_PLACES = (QUEUE, _CLOSED, PARKED, GRANTED, LEASES)
+CLOSED = ".queue"
+_PLACES = (QUEUE, CLOSED, PARKED, GRANTED, LEASES)
 _TRIES, _PAUSE = 200, 0.005  # at the old pool's own lock
 _STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
 _MOST_NAMED = 8
@@ -153,7 +153,7 @@ def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> li
     observer = Observer(effects, pool, stale_after=_STALE_AFTER, heartbeat=_HEARTBEAT)
     section = pool_lock(effects, pool, observer, Thefts(pool.directory))
     try:
-        _enter(section, pool)
+        enter(section, pool)
         try:
             path = pool_path(pool.root, pool.name)
             # Else it was replaced while this waited for its lock.
@@ -164,13 +164,17 @@ def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> li
         section.close()
 
 
-def _enter(section: Section, pool: Pool) -> None:
+def enter(section: Section, pool: Pool) -> None:
+    """Enter the section of a pool that is to go.
+
+    :raises StoreError: when somebody stays inside.
+    """
     for _ in range(_TRIES):
         if section.try_enter():
             return
         time.sleep(_PAUSE)
     raise StoreError(
-        f"is of an earlier format, and its own lock has been held for over a second by {section.occupant().who}",
+        f"the pool's own lock has been held for over a second by {section.occupant().who}; it takes milliseconds",
         path=pool.directory.path,
         remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
     )
@@ -186,11 +190,12 @@ def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older:
         new = build(effects, root, name, lock, [directory.path, *before])
         try:
             aside = f"{OLDER}{name.directory}-{effects.token()}"
-            _close(directory, observer, older)
+            close_queue(directory)
+            _refuse_if_live(directory, observer, older)  # only a section that can be stolen lets anybody in meanwhile
             try:
                 pools.rename(name.directory, aside)
             except BaseException:
-                _reopen(directory)
+                reopen(directory)
                 raise
             pools.rename(new, name.directory)  # it fails if somebody made a pool in this moment
         except BaseException:
@@ -201,33 +206,38 @@ def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older:
         pools.close()
 
 
-def _close(directory: Directory, observer: Observer, older: OlderFormat) -> None:
+def close_queue(directory: Directory) -> None:
     """Let nothing be granted in it any more."""
     try:
-        directory.rename(QUEUE, _CLOSED)
+        directory.rename(QUEUE, CLOSED)
     except FileNotFoundError:
         pass  # whoever was here before was killed
-    _refuse_if_live(directory, observer, older)  # only a section that can be stolen lets anybody in meanwhile
 
 
-def _reopen(directory: Directory) -> None:
+def reopen(directory: Directory) -> None:
+    """Undo `close_queue`."""
     try:
-        directory.rename(_CLOSED, QUEUE)
+        directory.rename(CLOSED, QUEUE)
     except OSError:
         pass  # it isn't closed; or those who are in it are told that the pool is damaged
 
 
 def _refuse_if_live(directory: Directory, observer: Observer, older: OlderFormat) -> None:
-    """Judge as for reaping."""
-    live = [
+    live = live_in(directory, observer)
+    if live:
+        reopen(directory)
+        raise refusal(directory, older.version, live)
+
+
+def live_in(directory: Directory, observer: Observer) -> list[str]:
+    """Who holds or waits in the pool, each once; judged as for reaping."""
+    live = (
         _called(directory, where, name)
         for where in _PLACES
         for name in _names(directory, where)
         if observer.lives(where, name)
-    ]
-    if live:
-        _reopen(directory)
-        raise refusal(directory, older.version, list(dict.fromkeys(live)))
+    )
+    return list(dict.fromkeys(live))
 
 
 def moved_aside(pools: Directory, name: PoolName) -> list[str]:

@@ -19,7 +19,7 @@ from leasecap._store.ticket import NoLimit, Standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from leasecap._file_store.open_root import OpenRoot
     from leasecap._file_store.own_entry import Claim
@@ -33,23 +33,34 @@ _STAGINGS = 3
 _ANSWER_LOOK = 0.02
 """Seconds between looks whether the provider has answered, for whoever tries once."""
 
+
+def _nothing() -> None:
+    pass
+
+
 _HELD, _REFUSED, _GONE = Standing("held"), Standing("refused"), Standing("gone")
 
 
 class FileTicket:
     """See `_store.ticket.Ticket`."""
 
-    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, want: Want) -> None:
+    def __init__(
+        self, own: OwnProcess, root: OpenRoot, store: Store, want: Want, on_move: Callable[[Store], None]
+    ) -> None:
+        """:param on_move: told which pool stands at the path now, if the one that was open was forgotten."""
         self._own = own
         self._root = root
         self._store = store
         self._want = want
+        self._on_move = on_move
         self._origin = Origin(own)
         self._order = store.order.next()
         self._asked = own.effects.boot_clock()
         self._deadline: float | None = None
         self._claim: Claim | None = None
         self._waits: _Waits | None = None
+        self._has_queued = False
+        self._done: Callable[[], None] = _nothing
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -81,7 +92,8 @@ class FileTicket:
             except BlockingIOError:
                 pass
             except FileNotFoundError:
-                self._store.repair()
+                if not self._reopen():
+                    self._store.repair()
         try:
             return self._stage_once()
         except FileNotFoundError as error:
@@ -93,7 +105,27 @@ class FileTicket:
         store = self._store
         if store.directory.renew():
             return True  # the program has closed all descriptors, in another thread
+        if isinstance(error, FileNotFoundError) and self._reopen():
+            return True
         return isinstance(error, FileNotFoundError) and (not store.entries.stands(claim) or store.repair())
+
+    def _reopen(self) -> bool:
+        """Use the pool that stands at the path now, if the one that was open was forgotten meanwhile.
+
+        None is forgotten in which somebody waits: from under who has waited it was removed with all its holders.
+        """
+        if self._has_queued:
+            return False
+        with self._own.lock:
+            store = self._root.store(self._root.pool(self._store.pool.name.text))
+            if store is self._store:
+                return False
+            self.end()  # what is left of it stands in the old one
+            self._store = store
+            self._on_move(store)
+            self._done()
+            self._done = self._own.keep_open(store, self)
+        return True
 
     def _stage_once(self) -> Claim:
         store, want = self._store, self._want
@@ -199,6 +231,7 @@ class FileTicket:
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def _queue(self, claim: Claim) -> Standing:
+        self._has_queued = True
         self._waits = _Waits(self._own, self._root, self._store, claim, self._want)
         return self.look()
 
@@ -244,12 +277,14 @@ class FileTicket:
     def lease(self) -> HeldLease:
         claim, self._claim = self._claim, None
         assert claim is not None
+        self._done()
         return HeldLease(self._own, self._root.path, self._store, claim)
 
     def end(self) -> None:
         if not self._origin.is_here():
             return  # a fork's child unwinds: wake-up, handles and entry are its parent's
         self._leave_queue(_GONE)
+        self._done()
         claim, self._claim = self._claim, None
         if claim is None:
             return

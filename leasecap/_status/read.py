@@ -68,14 +68,18 @@ def _known(root: str, config: Config | None) -> list[PoolName]:
     found: dict[str, PoolName] = {}
     if config is not None:
         found.update((name.directory, name) for name in config.pools)
+    for name in pools_on_disk(root):
+        found.setdefault(name.directory, name)
+    return sorted(found.values(), key=lambda name: name.text)
+
+
+def pools_on_disk(root: str) -> list[PoolName]:
+    """The pools that somebody has used."""
     try:
         directories = os.listdir(os.path.join(root, "pools"))
     except OSError:
-        directories = []
-    for directory in directories:
-        if not directory.startswith(".") and directory not in found:
-            found[directory] = name_on_disk(runtime.own.effects, root, directory)
-    return sorted(found.values(), key=lambda name: name.text)
+        return []
+    return [name_on_disk(runtime.own.effects, root, each) for each in directories if not each.startswith(".")]
 
 
 def _pool_status(root: str, name: PoolName, config: Config | None, presence: Ask) -> PoolStatus:

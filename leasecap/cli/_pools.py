@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 
+from leasecap import _ancestry
+from leasecap._config.presets import PRESETS
+from leasecap._config.root import root_path
 from leasecap._errors import ConfigError, LeasecapError
+from leasecap._file_store.layout import name_on_disk, pool_path
+from leasecap._host.process import ancestors_of
+from leasecap._redact import printable
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import click
 
     from leasecap._config.config import Config
+    from leasecap._config.pool_name import PoolName
 
 ENVIRONMENT = "LEASECAP_POOL"
+
+
+class UnknownPool(LeasecapError):
+    """A name that means no pool."""
 
 
 def chosen_pool(pool: str | None, program: str | None, config: Config) -> str:
@@ -30,9 +42,63 @@ def chosen_pool(pool: str | None, program: str | None, config: Config) -> str:
     raise ConfigError("no pool is given", allowed=f"name one with -p POOL, or set {ENVIRONMENT}{table}")
 
 
+def known_pool(pool: str) -> PoolName:
+    """The pool of that name, if there is one: configured, preset, or used before.
+
+    :raises UnknownPool: where there is none; in one line, with the name that was probably meant.
+    :raises ConfigError, StoreError: if it can't name a pool, or the configuration can't be used.
+    """
+    root = root_path()
+    config = runtime.root(root).config
+    name = config.pool(pool).name
+    if name.identity in config.names() or is_on_disk(root, name):
+        return name
+    raise UnknownPool(f"there is no pool {printable(name.text, 60)!r}{suggestion(name, config, root)}")
+
+
+def suggestion(name: PoolName, config: Config, root: str) -> str:
+    """The end of a sentence about a name that means no pool: which one was probably meant, or where they are listed."""
+    from leasecap._config.nearest import nearest
+    from leasecap._status.read import pools_on_disk
+
+    known = {other.identity: other.text for other in pools_on_disk(root)} | config.names()
+    found = nearest(name.identity, known)
+    return "; `leasecap status` and `leasecap limit` list them" if found is None else f"; did you mean {known[found]}?"
+
+
+def is_on_disk(root: str, name: PoolName) -> bool:
+    """Whether somebody has used the pool."""
+    try:
+        os.lstat(pool_path(root, name))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # opening it will say what is wrong
+    return True
+
+
+def pool_here() -> str | None:
+    """The pool of the lease that this runs under: by the chain in LEASECAP_LEASE, or held by a parent process."""
+    root = root_path()
+    for entry in _ancestry.current():
+        directory = entry.rpartition("/")[0].rpartition("/")[2]
+        name = name_on_disk(runtime.own.effects, root, directory)
+        if name.identity != directory and _ancestry.tokens(root, directory):  # it is there, and of this root
+            return name.text
+    from leasecap._status.read import status
+
+    held: dict[int, set[str]] = {}
+    for pool in status().pools:
+        for holder in pool.holders:
+            if holder.host is None and holder.alive and holder.pid is not None:
+                held.setdefault(holder.pid, set()).add(pool.pool)
+    # A parent that holds slots of two pools can mean either.
+    nearest = next((held[pid] for pid in ancestors_of(os.getpid()) if pid in held), set())
+    return nearest.pop() if len(nearest) == 1 else None
+
+
 def complete_pool(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Pools that are configured, in use, or preset."""
-    from leasecap._config.presets import PRESETS
     from leasecap._status.read import status
 
     try:

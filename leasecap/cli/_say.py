@@ -1,10 +1,6 @@
-"""What verbs have in common: words to stderr, ends, options."""
+"""What verbs have in common: words to stderr, options."""
 
 from __future__ import annotations
-
-import os
-import signal
-import sys
 
 import click
 
@@ -12,30 +8,30 @@ from leasecap._config.schema import HIGHEST_LIMIT
 from leasecap._durations import parse_duration
 from leasecap._redact import printable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 
 def say(message: str) -> None:
     """A message of ours: to stderr, each line marked, control characters made harmless."""
     for line in message.splitlines():
-        try:
-            click.echo(f"leasecap: {printable(line, 2000)}", err=True)
-        except OSError:
-            return  # stderr is closed: nobody to tell
+        click.echo(f"leasecap: {printable(line, 2000)}", err=True)
 
 
-def die_of_interrupt() -> NoReturn:
-    """End as Ctrl-C ends a program that doesn't catch it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
-    sys.exit(130)  # where that isn't deadly
+class Verb(click.Command):
+    """Refuses an option with a value that is given twice: click takes the last one and says nothing."""
 
+    def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
 
-def drop_output() -> None:
-    """Let what is still buffered go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        def parse_once(args: list[str]) -> tuple[dict[str, object], list[str], list[click.Parameter]]:
+            options, rest, order = parse(args)
+            for param in order:
+                if isinstance(param, click.Option) and not param.is_flag and order.count(param) > 1:
+                    raise click.UsageError(f"{' / '.join(param.opts)} is given more than once", ctx)
+            return options, rest, order
+
+        if not ctx.resilient_parsing:  # as for completion
+            parser.parse_args = parse_once  # type: ignore[method-assign]
+        return parser
 
 
 class Duration(click.ParamType[float]):

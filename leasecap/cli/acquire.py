@@ -10,12 +10,12 @@ import click
 
 from leasecap._errors import AcquireTimeout, LeasecapError
 from leasecap.cli._pools import chosen_pool, complete_pool
-from leasecap.cli._say import Duration, say
+from leasecap.cli._say import Duration, Verb, say
 
 NO_SLOT = 75
 
 
-@click.command("acquire")
+@click.command("acquire", cls=Verb)
 @click.option(
     "-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap; else LEASECAP_POOL, [defaults] pool."
 )

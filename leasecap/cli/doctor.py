@@ -10,6 +10,7 @@ import textwrap
 import click
 
 from leasecap._redact import printable
+from leasecap.cli._say import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _REMEDY = _FOUND + 2
 _NARROWEST = 30
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Verb)
 @click.argument("directory", metavar="[DIR]", required=False)
 def command(directory: str | None) -> int:
     """Try out whether agents can share a cap here, and say what to do if not.

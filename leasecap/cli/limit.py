@@ -13,6 +13,7 @@ from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
+from leasecap.cli._say import Verb
 
 
 def _as_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
@@ -29,7 +30,7 @@ def _as_limit(_context: click.Context, _parameter: click.Parameter, text: str | 
 
 
 # "-1" has to reach _as_limit, which says what is wrong with it, and not be taken for an option.
-@click.command("limit", context_settings={"ignore_unknown_options": True})
+@click.command("limit", cls=Verb, context_settings={"ignore_unknown_options": True})
 @click.argument("pool", required=False, shell_complete=complete_pool)
 @click.argument("limit", metavar="[N|unlimited]", required=False, callback=_as_limit)
 @click.option("--unset", is_flag=True, help="Take the pool's limit out of config.toml.")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 
 import click
 
-from leasecap import __version__
+from leasecap import __version__, _log
 from leasecap._errors import LeasecapError
-from leasecap.cli import _say
+from leasecap.cli import _streams
+from leasecap.cli._say import say
 
-VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "doctor")
+VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor")
 
 WRONG_USAGE, OWN_FAILURE_OF_RUN = 2, 125
 """`run` keeps every status below 125 for the command it runs, as env and timeout do."""
@@ -44,22 +46,26 @@ def cli() -> None:
 
 def main() -> None:
     """The console script. Exits with 2 for wrong usage and 1 for a failure; `run` with 125 for either."""
+    _streams.prepare()
+    _log.report = say
     of_run = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
+    failed = OWN_FAILURE_OF_RUN if of_run else 1
     try:
         status = cli.main(prog_name="leasecap", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
-        status = OWN_FAILURE_OF_RUN if of_run else WRONG_USAGE if isinstance(error, click.UsageError) else 1
+        status = WRONG_USAGE if isinstance(error, click.UsageError) and not of_run else failed
     except LeasecapError as error:
-        _say.say(str(error))
-        status = OWN_FAILURE_OF_RUN if of_run else 1
+        say(str(error))
+        status = failed
     except click.Abort:
         # click's word for Ctrl-C: die of it, so that a shell loop round us ends as well.
-        _say.die_of_interrupt()
-    except BrokenPipeError:
-        # `leasecap status | head -1`: nobody reads on. Python would complain once more when it flushes at exit.
-        _say.drop_output()
-        status = 1
+        _streams.die_of(signal.SIGINT)
+    except _streams.OutputError as error:
+        _streams.give_up_output(error)
+        say(str(error))
+        status = failed
     # What is left goes with the process. Python would look through all of it for cycles at exit: 9 ms of `status`.
     gc.freeze()
     sys.exit(status)

@@ -9,11 +9,11 @@ import click
 from leasecap._durations import format_duration
 from leasecap._feedback.messages import resume_command
 from leasecap._redact import printable
-from leasecap.cli._pools import complete_pool
-from leasecap.cli._say import Duration
+from leasecap.cli._pools import complete_pool, known_pool
+from leasecap.cli._say import Duration, Verb
 
 
-@click.command("pause")
+@click.command("pause", cls=Verb)
 @click.argument("pool", shell_complete=complete_pool)
 @click.argument("duration", metavar="[DUR]", required=False, type=Duration())
 def command(pool: str, duration: float | None) -> None:
@@ -24,7 +24,7 @@ def command(pool: str, duration: float | None) -> None:
     from leasecap import _control
     from leasecap._api import pool_store
 
-    store = pool_store(pool)
+    store = pool_store(known_pool(pool).text)
     state = _control.pause(store, duration, f"by hand (pid {os.getppid()})")
     name, pause = printable(store.name, 200), state.pause
     resume = resume_command(name)

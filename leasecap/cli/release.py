@@ -13,13 +13,14 @@ from leasecap._faults import faults
 from leasecap._host.process import ancestors_of
 from leasecap._redact import printable
 from leasecap.cli._pools import complete_lease
+from leasecap.cli._say import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._status.read import Holder
 
 
-@click.command("release")
+@click.command("release", cls=Verb)
 @click.argument("lease", metavar="LEASE", shell_complete=complete_lease)
 @click.option("--yes", is_flag=True, help="Don't ask, even if the lease is somebody else's.")
 def command(lease: str, yes: bool) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from leasecap.cli._pools import complete_pool
+from leasecap._config.root import root_path
+from leasecap._errors import LeasecapError
+from leasecap._redact import printable
+from leasecap._runtime import runtime
+from leasecap.cli._pools import ENVIRONMENT, UnknownPool, complete_pool, known_pool, pool_here
+from leasecap.cli._say import Verb, say
 
 
-@click.command("report")
-@click.argument("pool", shell_complete=complete_pool)
-@click.option("--status", metavar="CODE", type=click.IntRange(100, 599), help="The HTTP status of the answer.")
+@click.command("report", cls=Verb)
+@click.argument("pool", metavar="[POOL]", required=False, shell_complete=complete_pool)
+@click.option("--status", metavar="CODE", type=int, help="The HTTP status of the answer.")
 @click.option("--retry-after", metavar="S|DATE", help="As the header has it: seconds, or an HTTP date.")
 @click.option(
     "--kind",
@@ -17,16 +24,38 @@ from leasecap.cli._pools import complete_pool
     help="What it means, unless the status says so: 429, 503, 529 concurrency, 402 quota.",
 )
 @click.option("--ttfb", metavar="SECONDS", type=click.FloatRange(0), help="Seconds to the first byte of the answer.")
-def command(pool: str, status: int | None, retry_after: str | None, kind: str | None, ttfb: float | None) -> None:
+def command(
+    pool: str | None, status: int | None, retry_after: str | None, kind: str | None, ttfb: float | None
+) -> None:
     """Tell POOL what its provider answered, so that all who share it learn from it.
 
     A refusal (429, 503, 529) cuts the limit, and with --retry-after closes the pool until then. A used-up quota closes
-    it until --retry-after, or until `leasecap resume POOL`. Under `leasecap run` it is about that lease: a refusal of
-    work that began before the last cut doesn't cut again.
+    it until --retry-after, or until `leasecap resume POOL`. Under `leasecap run` it is about that lease, and its pool
+    need not be named: a refusal of work that began before the last cut doesn't cut again. Exit status 1 when it can't
+    be noted.
     """
+    from leasecap import _control
     from leasecap._api import report
 
     try:
-        report(pool, status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+        _control.check_report(status, retry_after, kind, ttfb)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    report(_pool(pool), status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+
+
+def _pool(given: str | None) -> str:
+    """The pool that is given, else that of the lease, else LEASECAP_POOL or [defaults] pool."""
+    if given is None:
+        config = runtime.root(root_path()).config
+        given = pool_here() or os.environ.get(ENVIRONMENT) or config.default_pool
+        if given is None:
+            raise LeasecapError("no pool is given, and this runs under no lease: leasecap report POOL ...")
+    try:
+        return known_pool(given).text
+    except UnknownPool as error:
+        here = pool_here()
+        if here is None:
+            raise
+        say(f"{error}; noted for {printable(here, 60)}, whose lease this runs under")
+        return here

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from leasecap._config.root import root_path
 from leasecap._errors import StoreError
 from leasecap._redact import printable
-from leasecap.cli._pools import complete_pool
+from leasecap.cli._pools import complete_pool, is_on_disk, known_pool
+from leasecap.cli._say import Verb
 
 
-@click.command("resume")
+@click.command("resume", cls=Verb)
 @click.argument("pool", shell_complete=complete_pool)
 def command(pool: str) -> None:
     """Give out slots of POOL again, whatever closed it: `pause`, a Retry-After, a used-up quota.
@@ -21,7 +23,11 @@ def command(pool: str) -> None:
     from leasecap._feedback import adaptive
     from leasecap._feedback.rules import Rules
 
-    store = pool_store(pool)
+    known = known_pool(pool)
+    if not is_on_disk(root_path(), known):
+        click.echo(f"{printable(known.text, 200)}: was not paused")
+        return
+    store = pool_store(known.text)
     try:
         store.view()
         broken = False

@@ -10,7 +10,7 @@ import click
 from leasecap._durations import format_duration
 from leasecap._errors import AcquireTimeout, StoreError
 from leasecap.cli._pools import chosen_pool, complete_pool
-from leasecap.cli._say import Duration, Limit, say
+from leasecap.cli._say import Duration, Limit, Verb, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.command("run", cls=Verb, context_settings={"allow_interspersed_args": False})
 @click.option(
     "-p",
     "--pool",
@@ -80,7 +80,6 @@ def command(
             "`leasecap run` needs POSIX signals and process groups", path=sys.platform, remedy="use the library here"
         )
     # First of all: signals have to be blocked before any thread starts.
-    from leasecap import _log
     from leasecap._api import acquire_with
     from leasecap._config.root import root_path
     from leasecap._request import UNSET, Options
@@ -89,7 +88,6 @@ def command(
     from leasecap.cli._supervise import Outcome, SpawnError, die_like
 
     gate = SignalGate()
-    _log.report = say
     timeout: float | Unset | None = 0.0 if no_wait else UNSET if wait is None else wait
     options = Options(
         timeout=timeout,
@@ -120,7 +118,6 @@ def command(
         outcome = Outcome(signal=interrupted.signum)
     if verbose:
         say(f"ended with {f'signal {outcome.signal}' if outcome.signal else f'status {outcome.exit_status}'}")
-    sys.stderr.flush()
     return die_like(outcome)
 
 

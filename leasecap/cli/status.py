@@ -8,10 +8,12 @@ import time
 import click
 
 from leasecap._durations import format_duration
+from leasecap._errors import ConfigError, StoreError
 from leasecap._liveness.verdict import NOT_VISIBLE, UNREADABLE
 from leasecap._redact import printable
 from leasecap._status.read import status
-from leasecap.cli._pools import complete_pool
+from leasecap.cli._pools import complete_pool, known_pool
+from leasecap.cli._say import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _EVERY = 1.0  # seconds between two pictures of --watch
 _COMMAND_LEAST = 20  # columns left to the command on a narrow terminal
 
 
-@click.command("status")
+@click.command("status", cls=Verb)
 @click.argument("pools", metavar="[POOL]...", nargs=-1, shell_complete=complete_pool)
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
@@ -34,6 +36,7 @@ def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
     """
     if as_json and watch:
         raise click.UsageError("give --json or --watch, not both")
+    _check(pools)
     while watch:
         # Home, then clear to the end after drawing: no flicker, and nothing scrolls away.
         picture = "\n".join(_lines(_look(pools)))
@@ -51,6 +54,14 @@ def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
         click.echo("\n".join(_lines(found)))
     troubles = [found.config_error, *(pool.error for pool in found.pools)]
     return 1 if any(troubles) else 0
+
+
+def _check(pools: tuple[str, ...]) -> None:
+    for pool in pools:
+        try:
+            known_pool(pool)
+        except (ConfigError, StoreError):
+            pass  # it is shown with the pools
 
 
 def _look(pools: tuple[str, ...]) -> Status:

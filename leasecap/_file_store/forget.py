@@ -1,0 +1,138 @@
+"""Removing a pool that nobody uses.
+
+Whoever comes at the same time may have the pool open already, with an entry staged in it or not. So, inside the pool's
+own section and with nobody alive in it, as `formats` replaces a pool:
+
+1. the queue gets another name. Every grant begins with a listing of it: none can be made there any more;
+2. the pool is moved away from its path, where the next one to come makes a new pool.
+
+Who has the old one open fails for want of the queue, sees that another directory stands at the path, or none, and
+begins again there (`Acquisition`). Who is killed between the two steps leaves a pool without a queue, which can be
+forgotten once more.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+from leasecap._decisions.places import QUEUE, TRASH
+from leasecap._errors import StoreError
+from leasecap._faults import faults
+from leasecap._file_store.formats import CLOSED, close_queue, enter, live_in, moved_aside, reopen
+from leasecap._file_store.layout import NEW, OlderFormat, Pool, check, pool_path, remove_tree, stands_at
+from leasecap._file_store.observer import Observer
+from leasecap._file_store.pool_lock import pool_lock
+from leasecap._file_store.thefts import Thefts
+from leasecap._host.file_system import file_system
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._config.pool_name import PoolName
+    from leasecap._host.directory import Directory
+    from leasecap._host.effects import Effects
+
+_STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
+_MOST_BYTES = 16_384
+
+
+def forget_pool(effects: Effects, root: str, name: PoolName) -> bool:
+    """Remove the pool with all that the provider's answers have taught it; False: there is none.
+
+    :raises StoreError: when somebody holds a slot in it or waits, or it can't be told whether; nothing is changed then.
+    """
+    path = pool_path(root, name)
+    with faults(path):
+        try:
+            directory = effects.directory(path)
+        except FileNotFoundError:
+            return False
+        try:
+            pool = Pool(root, name, directory, _kind(directory, name), file_system(path).local)
+            gone = _forgotten(effects, pool)
+        finally:
+            directory.close()
+    for each in gone:
+        remove_tree(each)
+    return bool(gone)
+
+
+def _kind(directory: Directory, name: PoolName) -> str:
+    """Of the pool's section."""
+    try:
+        return check(directory, name)[0]
+    except OlderFormat as older:
+        return older.kind
+    except StoreError as error:
+        if CLOSED in directory.list("."):  # whoever forgot it was killed half-way
+            try:
+                return str(json.loads(directory.read("pool.json", _MOST_BYTES))["lock"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                pass
+        raise error
+
+
+def _forgotten(effects: Effects, pool: Pool) -> list[str]:
+    """The paths of what is to be removed; nothing if somebody else was first."""
+    observer = Observer(effects, pool, stale_after=_STALE_AFTER, heartbeat=_HEARTBEAT)
+    section = pool_lock(effects, pool, observer, Thefts(pool.directory))
+    try:
+        enter(section, pool)
+        try:
+            return _move_away(effects, pool, observer) if stands_at(pool.directory, pool.directory.path) else []
+        finally:
+            section.leave()
+    finally:
+        section.close()
+
+
+def _move_away(effects: Effects, pool: Pool, observer: Observer) -> list[str]:
+    """Inside the section."""
+    name, directory = pool.name, pool.directory
+    _refuse_if_used(pool, observer)
+    pools = effects.directory(os.path.dirname(directory.path))
+    try:
+        _close(effects, directory)
+        _refuse_if_used(pool, observer)  # only a section that can be stolen lets anybody in meanwhile
+        aside = f"{NEW}{effects.token()}"  # what is left under such a name is swept away
+        try:
+            pools.rename(name.directory, aside)
+        except BaseException:
+            reopen(directory)
+            raise
+        _throw_away(effects, directory, QUEUE)  # in case somebody found it missing and made one
+        return [pools.full(aside), *moved_aside(pools, name)]
+    finally:
+        pools.close()
+
+
+def _close(effects: Effects, directory: Directory) -> None:
+    try:
+        close_queue(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        # It was closed once before, and made again since: what is in there are tickets of the dead.
+        _throw_away(effects, directory, CLOSED)
+        close_queue(directory)
+
+
+def _throw_away(effects: Effects, directory: Directory, name: str) -> None:
+    try:
+        directory.rename(name, f"{TRASH}/{effects.token()}")
+    except FileNotFoundError:
+        pass
+
+
+def _refuse_if_used(pool: Pool, observer: Observer) -> None:
+    users = live_in(pool.directory, observer)
+    if users:
+        reopen(pool.directory)
+        name = pool.name.text
+        raise StoreError(
+            f"the pool {name!r} is in use by {', '.join(users)}",
+            path=pool.directory.path,
+            remedy="forget it when they have ended; `leasecap status` shows who holds and who waits, and `leasecap "
+            "release ID` takes a slot from who can't be ended",
+        )
