@@ -71,7 +71,7 @@ class Acquisition:
         self._order = store.order.next()
         self._asked = local.effects.boot_clock()
         self._started = local.effects.monotonic()
-        self._deadline = None if request.timeout is None else self._started + request.timeout
+        self.deadline = None if request.timeout is None else self._started + request.timeout
         self._callers_own: Exception | None = None
         self.position = 0
 
@@ -130,6 +130,8 @@ class Acquisition:
             record = describe_self(
                 self._local.effects, store.pool, store.observer, label=request.label, argv=request.argv
             )
+            if request.agent is not None:
+                record = record._replace(agent=request.agent)
             if request.max_hold is not None:
                 record = record._replace(max_hold=request.max_hold, kill_after=request.kill_after)
             self._claim = store.stage(entry, record, self._asked)
@@ -172,14 +174,19 @@ class Acquisition:
         line = (one for token in tokens if token in held for one in (token, *held[token].ancestors))
         return tuple(dict.fromkeys(token for token in line if token in held))  # one that's gone never comes back
 
-    def _enter(self) -> Generator[float, None, None]:
+    def enter(self) -> Generator[float, None, None]:
         """Enter the critical section."""
         clock = self._local.effects.monotonic
-        if not (yield from entering(self.store.section, clock, self.store.directory.path, self._deadline)):
-            raise self._timeout()
+        if not (yield from entering(self.store.section, clock, self.store.directory.path, self.deadline)):
+            raise self.timed_out()
 
     def _place(self, claim: Claim, *, may_queue: bool) -> Generator[float, None, bool]:
-        yield from self._enter()
+        if self._request.agent is not None:
+            from leasecap._agents_lease import share  # here alone: hooks need it
+
+            yield from share(self, self._request)
+        else:
+            yield from self.enter()
         granted = False
         try:
             granted = self.store.place(claim, may_queue=may_queue)
@@ -216,7 +223,7 @@ class Acquisition:
                 yield from self._hear_answer()
             if (yield from self._place(claim, may_queue=False)):
                 return True
-            raise self._timeout()
+            raise self.timed_out()
         return False  # and in the queue the first two sweep, at once if nobody did
 
     def _sleep(self, seconds: float) -> Generator[float, None, None]:
@@ -256,15 +263,15 @@ class Acquisition:
         try:
             while True:
                 now = local.effects.monotonic()
-                if self._deadline is not None and now >= self._deadline:
+                if self.deadline is not None and now >= self.deadline:
                     self.find_position(claim)
                     if store.withdraw(claim):
-                        raise self._timeout()
+                        raise self.timed_out()
                     return True
                 pause = look(now, watched, serves=not (watched and watch.has_thread()))
                 if pause is None:
                     return claim.granted != 0
-                yield pause if self._deadline is None else min(pause, self._deadline - now)
+                yield pause if self.deadline is None else min(pause, self.deadline - now)
                 if store.acknowledge(claim):
                     return True
         finally:
@@ -288,7 +295,8 @@ class Acquisition:
             lines += ("config.toml has just been edited: its higher limit counts once it has been the same for 1 s",)
         return "; ".join(lines) or None
 
-    def _timeout(self) -> AcquireTimeout:
+    def timed_out(self) -> AcquireTimeout:
+        """What to raise when no slot came in time."""
         snapshot = self.store.snapshot()
         limits = (effective_limit(snapshot), self._request.limit)  # its own ticket is withdrawn already
         return AcquireTimeout(

@@ -178,7 +178,7 @@ class Lease:
         :raises StoreError: when that can't be written.
         """
         with HeldBack():
-            self._amend(pid=pid, start=start, proof="pid")
+            self._amend(pid=pid, start=start, proof="pid", agent=None)
             self._released = self.reference.ended = True  # by this process
             self._local.heartbeats.remove(self._claim)
             self._local.claims.discard(self._claim)

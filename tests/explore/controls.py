@@ -174,14 +174,14 @@ def borrowing_without_load(patch: Patch) -> None:
 
 def several_deadlines(patch: Patch) -> None:
     """The caller's time is for the queue; the critical section has its own."""
-    enter = _acquire.Acquisition._enter
+    enter = _acquire.Acquisition.enter
 
     def patient(acquisition: _acquire.Acquisition) -> Any:
-        deadline, acquisition._deadline = acquisition._deadline, None
+        deadline, acquisition.deadline = acquisition._deadline, None
         try:
             yield from enter(acquisition)
         finally:
-            acquisition._deadline = deadline
+            acquisition.deadline = deadline
 
     patch.setattr(_acquire.Acquisition, "_enter", patient)
 
