@@ -177,13 +177,13 @@ def several_deadlines(patch: Patch) -> None:
     enter = _acquire.Acquisition.enter
 
     def patient(acquisition: _acquire.Acquisition) -> Any:
-        deadline, acquisition.deadline = acquisition._deadline, None
+        deadline, acquisition.deadline = acquisition.deadline, None
         try:
             yield from enter(acquisition)
         finally:
             acquisition.deadline = deadline
 
-    patch.setattr(_acquire.Acquisition, "_enter", patient)
+    patch.setattr(_acquire.Acquisition, "enter", patient)
 
 
 class NoMutex:
