@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
+from leasecap._durations import format_duration
+from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._status.model import PoolStatus
 
 
 @click.command("report")
@@ -25,8 +31,23 @@ def command(pool: str, status: int | None, retry_after: str | None, kind: str | 
     work that began before the last cut doesn't cut again.
     """
     from leasecap._api import report
+    from leasecap._status.read import status as look
 
+    before = look(pool).pools[0]
     try:
         report(pool, status, retry_after=retry_after, kind=kind, ttfb=ttfb)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    click.echo(f"{printable(before.pool, 200)}: {_effect(before, look(pool).pools[0])}")
+
+
+def _effect(before: PoolStatus, after: PoolStatus) -> str:
+    """What the report has changed."""
+    words = []
+    if after.limit != before.limit:
+        words.append(f"limit {before.limit} -> {after.limit}")
+    feedback = after.feedback
+    if feedback is not None and feedback.paused:
+        left = "until it is resumed" if feedback.pause_left is None else f"for {format_duration(feedback.pause_left)}"
+        words.append(f"gives out no slot {left}")
+    return ", ".join(words) or f"noted, the limit stays {'unset' if after.limit is None else after.limit}"
