@@ -124,6 +124,8 @@ class SignalGate:
         try:
             taken = self._next(_QUEUED, timeout)
             while taken is not None:  # all that is there: a TERM must not hide behind a USR1
+                if taken.signum == signal.SIGCHLD:
+                    reap_orphans()
                 if taken.signum in ENDING and taken.signum not in self._ignored:
                     raise Interrupted(taken.signum)
                 taken = self._next(_QUEUED, 0)
@@ -207,6 +209,26 @@ class SignalGate:
         """Have the kernel send SIGALRM at that moment; at an infinite one never."""
         left = 0.0 if moment == math.inf else max(moment - time.monotonic(), 1e-6)
         signal.setitimer(signal.ITIMER_REAL, left)
+
+
+_OF_THIS_THREAD = 0x20000000  # __WNOTHREAD of Linux; the os module doesn't name it
+
+
+def reap_orphans(command: int = 0) -> None:
+    """As the first process of a container: wait for what others have left behind, since nobody else will.
+
+    Call it in the main thread, whose children they become. What another thread has started (a question for the
+    provider's usage) is for that thread to wait for, and ``command`` for whoever started it.
+    """
+    if os.getpid() != 1 or sys.platform != "linux":
+        return
+    try:
+        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _OF_THIS_THREAD):
+            if found.si_pid == command:
+                return  # it is the end of all
+            os.waitpid(found.si_pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
 
 
 class _Pipe:

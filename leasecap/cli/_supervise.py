@@ -22,7 +22,7 @@ import time
 
 from leasecap._durations import format_duration
 from leasecap._log import tell
-from leasecap.cli._signals import STOPPING
+from leasecap.cli._signals import STOPPING, reap_orphans
 from leasecap.cli._spawn import Child, Outcome, SpawnError, spawn
 
 __all__ = ["Child", "Outcome", "SpawnError", "die_like", "spawn", "supervise"]
@@ -62,6 +62,7 @@ def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outco
             _pass_on(child, taken)
             continue
         news = child.look()
+        reap_orphans(child.pid)
         # Without a terminal there is no `fg`: who stopped as well would sleep through the end of the command's time.
         while news and (hold is None or _has_terminal()):
             # By the same signal, so that the shell says "Stopped (tty input)" where it would without us.
