@@ -68,6 +68,7 @@ class Acquisition:
                 lenders=_ancestry.tokens(*store.place) if request.borrow else (),
                 max_hold=request.max_hold,
                 kill_after=request.kill_after,
+                agent=request.agent,
                 wake=wake,
                 listen=listen,
             )

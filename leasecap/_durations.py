@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-ALLOWED = "seconds (1.5) or a number with a unit (500ms, 30s, 5m, 1h), a year at most"
+import math
+
+ALLOWED = "seconds (1.5) or numbers with units (500ms, 30s, 1m30s, 5m, 1h, 1d), a year at most"
 
 # Below what select(), Condition.wait() and time.sleep() can take on any platform; a longer wait is a slip of the pen.
 LONGEST = 365 * 86400.0
 
-# The longest suffix first: "ms" also ends in "s".
-_UNITS = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_NUMBER = "0123456789."
 
 
 def parse_duration(text: str) -> float:
-    """The seconds that ``text`` means: ``1.5``, ``500ms``, ``30s``, ``5m``, ``1h``; fractions allowed.
+    """The seconds that ``text`` means: ``1.5``, ``500ms``, ``30s``, ``1m30s``, ``1d03h``; fractions in the last.
 
-    :raises ValueError: for anything else (nan, infinity, a sign, an exponent, an unknown unit, more than a year); it
-        says what is allowed.
+    What `format_duration` shows can be read.
+
+    :raises ValueError: for anything else (nan, infinity, a sign, an exponent, an unknown unit, units that don't
+        fall, more than a year); it says what is allowed.
     """
-    number, factor = text, 1.0
-    for suffix, unit in _UNITS:
-        if text.endswith(suffix):
-            number, factor = text[: -len(suffix)], unit
-            break
-    # float() alone would take "nan", "1e9", "1_0", " 1" and digits of other scripts.
-    whole, point, fraction = number.partition(".")
-    digits = whole + fraction
-    if digits.isascii() and digits.isdigit() and (fraction or not point):
-        seconds = float(number) * factor
-        if seconds <= LONGEST:
-            return seconds
+    seconds = _seconds(text)
+    if seconds is not None and seconds <= LONGEST:
+        return seconds
     shown = text if len(text) <= 40 else text[:39] + "…"
     raise ValueError(f"{shown!a} is not a duration; allowed: {ALLOWED}")
+
+
+def _seconds(text: str) -> float | None:
+    total, least, rest = 0.0, math.inf, text
+    while True:
+        after = rest.lstrip(_NUMBER)
+        number, tail = rest[: len(rest) - len(after)], after.lstrip("dhms")
+        unit, rest = after[: len(after) - len(tail)], tail
+        # float() alone would take "nan", "1e9", "1_0", " 1" and digits of other scripts.
+        whole, point, fraction = number.partition(".")
+        if not (whole + fraction).isdigit() or (point and not fraction) or (point and rest):
+            return None
+        factor = _UNITS.get(unit) if unit or least < math.inf or rest else 1.0
+        if factor is None or factor >= least:
+            return None
+        total, least = total + float(number) * factor, factor
+        if not rest:
+            return total
 
 
 def format_duration(seconds: float) -> str:

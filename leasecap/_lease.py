@@ -182,7 +182,7 @@ class Lease:
         :raises StoreError: when that can't be written.
         """
         with HeldBack():
-            self._amend(pid=pid, start=start, proof="pid")
+            self._amend(pid=pid, start=start, proof="pid", agent=None)
             self._released = self.reference.ended = True  # by this process
             self._held.let_go()
 

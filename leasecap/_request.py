@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from leasecap._config.config import PoolConfig
+    from leasecap._liveness.record import Child
     from leasecap._wait.progress import Waiting
 
 WAIT_ENVIRONMENT = "LEASECAP_WAIT"
@@ -47,7 +48,8 @@ class Options(NamedTuple):
     on_wait: Callable[[Waiting], object] | None = None
     on_lost: Callable[[Any], object] | None = None
     max_hold: float | Unset | None = UNSET
-    kill_after: float | Unset = UNSET  # of `leasecap run` alone
+    kill_after: float | Unset = UNSET  # of `leasecap run` and `acquire` alone
+    agent: Child | None = None  # of `leasecap acquire` alone
 
 
 class Request(NamedTuple):
@@ -57,6 +59,7 @@ class Request(NamedTuple):
     :ivar limit: the declared limit, or None.
     :ivar argv: the command to show in `status` in place of this process's own.
     :ivar max_hold: seconds for which the slot may be held, or None for ever; ``kill_after``: see `max_hold`.
+    :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     """
 
     timeout: float | None
@@ -68,6 +71,7 @@ class Request(NamedTuple):
     argv: Sequence[str] | None
     max_hold: float | None = None
     kill_after: float = 0.0
+    agent: Child | None = None
 
 
 def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = None) -> Request:
@@ -114,7 +118,8 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
         if call is not None and not callable(call):
             raise TypeError(f"{name} must be a function, or None, not {call!r}")
     kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
-    return Request(timeout, limit, priority, label, options.borrow, options.on_wait, argv, max_hold, kill_after)
+    borrow, on_wait, agent = options.borrow, options.on_wait, options.agent
+    return Request(timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent)
 
 
 def refuse_wrong(options: Options) -> None:

@@ -40,7 +40,7 @@ def test_the_lease_is_held_by_the_process_until_it_is_released_by_its_id(agent: 
     lease = acquire(agent.pid)
     [holder] = status().holders
     assert (holder.id, holder.pid, holder.evidence) == (lease, agent.pid, "process runs")
-    assert run("acquire", "-p", "p", "--for-pid", str(agent.pid), "-n").returncode == 75
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
     assert run("release", lease, "--yes").returncode == 0
     assert status().in_flight == 0
 

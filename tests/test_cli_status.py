@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -232,3 +233,26 @@ def test_a_name_that_cannot_be_one_is_refused() -> None:
     done = run("status", "..")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_holder_that_is_stopped_and_where_it_was_started_are_shown(root: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "worktree"
+    directory.mkdir()
+    # By its own hand. leasecap stops as well where the shell has job control.
+    holder = start("run", "-p", "p", "--limit", "1", "--", "sh", "-c", "kill -STOP $$; echo went on", cwd=directory)
+    until(lambda: status().holders and status().holders[0].stopped)
+    waiter = start("run", "-p", "p", "--limit", "1", "--", "true", cwd=directory)
+    until(lambda: status().waiting == 1)
+    shown = run("status").stdout
+    rows = [line for line in shown.splitlines() if "worktree" in line]
+    assert len(rows) == 2
+    assert "; stopped" in rows[0]
+    [entry] = status().waiters
+    assert entry.cwd == str(directory)
+    child = status().holders[0].child
+    assert child is not None
+    os.kill(child, signal.SIGCONT)
+    holder.send_signal(signal.SIGCONT)
+    assert holder.communicate(timeout=60)[0] == "went on\n"
+    waiter.communicate(timeout=60)
+    assert waiter.returncode == 0

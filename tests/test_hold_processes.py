@@ -278,7 +278,7 @@ def test_a_slot_taken_for_a_process_is_given_away_since_nobody_gives_it_back(roo
         assert run("acquire", "-p", "p", "--for-pid", str(agent.pid)).returncode == 0
         done = run("run", "-p", "p", "-w", "60", "--", "echo", "next")
         assert done.stdout == "next\n"
-        assert f"pid {agent.pid} (for pid {agent.pid})" in done.stderr
+        assert f"pid {agent.pid} (cat)" in done.stderr
 
 
 def test_a_stopped_run_whose_slot_was_given_away_says_so_and_ends_its_command_when_it_goes_on(root: Path) -> None:

@@ -23,6 +23,7 @@ from leasecap._liveness.record import (
 TEXTS = st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF), max_size=20)
 """With what stands for bytes that are no UTF-8: an argument or a directory may hold any."""
 
+PROCESSES = st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63))
 RECORDS = st.builds(
     Record,
     pool=TEXTS,
@@ -40,7 +41,8 @@ RECORDS = st.builds(
     command=TEXTS,
     cwd=TEXTS,
     version=st.just(VERSION),
-    child=st.none() | st.just(PENDING) | st.builds(Child, st.integers(0, 2**31 - 1), st.integers(0, 2**63)),
+    child=st.none() | st.just(PENDING) | PROCESSES,
+    agent=st.none() | PROCESSES,
     max_hold=st.none() | st.floats(0, allow_infinity=False),
     kill_after=st.none() | st.floats(0, allow_infinity=False),
     heartbeat=st.floats(1e-3, 1e9),

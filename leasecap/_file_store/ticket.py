@@ -6,25 +6,27 @@ import math
 
 from leasecap._decisions.entry import make_entry
 from leasecap._decisions.limits import full_limit
-from leasecap._decisions.places import LEASES
+from leasecap._decisions.places import LEASES, QUEUE
 from leasecap._errors import LeasecapError
 from leasecap._faults import store_error
 from leasecap._file_store.held_lease import HeldLease
-from leasecap._file_store.poller import Poller
+from leasecap._file_store.queued import Queued
 from leasecap._file_store.section import SECTION_GRACE, entering
 from leasecap._file_store.self_record import describe_self
 from leasecap._log import tell
 from leasecap._origin import Origin
-from leasecap._store.ticket import NoLimit, Standing
+from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from leasecap._file_store.agents import AgentsEntry
     from leasecap._file_store.open_root import OpenRoot
     from leasecap._file_store.own_entry import Claim
     from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
+    from leasecap._liveness.record import Child
     from leasecap._store.ticket import Want
 
 _STAGINGS = 3
@@ -58,8 +60,10 @@ class FileTicket:
         self._asked = own.effects.boot_clock()
         self._deadline: float | None = None
         self._claim: Claim | None = None
-        self._waits: _Waits | None = None
+        self._queued: Queued | None = None
         self._has_queued = False
+        self._other: AgentsEntry | None = None
+        self._look_in = 0.0
         self._done: Callable[[], None] = _nothing
 
     # -- asking -----------------------------------------------------------------------------------------------------
@@ -70,6 +74,8 @@ class FileTicket:
         try:
             if may_queue:
                 granted = yield from self._place(claim, may_queue=True)
+                if granted is False and self._other is not None:
+                    return self._look_at_the_other(self._other)
                 if granted is False:  # and in the queue the first two sweep, at once if nobody did
                     return self._queue(claim)
             else:
@@ -112,7 +118,7 @@ class FileTicket:
     def _reopen(self) -> bool:
         """Use the pool that stands at the path now, if the one that was open was forgotten meanwhile.
 
-        None is forgotten in which somebody waits: from under who has waited it was removed with all its holders.
+        None is forgotten in which somebody queued: from under who has waited it was removed with all its holders.
         """
         if self._has_queued:
             return False
@@ -142,6 +148,8 @@ class FileTicket:
         # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
         with self._own.lock:
             record = describe_self(store.effects, store.pool, store.observer, label=want.label, argv=want.argv)
+            if want.agent is not None:
+                record = record._replace(agent=want.agent)
             if want.max_hold is not None:
                 record = record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
             self._claim = store.entries.stage(entry, record, self._asked)
@@ -178,15 +186,42 @@ class FileTicket:
 
         def place() -> None:
             nonlocal granted
-            granted = store.reconciler.place(claim, may_queue=may_queue)
+            if self._want.agent is not None and self._share(self._want.agent):
+                store.reconciler.reconcile()  # whoever could not enter meanwhile relies on it
+            else:
+                granted = store.reconciler.place(claim, may_queue=may_queue)
 
         store.reconciler.transact(place, entered=True)
+        if self._other is not None and self._other.held:
+            raise AgentHolds(self._other.entry.token)
         if granted and store.pool.kind != "os":
             # A robbed section may have granted too much, and this is what was taken back.
             granted = self._still_held(claim)
         if granted:
             store.entries.note_grant(claim)
         return granted
+
+    def _share(self, agent: Child) -> bool:
+        """Inside the section: whether the agent has a lease, or another hook queued for one in its name."""
+        from leasecap._file_store import agents  # here alone: hooks need it
+
+        store, want = self._store, self._want
+        kill_after = None if want.max_hold is None else want.kill_after
+        while True:
+            found = self._other = agents.entry_of(store, agent)
+            if found is None or not found.held or agents.renew(store, found, want.max_hold, kill_after):
+                return found is not None
+
+    def _look_at_the_other(self, other: AgentsEntry) -> Standing:
+        """See what became of the ticket of the agent's other hook."""
+        from leasecap._file_store import agents
+
+        if agents.is_pending(self._store, other) and not agents.take_place(self._store, other):
+            self._look_in = min(2 * self._look_in, agents.LONGEST_LOOK) if self._look_in else agents.FIRST_LOOK
+            return Standing("queued", self._look_in)
+        self._look_in = 0.0
+        self.end()
+        return _GONE
 
     def _still_held(self, claim: Claim) -> bool:
         try:
@@ -232,17 +267,19 @@ class FileTicket:
 
     def _queue(self, claim: Claim) -> Standing:
         self._has_queued = True
-        self._waits = _Waits(self._own, self._root, self._store, claim, self._want)
+        self._queued = Queued(self._own, self._root, self._store, claim, self._want)
         return self.look()
 
     def look(self) -> Standing:
-        claim, waits, store = self._claim, self._waits, self._store
-        assert claim is not None and waits is not None
+        if self._other is not None:
+            return self._look_at_the_other(self._other)
+        claim, queued, store = self._claim, self._queued, self._store
+        assert claim is not None and queued is not None
         try:
             store.directory.renew()
             if store.entries.acknowledge(claim):
                 return self._leave_queue(_HELD)
-            pause = waits.look()
+            pause = queued.look()
             if claim.entry.limit is None and not store.policy.is_limited:
                 self._limit_of_others()  # as a newcomer, it fails where no limit is left
         except OSError as error:
@@ -257,6 +294,9 @@ class FileTicket:
         return _GONE
 
     def withdraw(self) -> Standing:
+        if self._other is not None:
+            self.end()
+            return _GONE
         assert self._claim is not None
         if not self._store.withdraw(self._claim):
             return self._leave_queue(_HELD)
@@ -264,12 +304,15 @@ class FileTicket:
         return _GONE
 
     def find_position(self) -> int:
-        return 0 if self._waits is None else self._waits.poller.find_position()
+        if self._other is not None:
+            queue = sorted(self._store.directory.list(QUEUE))
+            return queue.index(self._other.entry.name) + 1 if self._other.entry.name in queue else 0
+        return 0 if self._queued is None else self._queued.poller.find_position()
 
     def _leave_queue(self, standing: Standing) -> Standing:
-        waits, self._waits = self._waits, None
-        if waits is not None:
-            waits.end()
+        queued, self._queued = self._queued, None
+        if queued is not None:
+            queued.end()
         return standing
 
     # -- the end ----------------------------------------------------------------------------------------------------
@@ -297,37 +340,3 @@ class FileTicket:
             self._own.heartbeats.add(self._store, claim, lambda: claims.discard(claim), ending=True)
         else:
             claims.discard(claim)
-
-
-class _Waits:
-    """A ticket in the queue, heard for and looked after."""
-
-    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, claim: Claim, want: Want) -> None:
-        self._own = own
-        self._name = claim.name
-        self._clock = store.effects.monotonic
-        self._watch, self._lookout = root.notifier.watch(), root.lookout(store)
-        self.poller = Poller(store, claim, self._lookout)
-        own.waiters[claim.name] = want.wake
-        with own.lock:  # a fork must copy no descriptor that is open and not yet known
-            # Subscribe, look, then wait: no wake-up is lost.
-            self._listens = self._watch.start() if want.listen is None else want.listen(self._watch)
-        # Between the kernels that share a pool no wake-up arrives: there it looks as often as if it didn't listen.
-        self._watched = self._listens and store.pool.kind == "os" and store.pool.local
-        own.lookouts[claim.name] = self._lookout
-        alone = not store.reconciler.others_waited
-        self._lookout.add(claim.name, self._clock(), watched=self._watched, alone=alone)
-
-    def look(self) -> float | None:
-        """Seconds until the next look; None if the ticket left the queue."""
-        serves = not (self._watched and self._watch.has_thread())
-        return self.poller.look(self._clock(), self._watched, serves=serves)
-
-    def end(self) -> None:
-        """Listen no longer."""
-        self._own.waiters.pop(self._name, None)
-        self._own.lookouts.pop(self._name, None)
-        self._lookout.remove(self._name)
-        if self._listens:
-            self._listens = False
-            self._watch.stop()

@@ -137,6 +137,22 @@ def ancestors_of(pid: int) -> list[int]:
     return found
 
 
+def command_of(pid: int) -> list[str]:
+    """The command line of ``pid``; empty where it can't be seen."""
+    if not _LINUX:
+        import psutil
+
+        try:
+            return list(psutil.Process(pid).cmdline())
+        except psutil.Error:
+            return []
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().removesuffix(b"\0").split(b"\0")]
+    except OSError:
+        return []
+
+
 def _stat_fields(pid: int) -> list[bytes] | None:
     # Field 3 (state) comes first: the command before it may hold blanks and parentheses, so cut at the last ")".
     # Three system calls; `open` makes eight, and a sweep or a `status` asks for every holder.

@@ -30,7 +30,7 @@ MAX_BYTES = 16_384
 
 
 class Child(NamedTuple):
-    """The command that `leasecap run` started; ``pid`` 0: one that can't be seen in the process table."""
+    """A process that a record names beside its owner; ``pid`` 0: one that can't be seen in the process table."""
 
     pid: int
     start: int
@@ -47,8 +47,10 @@ class Record(NamedTuple):
     :ivar proof: "lock" where the holder keeps the OS lock on ``alive`` and heartbeats, "pid" where only the process
         table speaks for it (`leasecap acquire --for-pid`).
     :ivar local: whether the writer's root was on a local file system.
+    :ivar child: the command that `leasecap run` started.
     :ivar command: argv, shortened, with what looks like a key masked.
     :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `max_hold`.
+    :ivar agent: the process that the slot is asked for (`leasecap acquire --for-pid`), until that process holds it.
     :ivar heartbeat: seconds between the heartbeats that its owner writes.
     :ivar stale_after: seconds without one after which its owner counts as dead where nothing else speaks for it.
     """
@@ -70,6 +72,7 @@ class Record(NamedTuple):
     child: Child | None = None
     max_hold: float | None = None
     kill_after: float | None = None
+    agent: Child | None = None
     heartbeat: float = HEARTBEAT
     stale_after: float = STALE_AFTER
     version: int = VERSION
@@ -103,8 +106,10 @@ _MISSING: dict[str, object] = {
 def encode_record(record: Record) -> bytes:
     """The bytes of ``info.json``."""
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
-    child = None if record.child is None else record.child._asdict()
-    text = _checked({**record._asdict(), "child": child})
+    processes = {
+        name: process and process._asdict() for name, process in (("child", record.child), ("agent", record.agent))
+    }
+    text = _checked({**record._asdict(), **processes})
     return b'%s,"check":%d}' % (text[:-1], crc32(text))
 
 
@@ -149,12 +154,19 @@ def decode_record(data: bytes) -> Record | None:
     # By an interval of none its owner would be dead at once, by an infinite one never.
     if not (0 < found.heartbeat < math.inf and 0 < found.stale_after < math.inf):
         return None
-    child: object = found.child
-    if not isinstance(child, dict):
-        return found
-    if not (type(child.get("pid")) is int and type(child.get("start")) is int and 0 <= child["pid"] < 2**31):
+    try:
+        return found._replace(child=_process(found.child), agent=_process(found.agent))
+    except ValueError:
         return None
-    return found._replace(child=Child(child["pid"], child["start"]))
+
+
+def _process(raw: object) -> Child | None:
+    if not isinstance(raw, dict):
+        return None
+    pid, start = raw.get("pid"), raw.get("start")
+    if not (type(pid) is int and type(start) is int and 0 <= pid < 2**31):
+        raise ValueError(raw)
+    return Child(pid, start)
 
 
 def called(record: Record) -> str:

@@ -20,6 +20,7 @@ class Holder:
     :ivar heartbeat_age: seconds; None likewise.
     :ivar alive: False when it is provably gone, and reaped as soon as somebody wants the slot.
     :ivar evidence: what that rests on.
+    :ivar stopped: whether it, or its command, is seen to be stopped (Ctrl-Z, SIGSTOP): it holds its slot all the same.
     :ivar borrows_from: the id of the lease whose slot it may use.
     :ivar limit: the limit it declared.
     :ivar max_hold: seconds for which it may be held; None: for ever.
@@ -39,6 +40,7 @@ class Holder:
     heartbeat_age: float | None
     alive: bool
     evidence: str
+    stopped: bool
     borrows_from: str | None
     limit: int | None
     max_hold: float | None
@@ -60,6 +62,7 @@ class Waiter:
     host: str | None
     label: str | None
     command: str | None
+    cwd: str | None
     position: int
     priority: int
     asked_at: str | None

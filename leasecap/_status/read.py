@@ -210,6 +210,7 @@ class _View:
             heartbeat_age=beat,
             alive=finding.alive,
             evidence=finding.evidence,
+            stopped=self._is_stopped(record),
             borrows_from=lender,
             limit=entry.limit,
             max_hold=record.max_hold if record else None,
@@ -227,6 +228,7 @@ class _View:
             host=self._host(record.host) if record else None,
             label=record.label if record else None,
             command=record.command if record else None,
+            cwd=record.cwd if record else None,
             position=position,
             priority=entry.priority,
             asked_at=self._moment(waited),
@@ -236,9 +238,15 @@ class _View:
             limit=entry.limit,
         )
 
-    def _state(self, entry: Entry, record: Record | None) -> str:
+    def _is_stopped(self, record: Record | None) -> bool:
         identity = self._observer.visible(record) if record else None
-        if identity is not None and self._presence(*identity) == "stopped":
+        if record is None or identity is None:
+            return False
+        command = record.child
+        return "stopped" in (self._presence(*identity), command and command.pid and self._presence(*command))
+
+    def _state(self, entry: Entry, record: Record | None) -> str:
+        if self._is_stopped(record):
             return "stopped"
         deaf = os.path.lexists(os.path.join(self._pool.root, "wake", entry.process, DEAF))
         return "deaf" if deaf and entry.process else "waiting"

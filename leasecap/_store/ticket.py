@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from typing import Literal, Protocol
 
+    from leasecap._liveness.record import Child
     from leasecap._store.lease import HeldLease
     from leasecap._store.wakeup import Wakeup
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
             :param may_queue: else it is refused where no slot is free.
             :param deadline: on the store's monotonic clock; refused if the store is too busy to be asked until then.
             :raises NoLimit: nothing gives the pool a limit.
+            :raises AgentHolds: the agent has a lease. Its time begins anew, with what this call says of it.
             :raises OSError, StoreError: the store can't be used.
             """
 
@@ -52,6 +54,17 @@ class NoLimit(Exception):
     """Nothing gives the pool a limit."""
 
 
+class AgentHolds(Exception):
+    """The agent holds a slot of the pool already: nothing was taken for this request.
+
+    :ivar lease: the id of its lease.
+    """
+
+    def __init__(self, lease: str) -> None:
+        super().__init__(lease)
+        self.lease = lease
+
+
 class Standing(NamedTuple):
     """Where a ticket stands.
 
@@ -69,6 +82,7 @@ class Want(NamedTuple):
     :ivar lenders: tokens of the leases that it runs under, innermost first; it may borrow the slot of one of them.
     :ivar argv: the command to show in place of this process's own.
     :ivar max_hold, kill_after: see `max_hold`.
+    :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     :ivar wake: called from any thread when it is worth looking before the pause is over.
     :ivar listen: begins to hear what is said to this process; else a thread does.
     """
@@ -80,5 +94,6 @@ class Want(NamedTuple):
     lenders: tuple[str, ...]
     max_hold: float | None
     kill_after: float
+    agent: Child | None
     wake: Callable[[], None]
     listen: Callable[[Wakeup], bool] | None = None

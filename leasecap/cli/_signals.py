@@ -7,9 +7,11 @@ Threads inherit the mask of the thread that starts them, so the gate must be mad
 
 Two ways to take a blocked signal:
 
-- Linux: ``sigtimedwait``. It alone tells *who* sent a signal: the kernel (the terminal sent it to the whole foreground
-  group, the command has got it already) or a process (it was meant for leasecap alone and must be passed on).
-- elsewhere: macOS has no ``sigtimedwait`` and its ``sigwait`` no time-out, so the signals are unblocked round a
+- Linux: ``sigwaitinfo``. It alone tells *who* sent a signal: the kernel (the terminal sent it to the whole foreground
+  group, the command has got it already) or a process (it was meant for leasecap alone and must be passed on). The
+  process's alarm ends a wait that has an end. ``sigtimedwait`` would do that, but when it is interrupted (SIGSTOP, a
+  frozen container, a debugger) and goes on after its time, Python returns whatever stands in memory as the signal.
+- elsewhere: macOS has no ``sigwaitinfo`` and its ``sigwait`` no time-out, so the signals are unblocked round a
   ``select`` on a pipe that the C-level handler writes to. Who sent it is then a guess: the terminal, if our group is in
   its foreground.
 """
@@ -17,9 +19,11 @@ Two ways to take a blocked signal:
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import signal
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +97,9 @@ class SignalGate:
         # their children so. The command gets the default too: POSIX leaves open what exec does to an ignored SIGCHLD,
         # and setting it here for the time of the spawn would lose a quick exit.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # An alarm that was set before an exec is kept here, since the waits need the timer.
+        left = signal.getitimer(signal.ITIMER_REAL)[0]
+        self._alarm_at = time.monotonic() + left if left else math.inf
         self._ignored = frozenset(s for s in _RUNNING if signal.getsignal(s) is signal.SIG_IGN)
         self._pipe = None if _HAS_SIGINFO else _Pipe(_QUEUED - self._ignored)
 
@@ -117,6 +124,8 @@ class SignalGate:
         try:
             taken = self._next(_QUEUED, timeout)
             while taken is not None:  # all that is there: a TERM must not hide behind a USR1
+                if taken.signum == signal.SIGCHLD:
+                    reap_orphans()
                 if taken.signum in ENDING and taken.signum not in self._ignored:
                     raise Interrupted(taken.signum)
                 taken = self._next(_QUEUED, 0)
@@ -166,16 +175,60 @@ class SignalGate:
             timeout = min(max(timeout, 0.0), _LONGEST)
         if self._pipe is not None:
             return self._pipe.take(signals - self._ignored, timeout)
-        wanted = signals | {_WAKE}
-        info = signal.sigwaitinfo(wanted) if timeout is None else signal.sigtimedwait(wanted, timeout)
+        info = self._wait(signals | {_WAKE}, timeout)
         while info is not None and info.si_signo == _WAKE:
             # Linux hands out a thread's own signals before those of the process: a TERM may have come long before.
-            info = signal.sigtimedwait(wanted, 0)
+            info = self._wait(signals | {_WAKE}, 0)
         if info is None:
             return None
         # An alarm comes from the kernel, too, but to us alone.
         from_terminal = info.si_code == _SI_KERNEL and info.si_signo in FROM_TERMINAL and not _led_by_us(info.si_signo)
         return Taken(info.si_signo, from_terminal, info.si_pid)
+
+    def _wait(self, wanted: frozenset[signal.Signals], timeout: float | None) -> signal.struct_siginfo | None:
+        """One of the signals, or None after ``timeout`` seconds."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            info = signal.sigtimedwait(wanted, 0)  # it doesn't sleep, so nothing can interrupt it
+            if info is None and timeout != 0:
+                self._set_alarm(min(end, self._alarm_at))
+                info = signal.sigwaitinfo(wanted)
+                self._set_alarm(self._alarm_at)
+            if info is None or info.si_signo != signal.SIGALRM or info.si_code != _SI_KERNEL:
+                return info
+            now = time.monotonic()
+            if now >= self._alarm_at:
+                self._alarm_at = math.inf
+                return info
+            if now >= end:
+                return None
+            # Else it is the alarm of an earlier wait, which something else ended in that moment.
+
+    @staticmethod
+    def _set_alarm(moment: float) -> None:
+        """Have the kernel send SIGALRM at that moment; at an infinite one never."""
+        left = 0.0 if moment == math.inf else max(moment - time.monotonic(), 1e-6)
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+_OF_THIS_THREAD = 0x20000000  # __WNOTHREAD of Linux; the os module doesn't name it
+
+
+def reap_orphans(command: int = 0) -> None:
+    """As the first process of a container: wait for what others have left behind, since nobody else will.
+
+    Call it in the main thread, whose children they become. What another thread has started (a question for the
+    provider's usage) is for that thread to wait for, and ``command`` for whoever started it.
+    """
+    if os.getpid() != 1 or sys.platform != "linux":
+        return
+    try:
+        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _OF_THIS_THREAD):
+            if found.si_pid == command:
+                return  # it is the end of all
+            os.waitpid(found.si_pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
 
 
 class _Pipe:

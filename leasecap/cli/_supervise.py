@@ -22,7 +22,7 @@ import time
 
 from leasecap._durations import format_duration
 from leasecap._log import tell
-from leasecap.cli._signals import STOPPING
+from leasecap.cli._signals import STOPPING, reap_orphans
 from leasecap.cli._spawn import Child, Outcome, SpawnError, spawn
 
 __all__ = ["Child", "Outcome", "SpawnError", "die_like", "spawn", "supervise"]
@@ -42,15 +42,18 @@ def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outco
     for as long as it runs. The same goes for a command that is told, and then killed, since its time by ``hold`` is
     over.
     """
-    due = [] if hold is None else [(hold.over_at, signal.SIGTERM), (hold.kill_at, signal.SIGKILL)]
+    due = None if hold is None else (hold.over_at, signal.SIGTERM)
     overdue = False
     while True:
-        left = due[0][0] - time.monotonic() if due else None
-        if left is not None and left <= 0:
-            ending = due.pop(0)[1]
-            if hold is not None and not child.has_ended():  # one that has ended in time may not have been noticed yet
+        left = None if due is None else due[0] - time.monotonic()
+        if hold is not None and due is not None and left is not None and left <= 0:
+            ending, due = due[1], None
+            if not child.has_ended():  # one that has ended in time may not have been noticed yet
                 overdue = True
                 _end(child, ending, hold)
+                if ending == signal.SIGTERM:
+                    # From now on, whenever that is: who was stopped past both moments must not send both at once.
+                    due = time.monotonic() + hold.kill_after, signal.SIGKILL
             continue
         taken = gate.take(left)
         if taken is None:
@@ -59,6 +62,7 @@ def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outco
             _pass_on(child, taken)
             continue
         news = child.look()
+        reap_orphans(child.pid)
         # Without a terminal there is no `fg`: who stopped as well would sleep through the end of the command's time.
         while news and (hold is None or _has_terminal()):
             # By the same signal, so that the shell says "Stopped (tty input)" where it would without us.

@@ -9,53 +9,60 @@ import sys
 import click
 
 from leasecap._errors import AcquireTimeout, LeasecapError
-from leasecap.cli._pools import chosen_pool, complete_pool
-from leasecap.cli._say import Duration, Verb, say
-
-NO_SLOT = 75
+from leasecap.cli._agents import agent_options, find_agent, warn_of_a_shell
+from leasecap.cli._pools import chosen_pool
+from leasecap.cli._say import Verb
+from leasecap.cli._slot_options import Asked, slot_options
 
 
 @click.command("acquire", cls=Verb)
-@click.option(
-    "-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap; else LEASECAP_POOL, [defaults] pool."
-)
-@click.option("--for-pid", "pid", metavar="PID", type=click.IntRange(1, 2**31 - 1), required=True, help="Who holds it.")
-@click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 5m, 1h.")
-@click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once.")
-def command(pool: str | None, pid: int, wait: float | None, no_wait: bool) -> int:
-    """Take a slot for the process PID and print the lease's id.
+@agent_options
+@slot_options
+def command(asked: Asked, pid: int | None, parent: str | None) -> int:
+    """Take a slot for an agent that runs already, and print the lease's id.
 
-    It is held until `leasecap release ID`, or until PID ends. Meant for an agent's hooks: a slot from prompt to answer,
-    not for a whole session at an idle prompt. Exit status 75 when no slot came in time.
+    The agent is the process PID, or a parent of this one. It holds the slot until `leasecap release`, or until it ends.
+    Meant for an agent's hooks: a slot from prompt to answer, not for a whole session at an idle prompt. An agent has
+    one slot of a pool: who asks again for it gets the same lease, whose time then begins anew.
+
+    Without -p the pool is LEASECAP_POOL, or [defaults] pool. Exit status 75 when no slot came in time.
     """
-    if no_wait and wait is not None:
-        raise click.UsageError("give -w or -n, not both")
     from leasecap._api import acquire_with
     from leasecap._config.root import root_path
-    from leasecap._host.process import start_of
-    from leasecap._request import UNSET, Options
     from leasecap._runtime import runtime
+    from leasecap._store.ticket import AgentHolds
     from leasecap._wait.blocking import ThreadWaiter
 
-    start = _started(pid, start_of(pid))
-    chosen = chosen_pool(pool, None, runtime.root(root_path()).config)
-    options = Options(timeout=0.0 if no_wait else UNSET if wait is None else wait, label=f"for pid {pid}")
+    agent = find_agent(pid, parent)
+    if agent is None:
+        raise click.UsageError("say who holds the slot: --for-pid PID, or --for-parent [NAME]")
+    if pid is not None:
+        warn_of_a_shell(pid)
+    chosen = chosen_pool(asked.pool, None, runtime.root(root_path()).config)
+    options = asked.options()._replace(agent=agent.process)
+    began = runtime.own.effects.monotonic()
     try:
-        lease = acquire_with(chosen, ThreadWaiter(), options)
+        lease = acquire_with(chosen, ThreadWaiter(), options, argv=agent.argv or None)
     except AcquireTimeout as error:
-        say(str(error))
-        return NO_SLOT
+        return asked.refuse(error)
+    except AgentHolds as held:
+        asked.say_granted(
+            chosen, f"{held.lease}, which pid {agent.process.pid} has already,", runtime.own.effects.monotonic() - began
+        )
+        _print(held.lease, "the agent keeps it")
+        return 0
     try:
-        _started(pid, start_of(pid), start)  # it may have ended, and its pid be another's, while we waited
-        _print(lease.id)  # first: nobody could give back a slot whose id is lost
-        lease.hand_to(pid, start)
+        agent.check()  # it may have ended while we waited
+        _print(lease.id, "the slot was given back")  # first: nobody could give back a slot whose id is lost
+        lease.hand_to(*agent.process)
     except BaseException:
         lease.release()
         raise
+    asked.say_granted(lease.pool, lease.id, runtime.own.effects.monotonic() - began)
     return 0
 
 
-def _print(lease: str) -> None:
+def _print(lease: str, otherwise: str) -> None:
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -64,12 +71,4 @@ def _print(lease: str) -> None:
         if sys.stdout is not None:
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else it would fail once more at the end
-        raise LeasecapError(
-            f"the lease's id could not be written to stdout ({error.strerror}): the slot was given back"
-        ) from None
-
-
-def _started(pid: int, start: int | None, before: int | None = None) -> int:
-    if start is None or before not in (None, start):
-        raise LeasecapError(f"pid {pid} does not run, as far as can be seen from here: no slot was taken for it")
-    return start
+        raise LeasecapError(f"the lease's id could not be written to stdout ({error.strerror}): {otherwise}") from None

@@ -26,7 +26,7 @@ _NARROWEST = 30
 
 
 @click.command("doctor", cls=Verb)
-@click.argument("directory", metavar="[DIR]", required=False)
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path())
 def command(directory: str | None) -> int:
     """Try out whether agents can share a cap here, and say what to do if not.
 

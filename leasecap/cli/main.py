@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import signal
 import sys
 
@@ -14,7 +15,11 @@ from leasecap._errors import LeasecapError
 from leasecap.cli import _streams
 from leasecap.cli._say import say
 
-VERBS = ("run", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor")
+VERBS = (
+    "run", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor", "completion",
+)  # fmt: skip
+
+_COMPLETE = "_LEASECAP_COMPLETE"  # as in `_complete`, which else isn't loaded
 
 WRONG_USAGE, OWN_FAILURE_OF_RUN = 2, 125
 """`run` keeps every status below 125 for the command it runs, as env and timeout do."""
@@ -30,7 +35,22 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         command: click.Command = importlib.import_module(f"leasecap.cli.{cmd_name}").command
+        # The first sentence, whole: click would cut it off at the width of the terminal.
+        command.short_help = " ".join((command.help or "").partition("\n\n")[0].split()).partition(". ")[0].rstrip(".:")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0].lower(), VERBS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]}?", ctx) from None
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,6 +66,11 @@ def cli() -> None:
 
 def main() -> None:
     """The console script. Exits with 2 for wrong usage and 1 for a failure; `run` with 125 for either."""
+    if _COMPLETE in os.environ:
+        from leasecap.cli import _complete
+
+        _complete.main(cli)
+        return
     _streams.prepare()
     _log.report = say
     of_run = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"

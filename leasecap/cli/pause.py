@@ -17,7 +17,7 @@ from leasecap.cli._say import Duration, Verb
 @click.argument("pool", shell_complete=complete_pool)
 @click.argument("duration", metavar="[DUR]", required=False, type=Duration())
 def command(pool: str, duration: float | None) -> None:
-    """Give out no slot of POOL for DUR (30s, 5m, 1h), or until `leasecap resume POOL`.
+    """Give out no slot of POOL for DUR (30s, 1m30s, 1h, 1d), or until `leasecap resume POOL`.
 
     What runs goes on. A pause that holds already is never shortened.
     """

@@ -7,11 +7,16 @@ import os
 import click
 
 from leasecap._config.root import root_path
+from leasecap._durations import format_duration
 from leasecap._errors import LeasecapError
 from leasecap._redact import printable
 from leasecap._runtime import runtime
 from leasecap.cli._pools import ENVIRONMENT, UnknownPool, complete_pool, known_pool, pool_here
 from leasecap.cli._say import Verb, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._status.model import PoolStatus
 
 
 @click.command("report", cls=Verb)
@@ -36,12 +41,16 @@ def command(
     """
     from leasecap import _control
     from leasecap._api import report
+    from leasecap._status.read import status as look
 
     try:
         _control.check_report(status, retry_after, kind, ttfb)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    report(_pool(pool), status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+    about = _pool(pool)
+    before = look(about).pools[0]
+    report(about, status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+    click.echo(f"{printable(before.pool, 200)}: {_effect(before, look(about).pools[0])}")
 
 
 def _pool(given: str | None) -> str:
@@ -59,3 +68,15 @@ def _pool(given: str | None) -> str:
             raise
         say(f"{error}; noted for {printable(here, 60)}, whose lease this runs under")
         return here
+
+
+def _effect(before: PoolStatus, after: PoolStatus) -> str:
+    """What the report has changed."""
+    words = []
+    if after.limit != before.limit:
+        words.append(f"limit {before.limit} -> {after.limit}")
+    feedback = after.feedback
+    if feedback is not None and feedback.paused:
+        left = "until it is resumed" if feedback.pause_left is None else f"for {format_duration(feedback.pause_left)}"
+        words.append(f"gives out no slot {left}")
+    return ", ".join(words) or f"noted, the limit stays {'unset' if after.limit is None else after.limit}"

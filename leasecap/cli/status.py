@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _EVERY = 1.0  # seconds between two pictures of --watch
 _COMMAND_LEAST = 20  # columns left to the command on a narrow terminal
+_DIRECTORY_MOST = 24
 
 
 @click.command("status", cls=Verb)
@@ -84,8 +86,6 @@ def _columns() -> int:
 
 
 def _style(text: str, **how: bool | str) -> str:
-    import os
-
     return click.style(text, **how) if _tty() and not os.environ.get("NO_COLOR") else text  # type: ignore[arg-type]
 
 
@@ -112,11 +112,11 @@ def _pool(pool: PoolStatus) -> list[str]:
         lines.append("  it changed while it was read: the rows below may not be of one moment")
     if pool.holders:
         lines += _table(
-            ("HOLDER", "PID", "HELD", "BEAT", "EVIDENCE", "COMMAND"), [_holder(holder) for holder in pool.holders]
+            ("HOLDER", "PID", "HELD", "BEAT", "EVIDENCE", "IN", "COMMAND"), [_holder(holder) for holder in pool.holders]
         )
     if pool.waiters:
         lines += _table(
-            ("WAITER", "PID", "WAITED", "POS", "PRIO", "COMMAND"), [_waiter(waiter) for waiter in pool.waiters]
+            ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND"), [_waiter(waiter) for waiter in pool.waiters]
         )
     return lines
 
@@ -124,6 +124,8 @@ def _pool(pool: PoolStatus) -> list[str]:
 def _holder(holder: Holder) -> tuple[str, ...]:
     evidence = holder.evidence if holder.alive else f"{holder.evidence}: to be reaped"
     notes = [] if holder.state == "held" else ["granted, not yet taken up"]
+    if holder.stopped:
+        notes.append("stopped")
     if holder.evidence in (NOT_VISIBLE, UNREADABLE):
         notes.append(f"if it is gone: leasecap release {holder.id}")
     if holder.borrows_from:
@@ -138,6 +140,7 @@ def _holder(holder: Holder) -> tuple[str, ...]:
         _ago(holder.held_for),
         _ago(holder.heartbeat_age),
         "; ".join([evidence, *notes]),
+        _directory(holder),
         _called(holder),
     )
 
@@ -145,7 +148,7 @@ def _holder(holder: Holder) -> tuple[str, ...]:
 def _waiter(waiter: Waiter) -> tuple[str, ...]:
     position = str(waiter.position) if waiter.state == "waiting" else waiter.state
     called = _called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {_called(waiter)}"
-    return waiter.id, _pid(waiter), _ago(waiter.waited), position, str(waiter.priority), called
+    return waiter.id, _pid(waiter), _ago(waiter.waited), position, str(waiter.priority), _directory(waiter), called
 
 
 def _pid(entry: Holder | Waiter) -> str:
@@ -158,6 +161,15 @@ def _called(entry: Holder | Waiter) -> str:
     if entry.pid is None:
         return "(corrupt record)"
     return printable(entry.label or entry.command or "", 200)
+
+
+def _directory(entry: Holder | Waiter) -> str:
+    """Where it was started, the end of a long path: what tells three worktrees apart stands there."""
+    path = printable(entry.cwd or "", 500)
+    home = os.path.expanduser("~")
+    if home != "/" and (path == home or path.startswith(home + "/")):
+        path = "~" + path.removeprefix(home)
+    return path if len(path) <= _DIRECTORY_MOST else "…" + path[1 - _DIRECTORY_MOST :]
 
 
 def _ago(seconds: float | None) -> str:

@@ -1,0 +1,47 @@
+"""A ticket in the queue: heard for, and looked after."""
+
+from __future__ import annotations
+
+from leasecap._file_store.poller import Poller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._file_store.open_root import OpenRoot
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_process import OwnProcess
+    from leasecap._file_store.store import Store
+    from leasecap._store.ticket import Want
+
+
+class Queued:
+    """What a ticket needs while it stands in the queue."""
+
+    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, claim: Claim, want: Want) -> None:
+        self._own = own
+        self._name = claim.name
+        self._clock = store.effects.monotonic
+        self._watch, self._lookout = root.notifier.watch(), root.lookout(store)
+        self.poller = Poller(store, claim, self._lookout)
+        own.waiters[claim.name] = want.wake
+        with own.lock:  # a fork must copy no descriptor that is open and not yet known
+            # Subscribe, look, then wait: no wake-up is lost.
+            self._listens = self._watch.start() if want.listen is None else want.listen(self._watch)
+        # Between the kernels that share a pool no wake-up arrives: there it looks as often as if it didn't listen.
+        self._watched = self._listens and store.pool.kind == "os" and store.pool.local
+        own.lookouts[claim.name] = self._lookout
+        alone = not store.reconciler.others_waited
+        self._lookout.add(claim.name, self._clock(), watched=self._watched, alone=alone)
+
+    def look(self) -> float | None:
+        """Seconds until the next look; None if the ticket left the queue."""
+        serves = not (self._watched and self._watch.has_thread())
+        return self.poller.look(self._clock(), self._watched, serves=serves)
+
+    def end(self) -> None:
+        """Listen no longer."""
+        self._own.waiters.pop(self._name, None)
+        self._own.lookouts.pop(self._name, None)
+        self._lookout.remove(self._name)
+        if self._listens:
+            self._listens = False
+            self._watch.stop()

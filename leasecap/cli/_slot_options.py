@@ -1,0 +1,114 @@
+"""What `run` and `acquire` ask for alike, and what both say of it."""
+
+from __future__ import annotations
+
+from functools import wraps
+
+import click
+
+from leasecap._durations import format_duration
+from leasecap._named_tuple import NamedTuple
+from leasecap.cli._pools import complete_pool
+from leasecap.cli._say import Duration, Limit, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from leasecap._errors import AcquireTimeout
+    from leasecap._request import Options
+    from leasecap._wait.progress import Waiting
+
+NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class Asked(NamedTuple):
+    """The options as they were given; None: not."""
+
+    pool: str | None
+    limit: int | None
+    wait: float | None
+    no_wait: bool
+    no_slot: int
+    max_hold: float | None
+    kill_after: float | None
+    priority: int | None
+    label: str | None
+    no_borrow: bool
+    verbose: bool
+    quiet: bool
+
+    def options(self) -> Options:
+        """The arguments of an acquire."""
+        from leasecap._request import UNSET, Options
+
+        return Options(
+            timeout=0.0 if self.no_wait else UNSET if self.wait is None else self.wait,
+            limit=self.limit,
+            priority=UNSET if self.priority is None else self.priority,
+            label=self.label,
+            borrow=not self.no_borrow,
+            on_wait=None if self.quiet else _say_waiting,
+            max_hold=UNSET if self.max_hold is None else self.max_hold,
+            kill_after=UNSET if self.kill_after is None else self.kill_after,
+        )
+
+    def say_granted(self, pool: str, lease: str, waited: float) -> None:
+        """Say that the slot came, where that is wanted."""
+        if self.verbose:
+            say(f"{pool}: slot {lease} after {format_duration(waited)}")
+
+    def refuse(self, error: AcquireTimeout) -> int:
+        """Say why no slot came; returns what to exit with."""
+        if not self.quiet:
+            say(str(error))
+        return self.no_slot
+
+
+_OPTIONS = (
+    click.option("-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap."),
+    click.option("--limit", type=Limit(), help="Hold to at most N while this waits or holds; it can only tighten."),
+    click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 1m30s, 1h."),
+    click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once."),
+    click.option(
+        "-E", "--no-slot-status", "no_slot", metavar="CODE", type=click.IntRange(0, 255), default=NO_SLOT,
+        show_default=True, help="Exit status when no slot came in time.",
+    ),
+    click.option(
+        "--max-hold", type=Duration(zero=False),
+        help="For how long the slot may be held; else max_hold of the configuration.",
+    ),
+    click.option(
+        "--kill-after", type=Duration(), help="How long who has held it so long has to end; else kill_after, or 10s."
+    ),
+    click.option("--priority", metavar="N", type=click.IntRange(-99, 99), help="Higher goes first."),
+    click.option("-l", "--label", metavar="LABEL", help="What status shows in place of the command."),
+    click.option("--no-borrow", is_flag=True, help="Take a slot of its own even under a lease of the same pool."),
+    click.option("-v", "--verbose", is_flag=True, help="Say when the slot came, and how it ended."),
+    click.option("-q", "--quiet", is_flag=True, help="Say neither that it waits nor that no slot came."),
+)  # fmt: skip
+
+
+def slot_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a verb these options; it is called with an `Asked`, and with what it has besides."""
+
+    @wraps(command)
+    def called(**given: Any) -> int:
+        asked = Asked(**{name: given.pop(name) for name in Asked._fields})
+        if asked.no_wait and asked.wait is not None:
+            raise click.UsageError("give -w or -n, not both")
+        if asked.verbose and asked.quiet:
+            raise click.UsageError("give -v or -q, not both")
+        return command(asked, **given)
+
+    for option in reversed(_OPTIONS):
+        called = option(called)
+    return called
+
+
+def _say_waiting(waiting: Waiting) -> None:
+    longest = f", held longest by {waiting.holders[0]}" if waiting.holders else ""
+    say(f"waiting for {waiting.pool}: {waiting.in_flight}/{waiting.limit}, position {waiting.position}{longest}")
+    if waiting.notice:
+        say(waiting.notice)
