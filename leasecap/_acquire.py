@@ -248,10 +248,11 @@ class Acquisition:
         with local.lock:  # as in `_stage_once`
             # Subscribe, look, then wait: no wake-up is lost.
             listens = watch.start() if self._listen is None else self._listen(watch)
-        # Between the kernels that share a pool no pipe wakes anybody: there it looks as often as if it didn't listen.
-        watched = listens and store.pool.kind == "os" and store.pool.local
+        # Between the kernels that share a pool nobody is woken: there it polls as often as if it didn't listen.
+        one_kernel = listens and store.pool.kind == "os" and store.pool.local
         local.lookouts[claim.name] = lookout
-        lookout.add(claim.name, local.effects.monotonic(), watched=watched, alone=not store.others_waited)
+        heard = one_kernel and watch.runs_lookouts
+        lookout.add(claim.name, local.effects.monotonic(), watched=heard, alone=not store.others_waited)
         look = Look(self, claim, lookout)
         try:
             while True:
@@ -261,6 +262,7 @@ class Acquisition:
                     if store.withdraw(claim):
                         raise self._timeout()
                     return True
+                watched = listens and watch.reaches() and one_kernel  # from some look on, by a plain file
                 pause = look(now, watched, serves=not (watched and watch.has_thread()))
                 if pause is None:
                     return claim.granted != 0
