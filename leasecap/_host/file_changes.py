@@ -18,7 +18,8 @@ class FileChanges:
     def __init__(self, path: str, on_change: Callable[[str], None], *, recursive: bool = False) -> None:
         """
         :param path: a directory.
-        :param on_change: called in a thread of watchdog's with the path of what was made, changed, moved or removed.
+        :param on_change: called in a thread of watchdog's with the path of what was made, changed or removed; and with
+            both of what was moved.
         :raises OSError: no inotify instance or watch is left, or there is no such directory.
         :raises RuntimeError: no thread is to be had.
         :raises ImportError: watchdog isn't there, or doesn't know this platform.
@@ -35,7 +36,9 @@ class FileChanges:
 
         class Handler(events.FileSystemEventHandler):
             def on_any_event(self, event: events.FileSystemEvent) -> None:
-                on_change(os.fsdecode(event.dest_path or event.src_path))
+                for path in (event.src_path, event.dest_path):
+                    if path:
+                        on_change(os.fsdecode(path))
 
         # Not those of opening and closing: reading makes them as well.
         kinds: list[type[events.FileSystemEvent]] = [
