@@ -85,7 +85,6 @@ class Watch:
                 self._users += 1
                 return True  # by a plain file, late: see `reaches`
             assert self._ear is not None
-            self._ear.prepare()
             if not (alone and not self._users) and not self._start_thread(self._ear):
                 if not self._users:
                     self._close()
@@ -206,7 +205,7 @@ class Watch:
                 return False
             try:
                 if self._ear.add(handle, call) and self._ear.has_thread:
-                    self._ear.tell(_NOBODY)  # from the read to the poll
+                    self._ear.tell(_NOBODY)
             except OSError:
                 return False
             return True

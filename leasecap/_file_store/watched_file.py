@@ -77,9 +77,9 @@ class WatchedFile:
         return False
 
     def _start(self) -> None:
-        self._drop()
         try:
             with self._fork_lock:
+                self._drop()  # here: another thread may have started it
                 self._alive = self._make()
                 self._changes = FileChanges(os.path.dirname(self._path), self._see)
             self._change()

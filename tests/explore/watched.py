@@ -30,9 +30,6 @@ class Ear:
         self._over: set[int] = set()
         self._world = world
 
-    def prepare(self) -> None:
-        pass
-
     def has_something(self, process: int) -> bool:
         """Whether `hear` would return at once."""
         fs = self._world.fs
