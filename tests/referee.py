@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from no_pipes import WAYS, in_workers
+
 import leasecap
 from leasecap._config.seal import seal
 
@@ -192,6 +194,11 @@ class Team:
         aside.write_text(text)
         seal(str(self.root), text)  # as by `leasecap limit`: no test waits for it to stand still that isn't about that
         aside.rename(self.root / "config.toml")
+
+    def without_pipes(self, way: str = WAYS["refused"]) -> None:
+        """Whoever starts from now on can make no named pipe."""
+        places = (in_workers(self._directory / "no pipes", way), self.env["PYTHONPATH"])
+        self.env["PYTHONPATH"] = os.pathsep.join(places)
 
     def run(self, argv: list[str], env: Mapping[str, str] | None = None) -> Worker:
         """Start any command."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from _bench import measures, picture, report, targets
+from _bench import contention, measures, picture, report, single, targets
 from _bench.measures import Hold
+from _bench.workloads import workloads
 
 # Two slots, held for a second each: the first two at once, the third 0.1 s after the first ended, the fourth 0.3 s.
 HOLDS = [
@@ -77,6 +78,18 @@ def test_the_picture_shows_every_limiter_that_was_measured() -> None:
     drawn = picture.draw({"C": {"leasecap": figures, "portalocker": figures}})
     assert drawn.count(">leasecap<") == drawn.count(">portalocker<") == 1
     assert picture.draw({"A": {}}) == ""
+
+
+def test_workloads_have_a_row_with_pipes_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, list[str]] = {}
+    monkeypatch.setattr(contention, "measure", lambda work, base, names: asked.update({base: names}))
+    monkeypatch.setattr(single, "idle", lambda waiters, seconds, base, names: asked.update({base: names}))
+    for name in ("B", "C", "D", "E", "F"):
+        workloads(tiny=True)[name].run(name, ["leasecap"])
+    assert {name: "leasecap_no_pipes" in names for name, names in asked.items()} == {
+        **dict.fromkeys("BCDF", True),
+        "E": False,
+    }
 
 
 def test_the_page_has_its_marks() -> None:

@@ -21,6 +21,7 @@ import leasecap
 from leasecap._doctor import agents, contents, machine, place, proof, sandbox
 from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
+from leasecap._file_store import watched_file
 from leasecap._host import process
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
@@ -431,11 +432,24 @@ def test_a_process_that_never_gets_the_slot_is_bad() -> None:
 # -- the machine ------------------------------------------------------------------------------------------------------
 
 
-def test_without_named_pipes_all_is_slower_and_nothing_is_wrong(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notifications_without_named_pipes_come_by_a_watched_file(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched_file, "_START_AFTER", 0.0)
+    monkeypatch.delattr(os, "mkfifo")
+    check = machine.notifications(site(made))
+    assert (check.verdict, check.found[:24]) == ("ok", "arrive at a watched file")
+
+
+def test_notifications_that_are_not_to_be_had_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_MOMENT", 0.1)
+    monkeypatch.setattr(watched_file, "FileChanges", no_changes)
     monkeypatch.delattr(os, "mkfifo")
     check = machine.notifications(site(made))
     assert check.verdict == "note"
     assert "look by themselves" in check.remedy
+
+
+def no_changes(*about: object) -> None:
+    raise OSError(errno.EMFILE, "inotify instance limit reached")
 
 
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,15 @@ import fcntl
 import gc
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
+import no_pipes
 import pytest
 from helper_process import helper
 from planted import PLANTED
 
+from leasecap._file_store.wake_places import put_file
 from leasecap._host import directory as _directory
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
@@ -262,13 +265,40 @@ os.write(int(sys.argv[1]), b"%d" % Effects().boot_clock())
     assert before < said < Effects().boot_clock()
 
 
-def test_a_file_in_place_of_a_pipe_hears_nothing(place: Path, directory: Directory) -> None:
-    (place / "file").touch()
-    assert directory.hears("file") is None
-    with pytest.raises(OSError, match="not a pipe"):
-        directory.ring("file", b"a name")
+def test_hears_says_whether_a_wakeup_is_open(directory: Directory) -> None:
     assert directory.hears("nothing") is None
-    fd = directory.listen("pipe")
-    assert directory.hears("pipe") is True
-    os.close(fd)
+    for name, make in (("pipe", directory.listen), ("file", partial(put_file, directory))):
+        fd = make(name)
+        assert fd is not None
+        assert directory.hears(name) is True
+        directory.ring(name, b"a name")
+        os.close(fd)
+        assert directory.hears(name) is False
+    directory.make("directory")
+    assert directory.hears("directory") is None
+
+
+def test_ring_keeps_a_plain_file_small(place: Path, directory: Directory) -> None:
+    (place / "file").touch()
+    for _ in range(3):
+        directory.ring("file", b"a name\n")
+    assert (place / "file").read_bytes() == b"a name\n"
+
+
+def test_listen_needs_no_descriptor_of_the_directory(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_pipes.here(monkeypatch, no_pipes.NO_DESCRIPTOR)
+    os.close(directory.listen("pipe"))
     assert directory.hears("pipe") is False
+
+
+@pytest.mark.parametrize("way", no_pipes.WAYS.values(), ids=no_pipes.WAYS)
+def test_listen_without_pipes_is_an_os_error(directory: Directory, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    no_pipes.here(monkeypatch, way)
+    with pytest.raises(OSError, match=r"(?i)not permitted|no named pipes"):
+        directory.listen("pipe")
+
+
+def test_put_file_does_without_locks(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leasecap._host.file_lock.fcntl", None)
+    assert put_file(directory, "file") is None
+    assert directory.hears("file") is None

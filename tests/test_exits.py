@@ -252,7 +252,7 @@ def test_while_slots_may_be_given_away_or_the_provider_keeps_somebody_out_nobody
     exits.close()
 
 
-@pytest.mark.parametrize("what", ["pidfd", "epoll", "many"])
+@pytest.mark.parametrize("what", ["pidfd", "register", "many"])
 def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
     waiter: Waiter, process: Helper, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -265,8 +265,8 @@ def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
     with monkeypatch.context() as patch:
         if what == "pidfd":
             patch.setattr(os, "pidfd_open", fail)
-        elif what == "epoll":
-            patch.setattr("select.epoll", fail)
+        elif what == "register":
+            patch.setattr("selectors.DefaultSelector.register", fail)
         else:
             patch.setattr(wakeups, "MOST_HANDLES", 1)
         assert not exits.cover()

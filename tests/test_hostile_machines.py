@@ -371,8 +371,11 @@ def test_a_umask_that_leaves_nothing_to_the_owner_is_an_error_that_says_where(te
 # -- nothing left to be had -------------------------------------------------------------------------------------------
 
 
-def test_without_inotify_instances_waiting_works(team: Team) -> None:
+@pytest.mark.parametrize("pipes", [True, False])
+def test_without_inotify_instances_waiting_works(team: Team, pipes: bool) -> None:
     configure(team)
+    if not pipes:
+        team.without_pipes()
     without = under(("unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"', "sh"))
     holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter", under=without)
     ready(holder, waiter)

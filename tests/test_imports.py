@@ -68,6 +68,35 @@ def test_an_uncontended_acquire_imports_nothing_more(root: Path, before: set[str
     assert (modules - before) & HEAVY == set()
 
 
+WAIT = """
+import threading, leasecap
+from leasecap._decisions import polling
+polling.SELDOM_LOOK = 0.05
+lease = leasecap.acquire("p", limit=1)
+def wait():
+    leasecap.acquire("p", limit=1, borrow=False).release()
+thread = threading.Thread(target=wait)
+thread.start()
+while not leasecap.status("p").pools[0].waiting:
+    pass
+thread.join(SECONDS)
+lease.release()
+thread.join()
+"""
+
+
+def test_a_wait_at_a_named_pipe_loads_no_watchdog(root: Path) -> None:
+    modules, _ = fresh(WAIT.replace("SECONDS", "1.5"))  # longer than a plain file is left alone
+    assert "leasecap._file_store.ear" in modules
+    assert modules & {"watchdog", "leasecap._file_store.watched_file"} == set()
+
+
+def test_a_short_wait_without_named_pipes_loads_no_watchdog(root: Path) -> None:
+    modules, _ = fresh("import os; del os.mkfifo\n" + WAIT.replace("SECONDS", "0"))
+    assert "leasecap._file_store.watched_file" in modules
+    assert "watchdog" not in modules
+
+
 def test_what_status_says_of_feedback_is_loaded_where_there_is_any(root: Path) -> None:
     rooms = ("_feedback.messages", "_feedback.adaptive", "_feedback.state")
     parts = {f"leasecap.{name}" for name in (*rooms, "_file_store.feedback_files", "_file_store.feedback_view")}

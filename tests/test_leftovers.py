@@ -182,6 +182,16 @@ def test_hidden_names_in_wake_are_swept_but_for_those_that_are_heard(root: Path,
         os.close(fd)
 
 
+def test_wakeups_of_which_nobody_can_tell_who_listens_are_swept_when_very_old(root: Path, sweeper: Actor) -> None:
+    wake = root / "wake"
+    for name in ("old", "very-old"):
+        (wake / name).mkdir(parents=True)  # a plain file where there are no locks; here without it, which can't be told
+        old(wake / name)
+    os.utime(wake / "very-old", times=(1.0, 1.0))
+    sweeper.store.sweeper.sweep()
+    assert os.listdir(wake) == ["old"]
+
+
 def test_in_most_seconds_nothing_is_looked_for(sweeper: Actor) -> None:
     left = aside(Path(sweeper.store.directory.path) / f"pool.json.{HEX}")
     sweeper.world.clock = DUE + 1

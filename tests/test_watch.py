@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import selectors
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,3 +176,41 @@ def test_a_watch_that_is_closed_ends_the_wait_of_who_hears_alone(listening: List
     thread.join()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(ear.pipe)
+
+
+@pytest.mark.parametrize("lacking", ["epoll", "poll"])
+def test_an_ear_hears_with_whatever_selector_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    # Neither is there after gevent's monkey.patch_all(), nor epoll on macOS.
+    others = {"epoll": selectors.PollSelector, "poll": selectors.SelectSelector}
+    monkeypatch.setattr(selectors, "DefaultSelector", others[lacking])
+    listening, woken = Listening(tmp_path), threading.Event()
+    listening.on_wake = woken.set
+    assert listening.watch.start()
+    read, write = os.pipe()
+    ended = threading.Event()
+    assert listening.watch.add(read, ended.set)
+    os.close(write)  # now it can be read from, as a handle on a process that has exited
+    assert ended.wait(60)
+    listening.ring()
+    assert woken.wait(60)
+    listening.watch.drop(read)
+    listening.watch.stop()
+    listening.root.close()
+
+
+def test_an_ear_without_a_descriptor_left_leaves_its_waiter_polling(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(selectors, "DefaultSelector", refuse)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    assert listening.watch.start(alone=True)
+    assert not listening.watch.reaches()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    listening.watch.stop()
+    assert os.listdir(listening.root.full("wake")) == []

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from holders import HOLD, configure, give_back, hold, queue, ready
+from no_pipes import NO_DESCRIPTOR, WAYS
 from referee import Team, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Once it listens, it looks by itself only once a minute.
+# Once wake-ups reach it, it says so, and looks by itself only once a minute.
 SLEEPY = """
 from leasecap._decisions import polling
 rest, look = polling.poll_interval, polling.process_look
-listens = False
-polling.poll_interval = lambda wait: 60.0 if listens else rest(wait)
-polling.process_look = lambda rank, **how: 60.0 if listens else look(rank, **how)
+reached = False
+polling.poll_interval = lambda wait: 60.0 if reached else rest(wait)
+polling.process_look = lambda rank, **how: 60.0 if reached else look(rank, **how)
 from leasecap._file_store import wakeups
-start = wakeups.Watch.start
-def telling_start(self, **how):
-    global listens
-    listens = start(self, **how)
-    say("WATCHES" if listens else "LOOKS")
-    return listens
-wakeups.Watch.start = telling_start
-"""
-
-# Can make no named pipe.
-DEAF = """
-import os
-del os.mkfifo
+start, reaches = wakeups.Watch.start, wakeups.Watch.reaches
+def forgetting_start(self, **how):
+    global reached
+    reached = False
+    return start(self, **how)
+def telling_reaches(self):
+    global reached
+    before, reached = reached, reaches(self)
+    if reached and not before:
+        say("WATCHES")
+    return reached
+wakeups.Watch.start, wakeups.Watch.reaches = forgetting_start, telling_reaches
 """
 
 # Forks so many processes that wait for a slot, and waits for their end.
@@ -76,9 +78,17 @@ def with_inotify_instances() -> Callable[[int], tuple[str, ...]]:
     return command
 
 
+@pytest.fixture(params=["pipe", "file"])
+def either(request: pytest.FixtureRequest, team: Team) -> str:
+    """The kind of wake-up that the workers have."""
+    if request.param == "file":
+        team.without_pipes()
+    return str(request.param)
+
+
 @pytest.mark.parametrize("lock", ["os", "directory"])
 def test_a_waiter_is_woken_by_the_release(
-    team: Team, lock: str, record_property: Callable[[str, object], None]
+    team: Team, either: str, lock: str, record_property: Callable[[str, object], None]
 ) -> None:
     configure(team, lock)
     holder, waiter = team.start(HOLD, "holder"), team.start(SLEEPY + HOLD, "waiter")
@@ -96,7 +106,7 @@ def test_a_waiter_is_woken_by_the_release(
     team.assert_idle()
 
 
-def test_a_second_wait_of_one_process_is_woken_as_well(team: Team) -> None:
+def test_a_second_wait_of_one_process_is_woken_as_well(team: Team, either: str) -> None:
     configure(team)
     holder, waiter = team.start(HOLD + HOLD, "holder"), team.start(SLEEPY + HOLD + HOLD, "waiter")
     for _ in range(2):
@@ -112,13 +122,14 @@ def test_a_second_wait_of_one_process_is_woken_as_well(team: Team) -> None:
     team.assert_idle()
 
 
-def test_without_named_pipes_waiting_works_silently(team: Team) -> None:
+@pytest.mark.parametrize("way", [*WAYS.values(), NO_DESCRIPTOR], ids=[*WAYS, "no descriptor"])
+def test_without_named_pipes_waiting_works_silently(team: Team, way: str) -> None:
+    team.without_pipes(way)
     configure(team)
-    holder, waiter = team.start(HOLD, "holder"), team.start(DEAF + SLEEPY + HOLD, "waiter")
+    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)
     queue(team, waiter)
-    waiter.expect("LOOKS")
     give_back(holder)
     waiter.expect("HELD")
     give_back(waiter)
@@ -126,27 +137,107 @@ def test_without_named_pipes_waiting_works_silently(team: Team) -> None:
     team.assert_idle()
 
 
-def test_a_killed_waiters_pipe_is_cleared_away_by_the_next_one(team: Team) -> None:
+def test_a_task_that_waits_is_woken_by_the_release(team: Team, either: str) -> None:
     configure(team)
-    holder, killed, waiter = (team.start(code + HOLD, name) for name, code in (("h", ""), ("k", ""), ("w", SLEEPY)))
+    task = """
+import asyncio
+async def main():
+    say("READY")
+    hear()
+    async with leasecap.slot("p"):
+        say("HELD")
+asyncio.run(main())
+"""
+    holder, waiter = team.start(HOLD, "holder"), team.start(SLEEPY + task)
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    waiter.expect("WATCHES")
+    give_back(holder)
+    waiter.expect("HELD")
+    waiter.done()
+    team.assert_idle()
+
+
+def test_a_command_that_waits_inherits_nothing_of_the_wakeup(team: Team, either: str) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    waiting = team.leasecap("run", "-p", "p", "--", "sh", "-c", "ls -l /proc/self/fd >&2")
+    team.until_waiting(1)
+    until(lambda: either == "pipe" or _has_inotify(waiting.pid), "a watched file")
+    give_back(holder)
+    waiting.done()
+    assert "alive" in waiting.errors() and "inotify" not in waiting.errors()
+
+
+def _has_inotify(pid: int) -> bool:
+    descriptors = Path(f"/proc/{pid}/fd")
+    return any("inotify" in os.readlink(one) for one in descriptors.iterdir() if one.is_symlink())
+
+
+def test_a_killed_waiters_wakeup_is_cleared_away_by_the_next_one(team: Team, either: str) -> None:
+    configure(team)
+    holder, killed, waiter = (team.start(code + HOLD, name) for name, code in (("h", ""), ("k", SLEEPY), ("w", SLEEPY)))
     ready(holder, killed, waiter)
     hold(holder)
     queue(team, killed)
-    pipes = team.root / "wake"
-    until(lambda: pipes.is_dir() and any(not name.startswith(".") for name in os.listdir(pipes)), "a pipe")
-    (left,) = os.listdir(pipes)
+    killed.expect("WATCHES")
+    (left,) = os.listdir(team.root / "wake")
     killed.kill()
     queue(team, waiter)
     waiter.expect("WATCHES")
-    assert left not in os.listdir(pipes)
+    assert left not in os.listdir(team.root / "wake")
     give_back(holder)
     waiter.expect("HELD")
     give_back(waiter)
-    assert os.listdir(pipes) == []
+    assert os.listdir(team.root / "wake") == []
+
+
+def test_a_killed_holders_slot_is_granted_to_who_waits(team: Team, either: str) -> None:
+    configure(team)
+    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    until(lambda: either == "pipe" or _has_inotify(waiter.pid), "a watched file")
+    holder.kill()
+    waiter.expect("HELD")
+    give_back(waiter)
+    team.assert_idle()
+
+
+def test_a_wakeup_that_was_tidied_away_is_made_anew(team: Team, either: str) -> None:
+    configure(team)
+    waker = """
+from leasecap._file_store import wakeups
+reaches = wakeups.Watch.reaches
+def telling_reaches(self):
+    reached = reaches(self)
+    if reached:
+        say("REACHED", self._made)
+    return reached
+wakeups.Watch.reaches = telling_reaches
+"""
+    holder, waiter = team.start(HOLD, "holder"), team.start(waker + HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    first = waiter.expect("REACHED")
+    shutil.rmtree(team.root / "wake")
+    while waiter.expect("REACHED") == first:
+        pass  # pytest's own time-out ends this
+    assert len(os.listdir(team.root / "wake")) == 1
+    give_back(holder)
+    while waiter.line().startswith("REACHED"):
+        pass
+    give_back(waiter)
+    team.assert_idle()
 
 
 def test_many_more_waiting_processes_than_inotify_instances_are_all_granted_in_the_end(
-    team: Team, with_inotify_instances: Callable[[int], tuple[str, ...]]
+    team: Team, either: str, with_inotify_instances: Callable[[int], tuple[str, ...]]
 ) -> None:
     # 140 beside 128, the usual number, would take them from everybody else on the machine.
     configure(team, limit=4)
@@ -166,7 +257,7 @@ def test_many_more_waiting_processes_than_inotify_instances_are_all_granted_in_t
     team.assert_idle()
 
 
-def test_a_fork_of_a_process_that_watches_takes_nothing_from_it(team: Team) -> None:
+def test_a_fork_of_a_process_that_watches_takes_nothing_from_it(team: Team, either: str) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     fork = """
@@ -197,7 +288,7 @@ thread.join()
     queue(team, waiter)
     waiter.expect("WATCHES")
     waiter.tell()
-    while (line := waiter.line()) in ("WATCHES", "LOOKS"):
+    while (line := waiter.line()) == "WATCHES":
         pass  # the child's own
     assert line == "CHILD 0"
     give_back(holder)

@@ -14,7 +14,7 @@ from leasecap._errors import LeasecapError
 from leasecap._file_store.layout import open_existing
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.os_lock import OsLock
-from leasecap._file_store.wakeups import WAKEUP
+from leasecap._file_store.wake_places import WAKEUP
 from leasecap._host.directory import Directory
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
 from leasecap._request import Options, checked

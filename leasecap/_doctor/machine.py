@@ -9,7 +9,8 @@ import time
 
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
-from leasecap._file_store.wakeups import WAKEUP, Watch
+from leasecap._file_store.wake_places import WAKEUP
+from leasecap._file_store.wakeups import Watch
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
 from leasecap._host.process import this_process
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # a fixed number: PROC_PID_INIT_INO of the kernel's nsfs.h
 _POKES = 20
 _PATIENCE = 1.0  # seconds for one notification
-_LOOKING = "Those who wait then look by themselves: a little slower, just as correct."
+_MOMENT = 5.0  # seconds until a file is watched; longer than it takes
+_POLLING = "Those who wait then look by themselves: a little slower, just as correct."
 
 
 def clock() -> Check:
@@ -79,18 +81,30 @@ def notifications(site: Site) -> Check:
         watch = Watch(directory, "doctor", lambda _: woken.set())
         try:
             if not watch.start():
-                return Check("notifications", "note", "none: no named pipes on this file system", _LOOKING)
+                return Check("notifications", "note", "none: no thread to be had", _POLLING)
             try:
+                kind = "" if watch.runs_lookouts else " at a watched file, for want of named pipes"
+                if not _is_reached(watch):
+                    return Check("notifications", "note", "none: no named pipes here, and no file is watched", _POLLING)
                 times = _poked(directory, woken)
             finally:
                 watch.stop()
         finally:
             directory.close()
     if len(times) < _POKES:
-        remedy = f"one did not arrive within {_PATIENCE:g} s. {_LOOKING}"
+        remedy = f"one did not arrive within {_PATIENCE:g} s. {_POLLING}"
         return Check("notifications", "note", "unreliable here" if times else "none arrive here", remedy)
     times.sort()
-    return Check("notifications", "ok", f"arrive after {times[_POKES // 2]:.2f} ms (p50), {times[-1]:.2f} ms (worst)")
+    figures = f"{times[_POKES // 2]:.2f} ms (p50), {times[-1]:.2f} ms (worst)"
+    return Check("notifications", "ok", f"arrive{kind} after {figures}")
+
+
+def _is_reached(watch: Watch) -> bool:
+    """Whether notifications reach a process, at a plain file after a moment."""
+    end = time.monotonic() + _MOMENT
+    while not (reached := watch.reaches()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return reached
 
 
 def _poked(directory: Directory, woken: threading.Event) -> list[float]:

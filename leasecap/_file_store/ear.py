@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 
@@ -11,10 +10,10 @@ from leasecap._store.wakeup import Heard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import select
     from collections.abc import Callable
 
 _PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
+
 
 _abandoned: list[object] = []
 
@@ -22,41 +21,46 @@ _abandoned: list[object] = []
 class Ear:
     """The pipe, and handles, each with what to call when it can be read from.
 
-    An epoll takes more of them while it is waited for. It is made with the first: most waits are over before.
-
     :ivar taken: by the one who hears.
     :ivar has_thread: a thread hears, or is about to.
     :ivar inode: of the pipe.
     """
 
     def __init__(self, pipe: int) -> None:
+        """Imports: call it under the lock that forks wait for.
+
+        :raises OSError: when no descriptor is left; the pipe is closed.
+        """
+        from selectors import EVENT_READ, DefaultSelector
+
         self.pipe = pipe
         self.inode = inode(pipe)
         self.calls: dict[int, Callable[[], None]] = {}
         self.taken = threading.Lock()
         self.has_thread = False
-        self._all: select.epoll | None = None
-        self._pipe_alone: select.poll | None = None
-
-    def prepare(self) -> None:
-        """Before the first `hear`. It imports: call it under the lock that forks wait for."""
-        if self._pipe_alone is None:
-            import select
-
-            self._pipe_alone = select.poll()
-            self._pipe_alone.register(self.pipe, select.POLLIN)
+        self._changing = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        try:
+            self._selector = DefaultSelector()
+            self._selector.register(pipe, EVENT_READ)
+        except BaseException:
+            os.close(pipe)
+            raise
 
     def hear(self, timeout: float | None = None) -> Heard:
         """Block until something comes, ``timeout`` seconds at most."""
         if not self.is_own():
             return Heard(b"", [])
         try:
-            ready = self._wait(timeout)
+            ready = {key.fd: key.data for key, _ in self._selector.select(timeout)}
         except OSError:
             if self.is_own():
                 raise
             return Heard(b"", [])
-        calls = [call for call in map(self.calls.get, ready) if call is not None]
+        with self._changing:
+            for handle, call in ready.items():
+                if call is not None and self.calls.get(handle) is call:  # and its number is not another one's by now
+                    self._selector.unregister(handle)  # it can be read from for ever after
+        calls = [call for call in ready.values() if call is not None]
         return Heard(self._read() if self.pipe in ready else b"", calls)
 
     def is_own(self) -> bool:
@@ -71,39 +75,28 @@ class Ear:
         except BlockingIOError:
             return b""  # made anew meanwhile
 
-    def _wait(self, timeout: float | None) -> list[int]:
-        if self._all is not None:
-            return [handle for handle, _ in self._all.poll(timeout)]
-        assert self._pipe_alone is not None
-        return [handle for handle, _ in self._pipe_alone.poll(None if timeout is None else timeout * 1000)]
-
     def add(self, handle: int, call: Callable[[], None]) -> bool:
-        """Returns whether it is the first: who hears only the pipe has to begin anew.
+        """Returns whether who hears has to begin anew: a selector without a descriptor takes no more while it waits.
 
         :raises OSError: when it can't be waited for.
         """
-        try:
-            from select import EPOLLIN, EPOLLONESHOT, epoll
-        except ImportError:  # another platform; or gevent, which takes it away
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-        first = self._all is None
-        if self._all is None:
-            everything = epoll()
-            everything.register(self.pipe, EPOLLIN)
-            self._all = everything
-        self.calls[handle] = call
-        try:
-            self._all.register(handle, EPOLLIN | EPOLLONESHOT)  # it can be read from for ever after
-        except OSError:
-            del self.calls[handle]
-            raise
-        return first
+        from selectors import EVENT_READ
+
+        with self._changing:
+            self._selector.register(handle, EVENT_READ, call)
+            self.calls[handle] = call
+        return not hasattr(self._selector, "fileno")
 
     def drop(self, handle: int) -> None:
         """Wait for it no longer, and close it."""
-        if self._all is not None and self.calls.pop(handle, None) is not None and self.is_own():
-            self._all.unregister(handle)  # a fork's child may still have a copy, which would go on to call
-            os.close(handle)
+        with self._changing:
+            if self.calls.pop(handle, None) is None:
+                return
+            if not self.is_own():
+                return  # the numbers may be the program's by now
+            if handle in self._selector.get_map():
+                self._selector.unregister(handle)  # a fork's child may still have a copy, which would go on to call
+        os.close(handle)
 
     def tell(self, what: bytes) -> None:
         """Write to the own pipe."""
@@ -120,23 +113,18 @@ class Ear:
         os.dup2(pipe, self.pipe, inheritable=False)
         os.close(pipe)
         self.inode = inode(self.pipe)
-        if self._all is not None:
-            from select import EPOLLIN
+        from selectors import EVENT_READ
 
-            try:
-                self._all.unregister(self.pipe)  # a fork's child may still have a copy, and then it is still there
-            except OSError:
-                pass
-            self._all.register(self.pipe, EPOLLIN)
+        self._selector.unregister(self.pipe)  # a fork's child may still have a copy, and then it is still there
+        self._selector.register(self.pipe, EVENT_READ)
 
     def close(self) -> None:
-        """Close everything; touches no epoll, which a fork's child shares with its parent."""
+        """Close everything; changes no selector, which a fork's child shares with its parent."""
         if not self.is_own():
-            # All of it was closed, and the numbers may be the program's by now. An epoll object would close its own.
-            _abandoned.append(self._all)
+            # All of it was closed, and the numbers may be the program's by now. A selector would close its own.
+            _abandoned.append(self._selector)
             return
         while self.calls:
             os.close(self.calls.popitem()[0])
-        if self._all is not None:
-            self._all.close()
+        self._selector.close()
         os.close(self.pipe)

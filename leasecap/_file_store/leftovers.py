@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _OLD = 60.0
 """Seconds after which what is half-made counts as left behind."""
 
+_LONG = 86400.0
+"""Seconds after which a wake-up counts as left behind at which nobody can be seen to listen: a plain file where there
+are no locks. Who does listen makes it anew."""
+
 _LOOKED_INTO = 100
 """Entries that one look is for."""
 
@@ -84,7 +88,7 @@ def _is_replaced(entries: Entries, name: str) -> bool:
 def _sweep_wakeups(root: Directory, now: float) -> None:
     for name in _names(root, "wake"):
         path = f"wake/{name}"
-        if name[0] != "." or not _is_old(root, path, now):
+        if not _is_old(root, path, now, _OLD if name[0] == "." else _LONG):
             continue
         inside = _names(root, path)
         if any(root.hears(each) for each in (path, *(f"{path}/{file}" for file in inside))):
@@ -104,9 +108,9 @@ def _names(directory: Directory, where: str) -> list[str]:
         return []
 
 
-def _is_old(directory: Directory, path: str, now: float) -> bool:
+def _is_old(directory: Directory, path: str, now: float, age: float = _OLD) -> bool:
     try:
-        return now - directory.stat(path).st_mtime > _OLD
+        return now - directory.stat(path).st_mtime > age
     except OSError:
         return False
 

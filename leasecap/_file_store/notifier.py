@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from leasecap._file_store.marks import QUESTION, Marks
-from leasecap._file_store.wakeups import WAKEUP, Watch
+from leasecap._file_store.wake_places import WAKEUP, place_of
+from leasecap._file_store.wakeups import EVERYBODY, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Notifier:
             hear(self._own, line)
             return
         try:
-            self._opened().ring(f"wake/{process}/{WAKEUP}", line)
+            self._opened().ring(f"{place_of(process)}/{WAKEUP}", line)
         except OSError:
             pass  # it doesn't listen: it looks by itself
 
@@ -55,8 +56,8 @@ class Notifier:
         self.wake(process, NOTICE + name)
 
     def listens(self, process: str) -> bool:
-        """Whether the process surely lives, since it reads from its pipe. Not listening says nothing."""
-        return process == self._own.id or self._opened().hears(f"wake/{process}/{WAKEUP}") is True
+        """Whether the process surely lives, since it has its wake-up open. Not listening says nothing."""
+        return process == self._own.id or self._opened().hears(f"{place_of(process)}/{WAKEUP}") is True
 
     def answer(self) -> bool:
         """Remove the marks of this process, if there are any; returns whether it was passed over for them."""
@@ -71,7 +72,7 @@ class Notifier:
         directory = self._opened()
         with self._own.lock:
             if self._watch is None:
-                self._watch = Watch(directory, self._own.id, partial(hear, self._own))
+                self._watch = Watch(directory, self._own.id, partial(hear, self._own), self._own.lock)
             return self._watch
 
     def stop(self) -> None:
@@ -95,6 +96,9 @@ def hear(own: OwnProcess, lines: bytes) -> None:
         if line == QUESTION:
             for lookout in set(own.lookouts.values()):
                 lookout.ask()
+        elif line == EVERYBODY:
+            for lookout in set(own.lookouts.values()):
+                lookout.wake_all()
         elif line.startswith(NOTICE):
             found = own.lookouts.get(line[len(NOTICE) :])
             if found is not None:

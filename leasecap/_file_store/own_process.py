@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         def notify(self) -> None:
             """Something has changed in the queue."""
 
+        def wake_all(self) -> None:
+            """Have all waiters of this process look."""
+
 
 class OwnProcess:
     """A fork's child starts with nothing.

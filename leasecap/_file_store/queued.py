@@ -26,16 +26,18 @@ class Queued:
         with own.lock:  # a fork must copy no descriptor that is open and not yet known
             # Subscribe, look, then wait: no wake-up is lost.
             self._listens = self._watch.start() if want.listen is None else want.listen(self._watch)
-        # Between the kernels that share a pool no wake-up arrives: there it looks as often as if it didn't listen.
-        self._watched = self._listens and store.pool.kind == "os" and store.pool.local
+        # Between the kernels that share a pool nobody is woken: there it polls as often as if it didn't listen.
+        self._one_kernel = self._listens and store.pool.kind == "os" and store.pool.local
         own.lookouts[claim.name] = self._lookout
         alone = not store.reconciler.others_waited
-        self._lookout.add(claim.name, self._clock(), watched=self._watched, alone=alone)
+        watched = self._one_kernel and self._watch.runs_lookouts
+        self._lookout.add(claim.name, self._clock(), watched=watched, alone=alone)
 
     def look(self) -> float | None:
         """Seconds until the next look; None if the ticket left the queue."""
-        serves = not (self._watched and self._watch.has_thread())
-        return self.poller.look(self._clock(), self._watched, serves=serves)
+        watched = self._one_kernel and self._watch.reaches()  # by a plain file, from some look on
+        serves = not (watched and self._watch.has_thread())
+        return self.poller.look(self._clock(), watched, serves=serves)
 
     def end(self) -> None:
         """Listen no longer."""

@@ -1,28 +1,34 @@
-"""Being woken: a named pipe for each process that waits, into which a granter writes the ticket that it granted.
+"""Being woken: each process that waits has a `.wakeup`, and wakes when it changes.
 
-A blocked read costs nothing, and a pipe needs no observer. Watching a file instead takes 40 ms of imports, two more
-threads, and one of the 128 inotify instances that a user has; to put that off, waiters had to look every 1.5 ms, which
-was half of their CPU time (`scripts/bench`, C). Wake-ups are hints; whoever waits looks by itself as well.
+Wake-ups are hints: whoever waits polls as well. There are two kinds of them:
 
-Who reads the pipe waits for the exits of processes as well, if it is given handles on them (`exits`), and runs the
-process's look-outs when they are due (`lookout`).
+- A *named pipe* (`ear`), into which a granter writes the ticket that it granted. A blocked read costs nothing and needs
+  no observer. Who reads it also waits for the exits of processes, if it is given handles on them (`exits`), and runs
+  the process's look-outs when they are due (`lookout`).
+- Where no named pipe can be made, a *plain file* that watchdog watches (`watched_file`). A change of it wakes all who
+  wait in the process. Their polls run the look-outs, once a second at least. It waits for no exits.
 """
 
 from __future__ import annotations
 
+import errno
 import math
-import os
 import threading
 import time
+from functools import partial
 
 from leasecap._file_store.ear import Ear
+from leasecap._file_store.marks import ASKED, QUESTION
+from leasecap._file_store.wake_places import WAKEUP, clear_places, make_place, place_of, put_file, remove_place
 from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from typing import Protocol
 
+    from leasecap._file_store.watched_file import WatchedFile
     from leasecap._host.deferred_signals import HeldBack
     from leasecap._host.directory import Directory
     from leasecap._store.wakeup import Heard
@@ -39,12 +45,10 @@ if TYPE_CHECKING:
             """Look, if that is due."""
 
 
-_MOST_CLEARED = 4
-"""Pipes that whoever opens its own looks at, which is 13 us each. More than are left behind on average."""
 _END = b"\0"  # in no ticket's name
 
-WAKEUP = ".wakeup"
-"""The pipe in ``wake/<process>/``; marks stand beside it (`marks`)."""
+EVERYBODY = "*"
+"""What a change of a plain file says: all waiters of the process are to look. In no ticket's name."""
 
 _NOBODY = b"\n"
 
@@ -53,44 +57,66 @@ MOST_HANDLES = 64
 
 
 class Watch:
-    """This process's pipe under one root, open while somebody waits.
+    """This process's wake-up under one root, open while somebody waits.
 
     A thread that waits alone in its process hears by itself; else a thread of the watch hears for all. To be woken by
     that one first would cost each hand-off a second change of threads, 0.2 of 1.2 ms with the processes of
     `scripts/bench`, C.
     """
 
-    def __init__(self, root: Directory, process: str, on_wake: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        root: Directory,
+        process: str,
+        on_wake: Callable[[bytes], None],
+        fork_lock: AbstractContextManager[object] | None = None,
+    ) -> None:
         """
         :param on_wake: called by whoever hears with what was written: names, each with a line feed.
+        :param fork_lock: keeps forks off while it is held.
         """
         self._root = root
         self._process = process
-        self._place = f"wake/{process}"
+        self._place = place_of(process)
         self._on_wake = on_wake
         self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        self._fork_lock = fork_lock or self._lock
         self._users = self._starts = 0
         self._ear: Ear | None = None
+        self._file: WatchedFile | None = None
         self._made = 0
         self._hears_until = -math.inf
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
 
     def start(self, *, alone: bool = False) -> bool:
-        """Listen, or join who does; False if no pipe is to be had. Pair it with `stop`.
+        """Listen, or join who does; False if no thread is to be had for it. Pair it with `stop`.
 
         :param alone: the caller hears by itself (`hear`), as long as it is the only one.
         """
         with self._lock:
-            if self._ear is None and not self._open():
-                return False
+            if self._file is not None or (self._ear is None and not self._open()):
+                self._users += 1
+                return True  # by a plain file, late: see `reaches`
             assert self._ear is not None
-            self._ear.prepare()
             if not (alone and not self._users) and not self._start_thread(self._ear):
                 if not self._users:
                     self._close()
                 return False
             self._users += 1
             return True
+
+    @property
+    def runs_lookouts(self) -> bool:
+        """Whether whoever hears runs the look-outs. Else polls do."""
+        return self._file is None
+
+    def reaches(self) -> bool:
+        """Whether wake-ups reach this process. A plain file is watched only once somebody has waited for a while.
+
+        Call only between `start` and `stop`.
+        """
+        file = self._file
+        return file is None or file.reaches()
 
     def hear(self, timeout: float, interrupts: HeldBack) -> Heard | None:
         """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where it isn't for the caller to hear.
@@ -155,16 +181,16 @@ class Watch:
         Makes it anew if it is gone: a tidy-up may have removed it (``rm -r wake/*``).
         """
         with self._lock:
-            if self._ear is None:
+            if self._ear is None and (self._file is None or not self._file.stands):
                 return False
-            if not self._ear.is_own():
+            if self._ear is not None and not self._ear.is_own():
                 return self._begin_anew(self._ear)
             try:
                 gone = self._root.stat(self._place).st_ino != self._made
             except OSError:
                 gone = True
             if gone:
-                self._renew(self._ear)
+                self._renew()
             return True
 
     def _begin_anew(self, ear: Ear) -> bool:
@@ -181,14 +207,16 @@ class Watch:
             if not self._open():
                 return False
             assert self._ear is not None
-            self._ear.prepare()
             return not ear.has_thread or self._start_thread(self._ear)
 
-    def _renew(self, ear: Ear) -> None:
+    def _renew(self) -> None:
+        if self._file is not None:
+            self._file.renew()
         try:
-            ear.renew(self._make())
+            if self._ear is not None:
+                self._ear.renew(self._make())
         except OSError:
-            pass  # it is tried again at the next look; till then looking serves
+            pass  # it is tried again at the next look; till then polling serves
 
     def stop(self) -> None:
         """The last user stops it the first time. Who has waited twice will again, and keeps it until `close`."""
@@ -212,7 +240,7 @@ class Watch:
                 return False
             try:
                 if self._ear.add(handle, call) and self._ear.has_thread:
-                    self._ear.tell(_NOBODY)  # from the read to the poll
+                    self._ear.tell(_NOBODY)
             except OSError:
                 return False
             return True
@@ -224,40 +252,44 @@ class Watch:
                 self._ear.drop(handle)
 
     def _open(self) -> bool:
+        """Returns whether by a pipe; else it is a plain file."""
         self._starts += 1
         try:
             self._ear = Ear(self._make())
         except OSError:
-            # A file system without pipes, or a platform: looking alone serves, only slower.
+            # A platform without named pipes, a file system, or a sandbox.
+            self._open_file()
             return False
-        self._clear_leftovers()
+        clear_places(self._root, self._process)
         return True
 
-    def _make(self) -> int:
-        aside = f"wake/.{self._process}"
-        try:
-            self._root.make("wake")
-        except FileExistsError:
-            pass
-        self._remove(aside)
-        self._root.make(aside)
-        pipe = self._root.listen(f"{aside}/{WAKEUP}")
-        try:
-            self._remove(self._place)
-            self._root.rename(aside, self._place)
-            self._made = self._root.stat(self._place).st_ino
-        except BaseException:
-            os.close(pipe)
-            raise
-        return pipe
+    def _open_file(self) -> None:
+        from leasecap._file_store.watched_file import WatchedFile
 
-    def _remove(self, place: str) -> None:
+        path = f"{self._place}/{WAKEUP}"
+        change = partial(self._root.ring, path, _NOBODY)
+        self._file = WatchedFile(self._root.full(path), self._make_file, change, self._wake_everybody, self._fork_lock)
+
+    def _wake_everybody(self) -> None:
         try:
-            for name in self._root.list(place):
-                self._root.unlink(f"{place}/{name}")
-            self._root.rmdir(place)
+            self._root.stat(f"{self._place}/{ASKED}")
+            said = f"{EVERYBODY}\n{QUESTION}\n"
         except OSError:
-            pass  # not there, or at worst in nobody's way
+            said = f"{EVERYBODY}\n"
+        self._on_wake(said.encode())
+
+    def _make_file(self) -> int | None:
+        with self._lock:
+            if self._file is None:
+                raise OSError(errno.ECANCELED, "nobody waits any more")
+            alive, self._made = make_place(self._root, self._process, partial(put_file, self._root))
+        clear_places(self._root, self._process)
+        return alive
+
+    def _make(self) -> int:
+        pipe, self._made = make_place(self._root, self._process, self._root.listen)
+        assert pipe is not None
+        return pipe
 
     def _start_thread(self, ear: Ear) -> bool:
         if not ear.has_thread:
@@ -292,28 +324,23 @@ class Watch:
             lookout.run(time.monotonic())
 
     def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+            remove_place(self._root, self._place)
         ear, self._ear = self._ear, None
         if ear is not None:
-            self._remove(self._place)
+            remove_place(self._root, self._place)
             if ear.has_thread or self._users:
                 ear.tell(_END)  # who hears it closes it
             else:
                 ear.close()
 
-    def _clear_leftovers(self) -> None:
-        try:
-            names = self._root.list("wake")
-            own = names.index(self._process)  # anywhere, so that all of them are looked at some time
-            for name in (names[own + 1 :] + names[:own])[:_MOST_CLEARED]:
-                if name[0] == ".":
-                    continue  # being made, or left by one that was killed while it made it
-                if self._root.hears(f"wake/{name}/{WAKEUP}") is False:
-                    self._remove(f"wake/{name}")
-        except (OSError, ValueError):
-            pass  # another one was first
-
     def forget(self) -> None:
-        """In a fork's child: the watch is the parent's, and so is its thread."""
+        """In a fork's child: the watch is the parent's, and so are its threads."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.forget()
         ear, self._ear = self._ear, None
         if ear is not None:
             ear.close()

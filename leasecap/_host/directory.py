@@ -185,35 +185,46 @@ class Directory:
         """
         if not hasattr(os, "mkfifo"):
             raise OSError(errno.ENOSYS, "no named pipes on this platform")
-        os.mkfifo(self._at(name), 0o600, dir_fd=self._fd)
+        try:
+            if os.mkfifo in os.supports_dir_fd:
+                os.mkfifo(self._at(name), 0o600, dir_fd=self._fd)
+            else:  # macOS before 13; should the path mean another directory by now, opening fails
+                os.mkfifo(self.full(name), 0o600)
+        except NotImplementedError as error:
+            raise OSError(errno.ENOSYS, "no named pipes on this platform") from error
         # For writing too: else it would read as ended whenever no granter has it open.
         return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
 
     def ring(self, name: str, said: bytes) -> None:
-        """Write to a named pipe, whole or not at all; never blocks.
+        """Write to a wake-up: to a named pipe, whole or not at all; over the start of a plain file. Never blocks.
 
-        :raises OSError: ENXIO when nobody listens, EAGAIN when it is full.
+        :raises OSError: ENXIO when nobody listens to the pipe, EAGAIN when it is full.
         """
-        fd = self._open_pipe(name)
+        fd, _ = self._open_wakeup(name)
         try:
             os.write(fd, said)
         finally:
             os.close(fd)
 
-    def _open_pipe(self, name: str) -> int:
+    def _open_wakeup(self, name: str) -> tuple[int, bool]:
+        """A descriptor, and whether it is a pipe."""
         fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd)
-        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
             os.close(fd)
-            raise OSError(errno.EINVAL, "not a pipe", self.full(name))
-        return fd
+            raise OSError(errno.EINVAL, "neither a pipe nor a file", self.full(name))
+        return fd, stat.S_ISFIFO(mode)
 
     def hears(self, name: str) -> bool | None:
-        """Whether somebody listens to a named pipe; None if that can't be told."""
+        """Whether somebody has this pipe open, or this plain file locked; None if that can't be told."""
         try:
-            os.close(self._open_pipe(name))
+            fd, is_pipe = self._open_wakeup(name)
         except OSError as error:
             return False if error.errno == errno.ENXIO else None
-        return True
+        try:
+            return True if is_pipe else is_locked(fd)
+        finally:
+            os.close(fd)
 
     def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes | None]:
         """Whether somebody holds the OS lock on the file (None if that can't be told), and ``limit`` bytes of it.

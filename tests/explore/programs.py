@@ -184,6 +184,11 @@ class Kit:
     def leave(self, lookout: Lookout) -> None:
         pass
 
+    runs_lookouts = True  # as with a pipe
+
+    def reaches(self) -> bool:
+        return True
+
     def has_thread(self) -> bool:
         return False
 

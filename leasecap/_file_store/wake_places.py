@@ -1,0 +1,89 @@
+"""The places ``wake/<process>/``, one for each process that waits: made, removed, and cleared away after the killed."""
+
+from __future__ import annotations
+
+import os
+
+from leasecap._host.file_lock import try_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._host.directory import Directory
+
+WAKEUP = ".wakeup"
+"""The named pipe, or plain file, in ``wake/<process>/``; marks stand beside it (`marks`)."""
+
+_MOST_CLEARED = 4
+"""Places that whoever makes its own looks at. More than are left behind on average."""
+
+
+def place_of(process: str) -> str:
+    """Where others leave what is for this process."""
+    return f"wake/{process}"
+
+
+def make_place(root: Directory, process: str, put: Callable[[str], int | None]) -> tuple[int | None, int]:
+    """Make the place of this process with its wake-up in it, aside and then in one step.
+
+    Returns the descriptor of the wake-up and the inode of the place.
+
+    :param put: makes the wake-up.
+    """
+    aside, place = f"wake/.{process}", place_of(process)
+    try:
+        root.make("wake")
+    except FileExistsError:
+        pass
+    remove_place(root, aside)
+    root.make(aside)
+    descriptor = None
+    try:
+        descriptor = put(f"{aside}/{WAKEUP}")
+        remove_place(root, place)
+        root.rename(aside, place)
+        return descriptor, root.stat(place).st_ino
+    except BaseException:
+        if descriptor is not None:
+            os.close(descriptor)
+        remove_place(root, aside)
+        raise
+
+
+def put_file(root: Directory, name: str) -> int | None:
+    """Make a plain file and lock it; returns the descriptor that holds the lock, None where there are no locks.
+
+    Make it aside: until it is locked it looks like one whose process has exited (`Directory.hears`).
+    """
+    fd = root.open(name, create=True)
+    try:
+        try_lock(fd)
+    except OSError:
+        os.close(fd)  # Windows renames no directory in which a file is open
+        return None
+    return fd
+
+
+def remove_place(root: Directory, place: str) -> None:
+    """Remove it with all that is in it."""
+    try:
+        for name in root.list(place):
+            root.unlink(f"{place}/{name}")
+        root.rmdir(place)
+    except OSError:
+        pass  # not there, or at worst in nobody's way
+
+
+def clear_places(root: Directory, process: str) -> None:
+    """Remove some that no process listens at any more, others each time."""
+    try:
+        names = root.list("wake")
+        own = names.index(process)
+        for name in (names[own + 1 :] + names[:own])[:_MOST_CLEARED]:
+            if name[0] == ".":
+                continue  # being made, or left by one that was killed while it made it
+            if root.hears(f"{place_of(name)}/{WAKEUP}") is False:
+                remove_place(root, place_of(name))
+    except (OSError, ValueError):
+        pass  # another one was first

@@ -1,0 +1,127 @@
+"""A plain file that watchdog watches: what wakes a process where no named pipe is to be had.
+
+Whoever notifies the process changes the file, and that says only that something has changed. The observer is started
+late: most waits are over before its import would have paid, and till then polling serves. It serves as well where no
+observer is to be had, as past the inotify limit; and where one sees nothing, as on some file systems: the process
+counts as reached only once it has seen a change that it made itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from leasecap._host.file_changes import FileChanges
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+_START_AFTER = 1.0
+"""Seconds of waiting after which the observer is started."""
+
+_RETRY_AFTER = 60.0
+"""Seconds after which it is started once more if it sees nothing."""
+
+
+class WatchedFile:
+    """The file of this process under one root, from the first wait to `close`."""
+
+    def __init__(
+        self,
+        path: str,
+        make: Callable[[], int | None],
+        change: Callable[[], None],
+        on_change: Callable[[], None],
+        fork_lock: AbstractContextManager[object],
+    ) -> None:
+        """
+        :param path: of the file.
+        :param make: puts the file in place; returns a descriptor that shows that this process lives, if there is one.
+        :param change: changes the file.
+        :param on_change: called in a thread of the observer's.
+        :param fork_lock: keeps forks off while it is held: a child must copy no half-done import.
+        """
+        self._path = path
+        self._make = make
+        self._change = change
+        self._on_change = on_change
+        self._fork_lock = fork_lock
+        self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        self._start_at = time.monotonic() + _START_AFTER
+        self._changes: FileChanges | None = None
+        self._alive: int | None = None
+        self._has_seen = self._is_closed = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether the file is watched, as far as this process knows."""
+        return self._changes is not None
+
+    def reaches(self) -> bool:
+        """Whether a change of the file wakes this process. Has a thread start the observer, once that is due."""
+        changes = self._changes
+        if changes is not None and self._has_seen and changes.is_alive():
+            return True
+        with self._lock:
+            if time.monotonic() < self._start_at or self._is_closed:
+                return False
+            self._start_at = time.monotonic() + _RETRY_AFTER
+        try:
+            # Not in the waiter, which may be an event loop.
+            threading.Thread(target=self._start, name="leasecap-observer", daemon=True).start()
+        except RuntimeError:
+            pass  # no more threads for this user
+        return False
+
+    def _start(self) -> None:
+        try:
+            with self._fork_lock:
+                self._drop()  # here: another thread may have started it
+                self._alive = self._make()
+                self._changes = FileChanges(os.path.dirname(self._path), self._see)
+            self._change()
+        except Exception:  # whatever keeps watchdog from working, down to its import, is nobody's error
+            self._drop()
+        if self._is_closed:
+            self._drop()
+
+    def _see(self, path: str) -> None:
+        if os.path.basename(path) == os.path.basename(self._path):  # and no mark beside it
+            self._has_seen = True
+            self._on_change()
+
+    def renew(self) -> None:
+        """Make it anew: it was removed."""
+        self._drop()
+        with self._lock:
+            self._start_at = min(self._start_at, time.monotonic() + _START_AFTER)
+
+    def close(self) -> None:
+        """Watch no longer; whoever made the file removes it."""
+        with self._lock:
+            self._is_closed = True
+        self._drop()
+
+    def forget(self) -> None:
+        """In a fork's child, which has none of the observer's threads: watchdog's locks may be taken for ever."""
+        self._changes = None
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
+
+    def _drop(self) -> None:
+        with self._lock:
+            changes, self._changes = self._changes, None
+            alive, self._alive = self._alive, None
+            self._has_seen = False
+        if alive is not None:
+            os.close(alive)
+        if changes is not None:
+            try:
+                # It waits for a thread, which may be the one that a garbage collection brought here.
+                threading.Thread(target=changes.stop, name="leasecap-observer", daemon=True).start()
+            except RuntimeError:
+                pass  # at the interpreter's end: so do the observer's threads

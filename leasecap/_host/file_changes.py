@@ -1,0 +1,75 @@
+"""Changes of the files in a directory, as watchdog sees them.
+
+watchdog is imported with the first one: it takes 40 ms. It has a process share one inotify instance.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class FileChanges:
+    """An observer with its threads, from the making to `stop`. A fork's child must drop it and never stop it."""
+
+    def __init__(self, path: str, on_change: Callable[[str], None], *, recursive: bool = False) -> None:
+        """
+        :param path: a directory.
+        :param on_change: called in a thread of watchdog's with the path of what was made, changed or removed; and with
+            both of what was moved.
+        :raises OSError: no inotify instance or watch is left, or there is no such directory.
+        :raises RuntimeError: no thread is to be had.
+        :raises ImportError: watchdog isn't there, or doesn't know this platform.
+        """
+        import logging
+
+        from watchdog import events
+        from watchdog.observers import Observer
+
+        # watchdog logs an error if it is stopped early. Python prints those where a program has set up no logging.
+        log = logging.getLogger("watchdog")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())
+
+        class Handler(events.FileSystemEventHandler):
+            def on_any_event(self, event: events.FileSystemEvent) -> None:
+                for path in (event.src_path, event.dest_path):
+                    if path:
+                        on_change(os.fsdecode(path))
+
+        # Not those of opening and closing: reading makes them as well.
+        kinds: list[type[events.FileSystemEvent]] = [
+            *(events.FileCreatedEvent, events.FileDeletedEvent, events.FileModifiedEvent, events.FileMovedEvent),
+            *(events.DirCreatedEvent, events.DirDeletedEvent, events.DirMovedEvent),
+        ]
+        self._observer = Observer()
+        self._observer.schedule(Handler(), path, recursive=recursive, event_filter=kinds)
+        try:
+            self._observer.start()
+        finally:
+            _close_on_exec()
+
+    def is_alive(self) -> bool:
+        """Whether it still sees anything: it ends with the directory."""
+        return self._observer.is_alive() and all(emitter.is_alive() for emitter in tuple(self._observer.emitters))
+
+    def stop(self) -> None:
+        """May block for a moment, since it waits for a thread; not to be called where a thread of watchdog's calls."""
+        if self._observer.is_alive():
+            self._observer.stop()
+
+
+def _close_on_exec() -> None:
+    """Keep commands from inheriting the inotify descriptors, which watchdog makes inheritable."""
+    try:
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
+                    os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # closed meanwhile
+    except OSError:
+        pass  # no /proc: elsewhere it watches with other means

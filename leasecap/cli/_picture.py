@@ -1,0 +1,275 @@
+"""A status as lines of text: all of them, or what fits on a screen. Pure: it knows no terminal, clock or file."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from leasecap._durations import format_duration
+from leasecap._liveness.verdict import NOT_VISIBLE, UNREADABLE
+from leasecap._named_tuple import NamedTuple
+from leasecap._redact import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TypeAlias
+
+    from leasecap._status.model import Holder, PoolStatus, Status, Waiter
+
+    Span: TypeAlias = tuple[str, str]
+    """A text, and its style: "bold", "dim", "red", "yellow" or ""."""
+    Line: TypeAlias = tuple[Span, ...]
+
+_COMMAND_LEAST = 20  # columns left to the command on a narrow terminal
+_DIRECTORY_MOST = 24
+_COMMAND_MOST = 200  # and where nothing says how wide it is
+
+
+class _Table(NamedTuple):
+    """Lines under a head of their own; each may be left out."""
+
+    head: Line
+    rows: list[Line]
+
+
+class _Section(NamedTuple):
+    """What is said of a pool."""
+
+    head: list[Line]
+    tables: list[_Table]
+
+
+def render(rows: int | None, columns: int | None, found: Status, home: str = "") -> list[Line]:
+    """The lines of a picture that is ``rows`` high and ``columns`` wide; None: as high, or wide, as it comes.
+
+    :param home: the user's home directory, which is shown as ``~``.
+
+    What doesn't fit is counted: each table gets as many lines as the others, as far as it needs them.
+    """
+    top: list[Line] = [((f"root {printable(found.root, 500)}", "dim"),)]
+    errors: list[Line] = [((line, "red"),) for line in (found.config_error or "").splitlines()]
+    sections = [_section(pool, columns, home) for pool in found.pools]
+    if not sections:
+        hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
+        sections = [_Section([((hint, ""),)], [])]
+    lines = top + ([(), *errors] if errors else [])
+    for section in sections:
+        lines += [(), *section.head, *(line for table in section.tables for line in (table.head, *table.rows))]
+    if rows is not None and len(lines) > rows:
+        lines = _fit(rows, top + errors, sections)
+    return lines if rows is None or columns is None else [clip(line, columns) for line in lines]
+
+
+def text(line: Line) -> str:
+    """The line without its styles."""
+    return "".join(part for part, _ in line)
+
+
+def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
+    limit = "no limit set" if pool.limit is None else str(pool.limit)
+    source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
+    counts = f"  {pool.in_flight}/{limit} in flight, {pool.waiting} waiting"
+    head: list[Line] = [((printable(pool.pool, 60), "bold"), (counts, ""), (source, "dim"))]
+    head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
+    if pool.feedback is not None:
+        head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.feedback.lines]
+    if not pool.stable:
+        head.append((("  it changed while it was read: the rows below may not be of one moment", ""),))
+    tables = []
+    if pool.holders:
+        names = ("HOLDER", "PID", "HELD", "BEAT", "EVIDENCE", "IN", "COMMAND")
+        tables.append(_table(names, [_holder(holder, home) for holder in pool.holders], columns))
+    if pool.waiters:
+        names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
+        tables.append(_table(names, [_waiter(waiter, home) for waiter in pool.waiters], columns))
+    return _Section(head, tables)
+
+
+def _holder(holder: Holder, home: str) -> tuple[str, ...]:
+    evidence = holder.evidence if holder.alive else f"{holder.evidence}: to be reaped"
+    notes = [] if holder.state == "held" else ["granted, not yet taken up"]
+    if holder.stopped:
+        notes.append("stopped")
+    if holder.evidence in (NOT_VISIBLE, UNREADABLE):
+        notes.append(f"if it is gone: leasecap release {holder.id}")
+    if holder.borrows_from:
+        notes.append(f"borrows from {holder.borrows_from}")
+    if holder.over_max_hold is not None:
+        notes.append(f"over max_hold by {format_duration(holder.over_max_hold)}")
+    if holder.limit is not None:
+        notes.append(f"--limit {holder.limit}")
+    return (
+        holder.id,
+        _pid(holder),
+        _ago(holder.held_for),
+        _ago(holder.heartbeat_age),
+        "; ".join([evidence, *notes]),
+        _directory(holder, home),
+        _called(holder),
+    )
+
+
+def _waiter(waiter: Waiter, home: str) -> tuple[str, ...]:
+    position = str(waiter.position) if waiter.state == "waiting" else waiter.state
+    called = _called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {_called(waiter)}"
+    return (
+        waiter.id,
+        _pid(waiter),
+        _ago(waiter.waited),
+        position,
+        str(waiter.priority),
+        _directory(waiter, home),
+        called,
+    )
+
+
+def _pid(entry: Holder | Waiter) -> str:
+    if entry.pid is None:
+        return "?"
+    return str(entry.pid) if entry.host is None else f"{entry.pid}@{printable(entry.host, 30)}"
+
+
+def _called(entry: Holder | Waiter) -> str:
+    if entry.pid is None:
+        return "(corrupt record)"
+    return printable(entry.label or entry.command or "", 200)
+
+
+def _directory(entry: Holder | Waiter, home: str) -> str:
+    """Where it was started, the end of a long path: what tells three worktrees apart stands there."""
+    path = printable(entry.cwd or "", 500)
+    if home and (path == home or path.startswith(home + "/")):
+        path = "~" + path.removeprefix(home)
+    return path if len(path) <= _DIRECTORY_MOST else "…" + path[1 - _DIRECTORY_MOST :]
+
+
+def _ago(seconds: float | None) -> str:
+    return "-" if seconds is None else format_duration(seconds)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], columns: int | None) -> _Table:
+    widths = [max(cells(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    room = _COMMAND_MOST if columns is None else max(columns - sum(widths) - 2 * len(widths) - 2, _COMMAND_LEAST)
+    lines = []
+    for row in (head, *rows):
+        padded = [cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=False)]
+        lines.append("  " + "  ".join([*padded, _cut(row[-1], room)]).rstrip())
+    return _Table(((lines[0], "dim"),), [((line, ""),) for line in lines[1:]])
+
+
+# -- what fits --------------------------------------------------------------------------------------------------------
+
+
+def _fit(rows: int, top: list[Line], sections: Sequence[_Section]) -> list[Line]:
+    heads = sum(len(section.head) for section in sections)
+    if len(top) + heads > rows:
+        return _fit_heads(rows, top, sections)
+    tables = [table for section in sections for table in section.tables]
+    given = iter(_shares(rows - len(top) - heads, [1 + len(table.rows) for table in tables]))
+    lines = list(top)
+    for section in sections:
+        lines += section.head
+        for table in section.tables:
+            lines += _fit_table(next(given), table)
+    return lines
+
+
+def _fit_heads(rows: int, top: list[Line], sections: Sequence[_Section]) -> list[Line]:
+    """Not even what is said of each pool has room."""
+    lines = list(top)
+    shown = 0
+    for section in sections:
+        if len(lines) + len(section.head) > rows - 1:
+            break
+        lines += section.head
+        shown += 1
+    more = len(sections) - shown
+    return [*lines[: max(rows - 1, 0)], *([_more(more, "pool")] if rows > 0 else [])]
+
+
+def _shares(room: int, needs: Sequence[int]) -> list[int]:
+    """Divide ``room`` lines: the same number to each, or as many as it needs, if that is fewer."""
+    shares = [0] * len(needs)
+    while room and (hungry := [at for at, need in enumerate(needs) if shares[at] < need]):
+        each = max(min(room // len(hungry), *(needs[at] - shares[at] for at in hungry)), 1)
+        for at in hungry[:room]:
+            shares[at] += each
+            room -= each
+    return shares
+
+
+def _fit_table(room: int, table: _Table) -> list[Line]:
+    if room > len(table.rows):
+        return [table.head, *table.rows]
+    if room < 2:
+        return [_more(len(table.rows), text(table.head).split()[0].lower())] if room else []
+    shown = room - 2
+    return [table.head, *table.rows[:shown], _more(len(table.rows) - shown)]
+
+
+def _more(number: int, what: str = "") -> Line:
+    noun = f" {what}{'' if number == 1 else 's'}" if what else ""
+    return ((f"  ... {number} more{noun}", "dim"),)
+
+
+# -- widths -----------------------------------------------------------------------------------------------------------
+
+
+def clip(line: Line, columns: int) -> Line:
+    """The line, cut to that many columns."""
+    if cells(text(line)) <= columns:
+        return line
+    spans: list[Span] = []
+    for part, style in line:
+        spans.append((_cut(part, columns), style) if cells(part) > columns else (part, style))
+        columns -= cells(part)
+        if columns <= 0:
+            break
+    return tuple(spans)
+
+
+def _cut(part: str, columns: int) -> str:
+    """The text, cut to that many columns, with a mark if anything is missing."""
+    if cells(part) <= columns:
+        return part
+    kept, used = [], 0
+    for character in part:
+        used += _width(character)
+        if used >= columns:
+            break
+        kept.append(character)
+    return "".join(kept) + "…" if columns > 0 else ""
+
+
+def cells(part: str) -> int:
+    """How many columns it takes on a terminal."""
+    return len(part) if part.isascii() else sum(map(_width, part))
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def aged(found: Status, seconds: float) -> Status:
+    """The same picture so many seconds later, as far as it needs no look at the pools."""
+    from dataclasses import replace
+
+    def older(age: float | None) -> float | None:
+        return None if age is None else age + seconds
+
+    def later(pool: PoolStatus) -> PoolStatus:
+        holders: Iterable[Holder] = (
+            replace(
+                one,
+                held_for=older(one.held_for),
+                heartbeat_age=older(one.heartbeat_age),
+                over_max_hold=older(one.over_max_hold),
+            )
+            for one in pool.holders
+        )
+        waiters: Iterable[Waiter] = (replace(one, waited=older(one.waited)) for one in pool.waiters)
+        return replace(pool, holders=tuple(holders), waiters=tuple(waiters))
+
+    return replace(found, pools=tuple(map(later, found.pools)))

@@ -1,0 +1,112 @@
+"""`leasecap status --watch`: draws again at once when something has changed, and moves the ages on in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from leasecap._config.root import root_path
+from leasecap._host.file_changes import FileChanges
+from leasecap.cli._picture import aged, render, text
+from leasecap.cli._screen import Screen, home, is_screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._status.model import Status
+
+_TICK = 1.0
+"""Seconds after which ages are moved on; and between two readings where no change can be seen."""
+
+_APART = 0.1
+"""Seconds between two readings, at least."""
+
+_READ_EVERY = 5.0
+"""Seconds after which all is read though no change was seen: some file systems are watched without error in vain."""
+
+_NO_CHANGE = frozenset({"alive", "sweep", "lock", "config.lock", "asked", "rests"})
+"""Heartbeats, stamps, locks and marks; names that begin with a dot are none either."""
+
+_ASIDE = frozenset({"staging", "trash", "lock.d", "stolen"})
+"""Directories of a pool of which the picture shows nothing."""
+
+
+def watch(look: Callable[[], Status]) -> None:
+    """Show what ``look`` finds until a signal ends this process."""
+    watching = _Watching(look)
+    if not is_screen():
+        watching.run(_print)
+    with Screen(watching.wake) as screen:
+        watching.run(screen.draw, screen)
+    assert screen.ended is not None
+    signal.signal(screen.ended, signal.SIG_DFL)
+    os.kill(os.getpid(), screen.ended)
+
+
+def is_change(path: str) -> bool:
+    """Whether what happened to a file, given by its path in the root, can show in a picture."""
+    parts = path.split(os.sep)
+    if parts[-1] in _NO_CHANGE or parts[-1][0] == ".":
+        return False
+    return not (parts[0] == "pools" and parts[2:3] and parts[2] in _ASIDE)
+
+
+class _Watching:
+    """The loop."""
+
+    def __init__(self, look: Callable[[], Status]) -> None:
+        self._look = look
+        self._wakes = threading.Event()
+        self._changed = False
+        self._root = os.path.realpath(root_path())
+        self._changes: FileChanges | None = None
+
+    def wake(self) -> None:
+        """Have the loop look at the screen; from any thread."""
+        self._wakes.set()
+
+    def run(self, show: Callable[[Status], None], screen: Screen | None = None) -> None:
+        """Until a signal ends it, which ``screen`` notes; without one it raises here."""
+        while screen is None or screen.ended is None:
+            self._observe()
+            self._changed = False  # first: what changes while it reads is read once more
+            found = self._look()
+            read_at = drawn_at = time.monotonic()
+            show(found)
+            while (now := time.monotonic()) < read_at + self._interval() and not (screen and screen.ended):
+                if now >= drawn_at + _TICK or (screen and screen.resized):
+                    show(aged(found, now - read_at))
+                    drawn_at = now
+                self._wakes.wait(max(min(read_at + self._interval(), drawn_at + _TICK) - time.monotonic(), 0.0))
+                self._wakes.clear()
+
+    def _interval(self) -> float:
+        """Seconds from a reading to the next one."""
+        if self._changed:
+            return _APART
+        return _READ_EVERY if self._changes is not None and self._changes.is_alive() else _TICK
+
+    def _observe(self) -> None:
+        """See to it that changes are seen, as far as they can be."""
+        if self._changes is not None:
+            if self._changes.is_alive():
+                return
+            self._changes.stop()
+        try:
+            self._changes = FileChanges(self._root, self._see, recursive=True)
+        except Exception:  # no inotify instance is left, the root isn't there yet: it reads every second
+            self._changes = None
+
+    def _see(self, path: str) -> None:
+        if not self._changed and is_change(os.path.relpath(path, self._root)):
+            self._changed = True
+            self._wakes.set()
+
+
+def _print(found: Status) -> None:
+    sys.stdout.write("\n".join(map(text, render(None, None, found, home()))) + "\n\n")
+    sys.stdout.flush()

@@ -1,0 +1,209 @@
+"""The picture of `status`: what fits on a screen of so many rows and columns."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leasecap._status.model import Holder, PoolStatus, Status, Waiter
+from leasecap.cli._picture import aged, cells, render, text
+from leasecap.cli._watch import is_change
+
+
+def holder(number: int, **more: object) -> Holder:
+    found = Holder(
+        id=f"{number:016x}",
+        state="held",
+        pid=4711,
+        child=None,
+        host=None,
+        label=f"agent {number}",
+        command=None,
+        cwd=None,
+        stopped=False,
+        granted_at=None,
+        held_for=1.0,
+        heartbeat_age=2.0,
+        alive=True,
+        evidence="lock held",
+        borrows_from=None,
+        limit=None,
+        max_hold=None,
+        over_max_hold=None,
+    )
+    return replace(found, **more)  # type: ignore[arg-type]
+
+
+def waiter(number: int, **more: object) -> Waiter:
+    found = Waiter(
+        id=f"{number:016x}",
+        state="waiting",
+        pid=4712,
+        host=None,
+        label=f"waiter {number}",
+        command=None,
+        cwd=None,
+        position=number,
+        priority=0,
+        asked_at=None,
+        waited=3.0,
+        alive=True,
+        evidence="lock held",
+        limit=None,
+    )
+    return replace(found, **more)  # type: ignore[arg-type]
+
+
+def pool(name: str = "p", holders: int = 0, waiters: int = 0, **more: object) -> PoolStatus:
+    found = PoolStatus(
+        pool=name,
+        path=f"/root/pools/{name}",
+        limit=61,
+        limit_source="config.toml",
+        in_flight=holders,
+        waiting=waiters,
+        holders=tuple(map(holder, range(holders))),
+        waiters=tuple(map(waiter, range(1, waiters + 1))),
+        stable=True,
+        lock="os",
+        error=None,
+        feedback=None,
+    )
+    return replace(found, **more)  # type: ignore[arg-type]
+
+
+def picture(*pools: PoolStatus, config_error: str | None = None) -> Status:
+    return Status(1, "2026-01-01T00:00:00.000Z", "/root", pools, config_error)
+
+
+def shown(rows: int | None, columns: int | None, found: Status) -> list[str]:
+    return list(map(text, render(rows, columns, found)))
+
+
+def more(lines: list[str]) -> int:
+    return sum(int(found[1]) for line in lines if (found := re.search(r"\.\.\. (\d+) more", line)))
+
+
+def test_render_shows_all_where_it_fits() -> None:
+    found = picture(pool(holders=3, waiters=2), pool("q"))
+    lines = shown(None, None, found)
+    assert shown(len(lines), 200, found) == lines
+    assert lines[1] == ""
+
+
+def test_render_counts_what_does_not_fit() -> None:
+    lines = shown(24, 80, picture(pool(holders=61)))
+    assert len(lines) == 24
+    assert lines[1].startswith("p  61/61 in flight, 0 waiting")
+    assert lines[2].split()[0] == "HOLDER"
+    assert lines[3].endswith("agent 0")
+    assert lines[-1] == "  ... 41 more"
+
+
+def test_render_gives_each_table_its_share() -> None:
+    lines = shown(24, 80, picture(pool("a", 3, 50), pool("b", 50, 1)))
+    assert len(lines) == 24
+    assert [line for line in lines if "agent 2" in line], "a small table is whole"
+    assert sum("waiter" in line for line in lines) + sum("agent" in line for line in lines) + more(lines) == 104
+    assert sum("... " in line for line in lines) == 2
+
+
+def test_render_names_every_pool_before_any_lease() -> None:
+    lines = shown(10, 80, picture(*(pool(f"pool{number}", 5) for number in range(8))))
+    assert [line.split()[0] for line in lines[1:] if "flight" in line] == [f"pool{number}" for number in range(8)]
+    assert more(lines) == 5, "one line is left"
+    assert "5 more holders" in lines[2]
+
+
+def test_render_counts_one_as_one() -> None:
+    assert shown(4, 80, picture(pool("a", 1), pool("b")))[2] == "  ... 1 more holder"
+
+
+def test_render_counts_pools_that_do_not_fit() -> None:
+    lines = shown(10, 80, picture(*(pool(f"pool{number}", 5) for number in range(20))))
+    assert len(lines) == 10
+    assert lines[-1] == "  ... 12 more pools"
+
+
+def test_render_keeps_what_is_wrong() -> None:
+    found = picture(pool(holders=61, error="the state can't be read", stable=False), config_error="bad line\nremedy")
+    lines = shown(12, 80, found)
+    assert {"bad line", "remedy", "  the state can't be read"} <= set(lines)
+    assert any("changed while it was read" in line for line in lines)
+
+
+def test_render_cuts_wide_characters_by_columns() -> None:
+    found = picture(replace(pool(), holders=(holder(1, label="漢字" * 40),)))
+    lines = shown(24, 80, found)
+    assert all(cells(line) <= 80 for line in lines)
+    assert lines[-1].endswith("…")
+
+
+def test_render_lines_up_columns_below_wide_characters() -> None:
+    rows = (holder(1, pid=1, host="機械"), holder(2, pid=2, host="ab"))
+    lines = shown(None, None, picture(replace(pool(), holders=rows)))[-2:]
+    assert len({cells(line[: line.index("lock held")]) for line in lines}) == 1
+
+
+@given(
+    rows=st.integers(1, 60),
+    columns=st.integers(1, 200),
+    sizes=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=12),
+)
+def test_render_never_exceeds_the_screen(rows: int, columns: int, sizes: list[tuple[int, int]]) -> None:
+    found = picture(*(pool(f"p{number}", *size) for number, size in enumerate(sizes)))
+    lines = shown(rows, columns, found)
+    assert len(lines) <= rows
+    assert all(cells(line) <= columns for line in lines)
+    if columns == 200 and not any("more pool" in line for line in lines) and len(sizes) + 1 < rows:
+        listed = sum("agent" in line or "waiter " in line for line in lines)
+        left = sum(size[0] + size[1] for size in sizes) - listed - more(lines)
+        assert left == 0 or len(lines) == rows, "what isn't counted has no room for a line"
+
+
+def test_aged_moves_every_age() -> None:
+    found = aged(picture(replace(pool(holders=1, waiters=1), holders=(holder(1, over_max_hold=5.0),))), 10.0)
+    (one,), (other,) = found.pools[0].holders, found.pools[0].waiters
+    assert (one.held_for, one.heartbeat_age, one.over_max_hold, other.waited) == (11.0, 12.0, 15.0, 13.0)
+
+
+def test_aged_leaves_what_is_unknown() -> None:
+    found = aged(picture(replace(pool(), holders=(holder(1, held_for=None, heartbeat_age=None),))), 10.0)
+    assert found.pools[0].holders[0].held_for is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "config.toml",
+        "pools",
+        "pools/p-1",
+        "pools/p-1/queue/0 1",
+        "pools/p-1/leases/0 1",
+        "pools/p-1/leases/0 1/info.json",
+    ],
+)
+def test_is_change_of_what_the_picture_shows(path: str) -> None:
+    assert is_change(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "pools/p-1/leases/0 1/alive",
+            "pools/p-1/queue/0 1/alive",
+            "pools/p-1/sweep",
+            "pools/p-1/lock",
+            "config.lock",
+        ),
+        *("pools/p-1/staging/0 1", "pools/p-1/trash/0 1", "pools/p-1/lock.d/token", "pools/.new-1", "wake/1/.wakeup"),
+        *("wake/1/asked", "wake/.1"),
+    ],
+)
+def test_is_change_of_nothing_that_it_shows(path: str) -> None:
+    assert not is_change(path)
