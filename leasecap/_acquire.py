@@ -19,7 +19,7 @@ from leasecap._file_store.poller import Look
 from leasecap._file_store.section import SECTION_GRACE, entering
 from leasecap._file_store.self_record import describe_self
 from leasecap._log import tell
-from leasecap._messages import feedback_lines, holder_lines, parent_notice
+from leasecap._messages import feedback_lines, holder_lines, no_limit, parent_notice
 from leasecap._origin import Origin
 
 TYPE_CHECKING = False
@@ -166,12 +166,7 @@ class Acquisition:
             return None
         found = full_limit(self.store.snapshot()._replace(configured=None))
         if found is None:
-            name = self.store.pool.name.text
-            raise ConfigError(
-                f"pool {name!r} has no limit",
-                file=self.root.config.path,
-                allowed=f"set one: leasecap limit {name} 4     (or give --limit N for this run only)",
-            )
+            raise no_limit(self.store.pool.name, self.root.config)
         return found
 
     def _ancestors(self) -> tuple[str, ...]:

@@ -252,7 +252,7 @@ def _changed(store: Store, change: Callable[[State, float], State], anew: bool) 
     while not learn(store, noted, anew=anew):
         if time.monotonic() > until:
             raise StoreError(
-                f"the pool's own lock is held by {store.section.occupant()}; it takes milliseconds",
+                f"the pool's own lock is held by {store.section.occupant().who}; it takes milliseconds",
                 path=store.directory.path,
                 remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from leasecap._decisions.limits import full_limit
 from leasecap._decisions.places import LEASES
 from leasecap._durations import format_duration
+from leasecap._errors import ConfigError
 from leasecap._host.process import ancestors_of
 from leasecap._liveness.record import called
 from leasecap._liveness.stamp import decode_stamp
@@ -12,6 +13,8 @@ from leasecap._liveness.verdict import LOCK_HELD, NOT_VISIBLE, UNREADABLE, compa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from leasecap._config.config import Config
+    from leasecap._config.pool_name import PoolName
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.snapshot import Snapshot
     from leasecap._file_store.store import Store
@@ -56,6 +59,22 @@ def feedback_lines(store: Store, snapshot: Snapshot) -> tuple[str, ...]:
     full = full_limit(snapshot)
     now = lessons.clock.boot
     return explain(lessons.state, store.learning.rules, now, store.pool.name.text, full, lessons.cooling.values())
+
+
+def no_limit(name: PoolName, config: Config) -> ConfigError:
+    """What to say where nothing gives the pool a limit: the name may be misspelt."""
+    import shlex
+
+    from leasecap._config.nearest import nearest
+
+    known = config.names()
+    meant = None if name.identity in known else nearest(name.identity, known)
+    return ConfigError(
+        f"pool {name.text!r} has no limit" + (f"; did you mean {known[meant]}?" if meant else ""),
+        file=config.path,
+        allowed=f"set one: leasecap limit {shlex.quote(name.text)} 4     "
+        "(for one call only: `leasecap run --limit N`, or limit=N in Python)",
+    )
 
 
 def _held_for(store: Store, name: str, record: Record | None) -> float:

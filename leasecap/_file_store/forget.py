@@ -90,10 +90,10 @@ def _move_away(effects: Effects, store: Guarded) -> list[str]:
     _refuse_if_used(store)
     pools = effects.directory(os.path.dirname(directory.path))
     try:
-        _close(effects, directory)
-        _refuse_if_used(store)  # only a section that can be stolen lets anybody in meanwhile
         aside = f"{NEW}{effects.token()}"  # what is left under such a name is swept away
         try:
+            _close(effects, directory)
+            _refuse_if_used(store)  # only a section that can be stolen lets anybody in meanwhile
             pools.rename(name.directory, aside)
         except BaseException:
             reopen(directory)
@@ -125,7 +125,6 @@ def _throw_away(effects: Effects, directory: Directory, name: str) -> None:
 def _refuse_if_used(store: Guarded) -> None:
     users = live_in(store)
     if users:
-        reopen(store.directory)
         name = store.pool.name.text
         raise StoreError(
             f"the pool {name!r} is in use by {', '.join(users)}",

@@ -183,9 +183,9 @@ def _replace(effects: Effects, old: Guarded, lock: str, older: OlderFormat) -> l
         new = build(effects, root, name, lock, [directory.path, *before])
         try:
             aside = f"{OLDER}{name.directory}-{effects.token()}"
-            close_queue(directory)
-            _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
             try:
+                close_queue(directory)
+                _refuse_if_live(old, older)  # only a section that can be stolen lets anybody in meanwhile
                 pools.rename(name.directory, aside)
             except BaseException:
                 reopen(directory)
@@ -218,7 +218,7 @@ def reopen(directory: Directory) -> None:
 def _refuse_if_live(old: Guarded, older: OlderFormat) -> None:
     live = live_in(old)
     if live:
-        reopen(old.directory)
+        reopen(old.directory)  # whoever was killed half-way had closed it
         raise refusal(old.directory, older.version, live)
 
 

@@ -102,6 +102,7 @@ class Status:
 
     :ivar time: RFC 3339, UTC.
     :ivar config_error: why ``config.toml`` can't be used, or None.
+    :ivar error: why it can't be said which pools there are, or None.
     """
 
     schema_version: int
@@ -109,6 +110,7 @@ class Status:
     root: str
     pools: tuple[PoolStatus, ...]
     config_error: str | None
+    error: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """What `leasecap status --json` prints."""

@@ -7,9 +7,10 @@ import sys
 
 import click
 
+from leasecap._decisions.limits import UNLIMITED
 from leasecap._durations import format_duration
 from leasecap._errors import AcquireTimeout, StoreError
-from leasecap.cli._pools import chosen_pool, complete_pool
+from leasecap.cli._pools import chosen_pool, complete_pool, is_on_disk
 from leasecap.cli._say import Duration, Limit, Verb, say
 
 TYPE_CHECKING = False
@@ -136,7 +137,8 @@ def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
 
 def _say_waiting(waiting: Waiting) -> None:
     longest = f", held longest by {waiting.holders[0]}" if waiting.holders else ""
-    say(f"waiting for {waiting.pool}: {waiting.in_flight}/{waiting.limit}, position {waiting.position}{longest}")
+    limit = "no limit" if waiting.limit in (None, UNLIMITED) else waiting.limit
+    say(f"waiting for {waiting.pool}: {waiting.in_flight}/{limit}, position {waiting.position}{longest}")
     if waiting.notice:
         say(waiting.notice)
 
@@ -144,7 +146,11 @@ def _say_waiting(waiting: Waiting) -> None:
 def _say_lost(lease: Lease) -> None:
     if lease.expired:
         return  # `supervise` tells, and ends it
-    say(
-        f"lease {lease.id} of pool {lease.pool} was lost (released by a person, or taken for dead): "
-        "the command runs on beside the cap"
-    )
+    from leasecap._config.pool_name import pool_name
+    from leasecap._config.root import root_path
+
+    if is_on_disk(root_path(), pool_name(lease.pool)):
+        why = "released by a person, or taken for dead"
+    else:
+        why = f"the pool's directory was removed from {root_path()}"
+    say(f"lease {lease.id} of pool {lease.pool} was lost ({why}): the command runs on beside the cap")

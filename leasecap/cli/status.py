@@ -52,7 +52,7 @@ def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
         click.echo(json.dumps(found.as_dict(), indent=2))
     else:
         click.echo("\n".join(_lines(found)))
-    troubles = [found.config_error, *(pool.error for pool in found.pools)]
+    troubles = [found.config_error, found.error, *(pool.error for pool in found.pools)]
     return 1 if any(troubles) else 0
 
 
@@ -91,11 +91,11 @@ def _style(text: str, **how: bool | str) -> str:
 
 def _lines(found: Status) -> list[str]:
     lines = [_style(f"root {printable(found.root, 500)}", dim=True)]
-    if found.config_error:
-        lines += ["", *(_style(line, fg="red") for line in found.config_error.splitlines())]
+    for error in filter(None, (found.config_error, found.error)):
+        lines += ["", *(_style(line, fg="red") for line in error.splitlines())]
     for pool in found.pools:
         lines += ["", *_pool(pool)]
-    if not found.pools:
+    if not found.pools and not found.error:
         lines += ["", 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"']
     return lines
 
