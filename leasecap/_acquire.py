@@ -13,7 +13,7 @@ from leasecap import _ancestry
 from leasecap._decisions.limits import effective_limit, in_flight
 from leasecap._errors import AcquireTimeout, ConfigError, LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._messages import holder_lines, parent_notice, why
+from leasecap._messages import holder_lines, no_limit, parent_notice, why
 from leasecap._store.ticket import NoLimit, Want
 
 TYPE_CHECKING = False
@@ -90,11 +90,7 @@ class Acquisition:
                     raise self._timeout()
         except NoLimit:
             self._ticket.end()
-            raise ConfigError(
-                f"pool {self._store.name!r} has no limit",
-                file=self._root.config.path,
-                allowed=f"set one: leasecap limit {self._store.name} 4     (or give --limit N for this run only)",
-            ) from None
+            raise no_limit(self._store.name, self._root.config) from None
         except OSError as error:
             self._ticket.end()
             if isinstance(error, LeasecapError) or error is self._callers_own:

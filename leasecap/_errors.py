@@ -15,6 +15,8 @@ parent whole). Wrong arguments (a negative timeout, ``True`` for a number) are P
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +56,8 @@ class AcquireTimeout(LeasecapError, TimeoutError):
 
     def __str__(self) -> str:
         place = f", position {self.position} in the queue" if self.position else ""
-        lines = [f"no slot of pool {self.pool!r} came free in {self.waited:.1f} s (limit {self.limit}{place})"]
+        limit = "no limit" if self.limit is None or self.limit >= sys.maxsize else f"limit {self.limit}"
+        lines = [f"no slot of pool {self.pool!r} came free in {self.waited:.1f} s ({limit}{place})"]
         if self.why:
             lines.append(self.why)
         if self.holders:

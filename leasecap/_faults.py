@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import contextmanager
 
 from leasecap._errors import StoreError
@@ -17,6 +18,9 @@ _NO_LOCKS = (
     "this pool was made with OS locks, and here they can't be had (another mount or file server?): put the root on a "
     'local file system, or set lock = "directory" for the pool and remove its directory when no agent uses it'
 )
+
+_FEW_INODES = 64
+"""As many as are left where none was: who fails removes what it has half made before it says why."""
 
 _REMEDIES = {
     errno.ENOLCK: _NO_LOCKS,
@@ -46,7 +50,23 @@ def store_error(error: OSError, path: str) -> StoreError:
     """Say ``error`` as a `StoreError` about ``path``."""
     what = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0, "run `leasecap doctor` for a check of the whole root")
+    if error.errno == errno.ENOSPC and not _has_inodes(path):
+        remedy = "the file system has no inode left, though it may have space: remove files that nobody needs (`df -i`)"
     return StoreError(f"{what[:1].lower()}{what[1:]}", path=path, remedy=remedy)
+
+
+def _has_inodes(path: str) -> bool:
+    while True:
+        try:
+            found = os.statvfs(path)
+        except OSError:
+            if path == os.path.dirname(path):
+                return True
+            path = os.path.dirname(path)
+        except AttributeError:
+            return True  # Windows
+        else:
+            return found.f_files == 0 or found.f_favail > _FEW_INODES  # btrfs counts none
 
 
 @contextmanager

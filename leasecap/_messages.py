@@ -6,11 +6,13 @@ import math
 
 from leasecap._decisions.limits import full_limit
 from leasecap._durations import format_duration
+from leasecap._errors import ConfigError
 from leasecap._host.process import ancestors_of
 from leasecap._liveness.record import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from leasecap._config.config import Config
     from leasecap._liveness.presence import Identity
     from leasecap._store.view import LeaseView, PoolView
 
@@ -42,6 +44,23 @@ def why(view: PoolView) -> str | None:
     if view.rises_in < math.inf:
         lines += ("config.toml has just been edited: its higher limit counts once it has been the same for 1 s",)
     return "; ".join(lines) or None
+
+
+def no_limit(pool: str, config: Config) -> ConfigError:
+    """What to say where nothing gives the pool a limit: the name may be misspelt."""
+    import shlex
+
+    from leasecap._config.nearest import nearest
+    from leasecap._config.pool_name import pool_name
+
+    known, identity = config.names(), pool_name(pool).identity
+    meant = None if identity in known else nearest(identity, known)
+    return ConfigError(
+        f"pool {pool!r} has no limit" + (f"; did you mean {known[meant]}?" if meant else ""),
+        file=config.path,
+        allowed=f"set one: leasecap limit {shlex.quote(pool)} 4     "
+        "(for one call only: `leasecap run --limit N`, or limit=N in Python)",
+    )
 
 
 def parent_notice(view: PoolView, me: Identity) -> str | None:

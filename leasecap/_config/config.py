@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FILE_NAME = "config.toml"
 
 _NO_VALUE = object()
-_LONGEST_MISSPELT = 40
 
 
 class PoolConfig(NamedTuple):
@@ -241,17 +240,16 @@ class _Reader:
         for key, value in table.items():
             if key in known:
                 continue
-            from difflib import get_close_matches
+            from leasecap._config.nearest import nearest
 
-            # It takes time by the square of a key's length, and nobody has misspelt one that is so long.
-            nearest = get_close_matches(key.lower(), known, 1, 0.5) if len(key) <= _LONGEST_MISSPELT else []
+            meant = nearest(key, known)
             message = "unknown table" if isinstance(value, dict) else "unknown key"
-            if nearest:
-                message += f"; did you mean {nearest[0]}?"
+            if meant:
+                message += f"; did you mean {meant}?"
             allowed = "allowed: " + ", ".join(known)
             if not keys and key in TABLES["defaults"]:
                 allowed += f"; {key} stands in [defaults] or in [pools.NAME]"
-            elif isinstance(value, dict) and not nearest:
+            elif isinstance(value, dict) and not meant:
                 allowed += f"; a pool's table is [{key_text(('pools', '.'.join((*keys[1:], key))))}]"
             raise self._error((*keys, key), message, allowed=allowed)
 

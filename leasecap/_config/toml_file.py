@@ -22,6 +22,8 @@ square: minutes for a line of 200 kB."""
 
 _LONGEST_SHOWN = 80
 
+_BOM = b"\xef\xbb\xbf"  # editors of Windows put it in front of UTF-8
+
 # O_NONBLOCK: opening a FIFO that somebody planted would wait for a writer, for ever.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -60,7 +62,7 @@ def read_text(path: str) -> str | None:
             remedy="Move it away, or cut it down to its settings.",
         )
     try:
-        return data.decode()
+        return data.removeprefix(_BOM).decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError("the file is not UTF-8 here", file=path, line=line, allowed="Save it as UTF-8.") from None

@@ -63,8 +63,9 @@ def kinds_of_lock(root: str) -> list[str]:
 
 def pools() -> Check:
     """Whether every pool can be opened."""
-    found = status().pools
-    errors = [pool.error for pool in found if pool.error is not None]
+    seen = status()
+    found = seen.pools
+    errors = [error for error in (seen.error, *(pool.error for pool in found)) if error is not None]
     if errors:
         first, newline, remedy = errors[0].partition("\n")
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

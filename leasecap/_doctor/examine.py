@@ -48,7 +48,9 @@ def _about(site: Site) -> Iterator[Check]:
         yield guarded("pools", contents.pools)
         yield guarded("leftovers", contents.leftovers, site)
     if site.given is not None and not os.path.isdir(site.given):
-        yield Check("directory", "bad", f"{site.given}: no such directory", "make it first, or name another one")
+        what = "is no directory" if os.path.lexists(site.given) else "no such directory"
+        remedy = "make it first, or name another one" if what.startswith("no") else "name a directory"
+        yield Check("directory", "bad", f"{site.given}: {what}", remedy)
     elif site.given is None and refusals:
         yield Check("trials", "note", "not made: doctor writes nothing into a root that can't be trusted")
     else:

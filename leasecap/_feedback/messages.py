@@ -47,9 +47,13 @@ def explain(
 
 def resume_command(pool: str) -> str:
     """What opens the pool again, as it is typed."""
+    return f"`leasecap resume {_quoted(pool)}`"
+
+
+def _quoted(pool: str) -> str:
     import shlex
 
-    return f"`leasecap resume {shlex.quote(pool)}`"
+    return shlex.quote(pool)
 
 
 def _pause(pause: Pause, now: float, pool: str) -> str:
@@ -62,7 +66,7 @@ def _cut(cut: Cut, rules: Rules, now: float, pool: str, full: int) -> str:
     of = "" if full == UNLIMITED else f" of {full}"
     line = f"{cut.limit}{of}: cut {format_duration(now - cut.at)} ago after {cut.why}"
     if rules.adaptive == "reduce":
-        line += f"; stays until `leasecap limit {pool} N`"
+        line += f"; stays until `leasecap limit {_quoted(pool)} N`"
     return line
 
 

@@ -93,10 +93,10 @@ def _move_away(effects: Effects, pool: Pool, observer: Observer) -> list[str]:
     _refuse_if_used(pool, observer)
     pools = effects.directory(os.path.dirname(directory.path))
     try:
-        _close(effects, directory)
-        _refuse_if_used(pool, observer)  # only a section that can be stolen lets anybody in meanwhile
         aside = f"{NEW}{effects.token()}"  # what is left under such a name is swept away
         try:
+            _close(effects, directory)
+            _refuse_if_used(pool, observer)  # only a section that can be stolen lets anybody in meanwhile
             pools.rename(name.directory, aside)
         except BaseException:
             reopen(directory)
@@ -128,7 +128,6 @@ def _throw_away(effects: Effects, directory: Directory, name: str) -> None:
 def _refuse_if_used(pool: Pool, observer: Observer) -> None:
     users = live_in(pool.directory, observer)
     if users:
-        reopen(pool.directory)
         name = pool.name.text
         raise StoreError(
             f"the pool {name!r} is in use by {', '.join(users)}",

@@ -190,9 +190,11 @@ def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older:
         new = build(effects, root, name, lock, [directory.path, *before])
         try:
             aside = f"{OLDER}{name.directory}-{effects.token()}"
-            close_queue(directory)
-            _refuse_if_live(directory, observer, older)  # only a section that can be stolen lets anybody in meanwhile
             try:
+                close_queue(directory)
+                _refuse_if_live(
+                    directory, observer, older
+                )  # only a section that can be stolen lets anybody in meanwhile
                 pools.rename(name.directory, aside)
             except BaseException:
                 reopen(directory)
@@ -225,7 +227,7 @@ def reopen(directory: Directory) -> None:
 def _refuse_if_live(directory: Directory, observer: Observer, older: OlderFormat) -> None:
     live = live_in(directory, observer)
     if live:
-        reopen(directory)
+        reopen(directory)  # whoever was killed half-way had closed it
         raise refusal(directory, older.version, live)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._status.feedback import PoolFeedback
+
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Status:
 
     :ivar time: RFC 3339, UTC.
     :ivar config_error: why ``config.toml`` can't be used, or None.
+    :ivar error: why it can't be said which pools there are, or None.
     """
 
     schema_version: int
@@ -112,7 +116,24 @@ class Status:
     root: str
     pools: tuple[PoolStatus, ...]
     config_error: str | None
+    error: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """What `leasecap status --json` prints."""
-        return asdict(self)
+        """What `leasecap status --json` prints: text that every reader of JSON takes.
+
+        A path, a label or a command may hold bytes that are no text. Python keeps them as lone surrogates, on which
+        many readers fail. Here they are U+FFFD.
+        """
+        found = _as_text(asdict(self))
+        assert isinstance(found, dict)
+        return found
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, str):
+        return value if value.isascii() else _LONE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {key: _as_text(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_text(each) for each in value]
+    return value

@@ -58,10 +58,14 @@ def status(pool: str | None = None) -> Status:
     except LeasecapError as error:
         config_error = str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
-    names = [named] if named else _known(root, config)
+    unlisted = None
+    try:
+        names = [named] if named else _known(root, config)
+    except StoreError as trouble:
+        names, unlisted = list(config.pools) if config else [], str(trouble)
     presence = lru_cache(maxsize=None)(runtime.own.effects.presence)  # a process may hold many leases, in many pools
     pools = tuple(_pool_status(root, name, config, presence) for name in names)
-    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error)
+    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error, unlisted)
 
 
 def _known(root: str, config: Config | None) -> list[PoolName]:
@@ -74,11 +78,17 @@ def _known(root: str, config: Config | None) -> list[PoolName]:
 
 
 def pools_on_disk(root: str) -> list[PoolName]:
-    """The pools that somebody has used."""
+    """The pools that somebody has used.
+
+    :raises StoreError: when that can't be read.
+    """
+    path = os.path.join(root, "pools")
     try:
-        directories = os.listdir(os.path.join(root, "pools"))
-    except OSError:
+        directories = os.listdir(path)
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise store_error(error, path) from error
     return [name_on_disk(runtime.own.effects, root, each) for each in directories if not each.startswith(".")]
 
 

@@ -47,9 +47,10 @@ def render(rows: int | None, columns: int | None, found: Status, home: str = "")
     What doesn't fit is counted: each table gets as many lines as the others, as far as it needs them.
     """
     top: list[Line] = [((f"root {printable(found.root, 500)}", "dim"),)]
-    errors: list[Line] = [((line, "red"),) for line in (found.config_error or "").splitlines()]
+    told = "\n".join(filter(None, (found.config_error, found.error)))
+    errors: list[Line] = [((line, "red"),) for line in told.splitlines()]
     sections = [_section(pool, columns, home) for pool in found.pools]
-    if not sections:
+    if not sections and not found.error:
         hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
         sections = [_Section([((hint, ""),)], [])]
     lines = top + ([(), *errors] if errors else [])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from leasecap import _ancestry
+from leasecap._config.pool_name import pool_name
 from leasecap._config.presets import PRESETS
 from leasecap._config.root import root_path
+from leasecap._config.toml_file import key_text
 from leasecap._errors import ConfigError, LeasecapError
 from leasecap._file_store.layout import name_on_disk, pool_path
 from leasecap._host.process import ancestors_of
@@ -35,11 +37,26 @@ def chosen_pool(pool: str | None, program: str | None, config: Config) -> str:
     if pool is not None:
         return pool
     name = os.path.basename(program or "")
-    found = config.commands.get(name) or os.environ.get(ENVIRONMENT) or config.default_pool
+    found = config.commands.get(name) or pool_of_environment() or config.default_pool
     if found:
         return found
-    table = f', or map the command once in {config.path}: [commands] {name} = "anthropic"' if name else ""
+    table = f', or map the command once in {config.path}: [commands] {key_text((name,))} = "anthropic"' if name else ""
     raise ConfigError("no pool is given", allowed=f"name one with -p POOL, or set {ENVIRONMENT}{table}")
+
+
+def pool_of_environment() -> str | None:
+    """What LEASECAP_POOL says.
+
+    :raises ConfigError: if that can't name a pool.
+    """
+    pool = os.environ.get(ENVIRONMENT)
+    if not pool:
+        return None
+    try:
+        pool_name(pool)
+    except ConfigError as error:
+        raise ConfigError(error.message, file="environment", key=ENVIRONMENT, allowed=error.allowed) from None
+    return pool
 
 
 def known_pool(pool: str) -> PoolName:

@@ -6,6 +6,7 @@ from functools import wraps
 
 import click
 
+from leasecap._decisions.limits import UNLIMITED
 from leasecap._durations import format_duration
 from leasecap._named_tuple import NamedTuple
 from leasecap.cli._pools import complete_pool
@@ -109,6 +110,7 @@ def slot_options(command: Callable[..., int]) -> Callable[..., int]:
 
 def _say_waiting(waiting: Waiting) -> None:
     longest = f", held longest by {waiting.holders[0]}" if waiting.holders else ""
-    say(f"waiting for {waiting.pool}: {waiting.in_flight}/{waiting.limit}, position {waiting.position}{longest}")
+    limit = "no limit" if waiting.limit in (None, UNLIMITED) else waiting.limit
+    say(f"waiting for {waiting.pool}: {waiting.in_flight}/{limit}, position {waiting.position}{longest}")
     if waiting.notice:
         say(waiting.notice)

@@ -133,7 +133,10 @@ def spawn(
             os.waitpid(pid, 0)
             raise
     except OSError as e:
-        raise SpawnError(f"cannot start a process for {argv[0]!r}: {e.strerror}", CANNOT_START) from e
+        # What F_DUPFD says where the limit of descriptors is not above the number.
+        what = os.strerror(errno.EMFILE) if e.errno == errno.EINVAL else e.strerror
+        hint = "; raise `ulimit -n`" if e.errno in (errno.EINVAL, errno.EMFILE) else ""
+        raise SpawnError(f"cannot start a process for {argv[0]!r}: {what}{hint}", CANNOT_START) from e
     finally:
         for fd in opened:
             os.close(fd)

@@ -12,7 +12,7 @@ from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._redact import printable
-from leasecap.cli._pools import complete_pool
+from leasecap.cli._pools import complete_pool, is_on_disk, suggestion
 from leasecap.cli._say import Verb
 
 
@@ -38,9 +38,9 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
     """Show the limits, or set the one of POOL.
 
     Without arguments: the configured pools, the shipped presets with their reasons, and the defaults. With POOL: its
-    limit and where it comes from. With N (1 or more) or the word unlimited: writes it into config.toml, whose comments
-    stay; it holds at once, also for those who wait, and a reduction that the provider's answers led to is forgotten.
-    Lowering never stops what runs.
+    limit, where it comes from, and what is in force beside it: a declared limit, a reduction, a pause. With N (1 or
+    more) or the word unlimited: writes it into config.toml, whose comments stay; it holds at once, also for those who
+    wait, and a reduction that the provider's answers led to is forgotten. Lowering never stops what runs.
     """
     if pool is not None and pool.startswith("-"):
         raise click.NoSuchOption(printable(pool, 40))
@@ -54,7 +54,7 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
     if pool is None:
         _show_all(load_config(root))
     elif limit is None and not unset:
-        _show_one(load_config(root).pool(pool))
+        _show_one(root, load_config(root), pool)
     else:
         _change(root, pool, limit)
 
@@ -72,12 +72,31 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     runtime.restore(runtime.root(root), change.after.name)
 
 
-def _show_one(pool: PoolConfig) -> None:
+def _show_one(root: str, config: Config, given: str) -> None:
+    pool = config.pool(given)
     click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
+    for line in _in_force(pool):
+        click.echo(line)
     preset = PRESETS.get(pool.name.identity)
     if preset is not None:
         click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
+    elif pool.name.identity not in config.names() and not is_on_disk(root, pool.name):
+        click.echo(f"There is no such pool yet{suggestion(pool.name, config, root)}")
     click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
+
+
+def _in_force(pool: PoolConfig) -> list[str]:
+    """What holds at this moment beside the configuration: declared limits, a reduction, a pause."""
+    from leasecap._status.feedback import word
+    from leasecap._status.read import status
+
+    [now] = status(pool.name.text).pools
+    lines = []
+    if now.limit != word(pool.limit):
+        lines.append(f"in force now: {now.limit} ({printable(now.limit_source, 200)})")
+    if now.feedback is not None:
+        lines += [f"in force now: {printable(line, 300)}" for line in now.feedback.lines]
+    return lines + [printable(line, 500) for line in (now.error or "").splitlines()]
 
 
 def _show_all(config: Config) -> None:

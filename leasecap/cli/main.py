@@ -12,6 +12,7 @@ import click
 
 from leasecap import __version__, _log
 from leasecap._errors import LeasecapError
+from leasecap._faults import store_error
 from leasecap.cli import _streams
 from leasecap.cli._say import say
 
@@ -78,19 +79,23 @@ def main() -> None:
     try:
         status = cli.main(prog_name="leasecap", standalone_mode=False)
         sys.stdout.flush()
+    except _streams.OutputError as error:
+        _streams.give_up_output(error)
+        say(str(error))
+        status = failed
     except click.ClickException as error:
         error.show()
         status = WRONG_USAGE if isinstance(error, click.UsageError) and not of_run else failed
     except LeasecapError as error:
         say(str(error))
         status = failed
+    except OSError as error:
+        # What is still to be opened when nothing can be, above all: a module, a directory.
+        say(str(store_error(error, str(error.filename or "the system"))))
+        status = failed
     except click.Abort:
         # click's word for Ctrl-C: die of it, so that a shell loop round us ends as well.
         _streams.die_of(signal.SIGINT)
-    except _streams.OutputError as error:
-        _streams.give_up_output(error)
-        say(str(error))
-        status = failed
     # What is left goes with the process. Python would look through all of it for cycles at exit: 9 ms of `status`.
     gc.freeze()
     sys.exit(status)

@@ -44,11 +44,13 @@ def command(lease: str | None, pid: int | None, parent: str | None, yes: bool) -
         return
     from leasecap._status.read import status
 
-    found = [
-        (pool, holder) for pool in status().pools for holder in pool.holders if lease and holder.id.startswith(lease)
-    ]
+    seen = status()
+    found = [(pool, holder) for pool in seen.pools for holder in pool.holders if lease and holder.id.startswith(lease)]
     if not found:
-        raise LeasecapError(f"no lease {printable(lease, 40)!r} is held; `leasecap status` shows those that are")
+        where = "is held"
+        if seen.error or any(pool.error for pool in seen.pools):
+            where = "is found, and not all pools can be read"
+        raise LeasecapError(f"no lease {printable(lease, 40)!r} {where}; `leasecap status` shows those that are held")
     if len(found) > 1:
         ids = ", ".join(holder.id for _, holder in found)
         raise LeasecapError(f"{printable(lease, 40)!r} could be any of {ids}: give more of it")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from leasecap._config.root import root_path
@@ -11,7 +9,7 @@ from leasecap._durations import format_duration
 from leasecap._errors import LeasecapError
 from leasecap._redact import printable
 from leasecap._runtime import runtime
-from leasecap.cli._pools import ENVIRONMENT, UnknownPool, complete_pool, known_pool, pool_here
+from leasecap.cli._pools import UnknownPool, complete_pool, known_pool, pool_here, pool_of_environment
 from leasecap.cli._say import Verb, say
 
 TYPE_CHECKING = False
@@ -57,7 +55,7 @@ def _pool(given: str | None) -> str:
     """The pool that is given, else that of the lease, else LEASECAP_POOL or [defaults] pool."""
     if given is None:
         config = runtime.root(root_path()).config
-        given = pool_here() or os.environ.get(ENVIRONMENT) or config.default_pool
+        given = pool_here() or pool_of_environment() or config.default_pool
         if given is None:
             raise LeasecapError("no pool is given, and this runs under no lease: leasecap report POOL ...")
     try:

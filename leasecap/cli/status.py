@@ -39,7 +39,7 @@ def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
         click.echo(json.dumps(found.as_dict(), indent=2))
     else:
         click.echo("\n".join(map(paint, render(None, columns(), found, home()))))
-    troubles = [found.config_error, *(pool.error for pool in found.pools)]
+    troubles = [found.config_error, found.error, *(pool.error for pool in found.pools)]
     return 1 if any(troubles) else 0
 
 
