@@ -6,6 +6,7 @@ from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
 from leasecap._host.deferred_signals import HeldBack, surely
+from leasecap._kept_code import keep
 from leasecap._lease import Lease
 from leasecap._request import UNSET, Options, checked
 from leasecap._runtime import local
@@ -171,6 +172,7 @@ def _prepare(
 ) -> tuple[Acquisition, Callable[[], None]]:
     """An acquisition, and what to call when it is over: until then the pool stays open."""
     with local.lock:  # a fork must copy no half-done import: in the child it would stay so
+        keep()
         root = local.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
