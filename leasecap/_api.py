@@ -8,6 +8,7 @@ from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
 from leasecap._host.deferred_signals import HeldBack, surely
+from leasecap._kept_code import keep
 from leasecap._lease import Lease
 from leasecap._origin import Origin
 from leasecap._request import UNSET, Options, checked
@@ -188,6 +189,7 @@ def _prepare(
     interrupts: HeldBack | None = None,
 ) -> Steps:
     with runtime.own.lock:  # a fork must copy no half-done import: in the child it would stay so
+        keep()
         root = runtime.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
