@@ -8,6 +8,7 @@ millisecond.
 from __future__ import annotations
 
 import math
+from _thread import get_ident
 
 from leasecap import _ancestry
 from leasecap._decisions.entry import make_entry
@@ -21,6 +22,7 @@ from leasecap._file_store.self_record import describe_self
 from leasecap._log import tell
 from leasecap._messages import feedback_lines, holder_lines, parent_notice
 from leasecap._origin import Origin
+from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -252,6 +254,8 @@ class Acquisition:
     def _queue(self, claim: Claim) -> Generator[float, None, bool]:
         """Wait in the queue until granted; False if the ticket is gone."""
         local, store = self._local, self.store
+        if self._listen is not None and is_in_loop():
+            self._warn_of_own_loop()
         local.waiters[claim.name] = self._wake
         watch, lookout = self.root.notifier.watch(), self.root.lookout(store)
         with local.lock:  # as in `_stage_once`
@@ -284,6 +288,23 @@ class Acquisition:
                 lookout.remove(claim.name)
                 if listens:
                     watch.stop()
+
+    def _warn_of_own_loop(self) -> None:
+        """Blocking in an event loop, it waits for ever for a slot that only this very loop could give back."""
+        here = get_ident()
+        own = {claim.name for claim in self._local.claims.copy() if claim.home is self.store and claim.thread == here}
+        snapshot = self.store.snapshot()
+        held = {*snapshot.granted.names, *snapshot.leases.names}
+        if held and held <= own:
+            import warnings
+
+            warnings.warn(
+                f"a blocking call for a slot of pool {self.store.pool.name.text!r} stops this thread's event loop, and "
+                "all slots are held in this loop: it waits for itself, unless another thread releases one. Use "
+                "`async with leasecap.slot(...)` or `await leasecap.acquire_async(...)`",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def find_position(self, claim: Claim) -> int:
         """Set and return the ticket's place in the queue; 0 if it has none."""
