@@ -8,7 +8,6 @@ millisecond.
 from __future__ import annotations
 
 import math
-from _thread import get_ident
 
 from leasecap import _ancestry
 from leasecap._decisions.entry import make_entry
@@ -23,6 +22,7 @@ from leasecap._log import tell
 from leasecap._messages import feedback_lines, holder_lines, parent_notice
 from leasecap._origin import Origin
 from leasecap._threads import is_in_loop
+from leasecap._wait.blocking import warn_of_own_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Acquisition:
                     if (yield from self._first_try(claim)) or (yield from self._queue(claim)):
                         return claim
                 except OSError as error:
-                    if not self._can_begin_again(claim, error):
+                    own = isinstance(error, LeasecapError) or error is self._callers_own
+                    if own or not self.store.can_begin_again(claim, error):
                         raise
                 # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen
                 # while we were inside: nothing is held, so begin again, in the old place.
@@ -102,13 +103,6 @@ class Acquisition:
         except BaseException:
             self._abandon()
             raise
-
-    def _can_begin_again(self, claim: Claim, error: OSError) -> bool:
-        if isinstance(error, LeasecapError) or error is self._callers_own:
-            return False
-        if self.store.directory.renew():
-            return True  # the program has closed all descriptors, in another thread
-        return isinstance(error, FileNotFoundError) and (not self.store.stands(claim) or self.store.repair())
 
     def _stage(self) -> Claim:
         # A sweeper's probe may hold the liveness lock for the moment between making its file and taking it, and what is
@@ -255,7 +249,7 @@ class Acquisition:
         """Wait in the queue until granted; False if the ticket is gone."""
         local, store = self._local, self.store
         if self._listen is not None and is_in_loop():
-            self._warn_of_own_loop()
+            warn_of_own_loop(store, local.claims.copy())
         local.waiters[claim.name] = self._wake
         watch, lookout = self.root.notifier.watch(), self.root.lookout(store)
         with local.lock:  # as in `_stage_once`
@@ -288,23 +282,6 @@ class Acquisition:
                 lookout.remove(claim.name)
                 if listens:
                     watch.stop()
-
-    def _warn_of_own_loop(self) -> None:
-        """Blocking in an event loop, it waits for ever for a slot that only this very loop could give back."""
-        here = get_ident()
-        own = {claim.name for claim in self._local.claims.copy() if claim.home is self.store and claim.thread == here}
-        snapshot = self.store.snapshot()
-        held = {*snapshot.granted.names, *snapshot.leases.names}
-        if held and held <= own:
-            import warnings
-
-            warnings.warn(
-                f"a blocking call for a slot of pool {self.store.pool.name.text!r} stops this thread's event loop, and "
-                "all slots are held in this loop: it waits for itself, unless another thread releases one. Use "
-                "`async with leasecap.slot(...)` or `await leasecap.acquire_async(...)`",
-                RuntimeWarning,
-                stacklevel=2,
-            )
 
     def find_position(self, claim: Claim) -> int:
         """Set and return the ticket's place in the queue; 0 if it has none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from _thread import get_ident
 
 from leasecap._host.deferred_signals import surely
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Protocol, TypeVar
 
+    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.store import Store
     from leasecap._file_store.wakeups import Watch
     from leasecap._host.deferred_signals import HeldBack
 
@@ -88,6 +91,27 @@ class ThreadWaiter:
             return None
         watch.pass_on(heard)
         return self._asleep.acquire(blocking=False) or bool(heard.said or heard.calls)
+
+
+def warn_of_own_loop(store: Store, claims: set[Claim]) -> None:
+    """Warn a blocking call in an event loop that waits for ever: only this very loop could give a slot back.
+
+    :param claims: those of this process.
+    """
+    here = get_ident()
+    own = {claim.name for claim in claims if claim.home is store and claim.thread == here}
+    snapshot = store.snapshot()
+    held = {*snapshot.granted.names, *snapshot.leases.names}
+    if held and held <= own:
+        import warnings
+
+        warnings.warn(
+            f"a blocking call for a slot of pool {store.pool.name.text!r} stops this thread's event loop, and all its "
+            "slots are held in this loop: it waits for itself, unless another thread releases one. Use "
+            "`async with leasecap.slot(...)` or `await leasecap.acquire_async(...)`",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:
