@@ -9,6 +9,7 @@ from leasecap import _ancestry
 from leasecap._api import acquire, acquire_async, slot
 from leasecap._log import tell
 from leasecap._request import Options, refuse_wrong
+from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _by_result(function: Callable[..., Any], pool: str, options: AcquireOptions)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         # To wait for a slot here would block the loop that has to bring those to their end who hold the slots.
-        if kinds and kinds <= _NOT_BEGUN and _is_in_loop():
+        if kinds and kinds <= _NOT_BEGUN and is_in_loop():
             result = function(*args, **kwargs)
             kinds.add(_kind(result))
             if not kinds <= _NOT_BEGUN:
@@ -98,7 +99,7 @@ def _by_result(function: Callable[..., Any], pool: str, options: AcquireOptions)
                 )
                 return result
             return _keep(result, pool, options, None)
-        if kinds == {_TASK} and _is_in_loop():
+        if kinds == {_TASK} and is_in_loop():
             return _later(function, args, kwargs, pool, options)
         lease = acquire(pool, **options)
         try:
@@ -114,11 +115,6 @@ def _by_result(function: Callable[..., Any], pool: str, options: AcquireOptions)
         return kept
 
     return wrapped
-
-
-def _is_in_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _kind(result: object) -> str:

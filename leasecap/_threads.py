@@ -29,6 +29,12 @@ def are_greenlets() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def is_in_loop() -> bool:
+    """Whether this thread runs an event loop of asyncio just now, which stands still while it blocks."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
 def _is_main_interpreter() -> bool:
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:

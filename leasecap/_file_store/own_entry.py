@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -24,10 +26,11 @@ class Claim:
     :ivar lent: another process has, or may get, a copy of the descriptor.
     :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
     :ivar asked: when, on the boot clock (ns).
+    :ivar thread: the one that asked for it.
     :ivar size: of the record as it is written.
     """
 
-    __slots__ = ("asked", "entry", "fd", "granted", "home", "inode", "lent", "record", "since", "size")
+    __slots__ = ("asked", "entry", "fd", "granted", "home", "inode", "lent", "record", "since", "size", "thread")
 
     def __init__(self, home: Home, entry: Entry, record: Record) -> None:
         self.home = home
@@ -40,6 +43,7 @@ class Claim:
         self.since = 0.0
         self.lent = False
         self.size = 0
+        self.thread = get_ident()
 
     @property
     def name(self) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from leasecap._file_store.poller import Poller
+from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ class Queued:
         self._clock = store.effects.monotonic
         self._watch, self._lookout = root.notifier.watch(), root.lookout(store)
         self.poller = Poller(store, claim, self._lookout)
+        if want.listen is not None and is_in_loop():
+            self._warn_of_own_loop(store)
         own.waiters[claim.name] = want.wake
         with own.lock:  # a fork must copy no descriptor that is open and not yet known
             # Subscribe, look, then wait: no wake-up is lost.
@@ -32,6 +37,23 @@ class Queued:
         alone = not store.reconciler.others_waited
         watched = self._one_kernel and self._watch.runs_lookouts
         self._lookout.add(claim.name, self._clock(), watched=watched, alone=alone)
+
+    def _warn_of_own_loop(self, store: Store) -> None:
+        """Warn a blocking call in an event loop that waits for ever: only this very loop could give a slot back."""
+        here, claims = get_ident(), self._own.claims.copy()
+        own = {claim.name for claim in claims if claim.home is store.entries and claim.thread == here}
+        snapshot = store.snapshots.take()
+        held = {*snapshot.granted.names, *snapshot.leases.names}
+        if held and held <= own:
+            import warnings
+
+            warnings.warn(
+                f"a blocking call for a slot of pool {store.pool.name.text!r} stops this thread's event loop, and all "
+                "its slots are held in this loop: it waits for itself, unless another thread releases one. Use "
+                "`async with leasecap.slot(...)` or `await leasecap.acquire_async(...)`",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def look(self) -> float | None:
         """Seconds until the next look; None if the ticket left the queue."""

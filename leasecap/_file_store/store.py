@@ -172,6 +172,15 @@ class Store:
 
         return repair_open(self.effects, self.pool)
 
+    def can_begin_again(self, claim: Claim, error: OSError) -> bool:
+        """Whether what failed with ``error`` is worth a try with another entry: what was in the way is put right.
+
+        :raises OSError, StoreError: when it can't be.
+        """
+        if self.directory.renew():
+            return True  # the program has closed all descriptors, in another thread
+        return isinstance(error, FileNotFoundError) and (not self.entries.stands(claim) or self.repair())
+
     def beat(self, claim: Claim) -> bool:
         """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
 

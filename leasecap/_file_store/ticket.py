@@ -108,12 +108,9 @@ class FileTicket:
     def _can_begin_again(self, claim: Claim, error: OSError) -> bool:
         if isinstance(error, LeasecapError):
             return False
-        store = self._store
-        if store.directory.renew():
-            return True  # the program has closed all descriptors, in another thread
         if isinstance(error, FileNotFoundError) and self._reopen():
             return True
-        return isinstance(error, FileNotFoundError) and (not store.entries.stands(claim) or store.repair())
+        return self._store.can_begin_again(claim, error)
 
     def _reopen(self) -> bool:
         """Use the pool that stands at the path now, if the one that was open was forgotten meanwhile.
