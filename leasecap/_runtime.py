@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 
 from leasecap._faults import faults
+from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.file_store import FileStore
 from leasecap._file_store.layout import pool_path
 from leasecap._file_store.open_root import OpenRoot, inode_of
@@ -96,6 +97,20 @@ class Runtime:
     def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore]:
         """`using`, for what may be closed by now, or is the parent's of a fork."""
         return self.using(self.still(root), pool)
+
+    def is_on_disk(self, root: str, name: PoolName) -> bool:
+        """Whether somebody has used the pool."""
+        try:
+            os.lstat(pool_path(root, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            pass  # opening it will say what is wrong
+        return True
+
+    def name_on_disk(self, root: str, directory: str) -> PoolName:
+        """The name of the pool in that directory, as it stands there."""
+        return name_on_disk(self.own.effects, root, directory)
 
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.

@@ -18,7 +18,7 @@ from leasecap._decisions.entry import Group, make_entry
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
 from leasecap._decisions.snapshot import Snapshot
-from leasecap._file_store.layout import open_pool
+from leasecap._file_store.opening import open_pool
 from leasecap._file_store.self_record import describe_self
 from leasecap._file_store.store import Store
 from leasecap._host.directory import Directory

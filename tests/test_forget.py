@@ -13,7 +13,8 @@ from holders import HOLD, configure, give_back, hold, queue, ready
 
 import leasecap
 from leasecap._config.pool_name import pool_name
-from leasecap._file_store.layout import open_pool, pool_path
+from leasecap._file_store.layout import pool_path
+from leasecap._file_store.opening import open_pool
 from leasecap._host.effects import Effects
 from leasecap._runtime import runtime
 

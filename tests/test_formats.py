@@ -23,8 +23,9 @@ import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import LEASES
 from leasecap._errors import StoreError
-from leasecap._file_store import formats, layout
-from leasecap._file_store.layout import FORMAT, NEW, OLDER, open_pool, pool_path
+from leasecap._file_store import formats, making
+from leasecap._file_store.layout import FORMAT, NEW, OLDER, pool_path
+from leasecap._file_store.opening import open_pool
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
 from leasecap._runtime import runtime
@@ -178,7 +179,8 @@ import os, sys
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
 from leasecap._config.pool_name import pool_name
-from leasecap._file_store.layout import OLDER, open_pool
+from leasecap._file_store.opening import open_pool
+from leasecap._file_store.layout import OLDER
 def rename(self, old, new, real=Directory.rename):
     real(self, old, new)
     if new.startswith(OLDER):
@@ -257,7 +259,7 @@ from leasecap._file_store import layout
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
 from leasecap._config.pool_name import pool_name
-from leasecap._file_store.layout import open_pool
+from leasecap._file_store.opening import open_pool
 left = int(sys.argv[2])
 def counted(real):
     def step(*arguments, **named):
@@ -335,14 +337,14 @@ def test_what_is_moved_aside_while_a_pool_is_built_is_taken_over_as_well(
 ) -> None:
     path = Path(pool_path(str(root), NAME))
     made = make_older(root.parent / "other")
-    real = layout.build
+    real = making.build
 
     def build(*arguments: Any) -> str:
         new = real(*arguments)
         made.rename(root / "pools" / f"{OLDER}{NAME.directory}-{'0' * 16}")
         return new
 
-    monkeypatch.setattr(layout, "build", build)
+    monkeypatch.setattr(making, "build", build)
     open_pool(Effects(), str(root), NAME, "auto").directory.close()
     assert (path / "feedback" / "state.json").read_text() == "what was taught"
     assert os.listdir(path.parent) == [path.name]

@@ -13,8 +13,9 @@ from staged_world import Actor, as_a_dead_process, where
 
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import GRANTED, LEASES, QUEUE, STAGING
-from leasecap._file_store.layout import NEW, OLDER, open_pool, pool_path
+from leasecap._file_store.layout import NEW, OLDER, pool_path
 from leasecap._file_store.open_root import OpenRoot
+from leasecap._file_store.opening import open_pool
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects

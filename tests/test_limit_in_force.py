@@ -16,8 +16,8 @@ import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import UNLIMITED
 from leasecap._config.seal import STANDS_STILL
-from leasecap._file_store.layout import open_pool
 from leasecap._file_store.limit_in_force import LimitInForce
+from leasecap._file_store.opening import open_pool
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False

@@ -13,7 +13,8 @@ from staged_world import Actor, World
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
 from leasecap._errors import StoreError
-from leasecap._file_store.layout import open_existing, open_pool, pool_path
+from leasecap._file_store.layout import pool_path
+from leasecap._file_store.opening import open_existing, open_pool
 from leasecap._host.directory import Directory
 from leasecap._host.file_lock import NO_OS_LOCKS
 

@@ -11,8 +11,8 @@ from leasecap._decisions.places import STAGING, STOLEN, TRASH
 from leasecap._doctor.check import Check, refused
 from leasecap._doctor.place import SCRATCH
 from leasecap._errors import LeasecapError
-from leasecap._file_store.layout import open_existing
 from leasecap._file_store.observer import Observer
+from leasecap._file_store.opening import open_existing
 from leasecap._file_store.os_lock import OsLock
 from leasecap._file_store.wake_places import WAKEUP
 from leasecap._host.directory import Directory

@@ -10,7 +10,7 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.seal import seal
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
-from leasecap._file_store.layout import open_existing
+from leasecap._file_store.opening import open_existing
 from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False

@@ -20,8 +20,10 @@ import os
 from leasecap._decisions.places import QUEUE, TRASH
 from leasecap._errors import StoreError
 from leasecap._faults import faults
-from leasecap._file_store.formats import CLOSED, close_queue, enter, live_in, moved_aside, reopen
-from leasecap._file_store.layout import NEW, OlderFormat, Pool, check, pool_path, remove_tree, stands_at
+from leasecap._file_store.description import check
+from leasecap._file_store.formats import close_queue, enter, live_in, reopen
+from leasecap._file_store.layout import CLOSED, NEW, OlderFormat, Pool, pool_path, remove_tree, stands_at
+from leasecap._file_store.moved_aside import moved_aside
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.pool_lock import pool_lock
 from leasecap._file_store.thefts import Thefts

@@ -17,31 +17,31 @@ makes it takes over what was moved aside (`layout`).
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
-from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._decisions.places import QUEUE
 from leasecap._errors import StoreError
 from leasecap._faults import faults
+from leasecap._file_store.description import check
 from leasecap._file_store.layout import (
-    FEEDBACK,
-    FORMAT,
+    CLOSED,
+    ENTRY_PLACES,
     OLDER,
     Incomplete,
     OlderFormat,
     Pool,
-    build,
-    check,
     pool_path,
     remove_tree,
     stands_at,
 )
+from leasecap._file_store.making import build
+from leasecap._file_store.moved_aside import moved_aside
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.pool_lock import pool_lock
+from leasecap._file_store.refusal import called_at, names_in, refusal
 from leasecap._file_store.thefts import Thefts
 from leasecap._host.file_system import file_system
-from leasecap._liveness.record import MAX_BYTES, called, decode_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,66 +50,8 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 
-CLOSED = ".queue"
-_PLACES = (QUEUE, CLOSED, PARKED, GRANTED, LEASES)
 _TRIES, _PAUSE = 200, 0.005  # at the old pool's own lock
 _STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
-_MOST_NAMED = 8
-_MOST_BYTES = 1 << 20  # of a file of the feedback; all of ours are far below
-
-
-def refusal(directory: Directory, version: object, users: list[str] | None = None) -> StoreError:
-    """What to say to who is too old, or too new, for the pool.
-
-    :param users: who is in it; unset: all that its records name.
-    """
-    users = _users(directory) if users is None else users
-    used = f"; in it: {_listed(users)}" if users else ""
-    older = type(version) is int and 1 <= version < FORMAT
-    if older and not users:
-        todo = "the next call for a slot makes it anew, and keeps what the provider's answers have taught"
-    elif older:
-        todo = (
-            "an earlier leasecap made it. Start the processes that are in it again, with this version: who holds a "
-            "slot keeps it until then. When none of them is left the next call makes the pool anew; else remove "
-            f"{directory.path}"
-        )
-    else:
-        todo = (
-            "another version of leasecap made it. Use one for all agents: start this process again with that version "
-            f"(pid {os.getpid()}); or end those that use the pool, and remove {directory.path}"
-        )
-    return StoreError(
-        f"has format {version!r}, and this leasecap knows format {FORMAT}{used}",
-        path=directory.full("pool.json"),
-        remedy=todo,
-    )
-
-
-def _users(directory: Directory) -> list[str]:
-    """Who is in the pool by its records, as far as they can be read."""
-    found = {_called(directory, where, name): None for where in _PLACES for name in _names(directory, where)}
-    return list(found)  # each process once
-
-
-def _called(directory: Directory, where: str, name: str) -> str:
-    try:
-        record = decode_record(directory.read(f"{where}/{name}/info.json", MAX_BYTES + 1))
-    except OSError:
-        record = None
-    return f"an unreadable record ({where}/{name})" if record is None else called(record)
-
-
-def _listed(users: list[str]) -> str:
-    more = len(users) - _MOST_NAMED
-    return ", ".join(users[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _names(directory: Directory, where: str) -> list[str]:
-    try:
-        return [name for name in directory.list(where) if name[0] != "."]
-    except FileNotFoundError:
-        return []
 
 
 def replace_older(effects: Effects, root: str, name: PoolName, lock: str) -> None:
@@ -234,49 +176,9 @@ def _refuse_if_live(directory: Directory, observer: Observer, older: OlderFormat
 def live_in(directory: Directory, observer: Observer) -> list[str]:
     """Who holds or waits in the pool, each once; judged as for reaping."""
     live = (
-        _called(directory, where, name)
-        for where in _PLACES
-        for name in _names(directory, where)
+        called_at(directory, where, name)
+        for where in ENTRY_PLACES
+        for name in names_in(directory, where)
         if observer.lives(where, name)
     )
     return list(dict.fromkeys(live))
-
-
-def moved_aside(pools: Directory, name: PoolName) -> list[str]:
-    """The paths of earlier pools of that name whose place nobody had taken when they were moved aside."""
-    return [pools.full(each) for each in pools.list(".") if each.startswith(f"{OLDER}{name.directory}-")]
-
-
-def take_over(effects: Effects, path: str, target: Directory) -> None:
-    """Copy what the provider's answers have taught: the state, reports that nobody took up, and cooling marks.
-
-    :raises OSError: when it can't be read or written: without a pause or a reduced limit the pool would give too much.
-    """
-    try:
-        source = effects.directory(path)
-        names = source.list(FEEDBACK)
-    except FileNotFoundError:
-        return  # nothing was taught; or somebody else was first, and has it
-    try:
-        target.make(FEEDBACK)
-    except FileExistsError:
-        pass
-    for name in names:
-        if "." in name and name != "state.json":
-            continue  # half made
-        try:
-            target.write(f"{FEEDBACK}/{name}", source.read(f"{FEEDBACK}/{name}", _MOST_BYTES))
-        except (FileNotFoundError, FileExistsError):
-            pass  # taken up meanwhile, or taken over before
-
-
-def is_replaced(effects: Effects, root: str, directory: str) -> bool:
-    """Whether the pool in that directory is of this format, so that what was moved aside for it is no longer needed."""
-    try:
-        pool = effects.directory(os.path.join(root, "pools", directory))
-        try:
-            return bool(json.loads(pool.read("pool.json", _MOST_BYTES))["format"] == FORMAT)
-        finally:
-            pool.close()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False

@@ -80,7 +80,7 @@ def _is_replaced(entries: Entries, name: str) -> bool:
     """Whether it is a pool of an earlier format whose place was taken."""
     if not name.startswith(OLDER):
         return False
-    from leasecap._file_store.formats import is_replaced
+    from leasecap._file_store.moved_aside import is_replaced
 
     return is_replaced(entries.effects, entries.pool.root, name.removeprefix(OLDER).rpartition("-")[0])
 

@@ -10,11 +10,11 @@ from leasecap._config.config_file import ConfigFile
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._file_store.feedback import Feedback
-from leasecap._file_store.layout import open_pool
 from leasecap._file_store.limit_in_force import LimitInForce
 from leasecap._file_store.lookout import Lookout
 from leasecap._file_store.notifier import Notifier
 from leasecap._file_store.open_pools import OpenPools
+from leasecap._file_store.opening import open_pool
 from leasecap._file_store.store import Store
 
 TYPE_CHECKING = False

@@ -18,8 +18,10 @@ import json
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
 from leasecap._errors import StoreError
 from leasecap._faults import faults
-from leasecap._file_store.layout import Incomplete, Pool, check, describe, inode_of, kind_of_lock, pool_path
+from leasecap._file_store.description import check, describe
+from leasecap._file_store.layout import Incomplete, Pool, inode_of, pool_path
 from leasecap._file_store.lock_directory import STAGED_LOCK
+from leasecap._file_store.making import kind_of_lock
 from leasecap._file_store.observer import Observer
 from leasecap._host.file_system import file_system
 from leasecap._liveness.record import called

@@ -17,9 +17,10 @@ from leasecap._decisions.snapshot import Snapshot
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import store_error
 from leasecap._feedback.rules import Rules
-from leasecap._file_store.layout import name_on_disk, open_existing
+from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.marks import DEAF
 from leasecap._file_store.observer import Observer
+from leasecap._file_store.opening import open_existing
 from leasecap._file_store.self_record import this_host
 from leasecap._liveness.stamp import decode_stamp
 from leasecap._runtime import runtime

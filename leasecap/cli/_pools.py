@@ -10,7 +10,6 @@ from leasecap._config.presets import PRESETS
 from leasecap._config.root import root_path
 from leasecap._config.toml_file import key_text
 from leasecap._errors import ConfigError, LeasecapError
-from leasecap._file_store.layout import name_on_disk, pool_path
 from leasecap._host.process import ancestors_of
 from leasecap._redact import printable
 from leasecap._runtime import runtime
@@ -68,7 +67,7 @@ def known_pool(pool: str) -> PoolName:
     root = root_path()
     config = runtime.root(root).config
     name = config.pool(pool).name
-    if name.identity in config.names() or is_on_disk(root, name):
+    if name.identity in config.names() or runtime.is_on_disk(root, name):
         return name
     raise UnknownPool(f"there is no pool {printable(name.text, 60)!r}{suggestion(name, config, root)}")
 
@@ -83,23 +82,12 @@ def suggestion(name: PoolName, config: Config, root: str) -> str:
     return "; `leasecap status` and `leasecap limit` list them" if found is None else f"; did you mean {known[found]}?"
 
 
-def is_on_disk(root: str, name: PoolName) -> bool:
-    """Whether somebody has used the pool."""
-    try:
-        os.lstat(pool_path(root, name))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass  # opening it will say what is wrong
-    return True
-
-
 def pool_here() -> str | None:
     """The pool of the lease that this runs under: by the chain in LEASECAP_LEASE, or held by a parent process."""
     root = root_path()
     for entry in _ancestry.current():
         directory = entry.rpartition("/")[0].rpartition("/")[2]
-        name = name_on_disk(runtime.own.effects, root, directory)
+        name = runtime.name_on_disk(root, directory)
         if name.identity != directory and _ancestry.tokens(root, directory):  # it is there, and of this root
             return name.text
     from leasecap._status.read import status

@@ -23,7 +23,7 @@ from greenlet import GreenletExit, greenlet
 from explore.memory_fs import MemoryDirectory, MemoryEffects, MemoryFs
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import QUEUE
-from leasecap._file_store.layout import _DIRECTORIES, Pool
+from leasecap._file_store.layout import DIRECTORIES, Pool
 from leasecap._liveness.presence import Identity
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class World:
         self.forget: Callable[[Actor], None] = lambda actor: None
         self.sum_up: Callable[[Actor, int, Hashable], None] = lambda actor, before, result: None
         self.log: list[tuple[str, str, tuple[Any, ...], Any]] | None = None
-        for part in (*_DIRECTORIES, "wake"):
+        for part in (*DIRECTORIES, "wake"):
             self.fs.make(0, 0, part)
         for name, content in (("lock", b"0         \n"), ("sweep", b"0" * 16)):
             self.fs.close(0, 0, self.fs.create(0, 0, name))
