@@ -10,12 +10,10 @@ import stat
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults, store_error
-from leasecap._file_store.description import _MOST_BYTES
 from leasecap._file_store.layout import ARRIVAL, BOOT, DIRECTORIES, FORMAT, Incomplete, OlderFormat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._config.pool_name import PoolName
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 

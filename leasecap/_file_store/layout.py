@@ -1,15 +1,15 @@
-"""A pool's directory: made whole or not at all, and checked when it is opened."""
+"""The parts of a pool's directory, and where it stands."""
 
 from __future__ import annotations
 
 import os
 
-from leasecap._config.pool_name import PoolName
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from leasecap._config.pool_name import PoolName
     from leasecap._host.directory import Directory
 
 FORMAT = 2

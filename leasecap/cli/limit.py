@@ -12,7 +12,7 @@ from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._redact import printable
-from leasecap.cli._pools import complete_pool, is_on_disk, suggestion
+from leasecap.cli._pools import complete_pool, suggestion
 from leasecap.cli._say import Verb
 
 
@@ -80,7 +80,7 @@ def _show_one(root: str, config: Config, given: str) -> None:
     preset = PRESETS.get(pool.name.identity)
     if preset is not None:
         click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
-    elif pool.name.identity not in config.names() and not is_on_disk(root, pool.name):
+    elif pool.name.identity not in config.names() and not runtime.is_on_disk(root, pool.name):
         click.echo(f"There is no such pool yet{suggestion(pool.name, config, root)}")
     click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
 

@@ -7,7 +7,8 @@ import click
 from leasecap._config.root import root_path
 from leasecap._errors import StoreError
 from leasecap._redact import printable
-from leasecap.cli._pools import complete_pool, is_on_disk, known_pool
+from leasecap._runtime import runtime
+from leasecap.cli._pools import complete_pool, known_pool
 from leasecap.cli._say import Verb
 
 
@@ -24,7 +25,7 @@ def command(pool: str) -> None:
     from leasecap._feedback.rules import Rules
 
     known = known_pool(pool)
-    if not is_on_disk(root_path(), known):
+    if not runtime.is_on_disk(root_path(), known):
         click.echo(f"{printable(known.text, 200)}: was not paused")
         return
     store = pool_store(known.text)
