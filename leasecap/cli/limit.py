@@ -12,6 +12,7 @@ from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
 from leasecap._redact import printable
+from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, suggestion
 from leasecap.cli._say import Verb
 
@@ -67,7 +68,6 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     if change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
-    from leasecap._runtime import runtime
 
     runtime.restore(runtime.root(root), change.after.name)
 
