@@ -10,13 +10,16 @@ from pathlib import Path
 
 import no_pipes
 import pytest
-from commands import until
+from commands import status, until
 from test_watch import PROCESS, Listening
 
+import leasecap
 from leasecap._file_store import watched_file
 from leasecap._file_store.marks import ASKED
+from leasecap._file_store.wakeups import Watch
 from leasecap._host.deferred_signals import HeldBack
 from leasecap._host.file_changes import FileChanges
+from leasecap._runtime import runtime
 from leasecap._wait.blocking import ThreadWaiter
 
 
@@ -255,6 +258,39 @@ def test_watched_file_whose_wait_is_over_while_it_begins_leaves_nothing(
     assert ended.wait(60)
     until(lambda: not observers())
     assert os.listdir(file.root.full("wake")) == []
+
+
+def test_watched_file_whose_wait_is_over_before_it_is_made_is_not_made(file: Listening) -> None:
+    fork_lock = threading.Lock()
+    watch = Watch(file.root, PROCESS, file.hear, fork_lock)
+    assert watch.start(alone=True)
+    with fork_lock:
+        watch.reaches()  # has a thread begin, which comes no further
+        watch.stop()
+    until(lambda: not observers())
+    assert os.listdir(file.root.full("wake")) == []
+
+
+def test_watched_file_leaves_the_lookout_to_polls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_pipes.here(monkeypatch, no_pipes.WAYS["refused"])
+    monkeypatch.setattr(watched_file, "_START_AFTER", 0.0)
+    notifier = runtime.root(str(root)).notifier
+
+    def wait() -> None:
+        leasecap.acquire("p", limit=1, borrow=False).release()
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    with leasecap.acquire("p", limit=1):
+        threads[0].start()
+        until(lambda: status().waiting == 1 and notifier.watch().reaches())
+        threads[1].start()
+        until(lambda: status().waiting == 2)
+        until(lambda: len(runtime.own.lookouts) == 2)
+        assert [lookout._watched for lookout in set(runtime.own.lookouts.values())] == [False], (
+            "nobody else would run it"
+        )
+    for thread in threads:
+        thread.join()
 
 
 def test_watched_files_descriptors_close_on_exec(file: Listening) -> None:
