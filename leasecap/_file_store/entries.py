@@ -198,12 +198,20 @@ class Entries:
         try:
             self.directory.rename(f"{where}/{name}", f"{to}/{name}")
         except FileNotFoundError:
+            return self._make_place(to) and self.remove(where, name, to)
+        return True
+
+    def _make_place(self, place: str) -> bool:
+        """Make the place where something was to go to, if that is what is missing."""
+        try:
+            self.directory.stat(place)  # first: mkdir keeps others out of the pool's directory, also in vain
+        except FileNotFoundError:
             try:
-                self.directory.make(to)
+                self.directory.make(place)
             except OSError:
                 return False
-            return self.remove(where, name, to)  # the place to go to was missing
-        return True
+            return True
+        return False
 
     def discard(self, where: str, name: str, to: str = TRASH) -> bool:
         """`remove`, where what can't be removed goes on to count, and fails nobody's request."""
