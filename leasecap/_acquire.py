@@ -53,10 +53,12 @@ class Acquisition:
         wake: Callable[[], None],
         listen: Callable[[Watch], bool] | None = None,
         interrupts: HeldBack | None = None,
+        reopen: Callable[[object], Store] | None = None,
     ) -> None:
         """
         :param wake: called from any thread when it is worth looking before the pause is over.
         :param listen: begins to hear what is said to this process, in place of `Watch.start`.
+        :param reopen: returns the pool that stands at the path, and keeps it open for this acquisition.
         :param interrupts: held back in each step, and let in while ``on_wait`` is called.
         """
         self._local = local
@@ -74,6 +76,7 @@ class Acquisition:
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._callers_own: Exception | None = None
         self._has_queued = False
+        self._reopen = reopen
         self.position = 0
 
     def steps(self) -> Generator[float, None, Claim]:
@@ -121,12 +124,7 @@ class Acquisition:
 
         None is forgotten in which somebody waits: from under who has waited it was removed with all its holders.
         """
-        if self._has_queued:
-            return self.store
-        with self._local.lock:
-            store = self.root.store(self.root.pool(self.store.pool.name.text))
-            self._local.keep_open(store, self)
-            return store
+        return self.store if self._has_queued or self._reopen is None else self._reopen(self)
 
     def _stage_once(self) -> Claim:
         store, request = self.store, self._request

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.store import Store
     from leasecap._file_store.wakeups import Watch
     from leasecap._request import Unset
+    from leasecap._runtime import Root
     from leasecap._wait.blocking import Waiter
     from leasecap._wait.event_loop import LoopWaiter
     from leasecap._wait.progress import Waiting
@@ -174,8 +177,16 @@ def _prepare(
         root = local.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
-        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen, interrupts)
+        reopen = partial(_reopened, root, pool)
+        acquisition = Acquisition(local, root, root.store(settings), request, wake, listen, interrupts, reopen)
         return acquisition, local.keep_open(acquisition.store, acquisition)
+
+
+def _reopened(root: Root, pool: str, user: object) -> Store:
+    with local.lock:
+        store = root.store(root.pool(pool))
+        local.keep_open(store, user)
+        return store
 
 
 def report(
