@@ -71,14 +71,11 @@ def test_no_lone_surrogate_of_a_command_label_directory_or_root(odd_root: Path, 
         process.communicate(timeout=DEADLINE)
 
 
-def test_no_lone_surrogate_of_a_record_that_holds_one() -> None:
-    lease = leasecap.acquire("p", limit=1, label="x")
-    [record] = Path(leasecap.status("p").pools[0].path, "leases").glob("*/info.json")
-    data = json.loads(record.read_text())
-    data |= {key: "lone \ud800 and \ude00" for key, value in data.items() if value == "x"}
-    record.write_text(json.dumps(data))
-    assert read()["pools"][0]["holders"][0]["label"] in ("lone \ufffd and \ufffd", None)
-    lease.release()
+def test_no_lone_surrogate_of_a_label_that_holds_one() -> None:
+    with leasecap.acquire("p", limit=1, label="lone \ud800 and \ude00, a pair: \U0001f600"):
+        done = subprocess.run([*PROGRAM, "status", "--json"], env=environment(), capture_output=True, timeout=DEADLINE)
+    [holder] = json.loads(done.stdout)["pools"][0]["holders"]
+    assert holder["label"] == "lone \ufffd and \ufffd, a pair: \U0001f600"
 
 
 def test_errors_name_an_odd_path_without_lone_surrogates(odd_root: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import no_pipes
 import pytest
@@ -286,9 +287,8 @@ def test_watched_file_leaves_the_lookout_to_polls(root: Path, monkeypatch: pytes
         threads[1].start()
         until(lambda: status().waiting == 2)
         until(lambda: len(runtime.own.lookouts) == 2)
-        assert [lookout._watched for lookout in set(runtime.own.lookouts.values())] == [False], (
-            "nobody else would run it"
-        )
+        lookouts: set[Any] = set(runtime.own.lookouts.values())
+        assert [lookout._watched for lookout in lookouts] == [False], "nobody else would run it"
     for thread in threads:
         thread.join()
 

@@ -126,6 +126,10 @@ class OpenRoot:
             self.inode = self.inode or inode_of(self.path, None)
             return store
 
+    def standing(self, store: Store) -> Store:
+        """The pool that stands at this one's path now: another one if it was forgotten meanwhile."""
+        return self.store(self.pool(store.pool.name.text))
+
     def _make(self, pool: PoolConfig) -> Store:
         opened = open_pool(self._own.effects, self.path, pool.name, pool.lock)
         self._own.heartbeats.prepare()

@@ -120,7 +120,7 @@ class FileTicket:
         if self._has_queued:
             return False
         with self._own.lock:
-            store = self._root.store(self._root.pool(self._store.pool.name.text))
+            store = self._root.standing(self._store)
             if store is self._store:
                 return False
             self.end()  # what is left of it stands in the old one

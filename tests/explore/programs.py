@@ -173,6 +173,9 @@ class Kit:
     def lookout(self, store: Store) -> Lookout:
         return self.look_out
 
+    def standing(self, store: Store) -> Store:
+        return store  # nobody forgets a pool here
+
     def wake_tickets(self, names: Iterable[str]) -> None:
         """Each waiter looks when its pause is over, or when it is worth it."""
 

@@ -18,6 +18,7 @@ from leasecap._store.wakeup import Heard
 
 if TYPE_CHECKING:
     from explore.programs import Waiter
+    from leasecap._file_store.store import Store
     from leasecap._host.directory import Directory
     from leasecap._store.wakeup import Wakeup
 
@@ -141,6 +142,9 @@ class ListeningRoot:
 
     def refresh(self) -> bool:
         return False
+
+    def standing(self, store: Store) -> Store:
+        return store  # nobody forgets a pool here
 
 
 class ListeningKit(Kit):
