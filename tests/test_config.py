@@ -175,12 +175,12 @@ def test_a_number_of_thousands_of_digits_is_refused() -> None:
 @pytest.mark.parametrize(
     ("key", "values"),
     [
-        ("queue_timeout", ['"30"x', "-1", "nan", "inf", "true", '"-1s"', '"1d"', '""', "1e12", "[]"]),
+        ("queue_timeout", ['"30"x', "-1", "nan", "inf", "true", '"-1s"', '"1w"', '""', "1e12", "[]"]),
         ("heartbeat", ["0", '"0s"', "0.001", "-1", "nan", "true", '"soon"']),
         ("stale_after", ["0", "-1", "nan", "false", '"soon"']),
         ("priority", ["100", "-100", "1.0", "true", '"1"', "nan"]),
         ("lock", ['"none"', "true", "1", '"AUTO"', "[]"]),
-        ("max_hold", ["0", '"0s"', "-1", "nan", "inf", "true", '"never"', '"2d"']),
+        ("max_hold", ["0", '"0s"', "-1", "nan", "inf", "true", '"never"', '"2w"']),
         ("kill_after", ["-1", "nan", "inf", "true", '"soon"']),
         ("reclaim", ["true", "false", '"Force"', '"always"', "1", "[]"]),
         ("aliases", ['"a"', "[1]", "[[]]", '[""]', '[" a"]', "true", '["a\\u0000"]']),

@@ -205,7 +205,7 @@ def test_without_force_a_stopped_holder_keeps_its_slot_and_status_says_that_it_i
     until(lambda: (status().holders[0].over_max_hold or 0) > 2)  # more than the second that a KILL would have
     assert status().holders[0].max_hold == 0.2
     assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
-    assert re.search(r"lock held; over max_hold by \d", run("status").stdout)
+    assert re.search(r"lock held; stopped; over max_hold by \d", run("status").stdout)
     holder.go_on()
     assert holder.expect("TOLD") == "True False"
     holder.tell()
