@@ -102,7 +102,7 @@ asyncio.run(main())
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_the_program_opened_meanwhile_is_neither_written_nor_closed(case: str) -> None:
-    end = "\nassert untouched()\nleasecap._runtime.local.at_exit()\nassert untouched()\nprint('done')\n"
+    end = "\nassert untouched()\nleasecap._runtime.runtime.at_exit()\nassert untouched()\nprint('done')\n"
     with helper(PROGRAM + case + end) as process:
         said = process.process.communicate()[0]
     assert said == "done\n" and process.process.returncode == 0

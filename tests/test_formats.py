@@ -23,7 +23,7 @@ import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import LEASES
 from leasecap._errors import StoreError
-from leasecap._file_store import formats, making
+from leasecap._file_store import formats, making, opening
 from leasecap._file_store.layout import FORMAT, NEW, OLDER, pool_path
 from leasecap._file_store.opening import open_pool
 from leasecap._host.directory import Directory
@@ -344,7 +344,7 @@ def test_what_is_moved_aside_while_a_pool_is_built_is_taken_over_as_well(
         made.rename(root / "pools" / f"{OLDER}{NAME.directory}-{'0' * 16}")
         return new
 
-    monkeypatch.setattr(making, "build", build)
+    monkeypatch.setattr(opening, "build", build)
     open_pool(Effects(), str(root), NAME, "auto").directory.close()
     assert (path / "feedback" / "state.json").read_text() == "what was taught"
     assert os.listdir(path.parent) == [path.name]

@@ -83,10 +83,10 @@ def test_a_pool_made_by_a_process_without_offsets_is_ordered_by_arrival(root: Pa
 
 
 def test_a_pool_between_kernels_is_ordered_by_arrival(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leasecap._file_store import layout
+    from leasecap._file_store import making
     from leasecap._host.file_system import FileSystem
 
-    monkeypatch.setattr(layout, "file_system", lambda path: FileSystem("nfs4", local=False))
+    monkeypatch.setattr(making, "file_system", lambda path: FileSystem("nfs4", local=False))
     Actor(root)
     assert description(root)["order"] == ARRIVAL
 

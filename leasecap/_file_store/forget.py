@@ -8,13 +8,12 @@ own section and with nobody alive in it, as `formats` replaces a pool:
 
 Who has the old one open fails for want of the queue, sees that another directory stands at the path, or none, and
 begins again there (`Acquisition`). Who is killed between the two steps leaves a pool without a queue, which can be
-forgotten once more.
+forgotten once more; whoever uses it next makes the queue again.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 
 from leasecap._decisions.places import QUEUE, TRASH
@@ -22,10 +21,11 @@ from leasecap._errors import StoreError
 from leasecap._faults import faults
 from leasecap._file_store.description import check
 from leasecap._file_store.formats import close_queue, enter, live_in, reopen
-from leasecap._file_store.layout import CLOSED, NEW, OlderFormat, Pool, pool_path, remove_tree, stands_at
+from leasecap._file_store.layout import CLOSED, NEW, Incomplete, OlderFormat, Pool, pool_path, remove_tree, stands_at
 from leasecap._file_store.moved_aside import moved_aside
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.pool_lock import pool_lock
+from leasecap._file_store.repair import traces
 from leasecap._file_store.thefts import Thefts
 from leasecap._host.file_system import file_system
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 _STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
-_MOST_BYTES = 16_384
 
 
 def forget_pool(effects: Effects, root: str, name: PoolName) -> bool:
@@ -61,18 +60,13 @@ def forget_pool(effects: Effects, root: str, name: PoolName) -> bool:
 
 
 def _kind(directory: Directory, name: PoolName) -> str:
-    """Of the pool's section."""
+    """Of the pool's section, also where parts are missing: whoever forgot it before may have been killed half-way."""
     try:
         return check(directory, name)[0]
     except OlderFormat as older:
         return older.kind
-    except StoreError as error:
-        if CLOSED in directory.list("."):  # whoever forgot it was killed half-way
-            try:
-                return str(json.loads(directory.read("pool.json", _MOST_BYTES))["lock"])
-            except (ValueError, KeyError, TypeError, RecursionError):
-                pass
-        raise error
+    except Incomplete as incomplete:
+        return incomplete.kind or traces(directory) or "directory"
 
 
 def _forgotten(effects: Effects, pool: Pool) -> list[str]:

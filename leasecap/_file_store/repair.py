@@ -72,7 +72,7 @@ def repair_open(effects: Effects, pool: Pool, lock: str = "auto") -> bool:
         check(pool.directory, pool.name)
     except Incomplete as found:
         with faults(pool.directory.path):
-            _repair(effects, pool._replace(kind=found.kind or pool.kind or _traces(pool.directory)), lock, found.parts)
+            _repair(effects, pool._replace(kind=found.kind or pool.kind or traces(pool.directory)), lock, found.parts)
         return True
     return False
 
@@ -120,7 +120,7 @@ def _make_lock(directory: Directory) -> None:
         pass
 
 
-def _traces(directory: Directory) -> str:
+def traces(directory: Directory) -> str:
     """The kind of lock that has been used in the pool; "" if nothing tells."""
     try:
         if directory.read("lock", 64).split()[:1] not in ([], [b"0"]):

@@ -315,10 +315,11 @@ class FileTicket:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def lease(self) -> HeldLease:
-        claim, self._claim = self._claim, None
-        assert claim is not None
+        assert self._claim is not None
+        held = HeldLease(self._own, self._root.path, self._store, self._claim)
+        self._claim = None  # only now: who can't be handed its lease ends the entry
         self._done()
-        return HeldLease(self._own, self._root.path, self._store, claim)
+        return held
 
     def end(self) -> None:
         if not self._origin.is_here():
