@@ -80,19 +80,21 @@ class OsLock:
 
     def _is_the_pools(self, fd: int) -> bool:
         try:
-            if not self._assure(self._inode):
-                return False
-            try:
-                # For the error of whoever waits too long behind us; fixed width, so it needs no truncation.
-                self._stays += 1
-                stay = b"%-10d %016x\n" % (self._effects.me().pid, self._stays)
-                self._effects.write_at_start(fd, stay)
-            except OSError:
-                pass  # a full disk must not keep anybody from releasing
+            # First of all, for whoever waits behind us: by the mark of the last stay it would take us for one that has
+            # been inside ever since. Fixed width, so it needs no truncation.
+            self._stays += 1
+            stay = b"%-10d %016x\n" % (self._effects.me().pid, self._stays)
+            self._effects.write_at_start(fd, stay)
+        except OSError:
+            pass  # a full disk must not keep anybody from releasing
         except BaseException:
             self._unlock()
             raise
-        return True
+        try:
+            return self._assure(self._inode)
+        except BaseException:
+            self._unlock()
+            raise
 
     def _keep_own(self) -> None:
         """Forget the descriptor if the program has closed it (`os.closerange`): the number may be its own by now."""

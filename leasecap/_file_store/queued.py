@@ -57,7 +57,7 @@ class Queued:
 
     def look(self) -> float | None:
         """Seconds until the next look; None if the ticket left the queue."""
-        watched = self._one_kernel and self._watch.reaches()  # by a plain file, from some look on
+        watched = self._listens and self._watch.reaches() and self._one_kernel  # by a plain file, from some look on
         serves = not (watched and self._watch.has_thread())
         return self.poller.look(self._clock(), watched, serves=serves)
 
