@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.partition(".")[0]
 
 LATER = (
+    "_config.nearest",
     "_control",
     "_feedback.adaptive",
     "_feedback.messages",
@@ -28,6 +29,12 @@ LATER = (
     "_file_store.feedback_view",
     "_file_store.formats",
     "_file_store.leftovers",
+    "_file_store.moved_aside",
+    "_file_store.refusal",
+    "_file_store.repair",
+    "_file_store.staging",
+    "_file_store.watched_file",
+    "_host.file_changes",
     "_status",
     "_status.feedback",
     "_status.model",

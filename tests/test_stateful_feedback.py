@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 from fake_machines import Process, request
@@ -224,24 +222,19 @@ class MachinesWithFeedback(Machines):
         super()._all_slots_can_be_had()
 
 
-class Question:
+def start_question(name: str, call: Callable[..., object], *args: object) -> None:
     """In place of the thread that asks."""
-
-    def __init__(self, target: Callable[..., object], args: tuple[object, ...], **others: object) -> None:
-        self._then = lambda: target(*args)
-
-    def start(self) -> None:
-        process = MachinesWithFeedback.current
-        assert process is not None
-        machine = process.world.opened.__self__  # type: ignore[attr-defined]
-        if machine.answers_after is not None:
-            process.later.append((process.world.now + machine.answers_after, self._then))
+    process = MachinesWithFeedback.current
+    assert process is not None
+    machine = process.world.opened.__self__  # type: ignore[attr-defined]
+    if machine.answers_after is not None:
+        process.later.append((process.world.now + machine.answers_after, partial(call, *args)))
 
 
 @pytest.mark.timeout(300)
 def test_no_history_keeps_a_free_slot_from_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leasecap._log.report", lambda message: None)
-    monkeypatch.setattr(_usage, "threading", SimpleNamespace(Thread=Question, Lock=threading.Lock))
+    monkeypatch.setattr(_usage, "start_thread", start_question)
     monkeypatch.setattr(_usage, "_askers", {})
     monkeypatch.setattr(adaptive, "MAX_PROBE_INTERVAL", LONGEST_PROBE)
     run_state_machine_as_test(MachinesWithFeedback, settings=settings(LONG, max_examples=30))
