@@ -246,7 +246,8 @@ class Call:
         self._context = contextvars.copy_context()
         if parent is not None and parent.lease is not None:
             self._context.run(_ancestry.enter, parent.lease.reference)
-        self.acquisition = Acquisition(root, face, request, Origin(process.runtime.own), self.wake)
+        origin = Origin(process.runtime.own)
+        self.acquisition = self._context.run(Acquisition, root, face, request, origin, self.wake)
         self._steps: Generator[float, None, HeldLease] = self.acquisition.steps()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,34 @@ def test_release_without_stdin_asks_nobody() -> None:
     assert "--yes" in done.stderr
     holder.communicate(timeout=DEADLINE)
     assert run("status").returncode == 0
+
+
+ENDS_WHILE_A_THREAD_SAYS_SOMETHING = """
+import os, sys, threading
+from leasecap.cli import _streams
+_streams.prepare()
+_streams._Stderr._patience = 60  # longer than the end of the process
+inside = threading.Event()
+is_read = _streams._Stderr._is_read
+def say_so(stream):
+    inside.set()
+    return is_read(stream)
+_streams._Stderr._is_read = say_so
+threading.Thread(target=print, args=("said",), kwargs={"file": sys.stderr}, daemon=True).start()
+inside.wait()
+"""
+
+
+def test_a_process_ends_well_though_a_thread_is_saying_something() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"-" * 4096)  # nobody reads it
+    os.set_blocking(writer, True)
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS_WHILE_A_THREAD_SAYS_SOMETHING], stderr=writer, env=environment(), timeout=DEADLINE
+    )
+    os.close(writer)
+    os.close(reader)
+    assert ended.returncode == 0

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, TextIO
 
+    from _typeshed import ReadableBuffer
+
 _PATIENCE = 1.0  # seconds for a reader of stderr; `run` can't take signals meanwhile
 _PIECE = getattr(select, "PIPE_BUF", 512)  # a pipe that can be written to has room for as much
 
@@ -51,8 +53,8 @@ class _Stderr(io.FileIO):
 
     _patience = _PATIENCE
 
-    def write(self, data: memoryview) -> int:  # type: ignore[override]
-        left = data
+    def write(self, data: ReadableBuffer) -> int:
+        data = left = memoryview(data)
         try:
             while left and self._is_read():
                 left = left[super().write(left[:_PIECE]) or len(left) :]
@@ -91,8 +93,11 @@ def prepare() -> None:
 def _text(raw: io.FileIO, like: TextIO | None) -> io.TextIOWrapper:
     encoding = "utf-8" if like is None else like.encoding
     errors = "backslashreplace" if like is None else like.errors
-    buffering = raw.isatty() or isinstance(raw, _Stderr)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=buffering)
+    if isinstance(raw, _Stderr):
+        # No BufferedWriter: Python aborts where a thread is inside one when the process ends, and what fails is told in
+        # threads of their own (`_log.tell_apart`).
+        return io.TextIOWrapper(raw, encoding, errors, write_through=True)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=raw.isatty())
 
 
 def give_up_output(error: OutputError) -> None:
