@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.store import Store
     from leasecap._host.effects import Effects
+    from leasecap._store.picture import Pictures
 
 
 class Runtime:
@@ -111,6 +112,13 @@ class Runtime:
     def name_on_disk(self, root: str, directory: str) -> PoolName:
         """The name of the pool in that directory, as it stands there."""
         return name_on_disk(self.own.effects, root, directory)
+
+    def pictures(self, root: str) -> Pictures:
+        """The pools of a root as people are shown them."""
+        with self.own.lock:
+            from leasecap._file_store.pictures import FilePictures
+
+        return FilePictures(self.own.effects, self.own.lock, root)
 
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.
