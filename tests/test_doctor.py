@@ -21,7 +21,7 @@ import leasecap
 from leasecap._doctor import agents, contents, machine, place, proof, sandbox
 from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
-from leasecap._file_store import watched_file
+from leasecap._file_store import health, watched_file
 from leasecap._host import process
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
@@ -440,7 +440,7 @@ def test_notifications_without_named_pipes_come_by_a_watched_file(made: Path, mo
 
 
 def test_notifications_that_are_not_to_be_had_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_MOMENT", 0.1)
+    monkeypatch.setattr(health, "_MOMENT", 0.1)
     monkeypatch.setattr(watched_file, "FileChanges", no_changes)
     monkeypatch.delattr(os, "mkfifo")
     check = machine.notifications(site(made))
@@ -453,7 +453,7 @@ def no_changes(*about: object) -> None:
 
 
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_PATIENCE", 0.01)
+    monkeypatch.setattr(health, "_PATIENCE", 0.01)
     monkeypatch.setattr(Directory, "ring", lambda self, name, said: None)
     check = machine.notifications(site(made))
     assert (check.verdict, check.found) == ("note", "none arrive here")

@@ -10,8 +10,7 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.seal import seal
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
-from leasecap._file_store.opening import open_existing
-from leasecap._host.effects import Effects
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +72,9 @@ def proof(ground: str, lock: str) -> Check:
             found = f"a process that was to take the slot could not: {one if isinstance(one, str) else other}"
             return Check("proof", "bad", found, "see the other findings; if all are ok, please report this one")
         judgement = judge(one, other)
-        pool = open_existing(Effects(), root, pool_name(POOL))
-        pool.directory.close()
-    return finding(judgement, _WORDS[pool.kind])
+        pool = runtime.pictures(root).pool(pool_name(POOL), None)
+        assert pool is not None  # both have used it
+    return finding(judgement, _WORDS[pool.lock])
 
 
 def finding(judgement: Judgement, kind: str) -> Check:
