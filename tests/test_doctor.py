@@ -425,6 +425,18 @@ def test_the_judge_counts_overlaps_and_hand_offs(
     assert proof.judge(other, one).overlaps == overlaps
 
 
+def test_processes_that_did_not_want_the_slot_at_once_prove_nothing(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart, together = ([(0, 10)], [(20, 30)]), ([(0, 10), (20, 30)], [(11, 19)])
+    assert not proof.met(*apart) and not proof.met([(0, 10)], []) and proof.met(*together)
+    fights = [together, apart]
+    monkeypatch.setattr(proof, "_fight", lambda root: fights.pop())
+    monkeypatch.setattr(proof, "_kind_of", lambda root: "os")
+    assert proof.proof(str(made), "auto").found.startswith("2 processes held 1 slot 3 times")
+    assert not fights
+
+
 def test_a_process_that_never_gets_the_slot_is_bad() -> None:
     assert proof.finding(proof.judge([(0, 10)], []), "OS locks").verdict == "bad"
 
