@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._origin import Origin
     from leasecap._request import Request
     from leasecap._store.lease import HeldLease
@@ -40,7 +40,7 @@ class Acquisition:
         origin: Origin,
         wake: Callable[[], None],
         listen: Callable[[Wakeup], bool] | None = None,
-        interrupts: HeldBack | None = None,
+        interrupts: DeferredSignals | None = None,
     ) -> None:
         """
         :param origin: the process in which it is made.

@@ -7,7 +7,7 @@ from functools import partial
 from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
-from leasecap._host.deferred_signals import HeldBack, surely
+from leasecap._host.deferred_signals import DeferredSignals, surely
 from leasecap._kept_code import keep
 from leasecap._lease import Lease
 from leasecap._origin import Origin
@@ -77,7 +77,7 @@ def acquire(
 
 def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str] | None = None) -> Lease:
     """`acquire` with a waiter of one's own; ``argv`` is the command to show in place of this process's."""
-    interrupts, steps = HeldBack(), None
+    interrupts, steps = DeferredSignals(), None
     try:
         with interrupts:
             steps = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
@@ -140,7 +140,7 @@ _loaded: Callable[..., Coroutine[Any, Any, Lease]] | None = None
 
 def _load() -> Callable[..., Coroutine[Any, Any, Lease]]:
     global _loaded
-    with HeldBack(), runtime.own.lock:  # a fork must copy no half-done import
+    with DeferredSignals(), runtime.own.lock:  # a fork must copy no half-done import
         from leasecap._wait.event_loop import drive_async
     _loaded = drive_async
     return drive_async
@@ -159,7 +159,7 @@ async def acquire_async_with(pool: str, options: Options) -> Lease:
     drive_async = _loaded or _load()
     steps = None
 
-    def begin(waiter: LoopWaiter, interrupts: HeldBack) -> Generator[float, None, Lease]:
+    def begin(waiter: LoopWaiter, interrupts: DeferredSignals) -> Generator[float, None, Lease]:
         nonlocal steps
         steps = _prepare(pool, waiter.waker(), options, interrupts=interrupts)
         return steps.run()
@@ -186,7 +186,7 @@ def _prepare(
     options: Options,
     argv: Sequence[str] | None = None,
     listen: Callable[[Wakeup], bool] | None = None,
-    interrupts: HeldBack | None = None,
+    interrupts: DeferredSignals | None = None,
 ) -> Steps:
     with runtime.own.lock:  # a fork must copy no half-done import: in the child it would stay so
         keep()
@@ -223,7 +223,7 @@ def report(
     """
     from leasecap import _control
 
-    with HeldBack():
+    with DeferredSignals():
         root = runtime.root(root_path())
         with runtime.using(root, pool) as store:
             _control.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
@@ -235,7 +235,7 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    with HeldBack(), runtime.own.lock:  # a pool that is closed to be opened again keeps it
+    with DeferredSignals(), runtime.own.lock:  # a pool that is closed to be opened again keeps it
         pool_store(pool).terms.count = count
 
 

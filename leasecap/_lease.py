@@ -11,8 +11,8 @@ from leasecap import _ancestry
 from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
-from leasecap._host.deferred_signals import HeldBack, surely
-from leasecap._lease_event import Sign
+from leasecap._host.deferred_signals import DeferredSignals, surely
+from leasecap._lease_event import LeaseEvent
 from leasecap._log import apart, tell, tell_apart
 from leasecap._origin import Origin
 
@@ -68,8 +68,8 @@ class Lease:
         """:param reopen: opens the pool for a block, also after the release and in a fork's child."""
         self.pool = held.pool
         self.id = held.token
-        self.lost = Sign("lost")
-        self.expired = Sign("expired")
+        self.lost = LeaseEvent("lost")
+        self.expired = LeaseEvent("expired")
         self.loss = ""
         self.hold = held.hold
         self._runtime = runtime
@@ -162,7 +162,7 @@ class Lease:
         from leasecap._liveness.record import called
 
         who, granted = called(self._held.record), self._held.granted
-        with HeldBack(), self._reopen() as store:
+        with DeferredSignals(), self._reopen() as store:
             _control.report(
                 store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
             )
@@ -181,7 +181,7 @@ class Lease:
         :raises LeaseLost: in a fork's child.
         :raises StoreError: when that can't be written.
         """
-        with HeldBack():
+        with DeferredSignals():
             self._amend(pid=pid, start=start, proof="pid", agent=None)
             self._released = self.reference.ended = True  # by this process
             self._held.let_go()
@@ -334,7 +334,7 @@ def _take(right: list[HeldLease]) -> HeldLease | None:
         return None
 
 
-def _end_dropped(right: list[HeldLease], reference: Reference, lost: Sign) -> None:
+def _end_dropped(right: list[HeldLease], reference: Reference, lost: LeaseEvent) -> None:
     """In the heartbeat thread: nobody refers to the lease any more."""
     held = _take(right)
     if held is None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 
-class Sign:
+class LeaseEvent:
     """What happens to a lease once, if ever: true or false, something to wait for, and something to await.
 
     It takes no lock, which a signal handler that raises could leave taken.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.store import Store
     from leasecap._host.effects import Effects
+    from leasecap._store.health import Health
+    from leasecap._store.picture import Pictures
 
 
 class Runtime:
@@ -111,6 +113,19 @@ class Runtime:
     def name_on_disk(self, root: str, directory: str) -> PoolName:
         """The name of the pool in that directory, as it stands there."""
         return name_on_disk(self.own.effects, root, directory)
+
+    def pictures(self, root: str) -> Pictures:
+        """The pools of a root as people are shown them."""
+        with self.own.lock:
+            from leasecap._file_store.pictures import FilePictures
+
+        return FilePictures(self.own.effects, self.own.lock, root)
+
+    def health(self, root: str) -> Health:
+        """What only its store can know of how well a root is."""
+        from leasecap._file_store.health import FileHealth
+
+        return FileHealth(self.own.effects, root)
 
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.

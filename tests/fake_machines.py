@@ -12,7 +12,7 @@ import errno
 import itertools
 import os
 
-from insides import claim_in, claim_of
+from insides import own_entry_in, own_entry_of
 from staged_world import HookedDirectory
 
 from leasecap import _ancestry
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fake_world import World
 
     from leasecap._file_store.file_store import FileStore
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.store import Store
     from leasecap._host.directory import Directory
     from leasecap._liveness.presence import Presence
@@ -177,16 +177,16 @@ class Beats(Heartbeats):
         self._thread = object()  # type: ignore[assignment]  # there seems to be one
 
     def add(
-        self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
+        self, store: Store, own_entry: OwnEntry, on_gone: Callable[[], None] | None = None, *, ending: bool = False
     ) -> None:
-        super().add(store, claim, on_gone, ending=ending)
-        self._beating[claim.name].due = self._process.kernel.host.monotonic + claim.record.heartbeat
+        super().add(store, own_entry, on_gone, ending=ending)
+        self._beating[own_entry.name].due = self._process.kernel.host.monotonic + own_entry.record.heartbeat
 
     def tick(self) -> None:
         now = self._process.kernel.host.monotonic
         for name, beating in list(self._beating.items()):
             if beating.due <= now:
-                beating.due = now + beating.claim.record.heartbeat
+                beating.due = now + beating.own_entry.record.heartbeat
                 if not self._beat(beating):
                     self._beating.pop(name, None)
                     if beating.on_gone is not None:
@@ -259,8 +259,8 @@ class Call:
         """Of its entry."""
         if self._left is not None:
             return self._left
-        claim = claim_of(self.lease) if self.lease is not None else claim_in(self.acquisition)
-        return None if claim is None else claim.name
+        own_entry = own_entry_of(self.lease) if self.lease is not None else own_entry_in(self.acquisition)
+        return None if own_entry is None else own_entry.name
 
     def wake(self) -> None:
         self._due = 0.0
@@ -303,7 +303,7 @@ class Call:
     def end(self) -> None:
         """Its process is no more: nothing of it runs again, not even when what it waited with is collected."""
         self._left = self.name
-        self.acquisition._ticket._claim = None  # type: ignore[attr-defined]
+        self.acquisition._ticket._own_entry = None  # type: ignore[attr-defined]
         self._steps.close()
 
     def end_command(self) -> None:

@@ -32,7 +32,7 @@ from leasecap._file_store import entries
 acknowledge = entries.Entries.acknowledge
 def slow_acknowledge(self, claim):
     try:
-        self.directory.stat(f"granted/{claim.name}")
+        self.directory.stat(f"granted/{own_entry.name}")
     except OSError:
         return False
     say("GRANTED")

@@ -10,7 +10,7 @@ from leasecap._file_store.file_store import FileStore
 if TYPE_CHECKING:
     from leasecap import Lease
     from leasecap._acquire import Acquisition
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.store import Store
 
 
@@ -27,11 +27,11 @@ def face_of(store: Store) -> FileStore:
     return FileStore(nothing, nothing, store)
 
 
-def claim_of(lease: Lease) -> Claim:
+def own_entry_of(lease: Lease) -> OwnEntry:
     """Its entry."""
     held: Any = lease._held
-    claim: Claim = held._claim
-    return claim
+    own_entry: OwnEntry = held._own_entry
+    return own_entry
 
 
 def store_of(lease: Lease) -> Store:
@@ -41,8 +41,8 @@ def store_of(lease: Lease) -> Store:
     return store
 
 
-def claim_in(acquisition: Acquisition) -> Claim | None:
+def own_entry_in(acquisition: Acquisition) -> OwnEntry | None:
     """Its entry, if it has one now."""
     ticket: Any = acquisition._ticket
-    claim: Claim | None = ticket._claim
-    return claim
+    own_entry: OwnEntry | None = ticket._own_entry
+    return own_entry

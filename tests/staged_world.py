@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from leasecap._decisions.entry import Entry
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._liveness.presence import Identity, Presence
     from leasecap._liveness.record import Record
 
@@ -194,8 +194,8 @@ class Actor:
         limit: int | None = None,
         ancestors: tuple[str, ...] = (),
         change: Callable[[Record], Record] | None = None,
-    ) -> Claim:
-        """A claim in ``staging/``; ``change`` forges its record, which makes it another process's."""
+    ) -> OwnEntry:
+        """An entry in ``staging/``; ``change`` forges its record, which makes it another process's."""
         token = self.world.token()
         entry = make_entry(
             token=token,
@@ -208,29 +208,29 @@ class Actor:
         record = describe_self(self.world, self.store.pool, self.store.observer, label=None, argv=("a command",))
         return self.store.entries.stage(entry, record if change is None else change(record))
 
-    def place(self, claim: Claim, *, may_queue: bool = True) -> bool:
+    def place(self, own_entry: OwnEntry, *, may_queue: bool = True) -> bool:
         """Place it as an acquisition does."""
         end = time.monotonic() + 20
         while not self.store.section.try_enter():
             assert time.monotonic() < end, "another actor is inside, in this very process"
             time.sleep(0.001)
         try:
-            granted = self.store.reconciler.place(claim, may_queue=may_queue)
+            granted = self.store.reconciler.place(own_entry, may_queue=may_queue)
         finally:
             again = self.store.reconciler.leave()
         if again:
             self.store.reconciler.transact()
         return granted
 
-    def ask(self, **facts: object) -> Claim:
-        """A new claim, placed: a lease if there was room, else a ticket."""
-        claim = self.stage(**facts)  # type: ignore[arg-type]
-        self.place(claim)
-        return claim
+    def ask(self, **facts: object) -> OwnEntry:
+        """A new entry, placed: a lease if there was room, else a ticket."""
+        own_entry = self.stage(**facts)  # type: ignore[arg-type]
+        self.place(own_entry)
+        return own_entry
 
-    def where(self, claim: Claim) -> str | None:
-        """The place in which the claim stands."""
-        return where(self.store, claim.name)
+    def where(self, own_entry: OwnEntry) -> str | None:
+        """The place in which the entry stands."""
+        return where(self.store, own_entry.name)
 
     def held(self) -> set[str]:
         """Names of all entries that hold a slot."""

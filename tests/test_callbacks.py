@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from holders import HOLD, can_be_had, configure, hold, ready
-from insides import claim_of, store_of
+from insides import own_entry_of, store_of
 from referee import DEADLINE, Team, until
 
 import leasecap
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("pool")
 def take_away(lease: Lease, *, unseen: bool = False) -> None:
     """What a person's `leasecap release` does; ``unseen``: before the next heartbeat finds out."""
     if unseen:
-        runtime.own.heartbeats.remove(claim_of(lease))
-    assert store_of(lease).end(claim_of(lease).name)
+        runtime.own.heartbeats.remove(own_entry_of(lease))
+    assert store_of(lease).end(own_entry_of(lease).name)
 
 
 def heartbeats_go_on() -> None:

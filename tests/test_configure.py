@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import Helper
-from insides import claim_of, file_store
+from insides import file_store, own_entry_of
 
 import leasecap
 from leasecap import _log
@@ -138,10 +138,10 @@ def test_where_the_new_intervals_can_not_be_noted_the_old_ones_are_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(store.directory), "replace", full)
-        assert store.beat(claim_of(lease))
-    assert claim_of(lease).record.heartbeat == 10.0
-    assert store.beat(claim_of(lease))
-    assert claim_of(lease).record.heartbeat == 100.0
+        assert store.beat(own_entry_of(lease))
+    assert own_entry_of(lease).record.heartbeat == 10.0
+    assert store.beat(own_entry_of(lease))
+    assert own_entry_of(lease).record.heartbeat == 100.0
     lease.release()
 
 
@@ -174,11 +174,11 @@ def test_a_command_noted_while_the_intervals_are_rewritten_stays_noted(
         replace(directory, name, data)
 
     monkeypatch.setattr(type(store.directory), "replace", with_a_note_meanwhile)
-    store.beat(claim_of(lease))
+    store.beat(own_entry_of(lease))
     noting.join()
     [name] = store.directory.list(LEASES)
     found = store.observer.record(LEASES, name)
-    assert found == claim_of(lease).record
+    assert found == own_entry_of(lease).record
     assert found is not None
     assert (found.child, found.heartbeat) == (Child(1, 2), 20.0)
     lease.release()

@@ -21,7 +21,7 @@ import leasecap
 from leasecap._doctor import agents, contents, machine, place, proof, sandbox
 from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
-from leasecap._file_store import watched_file
+from leasecap._file_store import health, watched_file
 from leasecap._host import process
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
@@ -425,6 +425,18 @@ def test_the_judge_counts_overlaps_and_hand_offs(
     assert proof.judge(other, one).overlaps == overlaps
 
 
+def test_processes_that_did_not_want_the_slot_at_once_prove_nothing(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart, together = ([(0, 10)], [(20, 30)]), ([(0, 10), (20, 30)], [(11, 19)])
+    assert not proof.met(*apart) and not proof.met([(0, 10)], []) and proof.met(*together)
+    fights = [together, apart]
+    monkeypatch.setattr(proof, "_fight", lambda root: fights.pop())
+    monkeypatch.setattr(proof, "_kind_of", lambda root: "os")
+    assert proof.proof(str(made), "auto").found.startswith("2 processes held 1 slot 3 times")
+    assert not fights
+
+
 def test_a_process_that_never_gets_the_slot_is_bad() -> None:
     assert proof.finding(proof.judge([(0, 10)], []), "OS locks").verdict == "bad"
 
@@ -440,7 +452,7 @@ def test_notifications_without_named_pipes_come_by_a_watched_file(made: Path, mo
 
 
 def test_notifications_that_are_not_to_be_had_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_MOMENT", 0.1)
+    monkeypatch.setattr(health, "_MOMENT", 0.1)
     monkeypatch.setattr(watched_file, "FileChanges", no_changes)
     monkeypatch.delattr(os, "mkfifo")
     check = machine.notifications(site(made))
@@ -453,7 +465,7 @@ def no_changes(*about: object) -> None:
 
 
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_PATIENCE", 0.01)
+    monkeypatch.setattr(health, "_PATIENCE", 0.01)
     monkeypatch.setattr(Directory, "ring", lambda self, name, said: None)
     check = machine.notifications(site(made))
     assert (check.verdict, check.found) == ("note", "none arrive here")

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 from holders import can_be_had, configure
-from insides import claim_of, store_of
+from insides import own_entry_of, store_of
 from referee import DEADLINE, Team, until
 
 import leasecap
@@ -99,7 +99,7 @@ def test_a_released_lost_or_referred_to_lease_is_told_of_nothing(caplog: pytest.
     kept = leasecap.acquire("p")
     gc.collect()
     assert not free() and kept.held
-    assert store_of(kept).end(claim_of(kept).name)
+    assert store_of(kept).end(own_entry_of(kept).name)
     assert kept.lost.wait(DEADLINE)
     del kept
     gc.collect()

@@ -10,7 +10,7 @@ from pathlib import Path
 from staged_world import Actor
 
 from leasecap._file_store.heartbeats import Heartbeats
-from leasecap._host.deferred_signals import HeldBack
+from leasecap._host.deferred_signals import DeferredSignals
 from leasecap._host.effects import EARLY
 from leasecap._wait.blocking import ThreadWaiter
 
@@ -45,7 +45,7 @@ def test_a_waiter_does_not_spin() -> None:
     waiter._asleep = NoWait()  # type: ignore[assignment]
     begin = time.monotonic()
     for _ in range(3):
-        waiter.wait(5.0, HeldBack())
+        waiter.wait(5.0, DeferredSignals())
     assert time.monotonic() - begin >= 3 * EARLY
 
 
@@ -54,8 +54,8 @@ def test_the_heartbeats_do_not_spin(root: Path) -> None:
     heartbeats, inbox = Heartbeats(), NoTime()
     heartbeats.prepare()
     heartbeats._inbox = inbox  # type: ignore[assignment]
-    claim = actor.ask()
-    heartbeats.add(actor.store, claim)
+    own_entry = actor.ask()
+    heartbeats.add(actor.store, own_entry)
     assert inbox.over.wait(60)
-    heartbeats.remove(claim)
+    heartbeats.remove(own_entry)
     assert inbox.moments[4] - inbox.moments[0] >= 4 * EARLY

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.own_process import OwnProcess
     from leasecap._liveness.record import Record
 
@@ -51,12 +51,12 @@ class Covering:
         return self.watches.came
 
     def cover(self) -> bool:
-        assert self._waiter.claim is not None
-        return self.watches.watch([]) and self.watches.cover(self._waiter.claim.name)
+        assert self._waiter.own_entry is not None
+        return self.watches.watch([]) and self.watches.cover(self._waiter.own_entry.name)
 
     def close(self) -> None:
-        assert self._waiter.claim is not None
-        self.watches.forget_ticket(self._waiter.claim.name)
+        assert self._waiter.own_entry is not None
+        self.watches.forget_ticket(self._waiter.own_entry.name)
         self.watches.close()
 
 
@@ -74,19 +74,19 @@ class Waiter:
         self.store = self.actor.store
         own = types.SimpleNamespace(effects=self.actor.world, lock=contextlib.nullcontext())
         self.own: OwnProcess = own  # type: ignore[assignment]
-        self.holders: list[Claim] = []
-        self.claim: Claim | None = None
+        self.holders: list[OwnEntry] = []
+        self.own_entry: OwnEntry | None = None
 
-    def beside(self, change: Callable[[Record], Record] = lambda record: record) -> Claim:
+    def beside(self, change: Callable[[Record], Record] = lambda record: record) -> OwnEntry:
         """A lease with that record."""
-        claim = self.actor.stage(change=change)
-        assert self.actor.place(claim)
-        self.holders.append(claim)
-        return claim
+        own_entry = self.actor.stage(change=change)
+        assert self.actor.place(own_entry)
+        self.holders.append(own_entry)
+        return own_entry
 
     def exits(self) -> Covering:
         self.store.policy.configured = len(self.holders)
-        self.claim = self.actor.ask()
+        self.own_entry = self.actor.ask()
         return Covering(self, Exits(self.own, self.store, self.watch, self.woken.set))
 
     def handles(self) -> int:
@@ -180,9 +180,9 @@ def test_who_cannot_be_seen_is_not_covered(waiter: Waiter, change: dict[str, obj
 
 
 def test_a_corrupt_record_is_not_covered(waiter: Waiter) -> None:
-    claim = waiter.beside()
+    own_entry = waiter.beside()
     exits = waiter.exits()
-    waiter.store.directory.replace(f"{LEASES}/{claim.name}/info.json", b"{}")
+    waiter.store.directory.replace(f"{LEASES}/{own_entry.name}/info.json", b"{}")
     assert not exits.cover()
     exits.close()
 
@@ -199,9 +199,9 @@ def test_a_grant_that_nobody_has_taken_up_is_not_covered(waiter: Waiter) -> None
 
 
 def test_where_nobody_holds_there_is_nothing_to_be_told_of(waiter: Waiter) -> None:
-    claim = waiter.beside()
+    own_entry = waiter.beside()
     exits = waiter.exits()
-    waiter.store.entries.remove(LEASES, claim.name)
+    waiter.store.entries.remove(LEASES, own_entry.name)
     assert not exits.cover()
     exits.close()
 
@@ -209,8 +209,8 @@ def test_where_nobody_holds_there_is_nothing_to_be_told_of(waiter: Waiter) -> No
 def test_a_ticket_that_was_granted_meanwhile_does_not_say_that_it_rests(waiter: Waiter) -> None:
     waiter.beside()
     exits = waiter.exits()
-    assert waiter.claim is not None
-    waiter.store.directory.rename(f"{QUEUE}/{waiter.claim.name}", f"{GRANTED}/{waiter.claim.name}")
+    assert waiter.own_entry is not None
+    waiter.store.directory.rename(f"{QUEUE}/{waiter.own_entry.name}", f"{GRANTED}/{waiter.own_entry.name}")
     assert not exits.cover()
     exits.close()
 
@@ -218,8 +218,8 @@ def test_a_ticket_that_was_granted_meanwhile_does_not_say_that_it_rests(waiter: 
 def test_an_entry_that_says_so_already_says_it(waiter: Waiter) -> None:
     waiter.beside()
     exits = waiter.exits()
-    assert waiter.claim is not None
-    waiter.store.directory.write(f"{QUEUE}/{waiter.claim.name}/{RESTS}", b"")
+    assert waiter.own_entry is not None
+    waiter.store.directory.write(f"{QUEUE}/{waiter.own_entry.name}/{RESTS}", b"")
     assert exits.cover()
     exits.close()
 
@@ -301,12 +301,12 @@ def test_after_the_wait_no_descriptor_is_open_and_the_lease_does_not_say_that_it
     holder = waiter.beside()
     exits = waiter.exits()
     assert exits.cover()
-    assert waiter.claim is not None
+    assert waiter.own_entry is not None
     waiter.store.release(holder)
-    assert waiter.store.entries.acknowledge(waiter.claim)
+    assert waiter.store.entries.acknowledge(waiter.own_entry)
     exits.close()
     assert waiter.handles() == 0
-    assert set(waiter.store.directory.list(f"{LEASES}/{waiter.claim.name}")) == {"alive", "info.json"}
+    assert set(waiter.store.directory.list(f"{LEASES}/{waiter.own_entry.name}")) == {"alive", "info.json"}
     exits.close()
 
 

@@ -410,9 +410,9 @@ who = this_process()
 own = leasecap.acquire("p", timeout=10, borrow=False)
 known = who.start, who.pid_ns
 if pid == 0:
-    say("CHILD", os.getpid(), own._held._claim.record.pid_ns == os.readlink("/proc/self/ns/pid"))
+    say("CHILD", os.getpid(), own._held._own_entry.record.pid_ns == os.readlink("/proc/self/ns/pid"))
     os._exit(0)
-say("PARENT", os.getpid(), own._held._claim.record.pid_ns == os.readlink("/proc/self/ns/pid"))
+say("PARENT", os.getpid(), own._held._own_entry.record.pid_ns == os.readlink("/proc/self/ns/pid"))
 os.waitpid(pid, 0)
 hear()
 """,

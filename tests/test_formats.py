@@ -434,11 +434,11 @@ def test_a_held_lock_of_an_earlier_pool_is_an_error_with_its_holder(
 def test_a_pool_that_was_replaced_meanwhile_is_left_alone(root: Path) -> None:
     """Who has read an earlier description opens the path once more, and may find the new pool there."""
     actor = Actor(root)
-    claim = actor.ask()
+    own_entry = actor.ask()
     before = Path(actor.store.directory.path).stat().st_ino
     formats.replace_older(Effects(), str(root), NAME, "auto")
     assert Path(actor.store.directory.path).stat().st_ino == before
-    assert actor.where(claim) == LEASES
+    assert actor.where(own_entry) == LEASES
 
 
 # -- what is shown, and growth ----------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def in_flight() -> int:
 
 PARTS = [
     "leasecap._file_store.held_lease.hold_of",
-    "leasecap._lease.Sign",
+    "leasecap._lease.LeaseEvent",
     "leasecap._lease.Origin",
     "leasecap._lease._ancestry.reference",
     "leasecap._lease._ancestry.enter",

@@ -30,17 +30,17 @@ def test_leases_held_for_a_moment_do_not_wake_the_heartbeat_thread_each_time(
     root: Path,
 ) -> None:
     actor = Actor(root)
-    claim = actor.ask()
+    own_entry = actor.ask()
     heartbeats = Heartbeats()
     inbox = Inbox()
     heartbeats.prepare()
     heartbeats._inbox = inbox  # type: ignore[assignment]
     with heartbeats._changed:
-        heartbeats.add(actor.store, claim)
-        heartbeats.remove(claim)  # before the thread gets to see it
+        heartbeats.add(actor.store, own_entry)
+        heartbeats.remove(own_entry)  # before the thread gets to see it
     assert inbox.asleep.wait(DEADLINE)
     inbox.woken = 0
     for _ in range(100):
-        heartbeats.add(actor.store, claim)
-        heartbeats.remove(claim)
+        heartbeats.add(actor.store, own_entry)
+        heartbeats.remove(own_entry)
     assert inbox.woken == 0

@@ -12,7 +12,7 @@ from leasecap._decisions.places import GRANTED, LEASES, QUEUE, RESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def actors(root: Path) -> tuple[Actor, Actor]:
     return Actor(root), Actor(root)
 
 
-def granted_and_not_woken(actors: tuple[Actor, Actor]) -> Claim:
+def granted_and_not_woken(actors: tuple[Actor, Actor]) -> OwnEntry:
     """A waiter whose granter ended between its rename and its word to the waiter."""
     one, other = actors
     first, waiting = one.ask(), other.ask()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import until
-from insides import claim_of, store_of
+from insides import own_entry_of, store_of
 from staged_world import Actor
 
 import leasecap
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 MAX_HOLD, KILL_AFTER = 60.0, 5.0
 GIVEN_AWAY = MAX_HOLD + KILL_AFTER + GRACE
@@ -49,13 +49,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return messages
 
 
-def held(actor: Actor, *, noted: bool = True, **record: Any) -> Claim:
+def held(actor: Actor, *, noted: bool = True, **record: Any) -> OwnEntry:
     """A lease that may be held for `MAX_HOLD`; ``record`` is what else its record says."""
     facts: dict[str, Any] = {"max_hold": MAX_HOLD, "kill_after": KILL_AFTER, **record}
-    claim = actor.ask(change=lambda found: found._replace(**facts))
+    own_entry = actor.ask(change=lambda found: found._replace(**facts))
     if noted:
-        actor.store.entries.note_grant(claim)
-    return claim
+        actor.store.entries.note_grant(own_entry)
+    return own_entry
 
 
 def sweep_after(actor: Actor, seconds: float, every: float = 1.0) -> None:
@@ -344,9 +344,9 @@ def test_a_release_that_finds_its_slot_given_away_says_why(root: Path, told: lis
     lease = leasecap.acquire(
         "p", max_hold=0.1, on_lost=lambda lease: calls.append((bool(lease.expired), bool(lease.lost)))
     )
-    runtime.own.heartbeats.remove(claim_of(lease))  # as if the process was stopped until now
+    runtime.own.heartbeats.remove(own_entry_of(lease))  # as if the process was stopped until now
     time.sleep(0.15)
-    assert store_of(lease).end(claim_of(lease).name)  # a sweeper
+    assert store_of(lease).end(own_entry_of(lease).name)  # a sweeper
     lease.release()
     assert calls == [(True, True)]
     assert any("held for longer than 0.1s, was taken" in message for message in told)
@@ -355,7 +355,7 @@ def test_a_release_that_finds_its_slot_given_away_says_why(root: Path, told: lis
 def test_a_lease_that_a_person_released_in_time_has_not_expired(root: Path, told: list[str]) -> None:
     configure(root, 'max_hold = "1h"')
     lease = leasecap.acquire("p")
-    assert store_of(lease).end(claim_of(lease).name)
+    assert store_of(lease).end(own_entry_of(lease).name)
     lease.release()
     assert (bool(lease.expired), bool(lease.lost), told) == (False, True, [])
     with pytest.raises(LeaseLost) as caught:
@@ -368,7 +368,7 @@ def test_a_release_ends_no_process_before_its_loss_is_told(root: Path, monkeypat
     configure(root)
     lease = leasecap.acquire("p", max_hold=0.01)
     assert lease.expired.wait(60)
-    assert store_of(lease).end(claim_of(lease).name)
+    assert store_of(lease).end(own_entry_of(lease).name)
     telling, go_on, told = threading.Event(), threading.Event(), threading.Event()
 
     def report(message: str) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from insides import claim_of, store_of
+from insides import own_entry_of, store_of
 from referee import until
 
 import leasecap
@@ -72,7 +72,7 @@ def test_env_is_what_makes_a_subprocess_run_under_the_lease(root: Path, monkeypa
 
 def take_away(lease: Lease) -> None:
     """What a person's `leasecap release` does."""
-    assert store_of(lease).end(claim_of(lease).name)
+    assert store_of(lease).end(own_entry_of(lease).name)
 
 
 def test_a_lost_lease_can_be_asked_waited_for_and_awaited() -> None:
@@ -113,7 +113,7 @@ def test_a_lost_lease_can_be_asked_waited_for_and_awaited() -> None:
 def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
     calls: list[Lease] = []
     lease = leasecap.acquire("p", on_lost=calls.append)
-    runtime.own.heartbeats.remove(claim_of(lease))  # it would find out first
+    runtime.own.heartbeats.remove(own_entry_of(lease))  # it would find out first
     take_away(lease)
     lease.release()
     lease.release()

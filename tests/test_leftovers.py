@@ -53,11 +53,11 @@ def dead_spares(actor: Actor, number: int) -> list[str]:
     with helper("") as other:
         other.process.wait()
         as_a_dead_process(actor, other.pid)
-        claims = [actor.stage() for _ in range(number)]
+        own_entries = [actor.stage() for _ in range(number)]
     actor.world.identity = None
-    for claim in claims:
-        actor.store.entries.close(claim)
-    return [claim.name for claim in claims]
+    for own_entry in own_entries:
+        actor.store.entries.close(own_entry)
+    return [own_entry.name for own_entry in own_entries]
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -71,7 +71,7 @@ def test_who_needs_a_new_entry_clears_a_few_where_there_are_many(root: Path, cou
     own = [comer.stage() for _ in range(40)]
     left = set(os.listdir(comer.store.directory.full(STAGING)))
     assert len(left & set(dead)) < 60
-    assert left >= {claim.name for claim in (*spares, *own)}
+    assert left >= {own_entry.name for own_entry in (*spares, *own)}
 
 
 def test_where_all_live_nobody_goes_on_to_look(root: Path) -> None:

@@ -16,7 +16,7 @@ from leasecap._file_store.heartbeats import Heartbeats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 
 @pytest.mark.parametrize("file", ["lock", "sweep", "pool.json"])
@@ -52,9 +52,9 @@ def test_a_directory_swapped_for_a_symlink_after_the_look_gets_nothing(root: Pat
         pool.symlink_to(elsewhere)
 
     actor.world.once("make", swap, name=STAGING)
-    claim = actor.ask()
+    own_entry = actor.ask()
     assert list(elsewhere.iterdir()) == []
-    assert (moved / LEASES / claim.name / "info.json").exists()
+    assert (moved / LEASES / own_entry.name / "info.json").exists()
     with pytest.raises(StoreError):
         Actor(root)
 
@@ -70,17 +70,17 @@ def test_who_comes_too_late_for_the_lock_leaves_its_file_as_it_is(root: Path) ->
     assert loser.store.section.occupant().who == f"pid {os.getpid()}"
 
 
-def of_another_kernel(actor: Actor) -> Claim:
+def of_another_kernel(actor: Actor) -> OwnEntry:
     """A lease for which nothing speaks but its heartbeat."""
     return actor.ask(change=lambda record: record._replace(boot="another", machine="another"))
 
 
-def looked_at(observer: Actor, claim: Claim, seconds: int) -> bool:
+def looked_at(observer: Actor, own_entry: OwnEntry, seconds: int) -> bool:
     """Whether it is alive, seen once a second."""
     alive = True
     for _ in range(seconds):
         observer.world.clock += 1
-        alive = observer.store.observer.judge(LEASES, claim.name).alive
+        alive = observer.store.observer.judge(LEASES, own_entry.name).alive
     return alive
 
 
@@ -106,7 +106,7 @@ def test_a_thief_that_is_slow_neither_hits_the_successor_nor_stumbles_over_what_
     as_a_dead_process(dead, ended_pid())
     left = dead.ask()
     dead.store.entries.close(left)
-    successors: list[Claim] = []
+    successors: list[OwnEntry] = []
 
     def be_quick() -> None:
         quick.store.sweeper.sweep()
@@ -136,37 +136,39 @@ def test_all_who_ever_opened_the_lock_contend_for_one_file(root: Path) -> None:
 
 def test_a_heartbeat_that_comes_after_the_release_makes_nothing_anew(root: Path) -> None:
     one = Actor(root, kind="directory")
-    claim = one.ask()
-    one.world.once("overwrite", lambda: one.store.release(claim), name=claim.name)  # it has seen the entry stand there
-    assert not one.store.beat(claim)
-    assert (one.where(claim), one.held()) == (None, set())
+    own_entry = one.ask()
+    one.world.once(
+        "overwrite", lambda: one.store.release(own_entry), name=own_entry.name
+    )  # it has seen the entry stand there
+    assert not one.store.beat(own_entry)
+    assert (one.where(own_entry), one.held()) == (None, set())
 
 
 def test_a_release_waits_for_the_heartbeat_that_is_under_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It writes through a descriptor, whose number is another file's once it is closed.
     one = Actor(root, heartbeat=0.01)
-    claim = one.ask()
+    own_entry = one.ask()
     under_way, go_on = threading.Event(), threading.Event()
 
-    def slow_beat(claim: Claim) -> bool:
+    def slow_beat(own_entry: OwnEntry) -> bool:
         under_way.set()
         assert go_on.wait(60)
-        assert claim.fd is not None
+        assert own_entry.fd is not None
         return True
 
     monkeypatch.setattr(one.store, "beat", slow_beat)
     heartbeats = Heartbeats()
-    heartbeats.add(one.store, claim)
+    heartbeats.add(one.store, own_entry)
     assert under_way.wait(60)
 
     def release() -> None:
-        heartbeats.remove(claim)
-        one.store.release(claim)
+        heartbeats.remove(own_entry)
+        one.store.release(own_entry)
 
     releasing = threading.Thread(target=release)
     releasing.start()
     releasing.join(0.05)
-    assert one.where(claim) == LEASES
+    assert one.where(own_entry) == LEASES
     go_on.set()
     releasing.join(60)
-    assert one.where(claim) is None
+    assert one.where(own_entry) is None

@@ -16,7 +16,7 @@ from leasecap._liveness.stamp import STAMP_BYTES, decode_stamp, encode_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 HOLDER = """
 import os, subprocess, sys
@@ -42,8 +42,8 @@ def hold(root: Path, *more: str, kind: str = "os") -> Helper:
     return Helper("\n".join((HOLDER, *more, "input()")), root, kind)
 
 
-def evidence(actor: Actor, claim: Claim | str, where: str = LEASES) -> tuple[bool, str]:
-    found = actor.store.observer.judge(where, claim if isinstance(claim, str) else claim.name)
+def evidence(actor: Actor, own_entry: OwnEntry | str, where: str = LEASES) -> tuple[bool, str]:
+    found = actor.store.observer.judge(where, own_entry if isinstance(own_entry, str) else own_entry.name)
     return found.alive, found.evidence
 
 
@@ -118,106 +118,108 @@ os.kill(os.getpid(), 9)
 
 def test_a_command_that_closed_what_it_inherited_speaks_for_itself(observer: Actor, root: Path) -> None:
     with helper("input()") as command:
-        claim = observer.ask(
+        own_entry = observer.ask(
             change=lambda record: record._replace(pid=ended_pid(), start=1, child=Child(command.pid, 0))
         )
         seen = start_of(command.pid)
         assert seen is not None
-        observer.store.entries.rewrite(claim, claim.record._replace(child=Child(command.pid, seen)))
-        observer.store.entries.close(claim)
-        assert evidence(observer, claim) == (True, "process runs")
+        observer.store.entries.rewrite(own_entry, own_entry.record._replace(child=Child(command.pid, seen)))
+        observer.store.entries.close(own_entry)
+        assert evidence(observer, own_entry) == (True, "process runs")
         command.end()
-        assert evidence(observer, claim) == (False, "process gone")
+        assert evidence(observer, own_entry) == (False, "process gone")
 
 
 def test_a_pid_that_was_given_to_another_process_does_not_keep_the_slot(observer: Actor) -> None:
     with helper("input()") as stranger:
-        claim = observer.ask(change=lambda record: record._replace(pid=stranger.pid, start=1))
-        assert evidence(observer, claim) == (False, "process gone")
+        own_entry = observer.ask(change=lambda record: record._replace(pid=stranger.pid, start=1))
+        assert evidence(observer, own_entry) == (False, "process gone")
 
 
 def test_a_slot_for_another_process_is_held_while_that_runs(observer: Actor) -> None:
     with helper("input()") as agent:
         start = start_of(agent.pid)
-        claim = observer.ask(change=lambda record: record._replace(pid=agent.pid, start=start, proof="pid"))
-        observer.store.entries.close(claim)
+        own_entry = observer.ask(change=lambda record: record._replace(pid=agent.pid, start=start, proof="pid"))
+        observer.store.entries.close(own_entry)
         for _ in range(10):
-            assert evidence(observer, claim) == (True, "process runs")
+            assert evidence(observer, own_entry) == (True, "process runs")
             observer.world.clock += 9
         agent.become_a_zombie()
-        assert evidence(observer, claim) == (False, "process gone")
+        assert evidence(observer, own_entry) == (False, "process gone")
 
 
 def test_a_holder_that_can_not_be_seen_is_judged_by_its_lock(observer: Actor) -> None:
     # Another pid namespace: no such pid here, and that says nothing.
-    claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, pid_ns="pid:[1]"))
-    assert evidence(observer, claim) == (True, "lock held")
-    observer.store.entries.close(claim)
-    assert evidence(observer, claim) == (False, "lock free")
+    own_entry = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, pid_ns="pid:[1]"))
+    assert evidence(observer, own_entry) == (True, "lock held")
+    observer.store.entries.close(own_entry)
+    assert evidence(observer, own_entry) == (False, "lock free")
 
 
 def test_a_pending_command_of_a_holder_that_is_gone_is_not_taken_for_gone(root: Path) -> None:
     observer = Actor(root, kind="directory", limit=9)
-    claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, child=PENDING))
+    own_entry = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, child=PENDING))
     asked: list[str] = []
     observer.world.before = lambda operation, *names: asked.extend(names if operation == "presence" else ())
-    assert evidence(observer, claim) == (True, "heartbeat")
-    assert asked == [str(claim.record.pid)]  # pid 0 would mean this process's own group
-    observer.store.entries.rewrite(claim, claim.record._replace(child=None))
-    assert evidence(observer, claim) == (False, "process gone")
+    assert evidence(observer, own_entry) == (True, "heartbeat")
+    assert asked == [str(own_entry.record.pid)]  # pid 0 would mean this process's own group
+    observer.store.entries.rewrite(own_entry, own_entry.record._replace(child=None))
+    assert evidence(observer, own_entry) == (False, "process gone")
 
 
 # -- heartbeats, by the observer's own clock ------------------------------------------------------------------------
 
 
 @pytest.fixture
-def unseen(root: Path) -> tuple[Actor, Claim]:
+def unseen(root: Path) -> tuple[Actor, OwnEntry]:
     """A lease that its heartbeat alone speaks for: its holder is on another kernel."""
     observer = Actor(root, kind="directory", limit=9)
     return observer, observer.ask(change=lambda record: record._replace(boot="another", machine="another"))
 
 
-def look_for(observer: Actor, claim: Claim, seconds: int, every: float = 1.0) -> bool:
-    alive = evidence(observer, claim)[0]
+def look_for(observer: Actor, own_entry: OwnEntry, seconds: int, every: float = 1.0) -> bool:
+    alive = evidence(observer, own_entry)[0]
     for _ in range(int(seconds / every)):
         observer.world.clock += every
-        alive = evidence(observer, claim)[0]
+        alive = evidence(observer, own_entry)[0]
     return alive
 
 
-def test_a_heartbeat_that_stands_still_for_as_long_as_stale_after_is_dead(unseen: tuple[Actor, Claim]) -> None:
-    observer, claim = unseen
-    assert look_for(observer, claim, 29)
-    assert not look_for(observer, claim, 1)
+def test_a_heartbeat_that_stands_still_for_as_long_as_stale_after_is_dead(unseen: tuple[Actor, OwnEntry]) -> None:
+    observer, own_entry = unseen
+    assert look_for(observer, own_entry, 29)
+    assert not look_for(observer, own_entry, 1)
 
 
-def test_a_heartbeat_in_between_starts_the_count_again(unseen: tuple[Actor, Claim]) -> None:
-    observer, claim = unseen
-    assert look_for(observer, claim, 29)
-    observer.store.beat(claim)
-    assert look_for(observer, claim, 29)
-    assert not look_for(observer, claim, 1)
+def test_a_heartbeat_in_between_starts_the_count_again(unseen: tuple[Actor, OwnEntry]) -> None:
+    observer, own_entry = unseen
+    assert look_for(observer, own_entry, 29)
+    observer.store.beat(own_entry)
+    assert look_for(observer, own_entry, 29)
+    assert not look_for(observer, own_entry, 1)
 
 
-def test_a_gap_of_more_than_a_heartbeat_between_two_looks_starts_the_count_again(unseen: tuple[Actor, Claim]) -> None:
+def test_a_gap_of_more_than_a_heartbeat_between_two_looks_starts_the_count_again(
+    unseen: tuple[Actor, OwnEntry],
+) -> None:
     # The observer was stopped, or the machine asleep: the holder may not have had a chance to beat either.
-    observer, claim = unseen
-    assert look_for(observer, claim, 29)
+    observer, own_entry = unseen
+    assert look_for(observer, own_entry, 29)
     observer.world.clock += observer.store.observer.heartbeat + 0.1
-    assert look_for(observer, claim, 29)
-    assert not look_for(observer, claim, 1)
+    assert look_for(observer, own_entry, 29)
+    assert not look_for(observer, own_entry, 1)
 
 
-def test_no_clock_of_the_writer_counts(unseen: tuple[Actor, Claim]) -> None:
-    observer, claim = unseen
-    assert look_for(observer, claim, 20)
+def test_no_clock_of_the_writer_counts(unseen: tuple[Actor, OwnEntry]) -> None:
+    observer, own_entry = unseen
+    assert look_for(observer, own_entry, 20)
     observer.store.directory.overwrite(
-        f"{LEASES}/{claim.name}/alive", encode_stamp(0)
+        f"{LEASES}/{own_entry.name}/alive", encode_stamp(0)
     )  # its clock was set back: a beat
-    assert look_for(observer, claim, 29)
+    assert look_for(observer, own_entry, 29)
 
 
-def test_two_entries_are_counted_apart(unseen: tuple[Actor, Claim]) -> None:
+def test_two_entries_are_counted_apart(unseen: tuple[Actor, OwnEntry]) -> None:
     observer, first = unseen
     assert look_for(observer, first, 29)
     second = observer.ask(change=lambda record: record._replace(boot="another", machine="another"))
@@ -225,15 +227,15 @@ def test_two_entries_are_counted_apart(unseen: tuple[Actor, Claim]) -> None:
     assert not look_for(observer, first, 0)
 
 
-def test_who_is_forgotten_is_counted_anew_and_others_are_not(unseen: tuple[Actor, Claim]) -> None:
-    observer, claim = unseen
-    assert look_for(observer, claim, 29)
-    observer.store.observer.forget_all_but({claim.name})
-    assert not look_for(observer, claim, 1)
+def test_who_is_forgotten_is_counted_anew_and_others_are_not(unseen: tuple[Actor, OwnEntry]) -> None:
+    observer, own_entry = unseen
+    assert look_for(observer, own_entry, 29)
+    observer.store.observer.forget_all_but({own_entry.name})
+    assert not look_for(observer, own_entry, 1)
     observer.store.observer.forget_all_but(set())
     observer.world.clock += observer.store.observer.heartbeat + 1
     observer.store.observer.forget_all_but(set())
-    assert look_for(observer, claim, 0)
+    assert look_for(observer, own_entry, 0)
 
 
 def test_nothing_is_kept_of_the_lock_directorys_former_holders(root: Path) -> None:
@@ -266,75 +268,75 @@ CORRUPT = {
 def test_a_corrupt_record_counts_as_held_until_its_lock_is_free_and_its_heartbeat_stale(
     observer: Actor, data: bytes
 ) -> None:
-    claim = observer.ask()
-    observer.store.directory.replace(f"{LEASES}/{claim.name}/info.json", data)
-    assert evidence(observer, claim) == (True, "lock held")
-    observer.store.entries.close(claim)
-    assert evidence(observer, claim) == (True, "corrupt record")
-    assert look_for(observer, claim, 29)
-    assert not look_for(observer, claim, 1)
+    own_entry = observer.ask()
+    observer.store.directory.replace(f"{LEASES}/{own_entry.name}/info.json", data)
+    assert evidence(observer, own_entry) == (True, "lock held")
+    observer.store.entries.close(own_entry)
+    assert evidence(observer, own_entry) == (True, "corrupt record")
+    assert look_for(observer, own_entry, 29)
+    assert not look_for(observer, own_entry, 1)
 
 
 def test_a_missing_record_counts_as_held(observer: Actor) -> None:
-    claim = observer.ask()
-    observer.store.directory.unlink(f"{LEASES}/{claim.name}/info.json")
-    assert evidence(observer, claim) == (True, "lock held")
+    own_entry = observer.ask()
+    observer.store.directory.unlink(f"{LEASES}/{own_entry.name}/info.json")
+    assert evidence(observer, own_entry) == (True, "lock held")
 
 
 def test_a_record_is_read_again_when_it_has_changed_and_only_then(observer: Actor) -> None:
-    claim = observer.ask()
+    own_entry = observer.ask()
     read: list[str] = []
     observer.world.before = lambda operation, *names: read.extend(names if operation == "read" else ())
     for _ in range(3):
-        assert observer.store.observer.record(LEASES, claim.name) == claim.record
+        assert observer.store.observer.record(LEASES, own_entry.name) == own_entry.record
     assert len(read) == 1
-    observer.store.entries.rewrite(claim, claim.record._replace(child=Child(5, 6)))
-    assert observer.store.observer.record(LEASES, claim.name) == claim.record
+    observer.store.entries.rewrite(own_entry, own_entry.record._replace(child=Child(5, 6)))
+    assert observer.store.observer.record(LEASES, own_entry.name) == own_entry.record
     assert len(read) == 2
 
 
 def test_a_record_replaced_while_it_is_read_is_read_again(observer: Actor) -> None:
-    claim = observer.ask()
-    first, second = (claim.record._replace(child=Child(pid, 6)) for pid in (5, 7))
-    path = f"{LEASES}/{claim.name}/info.json"
+    own_entry = observer.ask()
+    first, second = (own_entry.record._replace(child=Child(pid, 6)) for pid in (5, 7))
+    path = f"{LEASES}/{own_entry.name}/info.json"
     observer.store.directory.replace(path, encode_record(first))
     observer.world.once("read", lambda: observer.store.directory.replace(path, encode_record(second)))
-    assert observer.store.observer.record(LEASES, claim.name) in (first, second)
-    assert observer.store.observer.record(LEASES, claim.name) == second
+    assert observer.store.observer.record(LEASES, own_entry.name) in (first, second)
+    assert observer.store.observer.record(LEASES, own_entry.name) == second
 
 
 def test_a_holder_that_lives_is_looked_at_in_two_steps(observer: Actor) -> None:
     # `status` looks at a thousand of them.
-    claim = observer.ask()
+    own_entry = observer.ask()
     done: list[str] = []
     observer.world.before = lambda operation, *names: done.append(operation)
-    assert evidence(observer, claim) == (True, "lock held")
+    assert evidence(observer, own_entry) == (True, "lock held")
     assert done == ["read", "probe", "presence"]
 
 
 def test_an_entry_that_has_just_moved_is_found_alive(observer: Actor) -> None:
-    claim = observer.ask()
-    observer.store.entries.close(claim)
-    assert evidence(observer, claim, QUEUE) == (True, "vanished")
+    own_entry = observer.ask()
+    observer.store.entries.close(own_entry)
+    assert evidence(observer, own_entry, QUEUE) == (True, "vanished")
 
 
 def test_an_entry_that_moves_while_it_is_looked_at_is_found_alive(observer: Actor) -> None:
-    claim = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1))
-    observer.store.entries.close(claim)
-    observer.world.once("probe", lambda: observer.store.entries.remove(LEASES, claim.name))
-    assert evidence(observer, claim) == (True, "vanished")
+    own_entry = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1))
+    observer.store.entries.close(own_entry)
+    observer.world.once("probe", lambda: observer.store.entries.remove(LEASES, own_entry.name))
+    assert evidence(observer, own_entry) == (True, "vanished")
 
 
 def test_what_one_thread_forgets_does_not_trip_another_that_looks(observer: Actor) -> None:
-    claims = [observer.ask() for _ in range(8)]
-    for claim in claims[:2]:
-        evidence(observer, claim)
+    own_entries = [observer.ask() for _ in range(8)]
+    for own_entry in own_entries[:2]:
+        evidence(observer, own_entry)
 
     class Interrupted(set[str]):
         """Lets another thread look at an entry that is new to it while the names are gone through."""
 
         def __contains__(self, name: object) -> bool:
-            thread = threading.Thread(target=evidence, args=(observer, claims.pop()))
+            thread = threading.Thread(target=evidence, args=(observer, own_entries.pop()))
             thread.start()
             thread.join(0.1)  # it may have to wait for us
             return super().__contains__(name)
@@ -346,9 +348,9 @@ def test_what_one_thread_forgets_does_not_trip_another_that_looks(observer: Acto
 
 
 def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: Path) -> None:
-    claim = observer.ask()
-    observer.store.entries.close(claim)
-    alive = f"{LEASES}/{claim.name}/alive"
+    own_entry = observer.ask()
+    observer.store.entries.close(own_entry)
+    alive = f"{LEASES}/{own_entry.name}/alive"
     with open(observer.store.directory.full(alive)) as file:  # a prober in the middle of its probe
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         assert observer.store.directory.probe(alive)[0] is False
@@ -357,9 +359,9 @@ def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: P
 
 def test_a_probe_that_a_fork_has_copied_keeps_nothing_alive(observer: Actor) -> None:
     # The child's copy of the descriptor is of the same open file: the lock must be given back before it is closed.
-    claim = observer.ask()
-    observer.store.entries.close(claim)
-    path = observer.store.directory.full(f"{LEASES}/{claim.name}/alive")
+    own_entry = observer.ask()
+    observer.store.entries.close(own_entry)
+    path = observer.store.directory.full(f"{LEASES}/{own_entry.name}/alive")
     code = """
 import fcntl, os, sys
 from leasecap._host import directory as _directory, file_lock
@@ -377,7 +379,7 @@ sys.stdin.read()
 """
     with helper(code, path) as prober:
         assert {prober.hear(), prober.hear()} == {"forked", "False"}
-        fd = observer.store.directory.open(f"{LEASES}/{claim.name}/alive")
+        fd = observer.store.directory.open(f"{LEASES}/{own_entry.name}/alive")
         try:
             assert observer.world.lock(fd)
         finally:

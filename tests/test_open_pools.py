@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import helper
-from insides import claim_of, file_store, store_of
+from insides import file_store, own_entry_of, store_of
 from referee import until
 
 import leasecap
@@ -167,7 +167,7 @@ def test_a_pool_whose_release_failed_is_closed_once_it_has_succeeded(
     lease.release()
     use("b", "c", "d", "e")
     assert "a" in opened()
-    until(lambda: claim_of(lease) not in runtime.own.claims, "the release")
+    until(lambda: own_entry_of(lease) not in runtime.own.own_entries, "the release")
     use("f", "g", "h")
     assert "a" not in opened()
 

@@ -104,7 +104,7 @@ def test_who_cannot_read_its_offset_goes_behind_all_and_is_not_passed(root: Path
     here, blind = actor(root), actor(root, None)
     holder = here.ask(order=here.store.order.next())
     queued = [each.ask(order=each.store.order.next()) for each in (blind, here, blind, blind, here)]
-    assert sorted(claim.name for claim in queued) == [claim.name for claim in queued]
+    assert sorted(own_entry.name for own_entry in queued) == [own_entry.name for own_entry in queued]
     assert here.store.release(holder)
     assert here.where(queued[0]) == "granted"
 
@@ -122,8 +122,8 @@ def test_calls_without_a_ticket_yet_keep_their_order(root: Path, order: str) -> 
 def test_a_planted_order_pushes_nobody_out_of_the_queue(root: Path) -> None:
     blind = actor(root, None)
     Path(blind.store.directory.full("queue"), f"500-{'f' * 16}-{'0' * 16}-{'a' * 12}-0").mkdir()
-    claim = blind.ask(order=blind.store.order.next())
-    assert claim.entry.token
+    own_entry = blind.ask(order=blind.store.order.next())
+    assert own_entry.entry.token
 
 
 def test_a_clock_that_was_set_back_lets_nobody_pass_those_who_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from leasecap._host import process as _process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 
 def as_process(actor: Actor, pid: int) -> None:
@@ -32,8 +32,8 @@ def presences(actor: Actor, what: str = "presence") -> list[str]:
     return found
 
 
-def places(actor: Actor, *claims: Claim) -> list[str | None]:
-    return [actor.where(claim) for claim in claims]
+def places(actor: Actor, *own_entries: OwnEntry) -> list[str | None]:
+    return [actor.where(own_entry) for own_entry in own_entries]
 
 
 def test_all_tickets_of_an_exited_process_cost_one_look_and_are_removed(root: Path) -> None:
@@ -46,7 +46,7 @@ def test_all_tickets_of_an_exited_process_cost_one_look_and_are_removed(root: Pa
     one.store.release(holder)
     assert one.where(waiting) == GRANTED
     assert len(looked) == 2  # at the exited one, and at the one that was granted the slot
-    left = [claim for claim in gone if one.where(claim) is not None]
+    left = [own_entry for own_entry in gone if one.where(own_entry) is not None]
     assert len(left) == 200 - 64, "who releases a slot clears away only some"
     one.store.sweeper.sweep()
     assert not any(places(one, *gone))
@@ -98,7 +98,7 @@ def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: 
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         one.store.release(holder)
         assert places(one, *tickets, waiting) == [QUEUE, QUEUE, QUEUE, GRANTED]
-        assert [name for name in one.notified if name in {claim.name for claim in tickets}]
+        assert [name for name in one.notified if name in {own_entry.name for own_entry in tickets}]
         os.kill(process.pid, signal.SIGCONT)
         os.waitid(os.P_PID, process.pid, os.WCONTINUED)
         other.store.entries.acknowledge(waiting)
@@ -144,7 +144,7 @@ def test_hundreds_of_stopped_processes_keep_no_slot(root: Path, monkeypatch: pyt
     for sleeper in sleepers:
         sleeper.ask()
     waiting = Actor(root)
-    claim = waiting.ask()
+    own_entry = waiting.ask()
     processes = {sleeper.process for sleeper in sleepers}
     look = _peers.Peers.look
 
@@ -156,7 +156,7 @@ def test_hundreds_of_stopped_processes_keep_no_slot(root: Path, monkeypatch: pyt
 
     monkeypatch.setattr(_peers.Peers, "look", seen)
     one.store.release(holder)
-    assert one.where(claim) == GRANTED
+    assert one.where(own_entry) == GRANTED
 
 
 @pytest.mark.parametrize("listens", [True, False])
@@ -190,9 +190,9 @@ def test_a_limit_that_a_dead_process_declared_far_back_holds_no_longer_than_a_sw
     dead = killed.ask(limit=1)
     for holder in holders[1:]:
         one.store.release(holder)
-    assert [one.where(claim) for claim in waiting].count(GRANTED) == 0
+    assert [one.where(own_entry) for own_entry in waiting].count(GRANTED) == 0
     one.store.sweeper.sweep()
-    assert [one.where(claim) for claim in waiting].count(GRANTED) == 9
+    assert [one.where(own_entry) for own_entry in waiting].count(GRANTED) == 9
     assert one.where(dead) is None
 
 

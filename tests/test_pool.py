@@ -128,8 +128,8 @@ def test_a_file_system_without_locks_gets_a_lock_directory(root: Path, error: in
     world.failing("lock", error)
     actor = Actor(root, kind="auto", world=world)
     assert actor.store.pool.kind == "directory"
-    claim = actor.ask()
-    assert actor.where(claim) == LEASES
+    own_entry = actor.ask()
+    assert actor.where(own_entry) == LEASES
     assert Actor(root, kind="auto").store.pool.kind == "directory"  # whatever others can: one kind for all
 
 
@@ -214,18 +214,18 @@ def test_what_is_planted_in_an_entry_counts_as_held_and_fails_nobody(
     root: Path, pool: Path, plant: Callable[[Path], object], file: str
 ) -> None:
     holder, other = Actor(root), Actor(root)
-    claim = holder.ask()
-    path, aside = pool / LEASES / claim.name / file, root.parent / "aside"
+    own_entry = holder.ask()
+    path, aside = pool / LEASES / own_entry.name / file, root.parent / "aside"
     path.unlink(missing_ok=True)
     aside.mkdir()
     plant(aside / "it")
     (aside / "it").rename(path)
     waiting = other.ask()
     other.store.sweeper.sweep()
-    assert other.held() == {claim.name}
+    assert other.held() == {own_entry.name}
     target = root.parent / "target"
     assert not target.exists() or target.read_bytes() == b"precious"
-    assert holder.store.release(claim)
+    assert holder.store.release(own_entry)
     assert other.held() == {waiting.name}
 
 
@@ -309,8 +309,8 @@ def test_listings_in_the_order_in_which_entries_move_on_miss_none(root: Path) ->
     directory = Directory(actor.store.directory.path)
     for one in range(400):
         directory.make(f"{LEASES}/500-{one:016x}-{one:016x}-0123456789ab-0")
-    claims = [f"500-{one:016x}-{one:016x}-0123456789ab-0" for one in range(1000, 1100)]
-    for name in claims:
+    own_entries = [f"500-{one:016x}-{one:016x}-0123456789ab-0" for one in range(1000, 1100)]
+    for name in own_entries:
         directory.make(f"{GRANTED}/{name}")
     code = """
 import os, sys
@@ -325,7 +325,7 @@ for name in sorted(os.listdir("granted")):
         while mover.process.poll() is None:
             snapshot = actor.store.snapshots.take()
             seen = {entry.name for entry in (*snapshot.granted, *snapshot.leases)}
-            assert seen.issuperset(claims)
+            assert seen.issuperset(own_entries)
     finally:
         mover.end()
         mover.process.communicate()

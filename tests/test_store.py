@@ -12,14 +12,14 @@ from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
 
 def test_a_claim_is_whole_before_anybody_sees_it(actors: tuple[Actor, Actor], kind: str) -> None:
     one, other = actors
-    claim = one.stage()
-    assert one.where(claim) == STAGING
-    assert set(os.listdir(one.store.directory.full(f"{STAGING}/{claim.name}"))) == {"alive", "info.json"}
-    assert one.store.directory.probe(f"{STAGING}/{claim.name}/alive")[0] is (kind == "os")
+    own_entry = one.stage()
+    assert one.where(own_entry) == STAGING
+    assert set(os.listdir(one.store.directory.full(f"{STAGING}/{own_entry.name}"))) == {"alive", "info.json"}
+    assert one.store.directory.probe(f"{STAGING}/{own_entry.name}/alive")[0] is (kind == "os")
     assert other.held() == set()
-    one.place(claim)
-    assert one.where(claim) == LEASES
-    assert other.held() == {claim.name}
+    one.place(own_entry)
+    assert one.where(own_entry) == LEASES
+    assert other.held() == {own_entry.name}
 
 
 def test_a_ticket_goes_from_the_queue_by_a_grant_to_a_lease_and_is_released(actors: tuple[Actor, Actor]) -> None:
@@ -41,11 +41,11 @@ def test_a_ticket_goes_from_the_queue_by_a_grant_to_a_lease_and_is_released(acto
 def test_a_lease_is_handed_on_to_the_head_and_to_nobody_else(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
     first, low, high, late = one.ask(), other.ask(), other.ask(priority=1), other.ask()
-    for claim in (first, high, low, late):
-        assert one.where(claim) in {GRANTED, LEASES}
+    for own_entry in (first, high, low, late):
+        assert one.where(own_entry) in {GRANTED, LEASES}
         assert len(one.held()) == 1
-        one.store.entries.acknowledge(claim)
-        assert one.store.release(claim)
+        one.store.entries.acknowledge(own_entry)
+        assert one.store.release(own_entry)
 
 
 def test_a_newcomer_never_overtakes_the_queue(root: Path, kind: str) -> None:
@@ -60,11 +60,11 @@ def test_a_newcomer_never_overtakes_the_queue(root: Path, kind: str) -> None:
 def test_who_may_not_queue_and_finds_no_room_stays_out(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
     one.ask()
-    claim = other.stage()
-    assert not other.place(claim, may_queue=False)
-    assert other.where(claim) == STAGING
-    assert other.store.entries.drop(claim) == STAGING
-    assert other.where(claim) is None
+    own_entry = other.stage()
+    assert not other.place(own_entry, may_queue=False)
+    assert other.where(own_entry) == STAGING
+    assert other.store.entries.drop(own_entry) == STAGING
+    assert other.where(own_entry) is None
 
 
 def test_a_grant_not_acknowledged_is_parked_and_the_next_one_served(actors: tuple[Actor, Actor]) -> None:
@@ -98,38 +98,38 @@ def test_a_grant_that_nobody_watched_for_a_while_is_not_late(actors: tuple[Actor
 def test_whatever_is_dropped_is_gone_from_wherever_it_stood(actors: tuple[Actor, Actor], place: str) -> None:
     one, other = actors
     first = one.ask()
-    claim = first if place == LEASES else other.stage()
+    own_entry = first if place == LEASES else other.stage()
     if place not in {STAGING, LEASES}:
-        other.place(claim)
+        other.place(own_entry)
     if place in {GRANTED, PARKED}:
         one.store.release(first)
     if place == PARKED:
         wait_unacknowledged(one)
         one.store.sweeper.sweep()
-    assert one.where(claim) == place
-    assert other.store.entries.drop(claim) == place
-    assert one.where(claim) is None
-    assert claim.fd is None
-    assert other.store.entries.drop(claim) is None
+    assert one.where(own_entry) == place
+    assert other.store.entries.drop(own_entry) == place
+    assert one.where(own_entry) is None
+    assert own_entry.fd is None
+    assert other.store.entries.drop(own_entry) is None
 
 
 @pytest.mark.parametrize("place", [QUEUE, GRANTED, PARKED, LEASES])
 def test_a_heartbeat_finds_its_entry_wherever_it_stands(actors: tuple[Actor, Actor], place: str) -> None:
     one, other = actors
     first = one.ask()
-    claim = first if place == LEASES else other.ask()
+    own_entry = first if place == LEASES else other.ask()
     if place in {GRANTED, PARKED}:
         one.store.release(first)
     if place == PARKED:
         wait_unacknowledged(one)
         one.store.sweeper.sweep()
-    assert one.where(claim) == place
-    path = f"{place}/{claim.name}/alive"
+    assert one.where(own_entry) == place
+    path = f"{place}/{own_entry.name}/alive"
     before = one.store.directory.read(path, 99)
-    assert other.store.beat(claim)
+    assert other.store.beat(own_entry)
     assert one.store.directory.read(path, 99) != before
-    other.store.entries.drop(claim)
-    assert not other.store.beat(claim)
+    other.store.entries.drop(own_entry)
+    assert not other.store.beat(own_entry)
 
 
 def test_a_withdrawn_ticket_takes_its_declared_limit_along(root: Path, kind: str) -> None:

@@ -12,15 +12,15 @@ from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 
 def test_of_two_that_remove_an_entry_one_succeeds(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
-    claim = one.ask()
-    assert other.store.entries.remove(LEASES, claim.name)
-    assert not one.store.entries.remove(LEASES, claim.name)
-    assert not one.store.release(claim)
+    own_entry = one.ask()
+    assert other.store.entries.remove(LEASES, own_entry.name)
+    assert not one.store.entries.remove(LEASES, own_entry.name)
+    assert not one.store.release(own_entry)
 
 
 def test_a_lease_that_was_taken_is_told_to_its_holder_and_its_release_hits_nobody(actors: tuple[Actor, Actor]) -> None:
@@ -123,16 +123,16 @@ def test_a_declared_limit_that_goes_while_somebody_is_inside_is_seen_on_the_way_
 def test_who_waits_is_not_looked_at_again_when_nothing_has_happened(actors: tuple[Actor, Actor]) -> None:
     one, other = actors
     one.ask()
-    claim = other.stage()
+    own_entry = other.stage()
     assert other.store.section.try_enter()
-    other.store.reconciler.place(claim, may_queue=True)
+    other.store.reconciler.place(own_entry, may_queue=True)
     assert not other.store.reconciler.leave()
 
 
 # -- a section that was stolen ---------------------------------------------------------------------------------------
 
 
-def robbed_while_it_grants(root: Path) -> tuple[Actor, Actor, Claim, Claim]:
+def robbed_while_it_grants(root: Path) -> tuple[Actor, Actor, OwnEntry, OwnEntry]:
     """A section is stolen between its look and its grant, and thief and robbed each grant the only slot."""
     robbed, thief = Actor(root, kind="directory"), Actor(root, kind="directory")
     slow = thief.ask(priority=-1)

@@ -16,14 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
 
 
-def dead(actor: Actor, **facts: object) -> Claim:
-    """A claim of a process that has ended."""
-    claim = actor.ask(change=lambda record: record._replace(pid=ended_pid(), start=1), **facts)
-    actor.store.entries.close(claim)
-    return claim
+def dead(actor: Actor, **facts: object) -> OwnEntry:
+    """An entry of a process that has ended."""
+    own_entry = actor.ask(change=lambda record: record._replace(pid=ended_pid(), start=1), **facts)
+    actor.store.entries.close(own_entry)
+    return own_entry
 
 
 def test_a_sweep_reaps_a_dead_holder_and_grants_its_slot(actors: tuple[Actor, Actor]) -> None:
@@ -64,7 +64,7 @@ def test_a_sweep_removes_what_the_dead_left_wherever_they_were(actors: tuple[Act
     other.store.directory.write("trash/a-file", b"")
     alive = other.stage()
     one.store.sweeper.sweep()
-    assert [one.where(claim) for claim in (first, staged, queued, alive)] == [LEASES, None, None, STAGING]
+    assert [one.where(own_entry) for own_entry in (first, staged, queued, alive)] == [LEASES, None, None, STAGING]
     assert not os.listdir(one.store.directory.full("trash"))
 
 
@@ -159,7 +159,7 @@ def test_a_newcomer_passes_over_a_ticket_that_it_can_not_move(root: Path, kind: 
     other.store.entries.drop(strict)
     one.world.failing("rename", errno.EPERM, name=stuck.name)
     newcomers = [one.ask() for _ in range(3)]
-    assert {one.where(claim) for claim in newcomers[:2]} <= {LEASES, GRANTED}
+    assert {one.where(own_entry) for own_entry in newcomers[:2]} <= {LEASES, GRANTED}
     assert (one.where(newcomers[2]), one.where(stuck)) == (QUEUE, QUEUE)
 
 
@@ -218,19 +218,19 @@ def test_whichever_step_fails_nothing_is_left_that_counts(root: Path, kind: str,
     for step in range(1, 30):
         steps = 0
         one.world.before = fail_at(step)
-        claim = None
+        own_entry = None
         try:
-            claim = one.stage()
+            own_entry = one.stage()
             if one.store.section.try_enter():
                 try:
-                    one.store.reconciler.place(claim, may_queue=True)
+                    one.store.reconciler.place(own_entry, may_queue=True)
                 finally:
                     one.store.reconciler.leave()
         except OSError:
             failures += 1
         one.world.before = nothing
-        if claim is not None:
-            one.store.entries.drop(claim)
+        if own_entry is not None:
+            one.store.entries.drop(own_entry)
         assert other.held() == set(), step
         assert not os.listdir(other.store.directory.full(QUEUE)), step
         assert not [name for name in os.listdir(other.store.directory.full(STAGING)) if "lock" not in name], step
@@ -248,8 +248,8 @@ def test_a_file_descriptor_is_left_open_by_no_failure(root: Path, kind: str) -> 
     for operation in ("open", "lock", "write_at_start", "write"):
         one.world.failing(operation, errno.ENOSPC)
         try:
-            claim = one.stage()
+            own_entry = one.stage()
         except OSError:
             continue
-        one.store.entries.drop(claim)
+        one.store.entries.drop(own_entry)
     assert len(os.listdir("/proc/self/fd")) == before if before else True

@@ -244,8 +244,8 @@ def test_all_that_is_imported_late_is_kept() -> None:
     begun = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout.split()
     modules = {name.removeprefix("leasecap.") for name in begun if name.startswith("leasecap.")}
     loaded = {name for name in modules if file_of(name).is_file()}
-    # By `leasecap limit`; by `leasecap forget`; at a decoration.
-    asked = {"_config.edit", "_file_store.forget", "_limited"}
+    # By `leasecap limit`, `forget` and `doctor`; at a decoration.
+    asked = {"_config.edit", "_file_store.forget", "_file_store.health", "_limited"}
     late: set[str] = set()
     found = {module for name in loaded for module in imports(file_of(name), late=True)}
     while more := found - loaded - asked - late:

@@ -18,7 +18,7 @@ import leasecap
 from leasecap._file_store import watched_file
 from leasecap._file_store.marks import ASKED
 from leasecap._file_store.wakeups import Watch
-from leasecap._host.deferred_signals import HeldBack
+from leasecap._host.deferred_signals import DeferredSignals
 from leasecap._host.file_changes import FileChanges
 from leasecap._runtime import runtime
 from leasecap._wait.blocking import ThreadWaiter
@@ -74,7 +74,7 @@ def test_wakeup_ends_a_wait(listening: Listening) -> None:
     before = len(listening.said)
     listening.ring()
     while len(listening.said) == before:
-        waiter.wait(600.0, HeldBack())
+        waiter.wait(600.0, DeferredSignals())
     listening.watch.stop()
 
 
@@ -92,7 +92,7 @@ def test_wakeup_reaches_all_who_wait(listening: Listening) -> None:
     listening.on_wake = wake_all
     listening.ring()
     for waiter in waiters:
-        waiter.wait(600.0, HeldBack())
+        waiter.wait(600.0, DeferredSignals())
     until(lambda: len(listening.said) > said)
     for _ in waiters:
         listening.watch.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from leasecap._file_store.wakeups import Watch
-from leasecap._host.deferred_signals import HeldBack
+from leasecap._host.deferred_signals import DeferredSignals
 from leasecap._host.directory import Directory
 from leasecap._wait.blocking import ThreadWaiter
 
@@ -49,7 +49,7 @@ def waiting(waiter: ThreadWaiter, over: threading.Event) -> threading.Thread:
     """A thread that waits, and says when that is over."""
 
     def wait() -> None:
-        waiter.wait(600.0, HeldBack())
+        waiter.wait(600.0, DeferredSignals())
         over.set()
 
     thread = threading.Thread(target=wait, daemon=True)
@@ -67,10 +67,10 @@ def test_who_waits_alone_hears_by_itself_and_needs_no_thread(listening: Listenin
     before = threads()
     assert waiter.listen(listening.watch)
     listening.ring()
-    waiter.wait(60.0, HeldBack())
+    waiter.wait(60.0, DeferredSignals())
     assert listening.said == [b"a ticket\n"]
     assert threads() == before
-    waiter.wait(0.0, HeldBack())  # and is not woken by it once more
+    waiter.wait(0.0, DeferredSignals())  # and is not woken by it once more
     assert not waiter._asleep.acquire(blocking=False)
     listening.watch.stop()
     assert os.listdir(listening.root.full("wake")) == []
@@ -81,7 +81,7 @@ def test_who_waits_alone_is_woken_by_another_thread_of_its_process(listening: Li
     assert waiter.listen(listening.watch)
     hear = listening.watch.hear
 
-    def telling(timeout: float, interrupts: HeldBack) -> object:
+    def telling(timeout: float, interrupts: DeferredSignals) -> object:
         waits.set()  # from here on a wake-up has to end the poll, or keep it from beginning
         return hear(timeout, interrupts)
 
@@ -98,7 +98,7 @@ def test_a_wake_up_before_the_wait_is_not_lost(listening: Listening) -> None:
     waiter = ThreadWaiter()
     assert waiter.listen(listening.watch)
     waiter.wake()
-    waiter.wait(600.0, HeldBack())
+    waiter.wait(600.0, DeferredSignals())
     listening.watch.stop()
 
 
@@ -107,7 +107,7 @@ def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening
     assert waiter.listen(listening.watch)
     hear = listening.watch.hear
 
-    def telling(timeout: float, interrupts: HeldBack) -> object:
+    def telling(timeout: float, interrupts: DeferredSignals) -> object:
         waits.set()
         return hear(timeout, interrupts)
 
@@ -115,7 +115,7 @@ def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening
 
     def wait() -> None:
         while not listening.said:
-            waiter.wait(600.0, HeldBack())
+            waiter.wait(600.0, DeferredSignals())
         woken.set()
 
     def wake() -> None:
@@ -129,7 +129,7 @@ def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening
     assert second.listen(listening.watch)
     assert "leasecap-wake" in threads()
     listening.ring()
-    second.wait(600.0, HeldBack())
+    second.wait(600.0, DeferredSignals())
     assert woken.wait(60)
     thread.join()
     assert listening.said == [b"a ticket\n"]
@@ -150,7 +150,7 @@ def test_where_no_thread_is_to_be_had_the_second_one_looks_by_itself(
     assert not ThreadWaiter().listen(listening.watch)
     listening.on_wake = alone.wake
     listening.ring()
-    alone.wait(600.0, HeldBack())
+    alone.wait(600.0, DeferredSignals())
     assert listening.said == [b"a ticket\n"]
     listening.watch.stop()
     assert not listening.watch.start(), "nor one that needs the thread"

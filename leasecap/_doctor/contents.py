@@ -7,16 +7,9 @@ import time
 
 from leasecap._config.config import config_path, load_config
 from leasecap._config.pool_name import pool_name
-from leasecap._decisions.places import STAGING, STOLEN, TRASH
 from leasecap._doctor.check import Check, refused
 from leasecap._doctor.place import SCRATCH
 from leasecap._errors import LeasecapError
-from leasecap._file_store.observer import Observer
-from leasecap._file_store.opening import open_existing
-from leasecap._file_store.os_lock import OsLock
-from leasecap._file_store.wake_places import WAKEUP
-from leasecap._host.directory import Directory
-from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
 from leasecap._request import Options, checked
 from leasecap._runtime import runtime
 from leasecap._status.read import status
@@ -26,10 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from leasecap._doctor.check import Site
-    from leasecap._status.read import PoolStatus
 
-_OLD = 60.0  # seconds that nothing stays in staging/ or trash/ while its maker lives
-_VERY_OLD = 3600.0  # seconds that neither the making of a pool nor a doctor takes
+_VERY_OLD = 3600.0  # seconds that no doctor takes
 
 
 def config(site: Site) -> Check:
@@ -61,7 +52,7 @@ def kinds_of_lock(root: str) -> list[str]:
     return sorted(kinds)
 
 
-def pools() -> Check:
+def pools(site: Site) -> Check:
     """Whether every pool can be opened."""
     seen = status()
     found = seen.pools
@@ -71,8 +62,9 @@ def pools() -> Check:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return refused("pools", first + more + newline + remedy)
     used = [pool for pool in found if pool.lock is not None]
+    health = runtime.health(site.root)
     for pool in used:
-        _open_lock(pool)
+        health.check_pool(pool_name(pool.pool))
     idle = sum(not (pool.holders or pool.waiters) for pool in used)
     if not used:
         return Check("pools", "ok", "none used yet")
@@ -87,34 +79,19 @@ def pools() -> Check:
     return Check("pools", "note", f"{counts}, {len(passed)} of them passed over", remedy)
 
 
-def _open_lock(pool: PoolStatus) -> None:
-    """:raises StoreError: when an acquire couldn't open it."""
-    if pool.lock == "os":
-        directory = Directory(pool.path)
-        try:
-            OsLock(runtime.own.effects, directory).close()
-        finally:
-            directory.close()
-
-
 def leftovers(site: Site) -> Check:
     """What dead processes have left. Shown, never removed: none of it counts as held."""
     seen = status().pools
     dead = [one for pool in seen for one in pool.holders if not one.alive]
     gone = [one for pool in seen for one in pool.waiters if not one.alive]
-    counts = {
-        "of dead holders": len(dead),
-        "of dead waiters": len(gone),
-        "in staging/": sum(_stale(pool, STAGING) for pool in seen),
-        "in trash/": sum(_stale(pool, TRASH) for pool in seen),
-        "in wake/": _deaf(site.root),
-    }
-    thefts = sum(len(_names(os.path.join(pool.path, STOLEN))) for pool in seen)
-    abandoned = sorted(_abandoned(site.root))
+    names = [pool_name(pool.pool) for pool in seen if pool.error is None and pool.lock is not None]
+    left = runtime.health(site.root).leftovers(names)
+    abandoned = sorted([*left.half_made, *_scratch(site.root)])
+    counts = {"of dead holders": len(dead), "of dead waiters": len(gone), **left.counts}
     found = [f"{number} {what}" for what, number in counts.items() if number]
     remedy = ["harmless: whoever next waits for a slot clears that away"] if found else []
-    if thefts:
-        found.append(f"{thefts} in stolen/")
+    if left.thefts:
+        found.append(f"{left.thefts} in stolen/")
         remedy.append("harmless: each mark in stolen/ is a lock taken from a dead process; they may stay")
     if abandoned:
         found.append(f"{len(abandoned)} half-made")
@@ -124,53 +101,12 @@ def leftovers(site: Site) -> Check:
     return Check("leftovers", "note", ", ".join(found), "\n".join(remedy))
 
 
-def _stale(pool: PoolStatus, where: str) -> int:
-    """How many entries in ``where`` have no living maker, or are older than any takes to make or delete."""
-    if pool.error is not None or pool.lock is None:
-        return 0
-    opened = open_existing(runtime.own.effects, os.path.dirname(os.path.dirname(pool.path)), pool_name(pool.pool))
-    try:
-        observer = Observer(runtime.own.effects, opened, stale_after=STALE_AFTER, heartbeat=HEARTBEAT)
-        path = os.path.join(pool.path, where)
-        return sum(
-            _age(os.path.join(path, name)) > _OLD or not observer.judge(where, name).alive for name in _names(path)
-        )
-    finally:
-        opened.directory.close()
-
-
-def _deaf(root: str) -> int:
-    """How many wake-ups have no process any more."""
-    path = os.path.join(root, "wake")
-    names = _names(path)
-    if not names:
-        return 0
-    wake = Directory(path)
-    try:
-        return sum(name[0] != "." and wake.hears(f"{name}/{WAKEUP}") is False for name in names)
-    finally:
-        wake.close()
-
-
-def _abandoned(root: str) -> Iterator[str]:
-    """Pools half-made, and what a killed doctor has left."""
-    for directory, prefix in ((os.path.join(root, "pools"), ".new-"), (root, SCRATCH)):
-        for name in _names(directory):
-            path = os.path.join(directory, name)
-            if name.startswith(prefix) and _age(path) > _VERY_OLD:
+def _scratch(root: str) -> Iterator[str]:
+    """What a killed doctor has left."""
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        try:
+            if name.startswith(SCRATCH) and time.time() - os.lstat(path).st_mtime > _VERY_OLD:
                 yield path
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
-
-
-def _age(path: str) -> float:
-    """Seconds since it was changed; 0 if it has just gone."""
-    try:
-        return time.time() - os.lstat(path).st_mtime
-    except FileNotFoundError:
-        return 0.0
+        except FileNotFoundError:
+            pass  # just removed

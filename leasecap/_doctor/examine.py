@@ -45,7 +45,7 @@ def _about(site: Site) -> Iterator[Check]:
         yield check
     yield guarded("config", contents.config, site)
     if os.path.isdir(site.root):
-        yield guarded("pools", contents.pools)
+        yield guarded("pools", contents.pools, site)
         yield guarded("leftovers", contents.leftovers, site)
     if site.given is not None and not os.path.isdir(site.given):
         what = "is no directory" if os.path.lexists(site.given) else "no such directory"

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
-from leasecap._file_store.wake_places import WAKEUP
-from leasecap._file_store.wakeups import Watch
-from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
 from leasecap._host.process import this_process
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._doctor.check import Site
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # a fixed number: PROC_PID_INIT_INO of the kernel's nsfs.h
-_POKES = 20
-_PATIENCE = 1.0  # seconds for one notification
-_MOMENT = 5.0  # seconds until a file is watched; longer than it takes
 _POLLING = "Those who wait then look by themselves: a little slower, just as correct."
 
 
@@ -75,46 +69,16 @@ def processes() -> Check:
 
 def notifications(site: Site) -> Check:
     """Whether a waiter is woken, the way it is done when a slot comes free, and how fast."""
-    woken = threading.Event()
     with scratch(site.ground) as path:
-        directory = Directory(path)
-        watch = Watch(directory, "doctor", lambda _: woken.set())
-        try:
-            if not watch.start():
-                return Check("notifications", "note", "none: no thread to be had", _POLLING)
-            try:
-                kind = "" if watch.runs_lookouts else " at a watched file, for want of named pipes"
-                if not _is_reached(watch):
-                    return Check("notifications", "note", "none: no named pipes here, and no file is watched", _POLLING)
-                times = _poked(directory, woken)
-            finally:
-                watch.stop()
-        finally:
-            directory.close()
-    if len(times) < _POKES:
-        remedy = f"one did not arrive within {_PATIENCE:g} s. {_POLLING}"
+        woken = runtime.health(site.root).wakeups(path)
+    if woken.by == "no thread":
+        return Check("notifications", "note", "none: no thread to be had", _POLLING)
+    if woken.by == "nothing":
+        return Check("notifications", "note", "none: no named pipes here, and no file is watched", _POLLING)
+    times = sorted(woken.times)
+    if len(times) < woken.wanted:
+        remedy = f"one did not arrive within {woken.patience:g} s. {_POLLING}"
         return Check("notifications", "note", "unreliable here" if times else "none arrive here", remedy)
-    times.sort()
-    figures = f"{times[_POKES // 2]:.2f} ms (p50), {times[-1]:.2f} ms (worst)"
+    kind = "" if woken.by == "pipe" else " at a watched file, for want of named pipes"
+    figures = f"{times[len(times) // 2]:.2f} ms (p50), {times[-1]:.2f} ms (worst)"
     return Check("notifications", "ok", f"arrive{kind} after {figures}")
-
-
-def _is_reached(watch: Watch) -> bool:
-    """Whether notifications reach a process, at a plain file after a moment."""
-    end = time.monotonic() + _MOMENT
-    while not (reached := watch.reaches()) and time.monotonic() < end:
-        time.sleep(0.01)
-    return reached
-
-
-def _poked(directory: Directory, woken: threading.Event) -> list[float]:
-    """Milliseconds until each notification, up to the first that doesn't come."""
-    times: list[float] = []
-    while len(times) < _POKES:
-        woken.clear()
-        before = time.perf_counter()
-        directory.ring(f"wake/doctor/{WAKEUP}", b"poke\n")
-        if not woken.wait(_PATIENCE):
-            break
-        times.append((time.perf_counter() - before) * 1e3)
-    return times

@@ -10,8 +10,7 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.seal import seal
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
-from leasecap._file_store.opening import open_existing
-from leasecap._host.effects import Effects
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ POOL = "doctor"
 LIMIT = 1
 _WORDS = {"os": "OS locks", "directory": "lock directory"}
 _TOO_LONG = 15.0  # seconds for all of it; a prover stops by itself after 3 s
+_MORE_FIGHTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ def judge(one: Holds, other: Holds) -> Judgement:
     return Judgement((len(one), len(other)), overlaps, tuple(sorted(hand_offs)))
 
 
+def met(one: Holds, other: Holds) -> bool:
+    """Whether both wanted the slot at the same time; else nothing is proved."""
+    return bool(one and other) and max(one[0][0], other[0][0]) < min(one[-1][1], other[-1][1])
+
+
 def proof(ground: str, lock: str) -> Check:
     """Let two processes fight for the one slot of a pool in a root made for it in ``ground``.
 
@@ -69,13 +74,22 @@ def proof(ground: str, lock: str) -> Check:
             file.write(text)
         seal(root, text)
         one, other = _fight(root)
+        for _ in range(_MORE_FIGHTS):
+            if isinstance(one, str) or isinstance(other, str) or met(one, other):
+                break
+            one, other = _fight(root)  # on a busy machine one may be done before the other has begun
         if isinstance(one, str) or isinstance(other, str):
             found = f"a process that was to take the slot could not: {one if isinstance(one, str) else other}"
             return Check("proof", "bad", found, "see the other findings; if all are ok, please report this one")
         judgement = judge(one, other)
-        pool = open_existing(Effects(), root, pool_name(POOL))
-        pool.directory.close()
-    return finding(judgement, _WORDS[pool.kind])
+        kind = _kind_of(root)
+    return finding(judgement, _WORDS[kind])
+
+
+def _kind_of(root: str) -> str:
+    pool = runtime.pictures(root).pool(pool_name(POOL), None)
+    assert pool is not None  # both have used it
+    return pool.lock
 
 
 def finding(judgement: Judgement, kind: str) -> Check:

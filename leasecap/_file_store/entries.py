@@ -6,7 +6,7 @@ import errno
 import threading
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
-from leasecap._file_store.own_entry import Claim
+from leasecap._file_store.own_entry import OwnEntry
 from leasecap._liveness.record import encode_record
 from leasecap._liveness.stamp import encode_stamp
 
@@ -48,7 +48,7 @@ class Entries:
         self.effects = effects
         self.pool = pool
         self.directory = pool.directory
-        self._spares: list[Claim] = []
+        self._spares: list[OwnEntry] = []
         self._released = 0
         self._amending = threading.Lock()
 
@@ -63,17 +63,17 @@ class Entries:
             return []
         return self.directory.list(where)
 
-    def stage(self, entry: Entry, record: Record, asked: int = 0) -> Claim:
+    def stage(self, entry: Entry, record: Record, asked: int = 0) -> OwnEntry:
         """Build the entry in ``staging/``, its record inside and its liveness lock held.
 
         :param asked: when it was asked for, on the boot clock (ns); 0: now.
         :raises OSError: with nothing left behind that counts.
         """
-        claim = Claim(self, entry, record)
-        claim.asked = asked or self.effects.boot_clock()
+        own_entry = OwnEntry(self, entry, record)
+        own_entry.asked = asked or self.effects.boot_clock()
         path = f"{STAGING}/{entry.name}"
-        if self._reuse(claim, path):
-            return claim
+        if self._reuse(own_entry, path):
+            return own_entry
         self._thin_out()
         self.directory.make(path)
         try:
@@ -81,24 +81,24 @@ class Entries:
             try:
                 if self.pool.kind == "os" and not self.effects.lock(fd):
                     raise OSError(errno.EAGAIN, "somebody holds the lock of a lease just made", path)
-                self.effects.write_at_start(fd, self._stamp(claim))
+                self.effects.write_at_start(fd, self._stamp(own_entry))
             except BaseException:
                 self.effects.close(fd)
                 raise
             if self.pool.kind == "os":
-                claim.fd, claim.inode = fd, self.effects.inode(fd)
+                own_entry.fd, own_entry.inode = fd, self.effects.inode(fd)
             else:
                 # Without an OS lock in it nothing is gained by keeping it open, and Windows couldn't rename around it.
                 self.effects.close(fd)
             data = encode_record(record)
             self.directory.write(f"{path}/info.json", data)
-            claim.size = len(data)
+            own_entry.size = len(data)
         except BaseException:
-            self._discard(claim)
+            self._discard(own_entry)
             raise
-        return claim
+        return own_entry
 
-    def _reuse(self, claim: Claim, path: str) -> bool:
+    def _reuse(self, own_entry: OwnEntry, path: str) -> bool:
         """Make the entry of a spare, which gets a name of its own again; False if there is none."""
         try:
             spare = self._spares.pop()
@@ -109,19 +109,19 @@ class Entries:
             self.close(spare)  # somebody cleared it away
             return False
         self._keep_own(spare)
-        claim.fd, claim.inode, spare.fd = spare.fd, spare.inode, None
-        if claim.fd is None:
-            self._discard(claim)
+        own_entry.fd, own_entry.inode, spare.fd = spare.fd, spare.inode, None
+        if own_entry.fd is None:
+            self._discard(own_entry)
             return False
         try:
-            self.effects.write_at_start(claim.fd, self._stamp(claim))
-            claim.size = spare.size
-            if claim.record != spare.record:  # else 9 us of each acquire for nothing
-                data = encode_record(claim.record).ljust(spare.size)  # blanks over the end of a longer record
+            self.effects.write_at_start(own_entry.fd, self._stamp(own_entry))
+            own_entry.size = spare.size
+            if own_entry.record != spare.record:  # else 9 us of each acquire for nothing
+                data = encode_record(own_entry.record).ljust(spare.size)  # blanks over the end of a longer record
                 self.directory.overwrite(f"{path}/info.json", data)
-                claim.size = len(data)
+                own_entry.size = len(data)
         except BaseException:
-            self._discard(claim)
+            self._discard(own_entry)
             raise
         return True
 
@@ -142,13 +142,13 @@ class Entries:
             # Where all of them live there is nothing to be gained by looking each time.
             self._crowd = _CROWD if cleared else 2 * crowd
 
-    def _discard(self, claim: Claim) -> None:
+    def _discard(self, own_entry: OwnEntry) -> None:
         try:
-            self.drop(claim, [STAGING])
+            self.drop(own_entry, [STAGING])
         except OSError:
-            self.close(claim)  # it counts for nobody there, and is swept once this process is gone
+            self.close(own_entry)  # it counts for nobody there, and is swept once this process is gone
 
-    def retire(self, claim: Claim) -> bool | None:
+    def retire(self, own_entry: OwnEntry) -> bool | None:
         """End a lease of this process; True: it is kept as a spare, None: it was gone. Else follow with `delete`.
 
         A spare goes back to ``staging/``, where no entry counts, with its lock held: an acquire that finds one saves
@@ -156,11 +156,16 @@ class Entries:
         release keeps none: most processes acquire once, and would leave it behind.
         """
         self._released += 1
-        keep = claim.fd is not None and not claim.lent and self._released > 1 and len(self._spares) < self.most_spares
-        if not self.remove(LEASES, claim.name, STAGING if keep else TRASH):
+        keep = (
+            own_entry.fd is not None
+            and not own_entry.lent
+            and self._released > 1
+            and len(self._spares) < self.most_spares
+        )
+        if not self.remove(LEASES, own_entry.name, STAGING if keep else TRASH):
             return None
         if keep:
-            self._spares.append(claim)
+            self._spares.append(own_entry)
         return keep
 
     @property
@@ -182,16 +187,16 @@ class Entries:
         except OSError:
             pass  # swept like any other leftover
 
-    def rewrite(self, claim: Claim, record: Record, where: str = LEASES) -> None:
+    def rewrite(self, own_entry: OwnEntry, record: Record, where: str = LEASES) -> None:
         """Put another record in place of the one of the entry in ``where``."""
         data = encode_record(record)
-        self.directory.replace(f"{where}/{claim.name}/info.json", data)
-        claim.record, claim.size = record, len(data)
+        self.directory.replace(f"{where}/{own_entry.name}/info.json", data)
+        own_entry.record, own_entry.size = record, len(data)
 
-    def amend(self, claim: Claim, where: str = LEASES, **fields: Any) -> None:
+    def amend(self, own_entry: OwnEntry, where: str = LEASES, **fields: Any) -> None:
         """`rewrite` with these fields changed; the heartbeat thread and the holder's own may do so at once."""
         with self._amending:
-            self.rewrite(claim, claim.record._replace(**fields), where)
+            self.rewrite(own_entry, own_entry.record._replace(**fields), where)
 
     def remove(self, where: str, name: str, to: str = TRASH) -> bool:
         """The one step that ends an entry; False: it isn't (or no longer) there. Follow it with `delete`."""
@@ -239,88 +244,88 @@ class Entries:
         except OSError:
             pass
 
-    def stands(self, claim: Claim) -> bool:
-        """Whether the claim is anywhere at all, and not swept away."""
+    def stands(self, own_entry: OwnEntry) -> bool:
+        """Whether the entry is anywhere at all, and not swept away."""
         for where in _PLACES:
             try:
-                self.directory.stat(f"{where}/{claim.name}")
+                self.directory.stat(f"{where}/{own_entry.name}")
             except FileNotFoundError:
                 continue
             return True
         return False
 
-    def drop(self, claim: Claim, places: Sequence[str] = _PLACES) -> str | None:
-        """Remove the claim from wherever it is; return where that was, or None if it was nowhere.
+    def drop(self, own_entry: OwnEntry, places: Sequence[str] = _PLACES) -> str | None:
+        """Remove the entry from wherever it is; return where that was, or None if it was nowhere.
 
         Others move an entry only from left to right in ``places``, so looking once in that order finds it.
         """
-        where = next((where for where in places if self.remove(where, claim.name)), None)
-        self.close(claim)
+        where = next((where for where in places if self.remove(where, own_entry.name)), None)
+        self.close(own_entry)
         if where is not None:
-            self.delete(claim.name)
+            self.delete(own_entry.name)
         return where
 
-    def close(self, claim: Claim) -> None:
+    def close(self, own_entry: OwnEntry) -> None:
         """Close the liveness lock's descriptor, after the entry is gone.
 
         No unlock: it would drop the lock of the command as well, which inherited the open file description.
         """
-        self._keep_own(claim)
-        fd, claim.fd = claim.fd, None
+        self._keep_own(own_entry)
+        fd, own_entry.fd = own_entry.fd, None
         if fd is not None:
             self.effects.close(fd)
 
-    def _keep_own(self, claim: Claim) -> None:
+    def _keep_own(self, own_entry: OwnEntry) -> None:
         """Forget the descriptor if the program has closed it (`os.closerange`): the number may be its own by now."""
-        if claim.fd is not None and self.effects.inode(claim.fd) != claim.inode:
-            claim.fd = None
+        if own_entry.fd is not None and self.effects.inode(own_entry.fd) != own_entry.inode:
+            own_entry.fd = None
 
-    def beat(self, claim: Claim) -> bool:
+    def beat(self, own_entry: OwnEntry) -> bool:
         """Write a heartbeat; False: the entry is gone.
 
         :raises OSError: when it can't be written.
         """
         for where in (LEASES, QUEUE, GRANTED, PARKED, LEASES):  # LEASES again: it may have moved there meanwhile
             try:
-                self.directory.stat(f"{where}/{claim.name}")
-                self._write_beat(claim, where)
+                self.directory.stat(f"{where}/{own_entry.name}")
+                self._write_beat(own_entry, where)
             except FileNotFoundError:
                 continue
             return True
         return False
 
-    def acknowledge(self, claim: Claim) -> bool:
+    def acknowledge(self, own_entry: OwnEntry) -> bool:
         """Turn a grant into a lease; False if there is none to turn."""
         try:
-            self.directory.rename(f"{GRANTED}/{claim.name}", f"{LEASES}/{claim.name}")
+            self.directory.rename(f"{GRANTED}/{own_entry.name}", f"{LEASES}/{own_entry.name}")
         except FileNotFoundError:
             return False
-        self.note_grant(claim)
+        self.note_grant(own_entry)
         return True
 
-    def note_grant(self, claim: Claim) -> None:
+    def note_grant(self, own_entry: OwnEntry) -> None:
         """Write down since when the lease is held."""
-        claim.granted, claim.since = self.effects.boot_clock(), self.effects.monotonic()
+        own_entry.granted, own_entry.since = self.effects.boot_clock(), self.effects.monotonic()
         try:
-            self._write_beat(claim, LEASES)
+            self._write_beat(own_entry, LEASES)
         except OSError:
             pass  # nobody needs it at once; the next heartbeat tries again and reports
 
-    def _write_beat(self, claim: Claim, where: str) -> None:
-        content = self._stamp(claim)
-        self._keep_own(claim)
-        if claim.fd is not None:
-            self.effects.write_at_start(claim.fd, content)
+    def _write_beat(self, own_entry: OwnEntry, where: str) -> None:
+        content = self._stamp(own_entry)
+        self._keep_own(own_entry)
+        if own_entry.fd is not None:
+            self.effects.write_at_start(own_entry.fd, content)
         else:
-            self.directory.overwrite(f"{where}/{claim.name}/alive", content)
+            self.directory.overwrite(f"{where}/{own_entry.name}/alive", content)
 
-    def _stamp(self, claim: Claim) -> bytes:
-        return encode_stamp(self.effects.boot_clock(), claim.granted, claim.since, claim.asked)
+    def _stamp(self, own_entry: OwnEntry) -> bytes:
+        return encode_stamp(self.effects.boot_clock(), own_entry.granted, own_entry.since, own_entry.asked)
 
-    def unpark(self, claim: Claim) -> bool:
+    def unpark(self, own_entry: OwnEntry) -> bool:
         """Go back into the queue after a grant that was taken back; False if not parked."""
         try:
-            self.directory.rename(f"{PARKED}/{claim.name}", f"{QUEUE}/{claim.name}")
+            self.directory.rename(f"{PARKED}/{own_entry.name}", f"{QUEUE}/{own_entry.name}")
         except FileNotFoundError:
             return False
         return True

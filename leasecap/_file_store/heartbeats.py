@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _queue import SimpleQueue
     from collections.abc import Callable
 
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.store import Store
 
 
@@ -53,14 +53,14 @@ class Beating:
     :ivar holder: notices when nobody refers to the lease any more.
     """
 
-    __slots__ = ("alarm", "claim", "due", "ending", "failures", "holder", "on_alarm", "on_gone", "store")
+    __slots__ = ("alarm", "due", "ending", "failures", "holder", "on_alarm", "on_gone", "own_entry", "store")
 
-    def __init__(self, store: Store, claim: Claim, on_gone: Callable[[], None] | None, ending: bool) -> None:
+    def __init__(self, store: Store, own_entry: OwnEntry, on_gone: Callable[[], None] | None, ending: bool) -> None:
         self.store = store
-        self.claim = claim
+        self.own_entry = own_entry
         self.on_gone = on_gone
         self.ending = ending
-        self.due = time.monotonic() + claim.record.heartbeat
+        self.due = time.monotonic() + own_entry.record.heartbeat
         self.failures = 0
         self.alarm = math.inf
         self.on_alarm: Callable[[], None] | None = None
@@ -92,22 +92,22 @@ class Heartbeats:
         return self._inbox
 
     def add(
-        self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
+        self, store: Store, own_entry: OwnEntry, on_gone: Callable[[], None] | None = None, *, ending: bool = False
     ) -> None:
-        """Keep ``claim`` alive; ``on_gone`` is called, in the thread, once its entry is found to be gone.
+        """Keep ``own_entry`` alive; ``on_gone`` is called, in the thread, once its entry is found to be gone.
 
         :param ending: end it instead, as soon as that is possible.
         """
         with self._changed:
-            beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
+            beating = self._beating[own_entry.name] = Beating(store, own_entry, on_gone, ending)
             if self._thread is None:
                 self.start()
             elif beating.due < self._wakes_at:
                 self._wake_by(beating.due)
 
-    def follow(self, claim: Claim, lease: object, then: Callable[[], None]) -> None:
-        """Call ``then``, in the thread, once nobody refers to ``lease`` any more, if ``claim`` is still kept alive."""
-        beating = self._beating.get(claim.name)
+    def follow(self, own_entry: OwnEntry, lease: object, then: Callable[[], None]) -> None:
+        """Call ``then``, in the thread, once nobody refers to ``lease``, if ``own_entry`` is still kept alive."""
+        beating = self._beating.get(own_entry.name)
         if beating is not None:
             beating.holder = self.when_gone(lease, then)
 
@@ -124,10 +124,10 @@ class Heartbeats:
         self.prepare().put(then)
         return True
 
-    def set_alarm(self, claim: Claim, when: float, on_alarm: Callable[[], None]) -> None:
-        """Call ``on_alarm``, in the thread, at the moment ``when``, if ``claim`` is still kept alive then."""
+    def set_alarm(self, own_entry: OwnEntry, when: float, on_alarm: Callable[[], None]) -> None:
+        """Call ``on_alarm``, in the thread, at the moment ``when``, if ``own_entry`` is still kept alive then."""
         with self._changed:
-            beating = self._beating.get(claim.name)
+            beating = self._beating.get(own_entry.name)
             if beating is not None:
                 beating.alarm, beating.on_alarm = when, on_alarm
                 self._wake_by(when)
@@ -153,10 +153,10 @@ class Heartbeats:
                 return False
             return True
 
-    def remove(self, claim: Claim) -> None:
-        """Stop. When this returns no heartbeat for ``claim`` is under way or will come."""
+    def remove(self, own_entry: OwnEntry) -> None:
+        """Stop. When this returns no heartbeat for ``own_entry`` is under way or will come."""
         with self._changed:
-            self._beating.pop(claim.name, None)
+            self._beating.pop(own_entry.name, None)
 
     def _run(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> None:
         idle = False
@@ -176,9 +176,9 @@ class Heartbeats:
             for beating in list(self._beating.values()):
                 if beating.due <= now:
                     alive = self._beat(beating)
-                    beating.due = now + beating.claim.record.heartbeat  # as it is written now
+                    beating.due = now + beating.own_entry.record.heartbeat  # as it is written now
                     if not alive:
-                        self._beating.pop(beating.claim.name, None)
+                        self._beating.pop(beating.own_entry.name, None)
                         to_call.append(beating.on_gone)
                 if beating.alarm <= now:
                     beating.alarm = math.inf
@@ -220,16 +220,15 @@ class Heartbeats:
         beating.store.refresh()  # who only holds would else never hear of another interval
         try:
             if beating.ending:
-                beating.store.finish(beating.claim)
+                beating.store.finish(beating.own_entry)
                 return False
-            alive = beating.store.beat(beating.claim)
+            alive = beating.store.beat(beating.own_entry)
         except OSError as error:
             beating.failures += 1
             if beating.failures in (1, 10, 100):
-                path = beating.store.directory.full(beating.claim.name)
-                tell_apart(
-                    f"heartbeat of lease {beating.claim.entry.token} failed {beating.failures} times ({path}: {error})"
-                )
+                path = beating.store.directory.full(beating.own_entry.name)
+                token = beating.own_entry.entry.token
+                tell_apart(f"heartbeat of lease {token} failed {beating.failures} times ({path}: {error})")
             return True
         beating.failures = 0
         return alive

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._liveness.record import Record
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
 class HeldLease:
     """See `_store.lease.HeldLease`."""
 
-    def __init__(self, own: OwnProcess, root: str, store: Store, claim: Claim) -> None:
+    def __init__(self, own: OwnProcess, root: str, store: Store, own_entry: OwnEntry) -> None:
         self.pool = store.pool.name.text
-        self.token = claim.entry.token
+        self.token = own_entry.entry.token
         self.place = root, store.pool.name.directory
-        self.hold = hold_of(claim.record, claim.since)
+        self.hold = hold_of(own_entry.record, own_entry.since)
         self._own = own
         self._store = store
-        self._claim = claim
+        self._own_entry = own_entry
 
     @property
     def record(self) -> Record:
-        return self._claim.record
+        return self._own_entry.record
 
     @property
     def granted(self) -> float:
-        return self._claim.granted / 1e9
+        return self._own_entry.granted / 1e9
 
     def now(self) -> float:
         return self._store.effects.monotonic()
 
     def keep(self, lease: object, on_gone: Callable[[], None], on_dropped: Callable[[], None]) -> None:
-        self._own.heartbeats.add(self._store, self._claim, on_gone)
-        self._own.heartbeats.follow(self._claim, lease, on_dropped)
+        self._own.heartbeats.add(self._store, self._own_entry, on_gone)
+        self._own.heartbeats.follow(self._own_entry, lease, on_dropped)
 
     def set_alarm(self, when: float, on_alarm: Callable[[], None]) -> None:
-        self._own.heartbeats.set_alarm(self._claim, when, on_alarm)
+        self._own.heartbeats.set_alarm(self._own_entry, when, on_alarm)
 
     def release(self, *, hand_off: bool = True) -> bool:
-        own, store, claim = self._own, self._store, self._claim
-        own.heartbeats.remove(claim)
+        own, store, own_entry = self._own, self._store, self._own_entry
+        own.heartbeats.remove(own_entry)
         try:
-            was_held = store.release(claim, hand_off=hand_off)
+            was_held = store.release(own_entry, hand_off=hand_off)
         except OSError as error:
-            where = store.directory.full(claim.name)
+            where = store.directory.full(own_entry.name)
             tell(f"lease {self.token} of pool {self.pool!r} could not be released ({where}: {error}); trying on")
-            own.heartbeats.add(store, claim, partial(own.claims.discard, claim), ending=True)
+            own.heartbeats.add(store, own_entry, partial(own.own_entries.discard, own_entry), ending=True)
             return True
-        own.claims.discard(claim)
+        own.own_entries.discard(own_entry)
         return was_held
 
     @property
@@ -70,22 +70,22 @@ class HeldLease:
 
     def describe(self, **fields: Any) -> bool:
         try:
-            self._store.entries.amend(self._claim, **fields)
+            self._store.entries.amend(self._own_entry, **fields)
         except FileNotFoundError:
             return False
         return True
 
     def let_go(self) -> None:
-        self._own.heartbeats.remove(self._claim)
-        self._own.claims.discard(self._claim)
-        self._store.entries.close(self._claim)
+        self._own.heartbeats.remove(self._own_entry)
+        self._own.own_entries.discard(self._own_entry)
+        self._store.entries.close(self._own_entry)
 
     def give_away(self) -> bool | None:
         self._store.refresh()
         if not self._store.policy.force:
             return False
         try:
-            self._store.end(self._claim.name)
+            self._store.end(self._own_entry.name)
         except OSError:
             return None  # it goes on to count
         return True
@@ -94,5 +94,5 @@ class HeldLease:
         return self._store.removed()
 
     def inheritable(self) -> int | None:
-        self._claim.lent = True
-        return self._claim.fd
+        self._own_entry.lent = True
+        return self._own_entry.fd

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     class Home(Protocol):
         """The pool that an entry is in."""
 
-        def close(self, claim: Claim) -> None:
+        def close(self, own_entry: OwnEntry) -> None:
             """Close the entry's descriptor."""
 
 
-class Claim:
+class OwnEntry:
     """An entry of this process, from before it is published until after it is gone.
 
     :ivar home: the pool that it is in, as this process uses it.

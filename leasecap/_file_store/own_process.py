@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol
 
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.store import Store
 
     class Watcher(Protocol):
@@ -35,7 +35,7 @@ class OwnProcess:
     :ivar id: under which others wake this process.
     :ivar lock: held across a fork, so that no descriptor is open and not yet known, and no import half done.
     :ivar waiters: for each queued ticket, what wakes its waiter; ``lookouts`` its process's look-out over the queue.
-    :ivar claims: entries of this process that hold a descriptor.
+    :ivar own_entries: entries of this process that hold a descriptor.
     """
 
     def __init__(self, effects: Effects | None = None) -> None:
@@ -49,7 +49,7 @@ class OwnProcess:
         self.heartbeats = Heartbeats()
         self.waiters: dict[str, Callable[[], None]] = {}
         self.lookouts: dict[str, Watcher] = {}
-        self.claims: set[Claim] = set()
+        self.own_entries: set[OwnEntry] = set()
         self._users: dict[object, Store] = {}
 
     def forget_entries(self) -> None:
@@ -58,8 +58,8 @@ class OwnProcess:
         Close, never unlock: an OS lock belongs to the open description, which the parent shares. And do close: a copy
         of ``alive`` left open here would keep a dead parent's lease alive.
         """
-        for claim in self.claims:
-            claim.home.close(claim)
+        for own_entry in self.own_entries:
+            own_entry.home.close(own_entry)
 
     def keep_open(self, store: Store, user: object = None) -> Callable[[], None]:
         """Close the pool no sooner than what this returns is called. Call under `lock`."""
@@ -76,7 +76,7 @@ class OwnProcess:
         """The entries of the pools in which this process has a lease or a ticket, or which are kept open."""
         # Copies, since other threads go on meanwhile.
         kept = (store.entries for store in self._users.copy().values())
-        return {*(claim.home for claim in self.claims.copy()), *kept}
+        return {*(own_entry.home for own_entry in self.own_entries.copy()), *kept}
 
     def wake_tickets(self, names: Iterable[str]) -> None:
         """Wake the waiters of these tickets."""

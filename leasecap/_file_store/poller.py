@@ -11,7 +11,7 @@ from leasecap._decisions.places import QUEUE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._file_store.lookout import Lookout
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.store import Store
 
 _FULL_LOOK = 0.05
@@ -22,9 +22,9 @@ ticket."""
 class Poller:
     """A waiter's looks at its ticket."""
 
-    def __init__(self, store: Store, claim: Claim, lookout: Lookout) -> None:
+    def __init__(self, store: Store, own_entry: OwnEntry, lookout: Lookout) -> None:
         self._store = store
-        self._claim = claim
+        self._own_entry = own_entry
         self._lookout = lookout
         self._full_at = -math.inf  # a machine's clock may stand below zero
         self._began = self._beat_at = self._near_since = 0.0
@@ -39,15 +39,15 @@ class Poller:
         """
         if not self._began:
             self._began = now
-            self._beat_at = now + self._claim.record.heartbeat
-        self._lookout.looked(self._claim.name, now)
+            self._beat_at = now + self._own_entry.record.heartbeat
+        self._lookout.looked(self._own_entry.name, now)
         if not self._is_queued() and not self._take_up():
             return None
         if not watched and now >= self._full_at:
             self._look_at_the_queue(now)
         if serves:
             self._lookout.run(now)
-        pause = min(polling.poll_interval(self._wait(now, watched)), self._claim.record.heartbeat)
+        pause = min(polling.poll_interval(self._wait(now, watched)), self._own_entry.record.heartbeat)
         if serves:
             pause = min(pause, max(self._lookout.due - now, 0.0))
         if now + pause > self._beat_at:
@@ -56,24 +56,24 @@ class Poller:
 
     def _is_queued(self) -> bool:
         try:
-            self._store.directory.stat(f"{QUEUE}/{self._claim.name}")
+            self._store.directory.stat(f"{QUEUE}/{self._own_entry.name}")
         except FileNotFoundError:
             return False
         return True
 
     def _take_up(self) -> bool:
         """Acknowledge a grant, or go back into the queue; returns whether it is queued."""
-        store, claim = self._store, self._claim
+        store, own_entry = self._store, self._own_entry
         # In this order: it moves from granted/ to parked/ and not back.
-        if store.entries.acknowledge(claim) or not store.entries.unpark(claim):
+        if store.entries.acknowledge(own_entry) or not store.entries.unpark(own_entry):
             return False
-        store.notify_behind(claim.name)  # it has come before them
+        store.notify_behind(own_entry.name)  # it has come before them
         store.reconciler.transact()
         return True
 
     def find_position(self) -> int:
         """The ticket's place in the queue; 0 if it has none."""
-        queue, name = self._store.directory.list(QUEUE), self._claim.name
+        queue, name = self._store.directory.list(QUEUE), self._own_entry.name
         return 1 + sum(other < name for other in queue) if name in queue else 0
 
     def _look_at_the_queue(self, now: float) -> None:
@@ -99,6 +99,6 @@ class Poller:
 
     def _beat(self) -> None:
         try:
-            self._store.beat(self._claim)
+            self._store.beat(self._own_entry)
         except OSError:
             pass  # who is taken for dead for want of it begins again, and that fails with what is wrong

@@ -10,7 +10,7 @@ from leasecap._threads import is_in_loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._file_store.open_root import OpenRoot
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._store.ticket import Want
@@ -19,29 +19,31 @@ if TYPE_CHECKING:
 class Queued:
     """What a ticket needs while it stands in the queue."""
 
-    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, claim: Claim, want: Want) -> None:
+    def __init__(self, own: OwnProcess, root: OpenRoot, store: Store, own_entry: OwnEntry, want: Want) -> None:
         self._own = own
-        self._name = claim.name
+        self._name = own_entry.name
         self._clock = store.effects.monotonic
         self._watch, self._lookout = root.notifier.watch(), root.lookout(store)
-        self.poller = Poller(store, claim, self._lookout)
+        self.poller = Poller(store, own_entry, self._lookout)
         if want.listen is not None and is_in_loop():
             self._warn_of_own_loop(store)
-        own.waiters[claim.name] = want.wake
+        own.waiters[own_entry.name] = want.wake
         with own.lock:  # a fork must copy no descriptor that is open and not yet known
             # Subscribe, look, then wait: no wake-up is lost.
             self._listens = self._watch.start() if want.listen is None else want.listen(self._watch)
         # Between the kernels that share a pool nobody is woken: there it polls as often as if it didn't listen.
         self._one_kernel = self._listens and store.pool.kind == "os" and store.pool.local
-        own.lookouts[claim.name] = self._lookout
+        own.lookouts[own_entry.name] = self._lookout
         alone = not store.reconciler.others_waited
         watched = self._one_kernel and self._watch.runs_lookouts
-        self._lookout.add(claim.name, self._clock(), watched=watched, alone=alone)
+        self._lookout.add(own_entry.name, self._clock(), watched=watched, alone=alone)
 
     def _warn_of_own_loop(self, store: Store) -> None:
         """Warn a blocking call in an event loop that waits for ever: only this very loop could give a slot back."""
-        here, claims = get_ident(), self._own.claims.copy()
-        own = {claim.name for claim in claims if claim.home is store.entries and claim.thread == here}
+        here, own_entries = get_ident(), self._own.own_entries.copy()
+        own = {
+            own_entry.name for own_entry in own_entries if own_entry.home is store.entries and own_entry.thread == here
+        }
         snapshot = store.snapshots.take()
         held = {*snapshot.granted.names, *snapshot.leases.names}
         if held and held <= own:

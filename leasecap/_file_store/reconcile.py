@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
     from leasecap._file_store.entries import Entries
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.peers import Peers
     from leasecap._file_store.policy import Policy
     from leasecap._file_store.section import Section
@@ -99,18 +99,18 @@ class Reconciler:
                 break
         return done
 
-    def place(self, claim: Claim, *, may_queue: bool) -> bool:
-        """Inside the section: grant the staged claim at once if the whole queue allows, else queue it if it may.
+    def place(self, own_entry: OwnEntry, *, may_queue: bool) -> bool:
+        """Inside the section: grant the staged entry at once if the whole queue allows, else queue it if it may.
 
         Returns whether it was granted.
         """
-        plan, snapshot = self._plan(claim.entry)
-        granted = claim.entry in plan.grant
+        plan, snapshot = self._plan(own_entry.entry)
+        granted = own_entry.entry in plan.grant
         self.others_waited = len(snapshot.queue) > 1
-        self._carry_out(plan, snapshot, claim)
+        self._carry_out(plan, snapshot, own_entry)
         if not granted and may_queue:
-            self._directory.rename(f"{STAGING}/{claim.name}", f"{QUEUE}/{claim.name}")
-            behind = min((name for name in snapshot.queue.names if name > claim.name), default=None)
+            self._directory.rename(f"{STAGING}/{own_entry.name}", f"{QUEUE}/{own_entry.name}")
+            behind = min((name for name in snapshot.queue.names if name > own_entry.name), default=None)
             if behind is not None and self._done is not None:  # it has gone before: whose process is watched changes
                 self._done = self._done._replace(behind=(parse_entry(behind),))
         return granted
@@ -170,13 +170,13 @@ class Reconciler:
                     view.keep(plan)
                 return plan, snapshot
 
-    def _carry_out(self, plan: Plan, snapshot: Snapshot, claim: Claim | None) -> None:
+    def _carry_out(self, plan: Plan, snapshot: Snapshot, own_entry: OwnEntry | None) -> None:
         for entry in plan.revoke:
             self._entries.discard(LEASES, entry.name)
         granted: list[Entry] = []
         missed = False
         for entry in plan.grant:
-            if claim is not None and entry == claim.entry:
+            if own_entry is not None and entry == own_entry.entry:
                 self._thefts.sign(f"{STAGING}/{entry.name}", self.section.token)
                 self._directory.rename(f"{STAGING}/{entry.name}", f"{LEASES}/{entry.name}")
             elif not self._grant(entry):

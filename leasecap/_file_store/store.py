@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.layout import Pool
     from leasecap._file_store.limit_in_force import LimitInForce
     from leasecap._file_store.marks import Marks
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._host.effects import Effects
 
 
@@ -172,16 +172,16 @@ class Store:
 
         return repair_open(self.effects, self.pool)
 
-    def can_begin_again(self, claim: Claim, error: OSError) -> bool:
+    def can_begin_again(self, own_entry: OwnEntry, error: OSError) -> bool:
         """Whether what failed with ``error`` is worth a try with another entry: what was in the way is put right.
 
         :raises OSError, StoreError: when it can't be.
         """
         if self.directory.renew():
             return True  # the program has closed all descriptors, in another thread
-        return isinstance(error, FileNotFoundError) and (not self.entries.stands(claim) or self.repair())
+        return isinstance(error, FileNotFoundError) and (not self.entries.stands(own_entry) or self.repair())
 
-    def beat(self, claim: Claim) -> bool:
+    def beat(self, own_entry: OwnEntry) -> bool:
         """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
 
         Returns False if the entry is gone.
@@ -189,32 +189,32 @@ class Store:
         :raises OSError: when it can't be written.
         """
         self.directory.renew()
-        observer, record = self.observer, claim.record
+        observer, record = self.observer, own_entry.record
         if (record.heartbeat, record.stale_after) != (observer.heartbeat, observer.stale_after):
             for where in (LEASES, QUEUE, GRANTED, PARKED):
                 try:
-                    self.entries.amend(claim, where, heartbeat=observer.heartbeat, stale_after=observer.stale_after)
+                    self.entries.amend(own_entry, where, heartbeat=observer.heartbeat, stale_after=observer.stale_after)
                 except OSError:
                     continue  # it isn't there, or nothing can be written: then the old ones go on to hold
                 break
-        return self.entries.beat(claim)
+        return self.entries.beat(own_entry)
 
-    def release(self, claim: Claim, *, hand_off: bool = True) -> bool:
+    def release(self, own_entry: OwnEntry, *, hand_off: bool = True) -> bool:
         """End a lease and hand its slot off; False if it had been taken already.
 
         :param hand_off: else `owes` is set, and the caller sees to it.
         :raises OSError: when the lease can't be removed; it is still held then.
         """
         self.directory.renew()
-        self._cool(claim.entry)
-        kept = self.entries.retire(claim)
+        self._cool(own_entry.entry)
+        kept = self.entries.retire(own_entry)
         if kept is not None:
             self.owes = True
             if hand_off:
                 self.hand_off()
         if not kept:
-            self.entries.close(claim)
-            self.entries.delete(claim.name)
+            self.entries.close(own_entry)
+            self.entries.delete(own_entry.name)
         return kept is not None
 
     def _cool(self, entry: Entry) -> None:
@@ -235,31 +235,31 @@ class Store:
         except (OSError, StoreError):
             pass  # the slot is free all the same; the first in the queue sweeps and grants it, or says what is wrong
 
-    def withdraw(self, claim: Claim) -> bool:
+    def withdraw(self, own_entry: OwnEntry) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
         entries = self.entries
-        if not entries.remove(QUEUE, claim.name):
-            if entries.acknowledge(claim):
+        if not entries.remove(QUEUE, own_entry.name):
+            if entries.acknowledge(own_entry):
                 return False
             # Not there either: somebody took us for dead, and we're out all the same.
-            entries.remove(PARKED, claim.name)
+            entries.remove(PARKED, own_entry.name)
         else:
-            self.notify_behind(claim.name)
-        entries.close(claim)
-        entries.delete(claim.name)
-        if claim.entry.limit is not None:
+            self.notify_behind(own_entry.name)
+        entries.close(own_entry)
+        entries.delete(own_entry.name)
+        if own_entry.entry.limit is not None:
             self.hand_off()  # the limit that it declared no longer holds
         return True
 
-    def finish(self, claim: Claim) -> None:
+    def finish(self, own_entry: OwnEntry) -> None:
         """End the entry wherever it stands, and hand off what it kept from others.
 
         :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
         """
         self.directory.renew()
-        where = self.entries.drop(claim)
+        where = self.entries.drop(own_entry)
         if where == QUEUE:
-            self.notify_behind(claim.name)
+            self.notify_behind(own_entry.name)
         if where is not None:
             self.hand_off()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from leasecap._file_store.agents import AgentsEntry
     from leasecap._file_store.open_root import OpenRoot
-    from leasecap._file_store.own_entry import Claim
+    from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.own_process import OwnProcess
     from leasecap._file_store.store import Store
     from leasecap._liveness.record import Child
@@ -59,7 +59,7 @@ class FileTicket:
         self._order = store.order.next()
         self._asked = own.effects.boot_clock()
         self._deadline: float | None = None
-        self._claim: Claim | None = None
+        self._own_entry: OwnEntry | None = None
         self._queued: Queued | None = None
         self._has_queued = False
         self._other: AgentsEntry | None = None
@@ -70,18 +70,18 @@ class FileTicket:
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
         self._deadline = deadline
-        claim = self._stage()
+        own_entry = self._stage()
         try:
             if may_queue:
-                granted = yield from self._place(claim, may_queue=True)
+                granted = yield from self._place(own_entry, may_queue=True)
                 if granted is False and self._other is not None:
                     return self._look_at_the_other(self._other)
                 if granted is False:  # and in the queue the first two sweep, at once if nobody did
-                    return self._queue(claim)
+                    return self._queue(own_entry)
             else:
-                granted = yield from self._try_once(claim)
+                granted = yield from self._try_once(own_entry)
         except OSError as error:
-            if not self._can_begin_again(claim, error):
+            if not self._can_begin_again(own_entry, error):
                 raise
             # Somebody took us for dead (a foreign kernel judges by heartbeats), or the lock directory was stolen while
             # we were inside: nothing is held, so begin again, in the old place.
@@ -89,7 +89,7 @@ class FileTicket:
             return _GONE
         return _HELD if granted else _REFUSED
 
-    def _stage(self) -> Claim:
+    def _stage(self) -> OwnEntry:
         # A sweeper's probe may hold the liveness lock for the moment between making its file and taking it, and what is
         # half-made for as long as stale_after is swept away. So once more, under another name.
         for _ in range(_STAGINGS - 1):
@@ -105,12 +105,12 @@ class FileTicket:
         except FileNotFoundError as error:
             raise store_error(error, self._store.directory.path) from error
 
-    def _can_begin_again(self, claim: Claim, error: OSError) -> bool:
+    def _can_begin_again(self, own_entry: OwnEntry, error: OSError) -> bool:
         if isinstance(error, LeasecapError):
             return False
         if isinstance(error, FileNotFoundError) and self._reopen():
             return True
-        return self._store.can_begin_again(claim, error)
+        return self._store.can_begin_again(own_entry, error)
 
     def _reopen(self) -> bool:
         """Use the pool that stands at the path now, if the one that was open was forgotten meanwhile.
@@ -130,7 +130,7 @@ class FileTicket:
             self._done = self._own.keep_open(store, self)
         return True
 
-    def _stage_once(self) -> Claim:
+    def _stage_once(self) -> OwnEntry:
         store, want = self._store, self._want
         entry = make_entry(
             token=self._own.effects.token(),
@@ -149,9 +149,9 @@ class FileTicket:
                 record = record._replace(agent=want.agent)
             if want.max_hold is not None:
                 record = record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
-            self._claim = store.entries.stage(entry, record, self._asked)
-            self._own.claims.add(self._claim)
-        return self._claim
+            self._own_entry = store.entries.stage(entry, record, self._asked)
+            self._own.own_entries.add(self._own_entry)
+        return self._own_entry
 
     def _limit_of_others(self) -> int | None:
         """The lowest declared limit where the configuration gives none.
@@ -175,7 +175,7 @@ class FileTicket:
         line = (one for token in tokens if token in held for one in (token, *held[token].ancestors))
         return tuple(dict.fromkeys(token for token in line if token in held))  # one that's gone never comes back
 
-    def _place(self, claim: Claim, *, may_queue: bool) -> Generator[float, None, bool | None]:
+    def _place(self, own_entry: OwnEntry, *, may_queue: bool) -> Generator[float, None, bool | None]:
         """Whether it was granted a slot; None: the time was over before the section could be entered."""
         store, granted = self._store, False
         if not (yield from entering(store.section, store.effects.monotonic, store.directory.path, self._deadline)):
@@ -186,16 +186,16 @@ class FileTicket:
             if self._want.agent is not None and self._share(self._want.agent):
                 store.reconciler.reconcile()  # whoever could not enter meanwhile relies on it
             else:
-                granted = store.reconciler.place(claim, may_queue=may_queue)
+                granted = store.reconciler.place(own_entry, may_queue=may_queue)
 
         store.reconciler.transact(place, entered=True)
         if self._other is not None and self._other.held:
             raise AgentHolds(self._other.entry.token)
         if granted and store.pool.kind != "os":
             # A robbed section may have granted too much, and this is what was taken back.
-            granted = self._still_held(claim)
+            granted = self._still_held(own_entry)
         if granted:
-            store.entries.note_grant(claim)
+            store.entries.note_grant(own_entry)
         return granted
 
     def _share(self, agent: Child) -> bool:
@@ -220,21 +220,21 @@ class FileTicket:
         self.end()
         return _GONE
 
-    def _still_held(self, claim: Claim) -> bool:
+    def _still_held(self, own_entry: OwnEntry) -> bool:
         try:
-            self._store.directory.stat(f"{LEASES}/{claim.name}")
+            self._store.directory.stat(f"{LEASES}/{own_entry.name}")
         except FileNotFoundError:
             return False
         return True
 
-    def _try_once(self, claim: Claim) -> Generator[float, None, bool | None]:
-        granted = yield from self._place(claim, may_queue=False)
+    def _try_once(self, own_entry: OwnEntry) -> Generator[float, None, bool | None]:
+        granted = yield from self._place(own_entry, may_queue=False)
         if granted is not False:
             return granted
         rises_in = self._store.policy.rises_in
         if rises_in < math.inf:  # it has waited for no slot yet, but for the end of an edit
             yield from self._sleep(rises_in)
-            granted = yield from self._place(claim, may_queue=False)
+            granted = yield from self._place(own_entry, may_queue=False)
             if granted is not False:
                 return granted
         unanswered = self._store.reconciler.unanswered
@@ -244,7 +244,7 @@ class FileTicket:
             pass  # what can't be swept fails nobody's request: it goes on to count
         if unanswered:
             yield from self._hear_answer()
-        return (yield from self._place(claim, may_queue=False))
+        return (yield from self._place(own_entry, may_queue=False))
 
     def _sleep(self, seconds: float) -> Generator[float, None, None]:
         until = self._own.effects.monotonic() + seconds
@@ -262,30 +262,30 @@ class FileTicket:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def _queue(self, claim: Claim) -> Standing:
+    def _queue(self, own_entry: OwnEntry) -> Standing:
         self._has_queued = True
-        self._queued = Queued(self._own, self._root, self._store, claim, self._want)
+        self._queued = Queued(self._own, self._root, self._store, own_entry, self._want)
         return self.look()
 
     def look(self) -> Standing:
         if self._other is not None:
             return self._look_at_the_other(self._other)
-        claim, queued, store = self._claim, self._queued, self._store
-        assert claim is not None and queued is not None
+        own_entry, queued, store = self._own_entry, self._queued, self._store
+        assert own_entry is not None and queued is not None
         try:
             store.directory.renew()
-            if store.entries.acknowledge(claim):
+            if store.entries.acknowledge(own_entry):
                 return self._leave_queue(_HELD)
             pause = queued.look()
-            if claim.entry.limit is None and not store.policy.is_limited:
+            if own_entry.entry.limit is None and not store.policy.is_limited:
                 self._limit_of_others()  # as a newcomer, it fails where no limit is left
         except OSError as error:
-            if not self._can_begin_again(claim, error):
+            if not self._can_begin_again(own_entry, error):
                 raise
             pause = None
         if pause is not None:
             return Standing("queued", pause)
-        if claim.granted:
+        if own_entry.granted:
             return self._leave_queue(_HELD)
         self.end()
         return _GONE
@@ -294,8 +294,8 @@ class FileTicket:
         if self._other is not None:
             self.end()
             return _GONE
-        assert self._claim is not None
-        if not self._store.withdraw(self._claim):
+        assert self._own_entry is not None
+        if not self._store.withdraw(self._own_entry):
             return self._leave_queue(_HELD)
         self.end()
         return _GONE
@@ -315,9 +315,9 @@ class FileTicket:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def lease(self) -> HeldLease:
-        assert self._claim is not None
-        held = HeldLease(self._own, self._root.path, self._store, self._claim)
-        self._claim = None  # only now: who can't be handed its lease ends the entry
+        assert self._own_entry is not None
+        held = HeldLease(self._own, self._root.path, self._store, self._own_entry)
+        self._own_entry = None  # only now: who can't be handed its lease ends the entry
         self._done()
         return held
 
@@ -326,15 +326,15 @@ class FileTicket:
             return  # a fork's child unwinds: wake-up, handles and entry are its parent's
         self._leave_queue(_GONE)
         self._done()
-        claim, self._claim = self._claim, None
-        if claim is None:
+        own_entry, self._own_entry = self._own_entry, None
+        if own_entry is None:
             return
-        claims = self._own.claims
+        own_entries = self._own.own_entries
         try:
-            self._store.finish(claim)
+            self._store.finish(own_entry)
         except OSError as error:
-            where = self._store.directory.full(claim.name)
+            where = self._store.directory.full(own_entry.name)
             tell(f"what a failed acquire left could not be removed ({where}: {error}); trying on")
-            self._own.heartbeats.add(self._store, claim, lambda: claims.discard(claim), ending=True)
+            self._own.heartbeats.add(self._store, own_entry, lambda: own_entries.discard(own_entry), ending=True)
         else:
-            claims.discard(claim)
+            own_entries.discard(own_entry)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from leasecap._file_store.watched_file import WatchedFile
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._host.directory import Directory
     from leasecap._store.wakeup import Heard
 
@@ -118,7 +118,7 @@ class Watch:
         file = self._file
         return file is None or file.reaches()
 
-    def hear(self, timeout: float, interrupts: HeldBack) -> Heard | None:
+    def hear(self, timeout: float, interrupts: DeferredSignals) -> Heard | None:
         """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where it isn't for the caller to hear.
 
         :param interrupts: held back; let in while it waits.

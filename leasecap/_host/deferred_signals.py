@@ -26,15 +26,15 @@ def surely(step: Callable[[], object]) -> None:
     :param step: called a second time then; it must do nothing once it is done.
     """
     try:
-        with HeldBack():
+        with DeferredSignals():
             step()
     except BaseException:
-        with HeldBack():
+        with DeferredSignals():
             step()
         raise
 
 
-class HeldBack:
+class DeferredSignals:
     """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called.
 
     One object serves one block after the other.
@@ -103,11 +103,11 @@ class HeldBack:
 
 
 class _Lifted:
-    """One `HeldBack.lifted`."""
+    """One `DeferredSignals.lifted`."""
 
     __slots__ = ("_held",)
 
-    def __init__(self, held: HeldBack) -> None:
+    def __init__(self, held: DeferredSignals) -> None:
         self._held = held
 
     def __enter__(self) -> None:

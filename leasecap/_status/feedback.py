@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leasecap._decisions.limits import UNLIMITED, full_limit
-from leasecap._file_store.feedback import Feedback
-from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._decisions.snapshot import Snapshot
-    from leasecap._feedback.rules import Rules
-    from leasecap._file_store.layout import Pool
+    from leasecap._store.view import FeedbackView
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +44,19 @@ class PoolFeedback:
     lines: tuple[str, ...]
 
 
-def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFeedback]:
-    """``snapshot`` with what feedback makes of it, and the same for people. Writes nothing.
-
-    :raises StoreError: when the state can't be read.
-    """
+def described(pool: str, snapshot: Snapshot, view: FeedbackView | None) -> PoolFeedback:
+    """What feedback has made of the pool of that name, for people."""
     full = full_limit(snapshot)
-    view = Feedback(runtime.own.effects, runtime.own.lock, pool, rules).view()
     if view is None:
-        return snapshot, PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, ())
-    from leasecap._feedback.messages import (
-        explain,  # and with `view` all that it needs, where there is anything to say
-    )
+        return PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, ())
+    from leasecap._feedback.messages import explain  # with all that it needs, where there is anything to say
 
-    snapshot = view.seen_in(snapshot)
-    now, state = view.clock.boot, view.state
+    now, state = view.now, view.state
     paused = snapshot.admission.closed
     pause = state.pause if paused else None
     cut = state.cut if snapshot.admission.limit is not None else None
     usage = state.usage
-    return snapshot, PoolFeedback(
+    return PoolFeedback(
         full_limit=word(full),
         reduced_limit=cut.limit if cut else None,
         reduced_ago=now - cut.at if cut else None,
@@ -78,7 +68,7 @@ def look(pool: Pool, rules: Rules, snapshot: Snapshot) -> tuple[Snapshot, PoolFe
         usage=usage.in_flight if usage else None,
         usage_age=now - usage.answered if usage and usage.answered is not None else None,
         usage_error=usage.error if usage else None,
-        lines=explain(state, rules, now, pool.name.text, full, view.cooling.values()),
+        lines=explain(state, view.rules, now, pool, full, view.cooling),
     )
 
 

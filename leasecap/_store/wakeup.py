@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
 
     class Wakeup(Protocol):
         """This process's wake-up."""
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
             :param alone: the caller hears by itself (`hear`), as long as it is the only one; else a thread does.
             """
 
-        def hear(self, timeout: float, interrupts: HeldBack) -> Heard | None:
+        def hear(self, timeout: float, interrupts: DeferredSignals) -> Heard | None:
             """What comes within ``timeout`` seconds, for `pass_on`; None where it isn't for the caller to hear.
 
             :param interrupts: held back; let in while it waits.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Protocol, TypeVar
 
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._store.wakeup import Wakeup
 
     T = TypeVar("T")
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         def wake(self) -> None:
             """End the wait, or the next one if none is under way; from any thread."""
 
-        def wait(self, timeout: float, interrupts: HeldBack) -> None:
+        def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
             """Return after ``timeout`` seconds or when woken.
 
             :param interrupts: held back; to be let in while it waits.
@@ -60,7 +60,7 @@ class ThreadWaiter:
         if self._hears and self._watch is not None:
             self._watch.nudge()
 
-    def wait(self, timeout: float, interrupts: HeldBack) -> None:
+    def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
         timeout = max(timeout, 0)
         end = time.monotonic() + timeout
         woken = None if self._watch is None else self._hear(self._watch, timeout, interrupts)
@@ -71,7 +71,7 @@ class ThreadWaiter:
             with interrupts.lifted():
                 time.sleep(EARLY)
 
-    def _hear(self, watch: Wakeup, timeout: float, interrupts: HeldBack) -> bool | None:
+    def _hear(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
         """Whether something has come; None where it isn't for this thread to hear."""
         self._hears = True  # first: from now on whoever wakes it writes to the pipe as well
         try:
@@ -86,7 +86,7 @@ class ThreadWaiter:
         return self._asleep.acquire(blocking=False) or bool(heard.said or heard.calls)
 
 
-def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: HeldBack) -> T:
+def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: DeferredSignals) -> T:
     """Run ``steps`` to the end in this thread; whatever is raised closes them, so that they clean up.
 
     :param interrupts: held back; let in while it waits.

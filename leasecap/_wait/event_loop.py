@@ -11,7 +11,7 @@ from _weakref import ref
 from collections import deque
 from weakref import WeakKeyDictionary
 
-from leasecap._host.deferred_signals import HeldBack, surely
+from leasecap._host.deferred_signals import DeferredSignals, surely
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,14 +76,16 @@ class LoopWaiter:
         self._woken = False
 
 
-async def drive_async(begin: Callable[[LoopWaiter, HeldBack], Generator[float, None, T]], heartbeats: Background) -> T:
+async def drive_async(
+    begin: Callable[[LoopWaiter, DeferredSignals], Generator[float, None, T]], heartbeats: Background
+) -> T:
     """Run the steps to the end in this task; whatever is raised closes them, so that they clean up.
 
     When the loop is closed, or the task collected, the thread of ``heartbeats`` closes them.
 
     :param begin: makes them, to be run with signals held back.
     """
-    interrupts, waiter, steps, presence = HeldBack(), LoopWaiter(), None, None
+    interrupts, waiter, steps, presence = DeferredSignals(), LoopWaiter(), None, None
     try:
         with interrupts:
             steps = begin(waiter, interrupts)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._store.wakeup import Wakeup
 
 #: Ask us to end. While queued, they withdraw the ticket. SIGALRM is among them because an alarm survives exec:
@@ -107,7 +107,7 @@ class SignalGate:
         """Have a thread hear what is said to this process: this one can't wait for signals and a pipe at once."""
         return watch.start()
 
-    def wait(self, timeout: float | None = None, interrupts: HeldBack | None = None) -> None:
+    def wait(self, timeout: float | None = None, interrupts: DeferredSignals | None = None) -> None:
         """Wait in the queue: until `wake`, any signal, or ``timeout`` seconds (None: for ever). May return early.
 
         HUP, INT, QUIT, TERM and ALRM raise `Interrupted`, nowhere but here. TSTP, TTIN and TTOU stop the process,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from crash.effects import Points
     from leasecap import Lease
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._store.wakeup import Wakeup
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -146,7 +146,7 @@ class _Strings:
     def listen(self, watch: Wakeup) -> bool:
         return watch.start(alone=True)  # no thread, whose effects would come in between
 
-    def wait(self, timeout: float, interrupts: HeldBack) -> None:
+    def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
         self.answer("waiting")
         live = not self._points.armed
         word, *rest = self._line.hear(min(timeout, 0.02) if live else None).split() or [""]
@@ -249,7 +249,7 @@ class Victim:
     def listen(self, watch: Wakeup) -> bool:
         return watch.start(alone=True)  # no thread, whose effects would come in between
 
-    def wait(self, timeout: float, interrupts: HeldBack) -> None:
+    def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
         if self._struck:
             self._struck = False
             self._line.say("RESUMED")

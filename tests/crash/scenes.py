@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from insides import claim_of, store_of
+from insides import own_entry_of, store_of
 
 from leasecap._decisions import grants
 from leasecap._host.process import start_of
@@ -166,7 +166,7 @@ def _beat(me: Victim) -> None:
     lease = _acquired(me)
     me.arm()
     with me.working():
-        assert store_of(lease).beat(claim_of(lease))
+        assert store_of(lease).beat(own_entry_of(lease))
     lease.release()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from insides import claim_of
+from insides import own_entry_of
 
 from explore.memory_fs import Failed
 from explore.scheduler import Actor, Process, Violation, World
@@ -178,7 +178,7 @@ class Checks:
             for actor in self.world.actors
             if actor.process.state != "dead" and not actor.idle
             for lease in actor.held
-            if claim_of(lease).name not in self.taken
+            if own_entry_of(lease).name not in self.taken
         ]
 
     def after_step(self) -> None:
@@ -203,7 +203,7 @@ class Checks:
                 took <= actor.timeout + 1.0 + 2 * self.world.tick, f"{actor.name} had its answer after {took:.1f} s"
             )
         if actor.process.state != "dead":
-            told = all(lease.lost for lease in actor.had if claim_of(lease).name in self.taken)
+            told = all(lease.lost for lease in actor.had if own_entry_of(lease).name in self.taken)
             self._expect(told, f"{actor.name} was not told that its lease was lost")
 
     def before_time_passes(self) -> None:

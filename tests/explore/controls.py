@@ -29,7 +29,7 @@ from leasecap._liveness import verdict
 
 if TYPE_CHECKING:
     from leasecap._file_store.feedback_view import FeedbackView
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._host.deferred_signals import DeferredSignals
 
 Patch = pytest.MonkeyPatch
 
@@ -88,12 +88,12 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
         reconciler._to_wake.append(entry)
         return True
 
-    def acknowledge(own: entries.Entries, claim: own_entry.Claim) -> bool:
+    def acknowledge(own: entries.Entries, own_entry: own_entry.OwnEntry) -> bool:
         try:
-            own.directory.rename(f"leases/!{claim.name}", f"leases/{claim.name}")
+            own.directory.rename(f"leases/!{own_entry.name}", f"leases/{own_entry.name}")
         except FileNotFoundError:
             return False
-        own.note_grant(claim)
+        own.note_grant(own_entry)
         return True
 
     def without_marks(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,7 +139,7 @@ def looks_before_it_subscribes(patch: Patch) -> None:
     """A waiter asks for hints when it has looked, and then waits."""
     start, wait = programs.Kit.start, programs.Waiter.wait
 
-    def late(waiter: programs.Waiter, timeout: float, interrupts: HeldBack) -> None:
+    def late(waiter: programs.Waiter, timeout: float, interrupts: DeferredSignals) -> None:
         kit = waiter._actor.process.kit
         if kit.hints and f"wake-{kit.id}" not in waiter._actor.world.fs.names:
             start(kit)
@@ -180,9 +180,9 @@ def several_deadlines(patch: Patch) -> None:
     """The caller's time is for the queue; the critical section has its own."""
     place = ticket.FileTicket._place
 
-    def patient(own: ticket.FileTicket, claim: own_entry.Claim, *, may_queue: bool) -> Any:
+    def patient(own: ticket.FileTicket, own_entry: own_entry.OwnEntry, *, may_queue: bool) -> Any:
         own._deadline = None
-        return (yield from place(own, claim, may_queue=may_queue))
+        return (yield from place(own, own_entry, may_queue=may_queue))
 
     patch.setattr(ticket.FileTicket, "_place", patient)
 

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from insides import claim_in
+from insides import own_entry_in
 
 from explore.scheduler import ROOT, Actor, Gone, World
 from leasecap import _ancestry
@@ -25,8 +25,8 @@ from leasecap._request import Request
 from leasecap._wait.blocking import drive
 
 if TYPE_CHECKING:
-    from leasecap._file_store.own_entry import Claim
-    from leasecap._host.deferred_signals import HeldBack
+    from leasecap._file_store.own_entry import OwnEntry
+    from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._store.wakeup import Wakeup
 
 NO_INTERRUPTS: Any = types.SimpleNamespace(lifted=contextlib.nullcontext)
@@ -62,17 +62,17 @@ class HeartbeatList(Heartbeats):
         self._turn = Turn(world)
 
     def add(
-        self, store: Store, claim: Claim, on_gone: Callable[[], None] | None = None, *, ending: bool = False
+        self, store: Store, own_entry: OwnEntry, on_gone: Callable[[], None] | None = None, *, ending: bool = False
     ) -> None:
         with self._turn:
-            beating = self._beating[claim.name] = Beating(store, claim, on_gone, ending)
+            beating = self._beating[own_entry.name] = Beating(store, own_entry, on_gone, ending)
             beating.due = 0.0  # `beats` has a clock of its own
 
-    def remove(self, claim: Claim) -> None:
+    def remove(self, own_entry: OwnEntry) -> None:
         with self._turn:
-            self._beating.pop(claim.name, None)
+            self._beating.pop(own_entry.name, None)
 
-    def follow(self, claim: Claim, lease: object, then: Callable[[], None]) -> None:
+    def follow(self, own_entry: OwnEntry, lease: object, then: Callable[[], None]) -> None:
         """Nobody drops a lease here."""
 
     def beats(self) -> None:
@@ -81,7 +81,7 @@ class HeartbeatList(Heartbeats):
         with self._turn:
             for beating in list(self._beating.values()):
                 if not self._beat(beating):
-                    del self._beating[beating.claim.name]
+                    del self._beating[beating.own_entry.name]
                     gone.append(beating)
         for beating in gone:
             if beating.on_gone is not None:
@@ -127,7 +127,7 @@ class Kit:
         self.heartbeats = HeartbeatList(world)
         self.waiters: dict[str, Callable[[], None]] = {}
         self.lookouts: dict[str, Lookout] = {}
-        self.claims: set[Claim] = set()
+        self.own_entries: set[OwnEntry] = set()
         self.config = types.SimpleNamespace(path=f"{ROOT}/config.toml")
         self.store = Store(
             world.effects,
@@ -255,8 +255,8 @@ class Waiter:
     def listen(self, watch: Wakeup) -> bool:
         return bool(self._actor.process.kit.listen(watch))
 
-    def wait(self, timeout: float, interrupts: HeldBack) -> None:
-        actor, claim = self._actor, claim_in(self.acquisition)
+    def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
+        actor, own_entry = self._actor, own_entry_in(self.acquisition)
         inner = self.steps
         while inner.gi_yieldfrom is not None:
             inner = inner.gi_yieldfrom
@@ -264,11 +264,11 @@ class Waiter:
         if inner.gi_code.co_name == "entering":
             early = section_is_free(world)
         else:
-            assert claim is not None
+            assert own_entry is not None
             kit: Kit = actor.process.kit
             if kit.waits(actor, timeout, self):
                 return
-            ticket, hint = f"{QUEUE}/{claim.name}", f"wake-{kit.id}/{claim.name}"
+            ticket, hint = f"{QUEUE}/{own_entry.name}", f"wake-{kit.id}/{own_entry.name}"
             if kit.hints:
                 timeout = 1e6  # only a hint ends it
 

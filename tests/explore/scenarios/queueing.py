@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insides import claim_of
+from insides import own_entry_of
 
 from explore.programs import acquire, once, release, works
 from explore.scenarios.register import scenario
@@ -114,7 +114,7 @@ def released_by_a_person() -> Stage:
     stage = Stage(within=1.0, steals=True)
     holder = stage.holder()
     stage.waiter()
-    name = claim_of(holder.held[0]).name
+    name = own_entry_of(holder.held[0]).name
     stage.actor(lambda actor: actor.process.kit.store.end(name))
     return stage.raise_curtain()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insides import claim_of
+from insides import own_entry_of
 
 from explore.programs import acquire, once, release, works
 from explore.scenarios.register import scenario
@@ -45,7 +45,7 @@ def reaped_late(program: Program) -> Stage:
     stage = Stage(within=1.0)
     dead = stage.dead_holder()
     successor, reaper = stage.actor(program), stage.actor(program)
-    removal = ("rename", f"leases/{claim_of(dead.held[0]).name}")
+    removal = ("rename", f"leases/{own_entry_of(dead.held[0]).name}")
     while reaper.pending is None or (reaper.pending[0], *reaper.pending[1])[:2] != removal:
         stage.world.step(reaper)
     stage.kills = [successor, reaper]
@@ -65,7 +65,7 @@ def try_once_beside_the_dead() -> Stage:
 @scenario("somebody looks at a dead holder's lease while another one tries once")
 def looked_at_while_one_tries() -> Stage:
     stage = Stage()
-    name = claim_of(stage.dead_holder(pid_ns="container").held[0]).name
+    name = own_entry_of(stage.dead_holder(pid_ns="container").held[0]).name
     stage.actor(lambda actor: must_have(once(actor, timeout=0)))
     stage.actor(lambda actor: actor.process.kit.store.observer.judge("leases", name))
     return stage.raise_curtain()

@@ -1,0 +1,84 @@
+"""What any store shows of its pools to people: read without any lock, written nowhere."""
+
+from __future__ import annotations
+
+from leasecap._named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, Protocol
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._config.pool_name import PoolName
+    from leasecap._decisions.entry import Entry
+    from leasecap._decisions.snapshot import Snapshot
+    from leasecap._liveness.record import Record
+    from leasecap._store.view import FeedbackView
+
+    State = Literal["held", "granted", "waiting", "stopped", "deaf", "parked"]
+
+    class Pictures(Protocol):
+        """The pools of one root."""
+
+        def names(self) -> list[PoolName]:
+            """The pools that somebody has used.
+
+            :raises StoreError: when that can't be read.
+            """
+
+        def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
+            """One of them; None if nobody has used it.
+
+            :param settings: what the configuration says; None where that can't be used.
+            :raises OSError, LeasecapError: when it can't be read.
+            """
+
+
+class EntryPicture(NamedTuple):
+    """A lease, or a ticket in the queue.
+
+    :ivar state: a lease is "held", or "granted" while its waiter has not yet acknowledged; a ticket is "waiting",
+        "parked", or passed over since its process is "stopped" or "deaf".
+    :ivar record: what it says of its process; None if that can't be read.
+    :ivar host: where it runs; None for this machine.
+    :ivar alive: False when it is provably gone.
+    :ivar evidence: what that rests on.
+    :ivar stopped: whether its process, or its command, is seen to be stopped.
+    :ivar since: seconds since it was granted, or asked for; None if this boot's clock can't tell.
+    :ivar heartbeat_age: seconds; None likewise.
+    :ivar over_max_hold: seconds for which it has been held beyond its time; negative before, 0 where it has none.
+    """
+
+    entry: Entry
+    state: State
+    record: Record | None
+    host: str | None
+    alive: bool
+    evidence: str
+    stopped: bool
+    since: float | None
+    heartbeat_age: float | None
+    over_max_hold: float
+
+
+class PoolPicture(NamedTuple):
+    """A pool at one moment.
+
+    :ivar path: where it stands.
+    :ivar lock: "os" or "directory".
+    :ivar stable: False if it changed so fast that no consistent view was to be had.
+    :ivar snapshot: what decisions go by.
+    :ivar leases: in the order of the queue, and so are those who wait.
+    :ivar feedback: what the provider's answers have made of it; None where nobody has reported any.
+    :ivar error: why that can't be read, or None.
+    """
+
+    path: str
+    lock: str
+    stable: bool
+    snapshot: Snapshot
+    leases: tuple[EntryPicture, ...]
+    queue: tuple[EntryPicture, ...]
+    parked: tuple[EntryPicture, ...]
+    feedback: FeedbackView | None
+    error: str | None
