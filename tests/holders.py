@@ -30,14 +30,14 @@ hear()
 SLOW_TO_TAKE_UP = """
 from leasecap._file_store import entries
 acknowledge = entries.Entries.acknowledge
-def slow_acknowledge(self, claim):
+def slow_acknowledge(self, own_entry):
     try:
         self.directory.stat(f"granted/{own_entry.name}")
     except OSError:
         return False
     say("GRANTED")
     hear()
-    return acknowledge(self, claim)
+    return acknowledge(self, own_entry)
 entries.Entries.acknowledge = slow_acknowledge
 """
 

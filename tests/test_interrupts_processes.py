@@ -19,16 +19,16 @@ from leasecap._file_store.entries import Entries
 from leasecap._file_store.store import Store
 withdraw, acknowledge = Store.withdraw, Entries.acknowledge
 slowly = False
-def late_withdraw(self, claim):
+def late_withdraw(self, own_entry):
     global slowly
     say("LATE")
     slowly = hear() == "slowly"
-    return withdraw(self, claim)
-def slow_acknowledge(self, claim):
+    return withdraw(self, own_entry)
+def slow_acknowledge(self, own_entry):
     if slowly:
         say("BETWEEN")
         hear()
-    return acknowledge(self, claim)
+    return acknowledge(self, own_entry)
 Store.withdraw, Entries.acknowledge = late_withdraw, slow_acknowledge
 try:
     lease = leasecap.acquire("p", timeout=0.3)

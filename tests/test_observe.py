@@ -23,12 +23,12 @@ import os, subprocess, sys
 from pathlib import Path
 from staged_world import Actor
 actor = Actor(Path(sys.argv[1]), kind=sys.argv[2])
-claim = actor.ask()
-print(claim.name)
+own_entry = actor.ask()
+print(own_entry.name)
 """
 DAEMON = [
     # Ends when its stdin, which is the helper's, comes to its end; has the lock, as a command of `leasecap run` has.
-    "daemon = subprocess.Popen([sys.executable, '-S', '-c', 'import sys; sys.stdin.read()'], pass_fds=[claim.fd])",
+    "daemon = subprocess.Popen([sys.executable, '-S', '-c', 'import sys; sys.stdin.read()'], pass_fds=[own_entry.fd])",
     "print(daemon.pid)",
 ]
 
@@ -76,7 +76,7 @@ def test_a_daemon_left_behind_does_not_keep_the_slot_though_it_has_the_lock(obse
 from leasecap._liveness.record import Child
 with subprocess.Popen(["/bin/true"]) as command:
     pass
-actor.store.entries.rewrite(claim, claim.record._replace(child=Child(command.pid, 1)))
+actor.store.entries.rewrite(own_entry, own_entry.record._replace(child=Child(command.pid, 1)))
 print("rewritten")
 os._exit(0)
 """,
@@ -98,7 +98,7 @@ def test_the_slot_stays_with_the_command_when_its_wrapper_alone_is_killed(observ
             """
 from leasecap._host.process import start_of
 from leasecap._liveness.record import PENDING
-actor.store.entries.rewrite(claim, claim.record._replace(child=PENDING))
+actor.store.entries.rewrite(own_entry, own_entry.record._replace(child=PENDING))
 print("rewritten")
 os.kill(os.getpid(), 9)
 """,

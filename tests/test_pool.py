@@ -49,8 +49,8 @@ from pathlib import Path
 from staged_world import Actor
 input()
 actor = Actor(Path(sys.argv[1]), kind="auto", limit=1000)
-claim = actor.ask()
-print(os.stat(actor.store.directory.path).st_ino, claim.name, actor.where(claim))
+own_entry = actor.ask()
+print(os.stat(actor.store.directory.path).st_ino, own_entry.name, actor.where(own_entry))
 input()
 """
     creators = [Helper(code, root) for _ in range(8)]

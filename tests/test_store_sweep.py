@@ -39,8 +39,8 @@ def test_a_sweep_reaps_a_killed_process(root: Path, kind: str) -> None:
 import sys
 from pathlib import Path
 from staged_world import Actor
-claim = Actor(Path(sys.argv[1]), kind=sys.argv[2]).ask()
-print(claim.name)
+own_entry = Actor(Path(sys.argv[1]), kind=sys.argv[2]).ask()
+print(own_entry.name)
 input()
 """
     one = Actor(root, kind=kind)
