@@ -15,11 +15,13 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import DEADLINE, environment, until
 
 import leasecap
+from leasecap.cli import _watch
 
 # Draws again for what a test is about, and for nothing else in its time.
 QUIET = """
@@ -255,6 +257,33 @@ def test_watch_leaves_the_terminal_as_it_was_at_a_signal(screen: Callable[..., S
     shown.process.send_signal(signum)
     assert shown.rest().endswith("\x1b[?25h" + LEAVES)
     assert shown.process.wait(DEADLINE) == -signum
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_in_any_line_of_the_loop_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_watch, "_TICK", 0.01)
+    monkeypatch.setattr(_watch, "_READ_EVERY", 0.01)
+    looks = 0
+
+    def look() -> object:
+        nonlocal looks
+        looks += 1
+        shown.ended = signal.SIGTERM if looks == 3 else None
+        return None
+
+    def as_a_signal_would(frame: object, event: str, arg: object) -> object:
+        watching.wake()
+        return as_a_signal_would
+
+    shown = SimpleNamespace(ended=None, resized=False)
+    watching = _watch._Watching(look)  # type: ignore[arg-type]
+    before = sys.gettrace()
+    sys.settrace(as_a_signal_would)  # type: ignore[arg-type]
+    try:
+        watching.run(lambda found: None, shown)  # type: ignore[arg-type]
+    finally:
+        sys.settrace(before)
+    assert looks == 3
 
 
 def test_watch_leaves_the_terminal_as_it_was_at_an_error(screen: Callable[..., Screen]) -> None:

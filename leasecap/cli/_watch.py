@@ -60,14 +60,20 @@ class _Watching:
 
     def __init__(self, look: Callable[[], Status]) -> None:
         self._look = look
-        self._wakes = threading.Event()
+        # A lock that is held until somebody wakes. An event's own lock is not for signal handlers: one that came while
+        # this thread had it would wait for itself.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
         self._changed = False
         self._root = os.path.realpath(root_path())
         self._changes: FileChanges | None = None
 
     def wake(self) -> None:
-        """Have the loop look at the screen; from any thread."""
-        self._wakes.set()
+        """Have the loop look at the screen; from any thread, and from a signal handler."""
+        try:
+            self._asleep.release()
+        except RuntimeError:
+            pass  # it was woken already
 
     def run(self, show: Callable[[Status], None], screen: Screen | None = None) -> None:
         """Until a signal ends it, which ``screen`` notes; without one it raises here."""
@@ -81,8 +87,8 @@ class _Watching:
                 if now >= drawn_at + _TICK or (screen and screen.resized):
                     show(aged(found, now - read_at))
                     drawn_at = now
-                self._wakes.wait(max(min(read_at + self._interval(), drawn_at + _TICK) - time.monotonic(), 0.0))
-                self._wakes.clear()
+                until = min(read_at + self._interval(), drawn_at + _TICK)
+                self._asleep.acquire(timeout=max(until - time.monotonic(), 0.0))
 
     def _interval(self) -> float:
         """Seconds from a reading to the next one."""
@@ -104,7 +110,7 @@ class _Watching:
     def _see(self, path: str) -> None:
         if not self._changed and is_change(os.path.relpath(path, self._root)):
             self._changed = True
-            self._wakes.set()
+            self.wake()
 
 
 def _print(found: Status) -> None:
