@@ -10,7 +10,6 @@ import math
 import os
 import threading
 import time
-from functools import partial
 
 from leasecap._decisions.entry import Group, make_entry
 from leasecap._decisions.grants import decide
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from leasecap._liveness.max_hold import Hold
     from leasecap._liveness.presence import Identity
     from leasecap._store.lease import HeldLease
-    from leasecap._store.store import Store
     from leasecap._store.ticket import Ticket, Want
 
 LOOK = 5.0
@@ -224,7 +222,3 @@ class MemoryLease:
 
     def inheritable(self) -> int | None:
         return None
-
-
-as_store: Callable[[str, int | None], Store] = partial(MemoryStore)
-"""For the type checker: it is one."""

@@ -435,6 +435,9 @@ def test_processes_that_did_not_want_the_slot_at_once_prove_nothing(
     monkeypatch.setattr(proof, "_kind_of", lambda root: "os")
     assert proof.proof(str(made), "auto").found.startswith("2 processes held 1 slot 3 times")
     assert not fights
+    monkeypatch.setattr(proof, "_fight", lambda root: apart)
+    check = proof.proof(str(made), "auto")
+    assert (check.verdict, check.found[:17]) == ("note", "nothing is proved")
 
 
 def test_a_process_that_never_gets_the_slot_is_bad() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import environment, run, start, status, until
 from holders import HOLD, configure, give_back, hold, queue, ready
+from killed_after import KILLED_AFTER
 
 import leasecap
 from leasecap._config.pool_name import pool_name
@@ -114,23 +115,9 @@ def test_newcomer_with_the_forgotten_pool_open_begins_again_in_the_new(
     assert team.referee.peak() == 1
 
 
-STEPS = """
-import os, shutil, sys
+STEPS = f"""{KILLED_AFTER}
 from leasecap._runtime import runtime
 from leasecap._config.pool_name import pool_name
-from leasecap._host.directory import Directory
-left = int(sys.argv[2])
-def counted(real):
-    def step(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os._exit(9)
-        return real(*arguments, **named)
-    return step
-for name in ("make", "write", "rename", "unlink", "rmdir"):
-    setattr(Directory, name, counted(getattr(Directory, name)))
-os.mkdir, os.unlink, os.rmdir = counted(os.mkdir), counted(os.unlink), counted(os.rmdir)
 runtime.forget(sys.argv[1], pool_name("p"))
 """
 

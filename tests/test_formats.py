@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import helper
+from killed_after import KILLED_AFTER
 from referee import REPOSITORY, until
 from staged_world import Actor, World, as_a_dead_process
 
@@ -253,25 +254,10 @@ def make_older(root: Path, *, feedback: bool = True) -> Path:
     return path
 
 
-STEPS = """
-import os, shutil, sys
-from leasecap._file_store import layout
-from leasecap._host.directory import Directory
+STEPS = f"""{KILLED_AFTER}
 from leasecap._host.effects import Effects
 from leasecap._config.pool_name import pool_name
 from leasecap._file_store.opening import open_pool
-left = int(sys.argv[2])
-def counted(real):
-    def step(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os._exit(9)
-        return real(*arguments, **named)
-    return step
-for name in ("make", "write", "rename", "unlink", "rmdir"):
-    setattr(Directory, name, counted(getattr(Directory, name)))
-os.mkdir, os.unlink, os.rmdir = counted(os.mkdir), counted(os.unlink), counted(os.rmdir)
 open_pool(Effects(), sys.argv[1], pool_name("p"), "auto")
 """
 

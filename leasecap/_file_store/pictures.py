@@ -38,7 +38,7 @@ _TRIES = 5
 
 
 class FilePictures:
-    """See `_store.picture.Pictures`. What it is told of a process stands for as long as it lives."""
+    """See `_store.picture.Pictures`. Each process is asked after once: use it for one look and no longer."""
 
     def __init__(self, effects: Effects, importing: AbstractContextManager[object], root: str) -> None:
         """:param importing: entered round an import: a fork must copy none that is half done."""
@@ -97,7 +97,7 @@ class _Picture:
                 feedback = FeedbackView(view.state, rules, view.clock.boot, tuple(view.cooling.values()))
         except StoreError as trouble:
             error = str(trouble)
-        # First all looks, then what is made of them: taking turns, they take 10 of 70 us more for each lease.
+        # First all looks, then what is made of them: taking turns, they take longer for each lease.
         looks = {entry.name: self._observer.look(where, entry.name) for entry, where in places.items()}
         return PoolPicture(
             self._pool.directory.path,

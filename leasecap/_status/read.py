@@ -63,14 +63,6 @@ def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:
     return sorted(found.values(), key=lambda name: name.text)
 
 
-def pools_on_disk(root: str) -> list[PoolName]:
-    """The pools that somebody has used.
-
-    :raises StoreError: when that can't be read.
-    """
-    return runtime.pictures(root).names()
-
-
 def _pool_status(root: str, pictures: Pictures, name: PoolName, config: Config | None) -> PoolStatus:
     path = os.path.join(root, "pools", name.directory)
     settings = config.pool(name.text) if config is not None else None

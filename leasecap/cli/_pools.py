@@ -75,9 +75,8 @@ def known_pool(pool: str) -> PoolName:
 def suggestion(name: PoolName, config: Config, root: str) -> str:
     """The end of a sentence about a name that means no pool: which one was probably meant, or where they are listed."""
     from leasecap._config.nearest import nearest
-    from leasecap._status.read import pools_on_disk
 
-    known = {other.identity: other.text for other in pools_on_disk(root)} | config.names()
+    known = {other.identity: other.text for other in runtime.pictures(root).names()} | config.names()
     found = nearest(name.identity, known)
     return "; `leasecap status` and `leasecap limit` list them" if found is None else f"; did you mean {known[found]}?"
 
