@@ -142,7 +142,7 @@ class Acquisition:
             self._root.refresh()
         except (ConfigError, StoreError) as error:
             notice = f"the last good configuration stays in force: {error}"
-        from leasecap._wait.progress import Waiting  # with it comes dataclasses, 20 ms; it waits anyway
+        from leasecap._wait.progress import Waiting  # with it come dataclasses, slow to load; it waits anyway
 
         view = self._store.view()
         waiting = Waiting(

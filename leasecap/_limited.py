@@ -55,7 +55,7 @@ def limited(pool: str, **options: Unpack[AcquireOptions]) -> Callable[[Callable[
 
 
 def _wrapped(function: Callable[..., Any], pool: str, options: AcquireOptions) -> Callable[..., Any]:
-    import inspect  # 13 ms
+    import inspect  # slow to load
 
     # An object may be called by a method of any kind.
     called = (function, getattr(type(function), "__call__", None))  # noqa: B004  # not whether it can be called

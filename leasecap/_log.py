@@ -25,7 +25,7 @@ def apart(name: str, call: Callable[[], object]) -> threading.Thread | None:
 
 
 def _log(message: str) -> None:
-    import logging  # 10 ms, and hardly ever needed
+    import logging  # slow to load, and hardly ever needed
 
     logging.getLogger("leasecap").warning("%s", message)
 

@@ -114,7 +114,7 @@ def _directory(identity: str) -> str:
 
 def sha256() -> Callable[[bytes], hashlib._Hash]:
     """The constructor of SHA-256."""
-    # Python's own, as `random` does: hashlib loads OpenSSL, 4 ms, where all else of a first acquire takes 2.
+    # Python's own, as `random` does: hashlib loads OpenSSL, which takes longer than all else of a first acquire.
     try:
         if sys.version_info >= (3, 12):
             from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]

@@ -28,7 +28,7 @@ def root_path() -> str:
 
 
 def _default() -> str:
-    import platformdirs  # 18 ms, and not needed when the variable is set
+    import platformdirs  # slow to load, and not needed when the variable is set
 
     homeless = os.environ.get("HOME") == "" and not os.environ.get("XDG_CONFIG_HOME")
     try:

@@ -116,7 +116,7 @@ class Entries:
         try:
             self.effects.write_at_start(own_entry.fd, self._stamp(own_entry))
             own_entry.size = spare.size
-            if own_entry.record != spare.record:  # else 9 us of each acquire for nothing
+            if own_entry.record != spare.record:  # else a write for nothing in each acquire
                 data = encode_record(own_entry.record).ljust(spare.size)  # blanks over the end of a longer record
                 self.directory.overwrite(f"{path}/info.json", data)
                 own_entry.size = len(data)

@@ -64,7 +64,7 @@ class LockDirectory:
         if not self._mutex.acquire(blocking=False):
             return False
         try:
-            # Staging a claim costs 100 us and is in vain while somebody's inside: look first.
+            # Staging a claim writes to the disk, and is in vain while somebody's inside: look first.
             if (not self._tokens() or self._steal()) and self._claim() and self._vouch():
                 return True
         except BaseException:

@@ -242,7 +242,7 @@ class Reconciler:
         """Whether something that `done` relied on has changed since."""
         plan, snapshot = done.plan, done.snapshot
         if not done.others_wait and not self._can_be_stolen:
-            return False  # nobody asks, and with 1000 leases it costs 100 us
+            return False  # nobody asks, and with many leases it takes long
         gone = {entry.name for entry in (*plan.revoke, *plan.take_back)}
         held = [group.without(gone) for group in (snapshot.granted, snapshot.leases, Group.of(done.granted))]
         counted = {name for group in held for name in group.names}

@@ -8,7 +8,7 @@ lives on (a notebook, a prompt) that would keep everybody out of the pool, or le
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # the module in Python adds 4 us to each call
+import _signal as signal  # type: ignore[import-not-found]  # the module in Python wraps each call
 import threading
 
 TYPE_CHECKING = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 try:
-    # What filelock's lock_descriptor() calls on POSIX, without the 23 ms of its import; both contend for one lock. It
+    # What filelock's lock_descriptor() calls on POSIX, without its import, which a start would feel; both contend for one lock. It
     # has no shared lock either, which a probe needs.
     import fcntl
 except ImportError:  # Windows: no shared probe, and a directory with an open file in it can't be renamed

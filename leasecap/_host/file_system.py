@@ -31,7 +31,7 @@ def file_system(path: str) -> FileSystem:
         device = os.stat(path).st_dev
     except OSError:
         return _file_system(path)
-    # The table of mounts is read once per device and process: 0.2 ms of each of the 50 pools that `status` opens.
+    # The table of mounts is read once per device and process, and not for each pool that `status` opens.
     found = _known.get(device)
     if found is None:
         found = _known[device] = _file_system(path)

@@ -40,7 +40,7 @@ class ThreadWaiter:
     __slots__ = ("_asleep", "_hears", "_watch")
 
     def __init__(self) -> None:
-        # A lock that is held until somebody wakes: an event costs 3 us, and most acquires never wait.
+        # A lock that is held until somebody wakes: an event costs more, and most acquires never wait.
         self._asleep = threading.Lock()
         self._asleep.acquire()
         self._hears = False

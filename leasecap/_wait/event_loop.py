@@ -1,4 +1,4 @@
-"""Running an acquisition in a task, which is suspended. Loaded when the first task acquires: asyncio takes 38 ms.
+"""Running an acquisition in a task, which is suspended. Loaded when the first task acquires: asyncio is slow to load.
 
 A signal handler that raises does so in the callbacks of an event loop as well, which then lives on without them. So no
 wait depends on one callback alone.

@@ -96,6 +96,6 @@ def main() -> None:
     except click.Abort:
         # click's word for Ctrl-C: die of it, so that a shell loop round us ends as well.
         _streams.die_of(signal.SIGINT)
-    # What is left goes with the process. Python would look through all of it for cycles at exit: 9 ms of `status`.
+    # What is left goes with the process. Python would look through all of it for cycles at exit.
     gc.freeze()
     sys.exit(status)
