@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 try:
-    # What filelock's lock_descriptor() calls on POSIX, without its import, which a start would feel; both contend for one lock. It
-    # has no shared lock either, which a probe needs.
+    # What filelock's lock_descriptor() calls on POSIX, without its import, which a start would feel; both contend for
+    # one lock. It has no shared lock either, which a probe needs.
     import fcntl
 except ImportError:  # Windows: no shared probe, and a directory with an open file in it can't be renamed
     fcntl = None  # type: ignore[assignment]
