@@ -55,7 +55,8 @@ def do(namespace: subprocess.Popen[str], command: str) -> str:
 
 
 def lease_for_init(namespace: subprocess.Popen[str]) -> str:
-    return do(namespace, f"{sys.executable} -m leasecap acquire -p p --for-pid 1")
+    # Not echoed before the command has ended: as long as it lives it holds a lock on the lease that it has made.
+    return do(namespace, f'lease=$({sys.executable} -m leasecap acquire -p p --for-pid 1); echo "$lease"')
 
 
 def end(namespace: subprocess.Popen[str]) -> None:
