@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import contextmanager
 
 from leasecap._errors import StoreError
@@ -56,6 +57,8 @@ def store_error(error: OSError, path: str) -> StoreError:
 
 
 def _has_inodes(path: str) -> bool:
+    if sys.platform == "win32":
+        return True
     while True:
         try:
             found = os.statvfs(path)
@@ -63,8 +66,6 @@ def _has_inodes(path: str) -> bool:
             if path == os.path.dirname(path):
                 return True
             path = os.path.dirname(path)
-        except AttributeError:
-            return True  # Windows
         else:
             return found.f_files == 0 or found.f_favail > _FEW_INODES  # btrfs counts none
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
+from leasecap._host.process import child_has_ended
 from leasecap._log import tell
 from leasecap._threads import start_thread
 
@@ -92,7 +94,7 @@ class _Asker:
             raise ValueError(f"the command of the last question (pid {self._left.pid}) can't be ended")
         command: Sequence[str] = terms.rules.usage_command
         # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
-        group = 0 if hasattr(os, "killpg") else None
+        group = None if sys.platform == "win32" else 0
         process = self._left = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
         )
@@ -162,53 +164,44 @@ def _heard(process: subprocess.Popen[bytes], seconds: float) -> bytes:
 
     :raises ValueError: when it prints more than a number, or takes longer.
     """
-    import select
     import subprocess
 
     late = f"no answer within {seconds:g} s"
-    if not hasattr(os, "killpg"):  # Windows, where a pipe can't be polled
+    if sys.platform == "win32":  # where a pipe can't be polled
         try:
             return process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:
             raise ValueError(late) from None
+    import selectors
+
     assert process.stdout is not None
     fd = process.stdout.fileno()
     os.set_blocking(fd, False)
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
     end = time.monotonic() + seconds
     said = b""
-    while True:
-        # First: what has ended prints no more. What it has started may keep the pipe open for as long as it likes.
-        ended = _is_zombie(process)
-        try:
-            more: bytes | None = os.read(fd, _MOST_BYTES)
-        except BlockingIOError:
-            more = None
-        said += more or b""
-        if len(said) > _MOST_BYTES:
-            raise ValueError(f"it prints more than {_MOST_BYTES} bytes, which is no count")
-        if more:
-            continue
-        if ended:
-            return said
-        left = end - time.monotonic()
-        if left <= 0:
-            raise ValueError(late)
-        if more is None:
-            poll.poll(min(left, _OUTPUT_LOOK) * 1000)
-        else:
-            time.sleep(min(left, _EXIT_LOOK))
-
-
-def _is_zombie(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended; not waited for, where that can be: while it is a zombie its group is no stranger's."""
-    if not hasattr(os, "waitid"):
-        return process.poll() is not None
-    try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # SIGCHLD is ignored here, so the kernel has waited for it
-        return process.poll() is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while True:
+            # First: what has ended prints no more. What it has started may keep the pipe open for as long as it likes.
+            ended = child_has_ended(process.pid)
+            try:
+                more: bytes | None = os.read(fd, _MOST_BYTES)
+            except BlockingIOError:
+                more = None
+            said += more or b""
+            if len(said) > _MOST_BYTES:
+                raise ValueError(f"it prints more than {_MOST_BYTES} bytes, which is no count")
+            if more:
+                continue
+            if ended:
+                return said
+            left = end - time.monotonic()
+            if left <= 0:
+                raise ValueError(late)
+            if more is None:
+                selector.select(min(left, _OUTPUT_LOOK))
+            else:
+                time.sleep(min(left, _EXIT_LOOK))
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -229,7 +222,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     import signal
 
     try:
-        if not hasattr(os, "killpg"):
+        if sys.platform == "win32":
             process.kill()
         elif process.returncode is None:  # else the number may be another group's by now
             os.killpg(process.pid, signal.SIGKILL)

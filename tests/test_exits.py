@@ -22,6 +22,7 @@ from leasecap._file_store.exits import Exits
 from leasecap._file_store.feedback import Feedback
 from leasecap._file_store.feedback_files import STATE
 from leasecap._file_store.wakeups import Watch
+from leasecap._host import exits as _exits
 from leasecap._host import process as _process
 from leasecap._host.directory import Directory
 from leasecap._liveness.record import PENDING, Child
@@ -285,7 +286,7 @@ def test_a_pid_that_passes_to_another_process_before_it_is_opened_is_not_watched
         opens = os.pidfd_open
         monkeypatch.setattr(os, "pidfd_open", lambda pid: opens(successor.pid))
         process.end()
-        assert _process.exit_of(process.pid, start) is None
+        assert _exits.exit_of(process.pid, start) is None
     assert sum("pidfd" in link for link in links()) == before
 
 
@@ -370,7 +371,7 @@ def test_a_fork_copies_no_handle_that_is_not_known(
         return call
 
     exits.watches._own.lock = lock  # type: ignore[assignment]
-    monkeypatch.setattr("leasecap._host.effects.exit_of", checked("open", _process.exit_of))
+    monkeypatch.setattr("leasecap._host.effects.exit_of", checked("open", _exits.exit_of))
     for method in ("add", "drop"):
         monkeypatch.setattr(waiter.watch, method, checked(method, getattr(waiter.watch, method)))
     assert exits.cover()

@@ -27,7 +27,9 @@ import os, sys, threading
 from leasecap.cli import _signals
 from leasecap.cli._supervise import *
 env = os.environ
-_signals._HAS_SIGINFO = _signals._HAS_SIGINFO and env["MECHANISM"] == "siginfo"
+if env["MECHANISM"] == "pipe":
+    from leasecap.cli._signal_pipe import SignalSource
+    _signals.SignalSource = SignalSource
 def say(text): os.write(2, (text + "\\n").encode())
 gate = _signals.SignalGate()
 inherit = os.open(env["INHERIT"], os.O_RDONLY) if "INHERIT" in env else None
@@ -502,7 +504,7 @@ def take_once(*arguments):
     gate.take = take
     taken = take(*arguments)
     assert taken.signum == signal.SIGCHLD
-    gate._pipe._noted.append(signal.SIGCONT)
+    gate._source._noted.append(signal.SIGCONT)
     return taken
 gate.take = take_once
 """

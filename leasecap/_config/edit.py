@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -154,7 +155,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
     target = _writable(path)
     temporary = f"{target}.{token_hex(8)}.new"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             _take_owner_and_mode(target, descriptor)
             data = text.encode()
@@ -202,6 +203,8 @@ def _take_owner_and_mode(path: str, descriptor: int) -> None:
         found = os.lstat(path)
     except FileNotFoundError:
         return
+    if sys.platform == "win32":
+        return  # access lists, not modes; the directory's are taken over
     os.fchmod(descriptor, found.st_mode & 0o777)
     try:
         # `sudo leasecap limit` must not leave a file that its owner can't read.

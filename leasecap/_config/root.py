@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from functools import lru_cache
 
 from leasecap._config.trust import danger, follow
@@ -83,7 +84,7 @@ def make_root(path: str) -> None:
 
     :raises StoreError: when it can't be created, or is no place to trust (see `check_root`).
     """
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and not os.path.lexists(path):
+    if sys.platform != "win32" and os.geteuid() == 0 and not os.path.lexists(path):
         _refuse_others_home(path)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -97,6 +98,8 @@ def make_root(path: str) -> None:
 
 def _refuse_others_home(path: str) -> None:
     """The superuser, with somebody else's HOME (sudo), would make a root there that its owner can't open."""
+    if sys.platform == "win32":
+        return
     parent = os.path.dirname(path)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
@@ -132,8 +135,8 @@ def check_root(path: str) -> None:
         raise store_error(OSError(errno.ELOOP, "is a symlink"), path)
     if not stat.S_ISDIR(found.st_mode):
         raise store_error(OSError(errno.ENOTDIR, "is no directory"), path)
-    if not hasattr(os, "geteuid"):
-        return  # Windows: access lists, not modes
+    if sys.platform == "win32":
+        return  # access lists, not modes
     if found.st_uid != os.geteuid():
         raise StoreError(
             f"belongs to uid {found.st_uid}, and this is uid {os.geteuid()}",
@@ -151,6 +154,8 @@ def check_root(path: str) -> None:
 
 def _check_what_is_in_it(path: str) -> None:
     """Where others can put something into the root, though not take away what is the user's."""
+    if sys.platform == "win32":
+        return
     for name in ("config.toml", "config.lock", "pools", "wake"):
         try:
             owner = os.lstat(os.path.join(path, name)).st_uid

@@ -25,7 +25,7 @@ _LONGEST_SHOWN = 80
 _BOM = b"\xef\xbb\xbf"  # editors of Windows put it in front of UTF-8
 
 # O_NONBLOCK: opening a FIFO that somebody planted would wait for a writer, for ever.
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def read_text(path: str) -> str | None:

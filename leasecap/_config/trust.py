@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from functools import lru_cache
 
 from leasecap._errors import StoreError
@@ -74,8 +75,8 @@ def _check(path: str, on_the_way: str, found: os.stat_result) -> None:
 
 def danger(found: os.stat_result) -> str:
     """What lets somebody else than the user and root change what stands there; "" for nothing."""
-    if not hasattr(os, "geteuid"):
-        return ""  # Windows: access lists, not modes
+    if sys.platform == "win32":
+        return ""  # access lists, not modes
     me = os.geteuid()
     if found.st_uid not in (me, 0):
         return f"belongs to uid {found.st_uid}"
@@ -90,14 +91,14 @@ def danger(found: os.stat_result) -> str:
 @lru_cache(maxsize=16)
 def _is_own_group(group: int, user: int) -> bool:
     """Whether it is the user's own group, in which nobody else is."""
-    if group == 0:
+    if sys.platform == "win32" or group == 0:
         return False  # containers give it to any user
-    try:
-        import grp
-        import pwd
+    import grp
+    import pwd
 
+    try:
         me, members = pwd.getpwuid(user), grp.getgrgid(group).gr_mem
-    except (ImportError, KeyError):
+    except KeyError:
         return False
     others = (other for other in pwd.getpwall() if other.pw_gid == group and other.pw_uid != user)
     return me.pw_gid == group and set(members) <= {me.pw_name} and next(others, None) is None

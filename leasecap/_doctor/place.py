@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from contextlib import contextmanager
 
@@ -74,8 +75,7 @@ def permissions(site: Site) -> Check:
 def file_system(site: Site) -> Check:
     """What it stands on, and whether the kernel's own knowledge suffices there."""
     found = file_system_of(site.ground)
-    usage = os.statvfs(site.ground)
-    free = usage.f_bavail * usage.f_frsize
+    free = shutil.disk_usage(site.ground).free
     text = f"{found.type}, {'local' if found.local else 'not known to be local'}, {_amount(free)} free"
     if site.given is not None:
         text += f" ({site.ground})"

@@ -65,8 +65,8 @@ def claude_code_recipe(root: str) -> str:
 
 def restrictions(path: str) -> list[str]:
     """What can be seen of a sandbox or container round this process."""
-    found = []
-    if hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
+    found: list[str] = []
+    if sys.platform != "win32" and os.statvfs(path).f_flag & os.ST_RDONLY:
         found.append("read-only mount")
     if sys.platform != "linux":
         return found

@@ -6,6 +6,7 @@ import os
 import threading
 
 from leasecap._host.directory import inode
+from leasecap._host.exits import close_exit
 from leasecap._store.wakeup import Heard
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ class Ear:
                 return  # the numbers may be the program's by now
             if handle in self._selector.get_map():
                 self._selector.unregister(handle)  # a fork's child may still have a copy, which would go on to call
-        os.close(handle)
+        close_exit(handle)
 
     def tell(self, what: bytes) -> None:
         """Write to the own pipe."""
@@ -125,6 +126,6 @@ class Ear:
             _abandoned.append(self._selector)
             return
         while self.calls:
-            os.close(self.calls.popitem()[0])
+            close_exit(self.calls.popitem()[0])
         self._selector.close()
         os.close(self.pipe)

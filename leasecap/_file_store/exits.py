@@ -1,6 +1,6 @@
 """Exits of processes: who is woken by them need not look for the dead.
 
-A waiting process asks the kernel for a handle on another one (on Linux a pidfd), and who hears for it waits for that as
+A waiting process asks the kernel for a handle on another one (`_host.exits`), and who hears for it waits for that as
 well. Each watches the process right ahead of it in the queue; the first two also watch all that keep a lease, and one
 of those whose declared limit holds. While all of these are covered, and nothing else can come to be due by itself, they
 sweep once a second instead of ten times, and at once when a process has exited.
@@ -110,7 +110,7 @@ class Exits:
             if self._watch.add(handle, partial(self._exited, process)):
                 self._handles[process] = handle
                 return presence
-            effects.close(handle)
+            effects.close_exit(handle)
         return None
 
     def _exited(self, process: Process) -> None:

@@ -10,7 +10,7 @@ from leasecap._host.file_lock import is_locked
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a planted FIFO must fail, not hang
-_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 
 
@@ -35,7 +35,7 @@ class Directory:
         self.path = path
         self._fd: int | None = None
         if _HAS_DIR_FD:
-            self._fd = os.open(path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
+            self._fd = os.open(path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW)
             self._inode = inode(self._fd)
         elif not stat.S_ISDIR(os.lstat(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -54,7 +54,7 @@ class Directory:
         """
         if self._fd is None or inode(self._fd) == self._inode:
             return False
-        fd = os.open(self.path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC)
+        fd = os.open(self.path, os.O_RDONLY | _DIRECTORY | _NOFOLLOW)
         if inode(fd) != self._inode:
             os.close(fd)
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
@@ -82,7 +82,7 @@ class Directory:
         """The names in the directory ``name``."""
         if self._fd is None:
             return os.listdir(self._at(name))
-        fd = os.open(name, os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
+        fd = os.open(name, os.O_RDONLY | _DIRECTORY | _NOFOLLOW, dir_fd=self._fd)
         try:
             return os.listdir(fd)
         finally:
@@ -104,7 +104,7 @@ class Directory:
         return self._open_and_stat(name, flags)[0]
 
     def _open_and_stat(self, name: str, flags: int) -> tuple[int, os.stat_result]:
-        fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _CLOEXEC, 0o600, dir_fd=self._fd)
+        fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _BINARY, 0o600, dir_fd=self._fd)
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
@@ -193,7 +193,7 @@ class Directory:
         except NotImplementedError as error:
             raise OSError(errno.ENOSYS, "no named pipes on this platform") from error
         # For writing too: else it would read as ended whenever no granter has it open.
-        return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW | _CLOEXEC, dir_fd=self._fd)
+        return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW, dir_fd=self._fd)
 
     def ring(self, name: str, said: bytes) -> None:
         """Write to a wake-up: to a named pipe, whole or not at all; over the start of a plain file. Never blocks.
@@ -208,7 +208,7 @@ class Directory:
 
     def _open_wakeup(self, name: str) -> tuple[int, bool]:
         """A descriptor, and whether it is a pipe."""
-        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC, dir_fd=self._fd)
+        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK, dir_fd=self._fd)
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
             os.close(fd)

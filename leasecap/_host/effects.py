@@ -10,17 +10,24 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 
 from leasecap._host.directory import Directory, inode, write_all
+from leasecap._host.exits import SEES_EXITS, close_exit, exit_of
 from leasecap._host.file_lock import try_lock, unlock
-from leasecap._host.process import exit_of, presence, this_process
+from leasecap._host.process import presence, this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._liveness.presence import Identity, Presence
 
-_DARWIN_CONTINUOUS = getattr(time, "CLOCK_MONOTONIC_RAW", None) if sys.platform == "darwin" else None
-_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", _DARWIN_CONTINUOUS)
+_read_boot_clock: Callable[[], int] = time.monotonic_ns
+if sys.platform == "darwin":
+    _read_boot_clock = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)  # mach_continuous_time()
+elif sys.platform == "linux":
+    _read_boot_clock = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 EARLY = 0.01
 """Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process
@@ -37,7 +44,7 @@ class Effects:
 
     def boot_clock(self) -> int:
         """Nanoseconds since boot, suspended time included; one clock for all processes of a kernel."""
-        return time.monotonic_ns() if _BOOT_CLOCK is None else time.clock_gettime_ns(_BOOT_CLOCK)
+        return _read_boot_clock()
 
     def wall_clock(self) -> float:
         """Seconds since 1970; only to carry times over a reboot."""
@@ -96,7 +103,10 @@ class Effects:
     @property
     def sees_exits(self) -> bool:
         """Whether `exit_of` is to be had on this platform."""
-        return hasattr(os, "pidfd_open")
+        return SEES_EXITS
 
     def exit_of(self, pid: int, start: int) -> tuple[int, Presence] | None:
         return exit_of(pid, start)
+
+    def close_exit(self, handle: int) -> None:
+        close_exit(handle)

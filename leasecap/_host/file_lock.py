@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import sys
 
-try:
+if sys.platform == "win32":  # no shared probe, and a directory with an open file in it can't be renamed
+    fcntl = None
+else:
     # What filelock's lock_descriptor() calls on POSIX, without its import, which a start would feel; both contend for
     # one lock. It has no shared lock either, which a probe needs.
     import fcntl
-except ImportError:  # Windows: no shared probe, and a directory with an open file in it can't be renamed
-    fcntl = None  # type: ignore[assignment]
 
 NO_OS_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What flock says on a file system that has no locks (EINVAL: some FUSE file systems)."""
@@ -35,6 +36,8 @@ def try_lock(fd: int) -> bool:
 
 def unlock(fd: int) -> None:
     """Give the lock back."""
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, "no flock on this platform")
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 

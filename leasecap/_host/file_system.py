@@ -61,6 +61,8 @@ def _by_device(lines: list[str], path: str) -> str | None:
         device = os.stat(path).st_dev
     except OSError:
         return None  # it isn't there yet
+    if sys.platform == "win32":
+        return None
     number = f"{os.major(device)}:{os.minor(device)}"
     fields = (line.partition(" - ")[2] for line in lines if number in line and line.split(" ")[2] == number)
     return next(fields, "").split(" ")[0] or None

@@ -9,6 +9,9 @@ import sys
 from leasecap._liveness.presence import Identity
 from leasecap._liveness.verdict import CONTAINERS_BOOT
 
+if sys.platform == "darwin":
+    from leasecap._host import macos
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._liveness.presence import Presence
@@ -27,15 +30,21 @@ def this_process() -> Identity:
         _me = Identity(
             pid=pid,
             start=start_of(pid),
-            uid=os.geteuid() if hasattr(os, "geteuid") else 0,
+            uid=_uid(),
             boot=_boot_id(),
-            machine=_first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id"),
+            machine=_machine_id(),
             pid_ns=_namespace("pid"),
             time_ns=_namespace("time"),
             sees_processes=_sees_processes(pid),
             boot_offset=_boot_offset(),
         )
     return _me
+
+
+def _uid() -> int:
+    if sys.platform == "win32":
+        return 0
+    return os.geteuid()
 
 
 def forget() -> None:
@@ -78,6 +87,8 @@ def presence(pid: int, start: int) -> Presence:
             if _has_exited(pid, fields) or int(fields[19]) != start:
                 return "gone"
             return "stopped" if fields[0] == b"T" else "runs"
+    if sys.platform == "win32":
+        return "runs" if start_of(pid) == start else "gone"  # 0 is Ctrl-C there
     try:
         os.kill(pid, 0)  # unlike a missing /proc entry, ESRCH can't come from a hidden process (hidepid)
     except ProcessLookupError:
@@ -103,23 +114,14 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:
-    """A descriptor that can be read from once the process with this pid and start time has exited, and its presence.
-
-    None if it has exited, or no such descriptor is to be had: Linux has them since 5.3. Ask as for `presence`.
-    """
-    if sys.platform != "linux":
-        return None
+def child_has_ended(pid: int) -> bool:
+    """Whether this child of ours has; without waiting for it: as a zombie its pid, and its group, are no stranger's."""
+    if sys.platform == "win32" or not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return start_of(pid) is None
     try:
-        fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-    # Asked only now: before, the pid could pass to another process until it was opened.
-    found = presence(pid, start)
-    if found in ("runs", "stopped"):
-        return fd, found
-    os.close(fd)
-    return None
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # SIGCHLD is ignored here, so the kernel has waited for it
+        return True
 
 
 def ancestors_of(pid: int) -> list[int]:
@@ -157,7 +159,7 @@ def _stat_fields(pid: int) -> list[bytes] | None:
     # Field 3 (state) comes first: the command before it may hold blanks and parentheses, so cut at the last ")".
     # Three system calls; `open` makes eight, and a sweep or a `status` asks for every holder.
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         try:
             return os.read(fd, 4096).rpartition(b")")[2].split()
         finally:
@@ -230,16 +232,14 @@ def _boot_id() -> str | None:
         boot = _first_line(path)
         return CONTAINERS_BOOT + boot if boot and _is_mounted_over(path) else boot
     if sys.platform == "darwin":
-        import subprocess
-
-        try:
-            said = subprocess.run(
-                ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, timeout=5, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return said.stdout.decode().strip() or None
+        return macos.boot_session()
     return None
+
+
+def _machine_id() -> str | None:
+    if sys.platform == "darwin":
+        return macos.host_uuid()
+    return _first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id")
 
 
 def _is_mounted_over(path: str) -> bool:

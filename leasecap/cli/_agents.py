@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -80,13 +81,17 @@ def warn_of_a_shell(pid: int) -> None:
         if above != os.getpid() and _name(argv) not in _SHELLS:
             return
         if above == pid:
-            if above == os.getpid() or (_takes_a_command(argv) and os.getsid(above) != above):
+            if above == os.getpid() or (_takes_a_command(argv) and not _leads_a_session(above)):
                 what = "is this very process" if above == os.getpid() else f"is the shell that runs it ({_shown(argv)})"
                 say(
                     f"pid {pid} {what}: it ends with this call, and then the slot is free again. If the agent that "
                     "started it is meant: --for-parent, or --for-parent NAME"
                 )
             return
+
+
+def _leads_a_session(pid: int) -> bool:
+    return sys.platform != "win32" and os.getsid(pid) == pid
 
 
 def _parent_called(name: str) -> int:

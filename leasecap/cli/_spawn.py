@@ -11,8 +11,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import warnings
 
+assert sys.platform != "win32"  # `run` refuses there
+
+from leasecap._host.process import child_has_ended
 from leasecap._redact import printable
 
 TYPE_CHECKING = False
@@ -88,8 +92,7 @@ class Child:
 
     def has_ended(self) -> bool:
         """Whether it has; without taking the report from `look`."""
-        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return self.outcome is not None or os.waitid(os.P_PID, self.pid, options) is not None
+        return self.outcome is not None or child_has_ended(self.pid)
 
 
 def spawn(

@@ -105,7 +105,7 @@ def give_up_output(error: OutputError) -> None:
 
     Python would try to write it once more, and complain, when it ends.
     """
-    if error.closed and hasattr(signal, "SIGPIPE"):
+    if error.closed and sys.platform != "win32":
         die_of(signal.SIGPIPE)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -113,7 +113,7 @@ def give_up_output(error: OutputError) -> None:
 def die_of(signum: signal.Signals) -> NoReturn:
     """End as the signal ends a program that doesn't catch it."""
     signal.signal(signum, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
+    if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
     os.kill(os.getpid(), signum)
     os._exit(128 + signum)  # where that isn't deadly (pid 1)

@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+
+assert sys.platform != "win32"  # `run` refuses there
 
 from leasecap._durations import format_duration
 from leasecap._log import tell
@@ -30,7 +33,8 @@ __all__ = ["Child", "Outcome", "SpawnError", "die_like", "spawn", "supervise"]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._liveness.max_hold import Hold
-    from leasecap.cli._signals import SignalGate, Taken
+    from leasecap.cli._signals import SignalGate
+    from leasecap.cli._taken import Taken
 
 HELD_TOO_LONG = 124  # what timeout(1) exits with
 

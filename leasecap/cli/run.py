@@ -13,6 +13,7 @@ from leasecap.cli._say import Verb, say
 from leasecap.cli._slot_options import Asked, slot_options
 
 TYPE_CHECKING = False
+assert not TYPE_CHECKING or sys.platform != "win32"  # there it only refuses, below
 if TYPE_CHECKING:
     from leasecap._lease import Lease
     from leasecap.cli._signals import SignalGate
@@ -31,7 +32,7 @@ def command(asked: Asked, command: tuple[str, ...]) -> int:
     was ended (with TERM, and after --kill-after with KILL), 125 when leasecap itself failed, 126 when CMD can't be
     executed, 127 when it isn't found.
     """
-    if not hasattr(os, "fork"):
+    if sys.platform == "win32":
         raise StoreError(
             "`leasecap run` needs POSIX signals and process groups", path=sys.platform, remedy="use the library here"
         )

@@ -531,9 +531,12 @@ class MemoryEffects(Effects):
             return None
         presence = self.presence(pid, start)
         if presence == "gone":
-            self.close(handle)
+            self.close_exit(handle)
             return None
         return handle, presence
+
+    def close_exit(self, handle: int) -> None:
+        self.close(handle)
 
 
 def _covers(shipped: type, fake: type) -> None:
