@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import staged_world
 from hypothesis import settings
+from places import TESTS
 from referee import Team
 
 from leasecap._config.root import root_path
@@ -25,6 +26,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("SIGHUP", "SIGQUIT"):
     if hasattr(signal, name):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test with the name of its folder."""
+    item.add_marker(item.path.relative_to(TESTS).parts[0])
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ a limit that is real most of what is granted is refused."""
 
 EVIDENCE = 2.5
 """Refusals that no grants outweigh; after a first cut the next one takes more than these, so three in a row. What this
-and the two below are for the providers of `tests/provider_model.py` show."""
+and the two below are for the providers of `tests/support/provider_model.py` show."""
 
 EVIDENCE_OF_PROBE = 1.5
 """The same for a step beyond a level that failed: refusals are likely there, and one more would come each time."""

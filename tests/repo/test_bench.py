@@ -1,0 +1,98 @@
+"""The figures of scripts/bench: computed from times alone, and put where they belong."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from places import REPOSITORY
+
+from _bench import contention, measures, picture, report, single, targets
+from _bench.measures import Hold
+from _bench.workloads import workloads
+
+# Two slots, held for a second each: the first two at once, the third 0.1 s after the first ended, the fourth 0.3 s.
+HOLDS = [
+    Hold(asked=0.0, granted=0.0, ended=1.0),
+    Hold(asked=0.1, granted=0.1, ended=1.1),
+    Hold(asked=0.3, granted=1.4, ended=2.4),
+    Hold(asked=0.4, granted=1.1, ended=2.1),
+]
+
+
+def test_utilisation_is_the_least_time_over_the_time_it_took() -> None:
+    assert measures.utilisation(HOLDS, 2, 1.0) == pytest.approx(2 / 2.4)
+
+
+def test_each_end_is_paired_with_the_grant_that_it_made_room_for() -> None:
+    assert measures.hand_offs(HOLDS, 2) == pytest.approx([0.1, 0.3])
+
+
+def test_a_grant_that_nobody_waited_for_is_no_hand_off() -> None:
+    late = [*HOLDS[:2], Hold(asked=5.0, granted=5.1, ended=6.0)]
+    assert measures.hand_offs(late, 2) == []
+
+
+def test_who_asked_later_and_was_granted_earlier_has_overtaken() -> None:
+    assert measures.overtakings(HOLDS) == 1 / 4
+
+
+def test_the_most_at_once_are_counted_and_an_end_makes_room_at_once() -> None:
+    assert measures.most_at_once(HOLDS) == 2
+    assert measures.most_at_once([*HOLDS, Hold(0.0, 0.5, 0.6)]) == 3
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.5, 2.0), (0.99, 4.0), (0.0, 1.0)])
+def test_a_percentile_is_one_of_the_values(share: float, found: float) -> None:
+    assert measures.percentile([4.0, 1.0, 3.0, 2.0], share) == found
+    assert math.isnan(measures.percentile([], share))
+
+
+def test_ratios_are_to_leasecap_and_what_never_came_has_none() -> None:
+    assert report.table({"leasecap": {"p50 ms": 2.0}, "other": {"p50 ms": 5.0}, "dead": {"p50 ms": math.inf}}) == [
+        ["", "p50 ms", "ratio"],
+        ["leasecap", "2.00", "1.00x"],
+        ["other", "5.00", "2.50x"],
+        ["dead", "never", "-"],
+    ]
+
+
+def test_a_target_without_its_peer_is_left_out() -> None:
+    found = {"A": {"leasecap": {"p50 us": 300.0}, "filelock_lease": {"p50 us": 600.0}}}
+    (verdict,) = targets.verdicts(found)
+    assert (verdict.measured, verdict.word) == (0.5, "met")
+
+
+def test_the_figures_replace_those_between_the_marks_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.put_into(page, "new")
+    assert page.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="lost the marks"):
+        report.put_into(page, "new")
+
+
+def test_the_picture_shows_every_limiter_that_was_measured() -> None:
+    figures = {"utilisation": 0.9, "hand-off p50 ms": 1.0, "hand-off p99 ms": 5.0}
+    drawn = picture.draw({"C": {"leasecap": figures, "portalocker": figures}})
+    assert drawn.count(">leasecap<") == drawn.count(">portalocker<") == 1
+    assert picture.draw({"A": {}}) == ""
+
+
+def test_workloads_have_a_row_with_pipes_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, list[str]] = {}
+    monkeypatch.setattr(contention, "measure", lambda work, base, names: asked.update({base: names}))
+    monkeypatch.setattr(single, "idle", lambda waiters, seconds, base, names: asked.update({base: names}))
+    for name in ("B", "C", "D", "E", "F"):
+        workloads(tiny=True)[name].run(name, ["leasecap"])
+    assert {name: "leasecap_no_pipes" in names for name, names in asked.items()} == {
+        **dict.fromkeys("BCDF", True),
+        "E": False,
+    }
+
+
+def test_the_page_has_its_marks() -> None:
+    page = REPOSITORY / "docs" / "benchmarks.md"
+    assert page.read_text().count(report.BEGIN) == page.read_text().count(report.END) == 1

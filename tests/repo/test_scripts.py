@@ -1,0 +1,169 @@
+"""The scripts of the checkout: the demo's provider and pictures, and how a Python is found."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from places import REPOSITORY
+
+from _demo import feedback, picture
+from _demo.agent import ask
+from _demo.cap import Run, broken_promises
+from _demo.provider import Provider
+
+Begin = Callable[[], http.client.HTTPResponse]
+SCRIPTS = REPOSITORY / "scripts"
+
+
+def plain(tone: str, text: str) -> str:
+    return text
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider for three whose answers take long enough to be met in the middle."""
+    with Provider(limit=3, seed=1, shortest=0.3, longest=0.3) as server:
+        server.daemon_threads = False  # so that leaving it waits for them
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def begin_request(provider: Provider) -> Iterator[Begin]:
+    """Sends a request; gives the response of which the status was read, and no more."""
+    with contextlib.ExitStack() as open_responses:
+
+        def begin() -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("127.0.0.1", provider.server_port, timeout=20)
+            connection.request("POST", "/v1/chat/completions", "{}")
+            return open_responses.enter_context(connection.getresponse())
+
+        yield begin
+
+
+def test_provider_answers_three_at_a_time_and_refuses_the_fourth(provider: Provider, begin_request: Begin) -> None:
+    open_streams = [begin_request() for _ in range(3)]
+    fourth = begin_request()
+    assert [stream.status for stream in open_streams] == [200, 200, 200]
+    assert (fourth.status, fourth.headers["Retry-After"]) == (429, "1")
+    assert json.loads(fourth.read())["error"]["type"] == "rate_limit_error"
+    assert all(stream.read().endswith(b"data: [DONE]\n\n") for stream in open_streams)
+
+    found = provider.measurements()
+    assert (found["in_flight"], found["answered"], found["refused"]) == (0, 3, 1)
+    assert max(in_flight for _, in_flight, _ in found["record"]) == 4
+
+
+def test_provider_has_counted_a_request_out_before_its_agent_reads_the_end(
+    provider: Provider, begin_request: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = provider.leave
+
+    def leave_late(**how: bool) -> None:
+        time.sleep(0.2)  # time enough for an agent that has read the end to come back
+        leave(**how)
+
+    monkeypatch.setattr(provider, "leave", leave_late)
+    provider.limit = 1
+    assert b"data: [DONE]\n" in iter(begin_request().readline, b"")
+    assert begin_request().status == 200
+
+
+def test_provider_counts_a_request_out_when_its_agent_hangs_up(provider: Provider, begin_request: Begin) -> None:
+    streams = [begin_request() for _ in range(3)]
+    for stream in streams:
+        stream.close()
+    assert ask(f"http://127.0.0.1:{provider.server_port}/v1", "still there?") == "One cap holds for all of us. "
+    assert provider.measurements()["answered"] == 1
+
+
+def test_chart_shows_what_is_over_the_limit_above_its_line_and_marks_refusals() -> None:
+    record = [(0.0, 1, 0), (1.0, 3, 0), (2.0, 6, 3), (3.0, 0, 3)]
+    lines = picture.chart(record, 3, 4.0, picture.GUTTER + 32, picture.ASCII, plain)
+    assert lines == [
+        "       6 |                #########",
+        "         |                #########",
+        " limit 3 |----------------#########-------",
+        "         |        #################",
+        "         |::::::::#################",
+        "         ++-------+-------+-------+-------",
+        "          0 s     1 s     2 s     3 s",
+        "     429                  x",
+    ]
+
+
+def test_chart_of_a_run_within_its_limit_has_nothing_above_the_line() -> None:
+    lines = picture.chart([(0.0, 3, 0), (3.5, 0, 0)], 3, 4.0, 40, picture.BLOCKS, plain)
+    assert lines[0].split("│") == [" limit 3 ", "╌" * 30]
+    assert lines[1] == lines[2]
+    assert lines[-1].split() == ["429", "none"]
+
+
+def test_table_lines_its_columns_up() -> None:
+    assert picture.table(["bare", "leased"], [("refused", "41", "0"), ("wall time", "9.8 s", "6.1 s")]) == [
+        "             bare   leased",
+        "refused        41        0",
+        "wall time   9.8 s    6.1 s",
+    ]
+
+
+@pytest.mark.parametrize(("peak", "refused", "complaints"), [(3, 0, 0), (3, 1, 1), (2, 0, 1), (0, 0, 1)])
+def test_demo_fails_when_the_leased_run_was_refused_or_left_slots_empty(
+    peak: int, refused: int, complaints: int
+) -> None:
+    assert len(broken_promises(Run([(0.0, peak, refused)] if peak else [], 24, refused, 6.0))) == complaints
+
+
+@pytest.mark.parametrize(("limit", "answered", "complaints"), [(3, 48, 0), (2, 48, 0), (5, 48, 1), (3, 47, 1)])
+def test_demo_fails_when_the_limit_was_not_found_or_a_request_was_lost(
+    limit: int, answered: int, complaints: int
+) -> None:
+    assert len(feedback.broken_promises(limit, answered)) == complaints
+
+
+def run_with_path(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script where PATH has the few tools it uses beside Python, and the given directory before them."""
+    tools = directory / "tools"
+    tools.mkdir()
+    for tool in ("dirname", "head", "sh"):
+        tools.joinpath(tool).symlink_to(shutil.which(tool) or tool)
+    return subprocess.run(
+        [SCRIPTS / script], env=os.environ | {"PATH": f"{directory}:{tools}"}, capture_output=True, text=True
+    )
+
+
+def fake_python(directory: Path, name: str, body: str) -> None:
+    program = directory / name
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("script", ["test", "demo", "lint"])
+def test_script_without_a_python_that_is_new_enough_says_so(script: str, tmp_path: Path) -> None:
+    pretends = f'exec {shlex.quote(sys.executable)} -I -c "import sys; sys.version_info = (3, 9, 1); $3"'
+    fake_python(tmp_path, "python3", f'[ "$1" = --version ] && echo Python 3.9.1 && exit\n{pretends}')
+    done = run_with_path(script, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{script}: leasecap needs Python 3.11 or newer")
+    assert "python3 is Python 3.9.1" in done.stderr
+
+
+def test_script_passes_over_a_shim_with_no_python_behind_it(tmp_path: Path) -> None:
+    fake_python(tmp_path, "python3", "exit 127")
+    fake_python(tmp_path, "python3.13", "exit 127")
+    fake_python(tmp_path, "python3.12", '[ "$2" = -c ] && exit 0; echo "3.12 was asked" >&2; exit 5')
+    done = run_with_path("demo", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "3.12 was asked\n")

@@ -1,0 +1,12 @@
+"""Where things are in the checkout, and what a test's processes can import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TESTS = REPOSITORY / "tests"
+WORKERS = TESTS / "support" / "workers"
+IMPORTABLE = os.pathsep.join(map(str, (REPOSITORY, TESTS / "support", TESTS / "proof", WORKERS)))
+"""For PYTHONPATH."""
