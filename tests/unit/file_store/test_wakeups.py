@@ -110,7 +110,7 @@ def test_wakeup_is_gone_when_nobody_waits(listening: Listening) -> None:
 def test_wakeup_shows_that_its_process_lives(listening: Listening) -> None:
     assert listening.watch.start(alone=True)
     until(listening.watch.reaches)
-    assert listening.root.hears(f"wake/{PROCESS}/.wakeup") is True  # and a killed one's not: `processes/test_wakeups.py`
+    assert listening.root.hears(f"wake/{PROCESS}/.wakeup") is True  # a killed one's not: `processes/test_wakeups.py`
 
 
 def test_wakeup_tidied_away_is_made_anew(listening: Listening) -> None:
