@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from contextlib import contextmanager
+from functools import partial
 
 from leasecap._faults import faults
 from leasecap._file_store.description import name_on_disk
@@ -13,6 +15,8 @@ from leasecap._file_store.layout import pool_path
 from leasecap._file_store.open_root import OpenRoot, inode_of
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
+from leasecap._host.deferred_signals import surely
+from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,6 +168,20 @@ class Runtime:
     def _all(self) -> set[OpenRoot]:
         return {*self._roots.values(), *self._removed}
 
+    def before_fork(self) -> None:
+        """End the threads that have nothing to do, or Python would warn of a fork beside threads.
+
+        Those that look after a lease or a wait go on, since these do.
+        """
+        if self.own.own_entries:
+            return
+        end_before_fork(self._rest)
+
+    def _rest(self) -> None:
+        self.own.heartbeats.rest()
+        for root in self._all():
+            root.notifier.rest()
+
     def after_fork_in_child(self) -> None:
         """Let go of all that is the parent's."""
         self.own.lock._at_fork_reinit()  # type: ignore[attr-defined]  # the fork hooks go on to take this one
@@ -186,3 +204,6 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=runtime.own.lock.release,
         after_in_child=runtime.after_fork_in_child,
     )
+    if sys.version_info >= (3, 12):
+        # Done before the lock above is taken: of these hooks the last one is called first.
+        os.register_at_fork(before=partial(surely, runtime.before_fork))

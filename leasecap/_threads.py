@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import collections.abc  # noqa: F401  # Python 3.13.0 replaces it while it is loaded: in two threads at once that fails
+import os
 import sys
 import threading
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_ENDS_WITHIN = 1.0  # seconds
 
 
 def start_thread(name: str, call: Callable[..., object], *args: object) -> threading.Thread:
@@ -21,6 +26,33 @@ def start_thread(name: str, call: Callable[..., object], *args: object) -> threa
     thread = threading.Thread(target=call, args=args, name=f"leasecap-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def await_end(thread: threading.Thread) -> None:
+    """Wait for one that has been told to end, for a second at most; not for the calling one."""
+    if thread is not threading.current_thread():
+        thread.join(_ENDS_WITHIN)
+
+
+def end_before_fork(rest: Callable[[], None]) -> None:
+    """Call ``rest``, and return once the threads that it ends have ended for the kernel (Linux) as well.
+
+    That counts them a moment longer than `join` waits, and Python takes its count to warn of a fork beside threads.
+    """
+    not_ours = _tasks_without_thread()
+    rest()
+    until = time.monotonic() + _ENDS_WITHIN
+    while _tasks_without_thread() - not_ours and time.monotonic() < until:
+        time.sleep(0.0002)
+
+
+def _tasks_without_thread() -> set[int]:
+    """Threads that Python doesn't know, or no longer; none where that can't be told."""
+    try:
+        tasks = set(map(int, os.listdir("/proc/self/task")))
+    except OSError:
+        return set()
+    return tasks - {thread.native_id for thread in threading.enumerate()}
 
 
 def are_greenlets() -> bool:

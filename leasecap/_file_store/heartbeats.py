@@ -12,7 +12,7 @@ from _weakref import ref
 
 from leasecap._host.effects import EARLY
 from leasecap._log import tell, tell_apart
-from leasecap._threads import are_greenlets, start_thread
+from leasecap._threads import are_greenlets, await_end, start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Gone(ref):  # type: ignore[type-arg]
 
     __slots__ = ("then",)
     then: Callable[[], None]
+
+
+def _end() -> None:
+    """What the thread is given to end it."""
 
 
 class Beating:
@@ -153,6 +157,16 @@ class Heartbeats:
                 return False
             return True
 
+    def rest(self) -> None:
+        """End the thread if it has nothing to look after, and wait for that. The next lease starts another one."""
+        with self._changed:
+            thread, inbox = self._thread, self._inbox
+            if thread is None or inbox is None or self._beating:
+                return
+            self._thread = self._inbox = None
+            inbox.put(_end)  # behind what is still to be called
+        await_end(thread)
+
     def remove(self, own_entry: OwnEntry) -> None:
         """Stop. When this returns no heartbeat for ``own_entry`` is under way or will come."""
         with self._changed:
@@ -163,7 +177,9 @@ class Heartbeats:
         while True:
             to_call = self._round(idle)
             if not to_call:
-                woken = self._rest(inbox)
+                woken = self._sleep(inbox)
+                if woken is None:
+                    return
                 idle = not woken and not self._beating
             for call in to_call:
                 self._call(call)
@@ -187,8 +203,8 @@ class Heartbeats:
             self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=nothing)
         return [call for call in to_call if call is not None]
 
-    def _rest(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> bool:
-        """Sleep until something is due or comes, and do what has come; returns whether anything has."""
+    def _sleep(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> bool | None:
+        """Sleep until something is due or comes, and do what has come; returns whether anything has. None: the end."""
         until = self._wakes_at
         timeout = None if until == math.inf else min(max(until - time.monotonic(), 0.01), _LONGEST)
         try:
@@ -197,6 +213,8 @@ class Heartbeats:
             if time.monotonic() < until:
                 time.sleep(EARLY)
             return False
+        if item is _end:
+            return None
         if item is not None:
             self._call(item.then if isinstance(item, Gone) else item)
         return True

@@ -80,6 +80,11 @@ class Notifier:
         if self._watch is not None:
             self._watch.close()
 
+    def rest(self) -> None:
+        """See `Watch.rest`."""
+        if self._watch is not None:
+            self._watch.rest()
+
     def forget(self) -> None:
         """In a fork's child: the watch is the parent's."""
         if self._watch is not None:

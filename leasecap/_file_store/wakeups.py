@@ -20,7 +20,7 @@ from functools import partial
 from leasecap._file_store.ear import Ear
 from leasecap._file_store.marks import ASKED, QUESTION
 from leasecap._file_store.wake_places import WAKEUP, clear_places, make_place, place_of, put_file, remove_place
-from leasecap._threads import start_thread
+from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ class Watch:
         self._users = self._starts = 0
         self._ear: Ear | None = None
         self._file: WatchedFile | None = None
+        self._closed_file: WatchedFile | None = None
         self._made = 0
         self._hears_until = -math.inf
+        self._thread: threading.Thread | None = None
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
 
     def start(self, *, alone: bool = False) -> bool:
@@ -225,6 +227,19 @@ class Watch:
             if self._users == 0 and self._starts == 1:
                 self._close()
 
+    def rest(self) -> None:
+        """Stop listening if nobody waits, and wait for the threads to end. The next wait begins anew."""
+        with self._lock:
+            if self._users:
+                return
+            self._close()
+            thread, self._thread = self._thread, None
+            file, self._closed_file = self._closed_file, None
+        if thread is not None:
+            await_end(thread)
+        if file is not None:
+            file.await_end()
+
     def close(self) -> None:
         """At the process's end."""
         with self._lock:
@@ -294,7 +309,7 @@ class Watch:
     def _start_thread(self, ear: Ear) -> bool:
         if not ear.has_thread:
             try:
-                start_thread("wake", self._listen, ear)
+                self._thread = start_thread("wake", self._listen, ear)
             except RuntimeError:
                 return False
             ear.has_thread = True  # who hears by itself now does so for all, and leaves it to the thread then
@@ -326,6 +341,7 @@ class Watch:
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            self._closed_file = file
             file.close()
             remove_place(self._root, self._place)
         ear, self._ear = self._ear, None

@@ -13,6 +13,7 @@ import threading
 import time
 
 from leasecap._host.file_changes import FileChanges
+from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class WatchedFile:
         self._start_at = time.monotonic() + _START_AFTER
         self._changes: FileChanges | None = None
         self._alive: int | None = None
+        self._threads: list[threading.Thread] = []
         self._has_seen = self._is_closed = False
 
     @property
@@ -69,12 +71,15 @@ class WatchedFile:
             if time.monotonic() < self._start_at or self._is_closed:
                 return False
             self._start_at = time.monotonic() + _RETRY_AFTER
-        try:
-            # Not in the waiter, which may be an event loop.
-            threading.Thread(target=self._start, name="leasecap-observer", daemon=True).start()
-        except RuntimeError:
-            pass  # no more threads for this user
+        self._apart(self._start)  # not in the waiter, which may be an event loop
         return False
+
+    def _apart(self, call: Callable[[], None]) -> None:
+        try:
+            thread = start_thread("observer", call)
+        except RuntimeError:
+            return  # no more threads for this user; or the interpreter's end, and so the observer's
+        self._threads = [*(one for one in self._threads if one.is_alive()), thread]
 
     def _start(self) -> None:
         try:
@@ -112,6 +117,11 @@ class WatchedFile:
             os.close(self._alive)
             self._alive = None
 
+    def await_end(self) -> None:
+        """After `close`: wait for the threads that start and end observers, and so for the observers' own."""
+        while self._threads:
+            await_end(self._threads.pop())
+
     def _drop(self) -> None:
         with self._lock:
             changes, self._changes = self._changes, None
@@ -120,8 +130,5 @@ class WatchedFile:
         if alive is not None:
             os.close(alive)
         if changes is not None:
-            try:
-                # It waits for a thread, which may be the one that a garbage collection brought here.
-                threading.Thread(target=changes.stop, name="leasecap-observer", daemon=True).start()
-            except RuntimeError:
-                pass  # at the interpreter's end: so do the observer's threads
+            # Apart: it waits for a thread, which may be the one that a garbage collection brought here.
+            self._apart(changes.stop)

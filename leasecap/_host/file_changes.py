@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ENDS_WITHIN = 1.0  # seconds, for threads that have been told to
+
 
 class FileChanges:
     """An observer with its threads, from the making to `stop`. A fork's child must drop it and never stop it."""
@@ -60,6 +62,7 @@ class FileChanges:
         """May block for a moment, since it waits for a thread; not to be called where a thread of watchdog's calls."""
         if self._observer.is_alive():
             self._observer.stop()
+            self._observer.join(_ENDS_WITHIN)
 
 
 def _close_on_exec() -> None:

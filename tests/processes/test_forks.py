@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from helper_process import helper
 from holders import HOLD, can_be_had, configure, hold, ready
 
 TYPE_CHECKING = False
@@ -420,3 +421,54 @@ hear()
     )
     # Both are pid 1.
     assert {parent.line(), parent.line()} == {"CHILD 1 True", "PARENT 1 True"}
+
+
+IDLE = """
+import os, sys, threading, time, warnings
+import leasecap
+from leasecap._file_store import watched_file
+from no_pipes import WAYS
+
+def wait_with(begin):
+    first = leasecap.acquire("p")
+    waiting = begin()
+    while leasecap.status("p").pools[0].waiting < 2:
+        time.sleep(0.01)
+    first.release()
+    waiting()
+
+def threads():
+    waiters = [threading.Thread(target=lambda: leasecap.acquire("p").release()) for _ in range(2)]
+    for waiter in waiters:
+        waiter.start()
+    def join():
+        for waiter in waiters:
+            while os.path.exists(f"/proc/self/task/{waiter.native_id}"):
+                waiter.join()
+    return join
+
+if sys.argv[1] == "file":
+    exec(WAYS["refused"])
+    watched_file._START_AFTER = 0.0  # an observer at once
+for _ in range(2):  # who has waited twice is ready to wait again
+    wait_with(threads)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pid = os.fork()
+        if pid == 0:
+            leasecap.acquire("p").release()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    print([str(one.message) for one in told], flush=True)
+lease = leasecap.acquire("p")
+print(sorted(one.name for one in threading.enumerate())[1:], flush=True)
+lease.release()
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python warns of a fork beside threads from 3.12 on")
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_a_fork_while_nothing_is_held_is_beside_no_thread(team: Team, kind: str) -> None:
+    configure(team, "os")
+    with helper(IDLE, kind) as process:
+        assert [process.hear() for _ in range(3)] == ["[]", "[]", "['leasecap-heartbeat']"]

@@ -167,3 +167,46 @@ def test_script_passes_over_a_shim_with_no_python_behind_it(tmp_path: Path) -> N
     fake_python(tmp_path, "python3.12", '[ "$2" = -c ] && exit 0; echo "3.12 was asked" >&2; exit 5')
     done = run_with_path("demo", tmp_path)
     assert (done.returncode, done.stderr) == (1, "3.12 was asked\n")
+
+
+def pythons(tmp_path: Path, *names: str, wanted: str = "") -> subprocess.CompletedProcess[str]:
+    """What `.ci/run` finds where these are on PATH, all of them this Python but for those in whose name it isn't."""
+    for name in names:
+        runs = name in ("python3", f"python3.{sys.version_info.minor}")
+        fake_python(tmp_path, name, f'exec {shlex.quote(sys.executable)} "$@"' if runs else "exit 127")
+    env = {"PATH": str(tmp_path), "HOME": str(tmp_path), "LEASECAP_PYTHONS": wanted}
+    return subprocess.run(
+        [sys.executable, "-I", SCRIPTS / "_pythons.py"], env=os.environ | env, capture_output=True, text=True
+    )
+
+
+THIS = f"3.{sys.version_info.minor}"
+
+
+def test_pythons_of_path_that_run_are_found_once_and_a_shim_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
+    done = pythons(tmp_path, "python3", f"python{THIS}", "python3.99", "python3.6")
+    [line] = done.stdout.splitlines()
+    assert line.split()[0] == ".".join(map(str, sys.version_info[:3]))
+    assert "3.99" in done.stderr and "3.6" not in done.stderr
+    assert done.returncode == 0
+
+
+def test_python_that_must_be_there_and_is_not_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
+    assert pythons(tmp_path, "python3", wanted=THIS).returncode == 0
+    done = pythons(tmp_path, "python3", wanted=f"{THIS}, 3.98")
+    assert done.returncode == 1
+    assert "LEASECAP_PYTHONS asks for 3.98" in done.stderr
+
+
+def test_script_takes_the_python_that_it_is_given_or_none(tmp_path: Path) -> None:
+    fake_python(tmp_path, "python3", "exit 127")
+    fake_python(tmp_path, "python3.12", '[ "$2" = -c ] && exit 0; echo "3.12 was asked" >&2; exit 5')
+    env = os.environ | {"PYTHON": str(tmp_path / "python3.12")}
+    assert "3.12 was asked" in subprocess.run([SCRIPTS / "test"], env=env, capture_output=True, text=True).stderr
+    env["PYTHON"] = str(tmp_path / "python3")
+    done = subprocess.run([SCRIPTS / "test"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith(f"test: PYTHON is {tmp_path / 'python3'}")) == (1, True)
