@@ -32,7 +32,7 @@ def candidates(env: dict[str, str]) -> list[Path]:
 
 
 def ask(path: Path) -> tuple[tuple[int, int, int], str] | None:
-    """Its version and what it really is; None if it doesn't run (a version manager's shim), is too old, or no release."""
+    """Its version and what it really is; None if it doesn't run (a manager's shim), is too old, or is no release."""
     try:
         done = subprocess.run([path, "-I", "-c", ASK], capture_output=True, text=True, timeout=60, check=True)
         major, minor, micro, level, executable = done.stdout.split(maxsplit=4)

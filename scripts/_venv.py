@@ -3,6 +3,9 @@
 Called by `_venv.sh` with the dependency groups that are wanted. The environment lives in `build/`, named after the
 version of Python, so that it meets neither a `.venv` of the person nor the one made with another Python. It is built
 again when the checkout was moved, and installed into again when pyproject.toml changed.
+
+``--as NAME`` before the groups: an environment of its own, each process of which is another platform
+(`tests/support/personality`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+PERSONALITY = "_personality.pth"
 
 
 def requirements(pyproject: str, groups: list[str]) -> list[str]:
@@ -66,10 +70,11 @@ def install(environment: Path, what: list[str]) -> None:
         )
 
 
-def prepare(groups: list[str]) -> Path:
+def prepare(groups: list[str], personality: str = "") -> Path:
     """The path of the environment, ready to use. Two callers at once take turns."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    environment = ROOT / "build" / f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+    name = f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+    environment = ROOT / "build" / (f"{name}-{personality}" if personality else name)
     environment.parent.mkdir(exist_ok=True)
     with environment.with_name(f"{environment.name}.lock").open("w") as lock:
         try:
@@ -90,8 +95,12 @@ def prepare(groups: list[str]) -> Path:
                     f"{error}\n"
                     "On Debian and Ubuntu that takes a package more: apt install python3-venv. Then run this again."
                 )
+        for old in environment.glob(f"lib/python*/site-packages/{PERSONALITY}"):
+            old.unlink()  # pip is for the platform that this is
         wanted = sorted((present or set()) | set(groups))
         install(environment, ([] if present is not None else ["-e", str(ROOT)]) + requirements(pyproject, wanted))
+        if personality:
+            take_on(environment, ROOT / "tests" / "support" / "personality" / f"{personality}.py")
         record = {"path": str(environment), "pyproject": digest(pyproject), "groups": wanted}
         # Written last and whole: an install that was interrupted has no record and is made again.
         whole = environment / "leasecap.json.new"
@@ -100,5 +109,15 @@ def prepare(groups: list[str]) -> Path:
         return environment
 
 
+def take_on(environment: Path, personality: Path) -> None:
+    """Have each Python of the environment run this before anything else."""
+    [packages] = environment.glob("lib/python*/site-packages")
+    line = f"import sys; exec(compile(open({str(personality)!r}).read(), {str(personality)!r}, 'exec'), {{}})"
+    (packages / PERSONALITY).write_text(f"{line}\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(prepare(sys.argv[1:]))
+    if sys.argv[1:2] == ["--as"]:
+        print(prepare(sys.argv[3:], sys.argv[2]))
+    else:
+        print(prepare(sys.argv[1:]))

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from children import await_stop
 from commands import PROGRAM, environment, run, start, status, until
 
 import leasecap
@@ -121,7 +122,7 @@ def test_hook_takes_over_from_one_that_is_stopped(agent: Agent) -> None:
     first = acquire(agent)
     says_that_it_waits(first)
     first.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
+    await_stop(first.pid)
     second = acquire(agent)
     until(lambda: [waiter.pid for waiter in status().waiters] == [second.pid])
     holder.release()

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, environment, gone, run, start, status, until
+from children import await_stop, has_ended
+from commands import PROGRAM, environment, run, start, status, until
 
 import leasecap
 
@@ -132,7 +133,7 @@ def test_killing_the_wrapper_alone_keeps_the_slot_until_the_command_ends(fifo: s
     assert status().holders[0].alive
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 75
     Path(fifo).write_text("go\n")
-    until(lambda: gone(child))
+    until(lambda: has_ended(child))
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 0
     wrapper.communicate()
 
@@ -145,7 +146,7 @@ def test_a_command_that_closes_what_it_inherited_keeps_the_slot_by_its_pid(fifo:
     child = kill_alone(wrapper)
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 75
     Path(fifo).write_text("go\n")
-    until(lambda: gone(child))
+    until(lambda: has_ended(child))
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 0
     wrapper.communicate()
 
@@ -164,7 +165,7 @@ def test_a_daemon_left_by_a_killed_wrapper_does_not_keep_the_slot(fifo: str) -> 
     child = kill_alone(wrapper)
     os.kill(child, signal.SIGKILL)
     wrapper.communicate(timeout=60)
-    until(lambda: gone(child))
+    until(lambda: has_ended(child))
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 0
     Path(fifo).write_text("go\n")
 
@@ -186,7 +187,7 @@ def test_a_waiter_stopped_at_the_head_lets_the_next_one_pass_and_gets_its_turn(f
     stopped = start("run", "-p", "p", "--limit", "1", "--", "echo", "stopped-one", process_group=0)
     until(lambda: status().waiting == 1)
     stopped.send_signal(signal.SIGTSTP)
-    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+    await_stop(stopped.pid)
     behind = start("run", "-p", "p", "--limit", "1", "--", "sh", "-c", f"echo ready; read line < {fifo}")
     until(lambda: status().waiting == 2)
     finish(holder)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from children import await_stop
 from commands import DEADLINE, environment, until
 
 import leasecap
@@ -327,7 +328,7 @@ print("pid", os.getpid(), flush=True)
     pid = int(re.findall(r"pid (\d+)", shown.read("No pool yet"))[0])
     os.kill(pid, signal.SIGTSTP)
     shown.read(LEAVES)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    await_stop(pid)
     os.kill(pid, signal.SIGCONT)
     assert "root" in shown.read(ENTERS) + shown.read("No pool yet")
     os.kill(pid, signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from children import await_stop
 from commands import environment, start, status, until
 
 import leasecap
@@ -45,7 +45,7 @@ def pool(root: Path) -> Iterator[None]:
 
 def stop_for(process: subprocess.Popen[str], seconds: float, signum: int = signal.SIGSTOP) -> None:
     process.send_signal(signum)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    await_stop(process.pid)
     end = time.monotonic() + seconds
     until(lambda: time.monotonic() >= end)
     process.send_signal(signal.SIGCONT)

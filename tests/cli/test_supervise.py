@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import REPOSITORY
+from places import IMPORTABLE
 from terminal import Terminal
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ DRIVER = """
 import os, sys, threading
 from leasecap.cli import _signals
 from leasecap.cli._supervise import *
+from children import await_continue, await_exit, await_stop
 env = os.environ
 if env["MECHANISM"] == "pipe":
     from leasecap.cli._signal_pipe import SignalSource
@@ -94,7 +95,7 @@ def mechanism(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def env(mechanism: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "MECHANISM": mechanism, "LC_ALL": "C"}
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": IMPORTABLE, "MECHANISM": mechanism, "LC_ALL": "C"}
 
 
 @pytest.fixture
@@ -143,9 +144,11 @@ class Wrapped:
 
     def stops_or_ends(self) -> int:
         """Wait for it to stop, and return by which signal; 0 if it ends instead."""
-        report = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        assert report is not None
-        return report.si_status if report.si_code == os.CLD_STOPPED else 0
+        _, report = os.waitpid(self.pid, os.WUNTRACED)
+        if os.WIFSTOPPED(report):
+            return os.WSTOPSIG(report)
+        self.process.returncode = os.waitstatus_to_exitcode(report)
+        return 0
 
     def clear_away(self) -> None:
         if self.process.poll() is None:
@@ -526,7 +529,7 @@ def stop_at_a_bad_moment(signum, still):
             os.killpg(0, SIGCONT)  # after the look: what is pending for us must be gone
             return answer
         os.kill(child.pid, SIGCONT if env["HOW"] == "child" else SIGKILL)
-        os.waitid(os.P_PID, child.pid, os.WCONTINUED | os.WEXITED | os.WNOWAIT)
+        await_continue(child.pid)
         return still()
     return stop(signum, changed)
 gate.stop = stop_at_a_bad_moment
@@ -546,7 +549,7 @@ def stop_and_be_slow(*arguments):
     gate.stop = stop
     continued = stop(*arguments)
     os.kill(child.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    await_stop(child.pid)
     return continued
 gate.stop = stop_and_be_slow
 """
@@ -727,5 +730,5 @@ def test_a_command_that_ended_in_time_unnoticed_keeps_its_status(
     wrap: Callable[..., Wrapped], env: dict[str, str]
 ) -> None:
     # Leasecap was stopped, say, from before the end of the command until after that of its time.
-    env["HOOK"] = "os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)" + HELD.format(left=-1)
+    env["HOOK"] = "await_exit(child.pid)" + HELD.format(left=-1)
     assert wrap(SH, "-c", "exit 3").end() == (3, "")

@@ -11,11 +11,13 @@ import pytest
 from holders import HOLD, configure, give_back, hold, queue, ready
 from referee import until
 
+from leasecap._host.exits import SEES_EXITS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from referee import Team, Worker
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit of a process wakes nobody here")
+pytestmark = pytest.mark.skipif(not SEES_EXITS, reason="the exit of a process wakes nobody here")
 
 # Its process looks only once a minute while it is covered, and says whenever that begins.
 RESTING = """

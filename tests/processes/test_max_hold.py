@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import PROGRAM, environment, gone, run, start, status, until
+from children import has_ended
+from commands import PROGRAM, environment, run, start, status, until
 from places import REPOSITORY
 from referee import Team
 from terminal import Terminal
@@ -64,7 +65,7 @@ def test_a_command_that_ignores_term_is_killed_after_the_time_for_that(root: Pat
     )
     assert done.returncode == 124
     assert re.search(r"gets TERM, and KILL in 0.1s\n.*still runs: it gets KILL\n$", done.stderr)
-    assert gone(int(done.stdout.split()[0]))
+    assert has_ended(int(done.stdout.split()[0]))
     assert status().in_flight == 0
 
 
@@ -162,7 +163,7 @@ def test_runs_nested_in_each_other_end_with_the_innermost_told(root: Path) -> No
     inner = [*PROGRAM, "run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600"]
     outer = run("run", "-p", "p", "--max-hold", "2s", "--", *inner)
     assert outer.returncode == 124
-    assert all(gone(int(pid)) for pid in outer.stdout.split())
+    assert all(has_ended(int(pid)) for pid in outer.stdout.split())
     inner[6:6] = ["--max-hold", "0.2"]
     both = run("run", "-p", "p", "--max-hold", "1h", "--", *inner)
     assert both.returncode == 124
@@ -291,11 +292,11 @@ def test_a_stopped_run_whose_slot_was_given_away_says_so_and_ends_its_command_wh
     child = int(wrapper.stdout.readline())
     done = run("run", "-p", "p", "-w", "60", "--", "echo", "next")
     assert (done.returncode, done.stdout) == (0, "next\n")
-    assert not gone(child)
+    assert not has_ended(child)
     wrapper.send_signal(signal.SIGCONT)
     _, err = wrapper.communicate(timeout=60)
     assert wrapper.returncode == 124
-    assert gone(child)
+    assert has_ended(child)
     assert "gets TERM" in err
     assert "gets KILL" in err
     assert "was taken" in err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import environment, run, status, until
+from places import IMPORTABLE
 
 import leasecap
 
@@ -162,6 +163,7 @@ def test_no_warning_of_a_fork_reaches_anybody() -> None:
 def test_a_command_killed_before_it_runs_is_seen_to_end_by_that_signal(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
+from children import await_exit
 from leasecap.cli import main
 from leasecap._lease import Lease
 note_child = Lease.note_child
@@ -169,14 +171,14 @@ def killed(self, child):
     note_child(self, child)
     assert child.pid
     os.kill(child.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    await_exit(child.pid)
 Lease.note_child = killed
 main.main()
 """
     ran = tmp_path / "ran"
     done = subprocess.run(
         [sys.executable, "-c", code, "run", "-p", "p", "--", "touch", str(ran)],
-        env=environment(), capture_output=True, text=True, timeout=60,
+        env=environment(PYTHONPATH=IMPORTABLE), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr, ran.exists()) == (-signal.SIGKILL, "", False)
     assert status().in_flight == 0

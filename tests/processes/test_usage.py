@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import environment, gone, until
+from children import has_ended
+from commands import environment, until
 from insides import file_store
 
 import leasecap
@@ -220,7 +221,7 @@ def test_command_is_ended_with_the_process_that_asked(root: Path, tmp_path: Path
     code = "import leasecap, sys; leasecap.acquire('p', timeout=0.5)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert "AcquireTimeout" in done.stderr
-    until(lambda: gone(int(started.read_text())))
+    until(lambda: has_ended(int(started.read_text())))
 
 
 def test_command_that_leaves_a_child_behind_is_heard_and_ended_with_it(root: Path, tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_command_that_leaves_a_child_behind_is_heard_and_ended_with_it(root: Pat
     assert error_of() is None
     feedback = leasecap.status("p").pools[0].feedback
     assert feedback is not None and feedback.usage == 3
-    until(lambda: gone(int(left.read_text())))
+    until(lambda: has_ended(int(left.read_text())))
 
 
 def test_command_that_cannot_be_ended_is_started_once(
@@ -252,7 +253,7 @@ def test_command_that_cannot_be_ended_is_started_once(
     assert len(pids) == 1
     assert f"pid {pids[0]}) can't be ended" in str(error_of())
     monkeypatch.setattr(os, "killpg", real)
-    until(lambda: answered(store) and gone(pids[0]))
+    until(lambda: answered(store) and has_ended(pids[0]))
     until(lambda: answered(store) and len(started.read_text().split()) > 1)
     until(lambda: not questions())
     for pid in map(int, started.read_text().split()):

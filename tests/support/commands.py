@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from places import REPOSITORY
 
@@ -56,11 +55,3 @@ def until(what: Callable[[], object]) -> None:
     while not what():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    """Whether the process has ended, waited for or not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from children import await_exit
 from places import IMPORTABLE
 
 
@@ -45,7 +46,7 @@ class Helper:
     def become_a_zombie(self) -> None:
         """SIGKILL; returns when it has ended, unwaited for."""
         self.process.send_signal(signal.SIGKILL)
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        await_exit(self.pid)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from children import await_exit, await_stop
 from no_pipes import WAYS, in_workers
 from places import REPOSITORY, WORKERS
 
@@ -134,13 +135,13 @@ class Worker:
         """
         moment = time.monotonic_ns()
         self.send(signal.SIGKILL)
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        await_exit(self.pid)
         return moment
 
     def stop(self) -> None:
         """SIGSTOP, and wait until it is stopped."""
         self.send(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+        await_stop(self.pid)
 
     def go_on(self) -> None:
         self.send(signal.SIGCONT)

@@ -16,6 +16,8 @@ import time
 import traceback
 from contextlib import contextmanager
 
+from children import await_stop
+
 import leasecap
 from leasecap._api import acquire_with, pool_store
 from leasecap._request import Options
@@ -121,7 +123,7 @@ class Actor:
 
     def stopped(self) -> None:
         """Return when it has stopped."""
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+        await_stop(self.pid)
 
     def ended(self) -> None:
         """Return when it has ended."""

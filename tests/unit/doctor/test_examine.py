@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from children import await_stop
 from helper_process import helper
 from places import REPOSITORY
 from referee import until
@@ -273,7 +274,7 @@ def test_who_is_passed_over_is_named(root: Path) -> None:
     with leasecap.slot("p", limit=1), helper(waits) as stopped:
         until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
         os.kill(stopped.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+        await_stop(stopped.pid)
         check = findings()["pools"]
         assert check.verdict == "note" and "1 of them passed over" in check.found
         assert f"pid {stopped.pid} (stopped)" in check.remedy

@@ -25,6 +25,7 @@ from leasecap._file_store.wakeups import Watch
 from leasecap._host import exits as _exits
 from leasecap._host import process as _process
 from leasecap._host.directory import Directory
+from leasecap._host.exits import SEES_EXITS
 from leasecap._liveness.record import PENDING, Child
 
 TYPE_CHECKING = False
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.own_process import OwnProcess
     from leasecap._liveness.record import Record
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the exit of a process wakes nobody here")
+pytestmark = pytest.mark.skipif(not SEES_EXITS, reason="the exit of a process wakes nobody here")
 
 SLEEPS = "input()"
 

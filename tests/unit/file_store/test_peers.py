@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from children import await_continue, await_stop
 from helper_process import ended_pid, helper
 from staged_world import Actor, as_a_dead_process
 
@@ -95,12 +96,12 @@ def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: 
         tickets = [stopped.ask() for _ in range(3)]
         waiting = other.ask()
         os.kill(process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        await_stop(process.pid)
         one.store.release(holder)
         assert places(one, *tickets, waiting) == [QUEUE, QUEUE, QUEUE, GRANTED]
         assert [name for name in one.notified if name in {own_entry.name for own_entry in tickets}]
         os.kill(process.pid, signal.SIGCONT)
-        os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+        await_continue(process.pid)
         other.store.entries.acknowledge(waiting)
         other.store.release(waiting)
         assert places(one, *tickets) == [GRANTED, QUEUE, QUEUE]
@@ -114,7 +115,7 @@ def test_a_newcomer_passes_those_who_are_stopped(root: Path) -> None:
         as_process(stopped, process.pid)
         ticket = stopped.ask()
         os.kill(process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        await_stop(process.pid)
         one.store.release(holder)
         newcomer = one.ask()
         assert places(one, ticket, newcomer) == [QUEUE, LEASES]
@@ -130,7 +131,7 @@ def test_a_grant_of_a_process_that_was_stopped_after_it_goes_back_once_that_is_s
         one.store.release(holder)
         assert places(one, ticket, waiting) == [GRANTED, QUEUE]
         os.kill(process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        await_stop(process.pid)
         other.store.sweeper.sweep()
         other.world.clock += _peers.SLOW
         other.store.sweeper.sweep()
