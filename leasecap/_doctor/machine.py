@@ -48,8 +48,9 @@ def processes() -> Check:
         return Check(
             "processes",
             "note",
-            "the kernel's boot id can't be read: only heartbeats tell that a holder is dead",
-            "a slot of a killed holder comes free after stale_after (30 s). Mount /proc to make that milliseconds.",
+            "this boot has no id that could be read: only heartbeats tell that a holder is dead",
+            "a slot of a killed holder comes free after stale_after (30 s)."
+            + (" Mount /proc to make that milliseconds." if sys.platform == "linux" else ""),
         )
     if not me.sees_processes:
         return Check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -10,3 +11,6 @@ TESTS = REPOSITORY / "tests"
 WORKERS = TESTS / "support" / "workers"
 IMPORTABLE = os.pathsep.join(map(str, (REPOSITORY, TESTS / "support", TESTS / "proof", WORKERS)))
 """For PYTHONPATH."""
+
+PLATFORM: str = getattr(sys, "leasecap_platform", sys.platform)
+"""What leasecap's own code takes this for (`personality`)."""
