@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import staged_world
 from hypothesis import settings
-from places import TESTS
+from places import PLATFORM, TESTS
 from referee import Team
 
 from leasecap._config.root import root_path
@@ -31,6 +31,10 @@ for name in ("SIGHUP", "SIGQUIT"):
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark each test with the name of its folder."""
     item.add_marker(item.path.relative_to(TESTS).parts[0])
+    for name, here in (("linux", PLATFORM == "linux"), ("posix", PLATFORM != "win32")):
+        needed = item.get_closest_marker(name)
+        if needed is not None and not here:
+            item.add_marker(pytest.mark.skip(f"{name}: {needed.args[0]}"))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +59,8 @@ def edits_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["os", "directory"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Of the pool's lock."""
+    if request.param == "os" and PLATFORM == "win32":
+        pytest.skip("Windows: no OS locks")
     return str(request.param)
 
 
@@ -64,10 +70,10 @@ def team(tmp_path: Path) -> Iterator[Team]:
         yield team
 
 
-@pytest.fixture(params=["os", "directory"])
-def lock(request: pytest.FixtureRequest) -> str:
-    """Of the pool."""
-    return str(request.param)
+@pytest.fixture
+def lock(kind: str) -> str:
+    """The same, where a test has other kinds."""
+    return kind
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
             raise StoreError(
                 "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."
             )
-        os.rename(temporary, target)
+        os.replace(temporary, target)
     except BaseException as error:
         try:
             os.unlink(temporary)

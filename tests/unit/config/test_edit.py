@@ -172,7 +172,7 @@ def test_the_owner_of_the_file_stays_when_root_edits_it(root: Path) -> None:
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12345)
 
 
-@pytest.mark.parametrize("step", ["open", "write", "fsync", "rename"])
+@pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
 def test_a_full_disk_at_any_step_leaves_the_file_as_it_was(
     root: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

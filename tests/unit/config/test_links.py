@@ -87,6 +87,7 @@ def test_a_link_that_comes_to_lead_nowhere_leaves_the_last_limit_in_force(root: 
     lease.release()
 
 
+@pytest.mark.posix("owners and modes")
 def test_limit_writes_through_the_link(root: Path, dotfiles: Path) -> None:
     root.mkdir(0o700)
     (root / "config.toml").symlink_to(dotfiles / "leasecap" / "config.toml")
@@ -96,6 +97,7 @@ def test_limit_writes_through_the_link(root: Path, dotfiles: Path) -> None:
     assert not is_full()
 
 
+@pytest.mark.posix("owners and modes")
 def test_a_root_behind_a_link_is_the_root(root: Path, dotfiles: Path) -> None:
     (dotfiles / "leasecap").chmod(0o700)
     root.symlink_to(dotfiles / "leasecap")
@@ -115,6 +117,7 @@ DANGERS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.posix("owners and modes")
 @AS_ROOT
 @pytest.mark.parametrize("make", DANGERS.values(), ids=DANGERS)
 def test_what_others_can_change_is_not_followed(root: Path, dotfiles: Path, make: Callable[[Path], object]) -> None:
@@ -172,6 +175,7 @@ def test_only_a_group_without_another_member_is_the_users_own(
     _is_own_group.cache_clear()
 
 
+@pytest.mark.posix("owners and modes")
 @pytest.mark.parametrize("command", [["status"], ["limit"], ["limit", "p"]])
 def test_a_root_that_others_can_write_is_told_by_who_only_looks(root: Path, command: list[str]) -> None:
     root.mkdir()

@@ -74,6 +74,7 @@ def test_without_a_home_the_root_has_to_be_named(monkeypatch: pytest.MonkeyPatch
     assert caught.value.allowed is not None and "set LEASECAP_HOME" in caught.value.allowed
 
 
+@pytest.mark.posix("`leasecap run`")
 @pytest.mark.parametrize("command", [["status"], ["limit"], ["run", "-p", "p", "--limit", "1", "true"], ["doctor"]])
 def test_every_command_says_that_nobody_has_a_home(command: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CONFIG_HOME")}
@@ -190,6 +191,7 @@ def test_a_root_of_somebody_else_is_refused_to_the_superuser_as_well(root: Path)
     assert "belongs to uid 65534, and this is uid 0" in str(error)
 
 
+@pytest.mark.posix("owners and modes")
 @AS_ROOT
 def test_a_root_of_somebody_else_is_refused_even_if_one_may_write_it() -> None:
     code = """

@@ -199,6 +199,7 @@ def test_a_relative_root_is_bad_and_the_machine_is_still_examined(monkeypatch: p
     assert {"clock", "processes"} < set(checks)
 
 
+@pytest.mark.linux("mount namespaces")
 @linux_only
 def test_a_read_only_root_is_bad_with_the_recipe(made: Path) -> None:
     result = doctor_in(["-m"], f"mount --bind {made} {made} && mount -o remount,ro,bind {made}")
@@ -269,6 +270,7 @@ def test_pools_are_counted(made: Path) -> None:
         assert findings()["pools"].found == "2 with OS locks, 1 idle; 1 in flight, 0 waiting"
 
 
+@pytest.mark.posix("stopped processes")
 def test_who_is_passed_over_is_named(root: Path) -> None:
     waits = "import leasecap, sys; lease = leasecap.acquire('p', limit=1); print('held', flush=True); input()"
     with leasecap.slot("p", limit=1), helper(waits) as stopped:
@@ -280,6 +282,7 @@ def test_who_is_passed_over_is_named(root: Path) -> None:
         assert f"pid {stopped.pid} (stopped)" in check.remedy
 
 
+@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
     with helper(HOLDER) as holder:
         assert holder.hear() == "held"
@@ -350,6 +353,7 @@ def test_the_proof_sees_two_processes_hold_at_once(made: Path, monkeypatch: pyte
     assert list(made.iterdir()) == []
 
 
+@pytest.mark.posix("OS locks")
 def test_the_proof_is_made_with_each_kind_of_lock_in_use(made: Path) -> None:
     leasecap.acquire("demo", limit=1).release()
     (made / "config.toml").write_text('[defaults]\nlock = "directory"\n')
@@ -476,6 +480,7 @@ def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pyt
     assert (check.verdict, check.found) == ("note", "none arrive here")
 
 
+@pytest.mark.linux("time namespaces")
 @linux_only
 def test_a_boot_clock_of_ones_own_is_named_and_no_trouble(made: Path) -> None:
     result = doctor_in(["-T", "--boottime", "1000", "--fork"])
@@ -491,6 +496,7 @@ def test_a_boot_clock_whose_offset_can_not_be_read_is_noted(made: Path, monkeypa
     assert "timens_offsets" in check.found
 
 
+@pytest.mark.linux("pid namespaces")
 @linux_only
 def test_a_proc_of_another_pid_namespace_is_noted(made: Path) -> None:
     result = doctor_in(["-p", "--fork"])
@@ -498,6 +504,7 @@ def test_a_proc_of_another_pid_namespace_is_noted(made: Path) -> None:
     assert "another pid namespace" in line(result, "processes")
 
 
+@pytest.mark.linux("pid namespaces")
 @linux_only
 def test_a_pid_namespace_of_ones_own_is_named(made: Path) -> None:
     result = doctor_in(["-p", "--fork", "--mount-proc"])
@@ -506,6 +513,7 @@ def test_a_pid_namespace_of_ones_own_is_named(made: Path) -> None:
     assert "pid namespace" in line(result, "sandbox")
 
 
+@pytest.mark.linux("/proc")
 @linux_only
 @superuser_only
 def test_hidden_processes_of_others_are_named(made: Path) -> None:
@@ -543,6 +551,7 @@ def landlocked(grant: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
+@pytest.mark.linux("Landlock")
 @linux_only
 def test_landlock_round_this_process_is_bad_with_the_recipe(made: Path) -> None:
     result = landlocked("read")
@@ -553,6 +562,7 @@ def test_landlock_round_this_process_is_bad_with_the_recipe(made: Path) -> None:
     assert "allowWrite" in line(result, "sandbox")
 
 
+@pytest.mark.linux("Landlock")
 @linux_only
 def test_landlock_that_forbids_moving_entries_is_bad(made: Path) -> None:
     result = landlocked("no-refer")

@@ -131,6 +131,7 @@ loop.run_until_complete(main())
 """
 
 
+@pytest.mark.posix("signals")
 @pytest.mark.parametrize("acquire", [SYNC, ASYNC], ids=["sync", "async"])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGALRM])
 def test_a_signal_is_not_held_back_while_on_wait_runs(team: Team, acquire: str, signum: signal.Signals) -> None:

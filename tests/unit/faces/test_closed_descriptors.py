@@ -99,6 +99,7 @@ asyncio.run(main())
 }
 
 
+@pytest.mark.posix("locks and pipes that are descriptors")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_the_program_opened_meanwhile_is_neither_written_nor_closed(case: str) -> None:
@@ -130,6 +131,7 @@ with leasecap.slot("p"):  # once the parent has let go
 """
 
 
+@pytest.mark.posix("forks")
 def test_a_daemon_that_forked_twice_holds_nothing_and_takes_a_slot_of_its_own() -> None:
     with helper(DAEMON) as process:
         said = process.process.communicate()[0].splitlines()

@@ -165,6 +165,7 @@ def test_a_generator_that_is_dropped_half_way_gives_its_slot_back() -> None:
     assert free()
 
 
+@pytest.mark.posix("OS locks")
 def test_at_the_interpreters_end_there_is_a_warning_and_no_traceback(team: Team) -> None:
     configure(team, limit=3)
     worker = team.start(
@@ -183,6 +184,7 @@ cycle.it, cycle.lease = cycle, leasecap.acquire("p")
     assert can_be_had(team)
 
 
+@pytest.mark.posix("forks")
 def test_a_forked_child_that_drops_its_copy_gives_nothing_back(team: Team, lock: str) -> None:
     configure(team, lock)
     parent = team.start(
@@ -206,6 +208,7 @@ hear()
     assert "dropped" not in parent.errors()
 
 
+@pytest.mark.posix("OS locks")
 def test_the_log_shows_it_without_any_configuration(team: Team) -> None:
     configure(team)
     worker = team.start("leasecap.acquire('p')\nsay('DONE')\nhear()\n")

@@ -43,6 +43,7 @@ def test_what_was_removed_is_told_while_the_lease_is_held(what: str, caplog: pyt
     assert len(told) == 1
 
 
+@pytest.mark.posix("`leasecap run`")
 @pytest.mark.parametrize("what", REMOVED)
 def test_run_says_what_was_removed(what: str) -> None:
     held = start("run", "-p", "p", "--", "cat", stdin=-1)

@@ -145,6 +145,7 @@ def test_where_the_new_intervals_can_not_be_noted_the_old_ones_are_kept(
     lease.release()
 
 
+@pytest.mark.posix("OS locks")
 def test_a_ticket_beats_as_its_record_says_and_follows_an_edit(root: Path, store: Store) -> None:
     write(root, "limit = 1\nstale_after = 0.3\nheartbeat = 0.1\n")
     with leasecap.acquire("p"):
@@ -198,6 +199,7 @@ def test_an_edit_of_the_kind_of_lock_is_told_with_the_remedy(root: Path, store: 
     assert len(told) == 2
 
 
+@pytest.mark.posix("OS locks")
 def test_a_removed_limit_is_the_same_error_for_who_waits_as_for_who_comes(root: Path) -> None:
     write(root, "limit = 1\n")
     with leasecap.acquire("p"):

@@ -190,6 +190,7 @@ input()
 """
 
 
+@pytest.mark.posix("OS locks")
 def test_processes_that_report_at_once_cut_once_and_lose_nothing(store: Store) -> None:
     with helper(REPORTER) as one, helper(REPORTER) as two:
         for reporter in (one, two):

@@ -71,6 +71,7 @@ def assert_resume_mends(name: str) -> None:
     assert leasecap.status("p").pools[0].limit == 6
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("name", THINGS)
 def test_planted_state_is_an_error_that_names_it_until_resume(feedback: Path, name: str) -> None:
     THINGS[name](feedback / "state.json")
@@ -78,6 +79,7 @@ def test_planted_state_is_an_error_that_names_it_until_resume(feedback: Path, na
     assert_resume_mends(name)
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("name", ["a file", *(name for name in PLANTED if name != "a directory")])
 def test_planted_feedback_is_an_error_that_names_it_until_resume(feedback: Path, name: str) -> None:
     feedback.rmdir()
@@ -89,6 +91,7 @@ def test_planted_feedback_is_an_error_that_names_it_until_resume(feedback: Path,
     assert_resume_mends(name)
 
 
+@pytest.mark.posix("OS locks")
 def test_link_to_a_directory_in_place_of_feedback_is_not_written_to(feedback: Path, tmp_path: Path) -> None:
     feedback.rmdir()
     elsewhere = tmp_path / "elsewhere"
@@ -130,6 +133,7 @@ REPORTS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("name", REPORTS)
 def test_planted_report_fails_nobody_and_is_told_once(
     feedback: Path, name: str, caplog: pytest.LogCaptureFixture

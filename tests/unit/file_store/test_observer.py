@@ -50,6 +50,7 @@ def evidence(actor: Actor, own_entry: OwnEntry | str, where: str = LEASES) -> tu
 # -- real holders ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("OS locks")
 def test_a_holder_lives_by_its_lock_however_long_it_is_stopped(observer: Actor, root: Path) -> None:
     with helper(HOLDER + "input()", root, "os") as holder:
         name = holder.hear()
@@ -60,6 +61,7 @@ def test_a_holder_lives_by_its_lock_however_long_it_is_stopped(observer: Actor, 
         assert observer.world.clock > 1000 + observer.store.observer.stale_after
 
 
+@pytest.mark.posix("OS locks")
 def test_a_killed_holder_is_dead_at_once_and_before_it_is_waited_for(observer: Actor, root: Path) -> None:
     with helper(HOLDER + "input()", root, "os") as holder:
         name = holder.hear()
@@ -67,6 +69,7 @@ def test_a_killed_holder_is_dead_at_once_and_before_it_is_waited_for(observer: A
         assert evidence(observer, name) == (False, "process gone")
 
 
+@pytest.mark.posix("OS locks")
 def test_a_daemon_left_behind_does_not_keep_the_slot_though_it_has_the_lock(observer: Actor, root: Path) -> None:
     code = "\n".join(
         (
@@ -89,6 +92,7 @@ os._exit(0)
         assert evidence(observer, name) == (False, "process gone")
 
 
+@pytest.mark.posix("OS locks")
 def test_the_slot_stays_with_the_command_when_its_wrapper_alone_is_killed(observer: Actor, root: Path) -> None:
     # In the moment between the start of the command and the note of its pid: all that speaks for it is the lock.
     code = "\n".join(
@@ -357,6 +361,7 @@ def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: P
     assert observer.store.directory.probe(alive)[0] is False
 
 
+@pytest.mark.posix("OS locks")
 def test_a_probe_that_a_fork_has_copied_keeps_nothing_alive(observer: Actor) -> None:
     # The child's copy of the descriptor is of the same open file: the lock must be given back before it is closed.
     own_entry = observer.ask()

@@ -132,6 +132,7 @@ def test_roots_that_come_and_go_leave_nothing_open(root: Path) -> None:
     assert max(counts[5:]) <= max(counts[:5]) + 1
 
 
+@pytest.mark.posix("OS locks")
 def test_two_spellings_hear_of_their_grants_at_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(team)
     link = team.root.parent / "link"

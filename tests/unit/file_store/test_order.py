@@ -137,6 +137,7 @@ def test_a_clock_that_was_set_back_lets_nobody_pass_those_who_wait(root: Path, m
 # -- real time namespaces ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.linux("time namespaces")
 @pytest.mark.parametrize("offset", [-1000, 1000])
 def test_a_time_namespace_goes_in_the_order_of_asking(team: Team, offset: int) -> None:
     offset = max(offset, -int(time.monotonic() / 2))  # no clock may be moved below zero
@@ -167,6 +168,7 @@ with open("/proc/self/timens_offsets", "w") as file:
 """
 
 
+@pytest.mark.linux("time namespaces")
 def test_the_offsets_for_children_are_not_taken_for_ones_own(team: Team) -> None:
     code = LEFT + 'from leasecap._host import process\nsay("GOT", process.this_process().boot_offset)\n'
     worker = team.start(code)

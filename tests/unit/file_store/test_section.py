@@ -145,6 +145,7 @@ def test_a_forked_child_does_not_give_back_its_parents_section(root: Path, kind:
         assert not other.try_enter()
 
 
+@pytest.mark.posix("forks")
 def test_a_forked_child_does_not_keep_its_dead_parents_section(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind).store.section
     with helper(FORKED, root, kind) as parent:
@@ -154,6 +155,7 @@ def test_a_forked_child_does_not_keep_its_dead_parents_section(root: Path, kind:
         assert other.leave()
 
 
+@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_a_killed_holder_keeps_nobody_out(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind).store.section
     with helper(INSIDE, root, kind) as holder:
@@ -164,6 +166,7 @@ def test_a_killed_holder_keeps_nobody_out(root: Path, kind: str) -> None:
         assert other.leave()
 
 
+@pytest.mark.posix("stopped processes")
 def test_a_stopped_holder_is_not_robbed(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind)
     with helper(INSIDE, root, kind) as holder:

@@ -284,6 +284,7 @@ def test_a_forked_child_is_somebody_else() -> None:
     os.close(write)
 
 
+@pytest.mark.linux("pid namespaces")
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces are a thing of Linux")
 def test_a_process_table_of_another_pid_namespace_is_noticed() -> None:
     code = "from leasecap._host.process import this_process; me = this_process(); print(me.sees_processes, me.pid_ns)"
