@@ -112,7 +112,8 @@ def prepare(groups: list[str], personality: str = "") -> Path:
 def take_on(environment: Path, personality: Path) -> None:
     """Have each Python of the environment run this before anything else."""
     [packages] = environment.glob("lib/python*/site-packages")
-    line = f"import sys; exec(compile(open({str(personality)!r}).read(), {str(personality)!r}, 'exec'), {{}})"
+    path = repr(str(personality))
+    line = f"import io; f = io.open_code({path}); exec(compile(f.read(), {path}, 'exec'), {{}}); f.close()"
     (packages / PERSONALITY).write_text(f"{line}\n", encoding="utf-8")
 
 

@@ -62,12 +62,14 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.linux("pid namespaces")
 def test_first_process_reaps_orphans_and_ends_as_its_command_does() -> None:
     command = ["run", "-p", "p", "--", sys.executable, "-c", LEAVES_ORPHANS]
     done = subprocess.run([*INSIDE, *PROGRAM, *command], env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (7, "")
 
 
+@pytest.mark.linux("pid namespaces")
 def test_first_process_reaps_orphans_while_it_waits(tmp_path: Path, waiter: subprocess.Popen[str]) -> None:
     holder = leasecap.acquire("p")
     until(lambda: status().waiting == 1)

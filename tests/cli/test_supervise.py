@@ -382,7 +382,6 @@ def test_ctrl_z_in_the_queue_stops_and_goes_on(wrap: Callable[..., Wrapped], env
     for _ in range(3):
         wrapped.send(signal.SIGTSTP)
         assert wrapped.stops_or_ends() == signal.SIGTSTP
-        os.waitpid(wrapped.pid, os.WUNTRACED)  # takes the report of the stop
         wrapped.send(signal.SIGCONT)
     for _ in range(200):  # and no continue is lost, however close it follows
         wrapped.send(signal.SIGTSTP)
@@ -448,7 +447,6 @@ def test_leasecap_stops_when_the_command_does_and_a_continue_for_it_alone_contin
     wrapped = wrap(SH, "-c", f"kill -{own} $$; echo on; kill -{own} $$; echo and on; exit 4")
     for word in ("on", "and on"):
         assert wrapped.stops_or_ends() == signal.Signals[f"SIG{shown}"], wrapped.end()
-        os.waitpid(wrapped.pid, os.WUNTRACED)  # takes the report of the stop
         wrapped.send(signal.SIGCONT)
         assert wrapped.line() == word
     assert wrapped.end() == (4, "")
@@ -529,7 +527,7 @@ def stop_at_a_bad_moment(signum, still):
             os.killpg(0, SIGCONT)  # after the look: what is pending for us must be gone
             return answer
         os.kill(child.pid, SIGCONT if env["HOW"] == "child" else SIGKILL)
-        await_continue(child.pid)
+        (await_exit if env["HOW"] == "ended" else await_continue)(child.pid)
         return still()
     return stop(signum, changed)
 gate.stop = stop_at_a_bad_moment
@@ -557,7 +555,6 @@ gate.stop = stop_and_be_slow
     os.kill(wrapped.ready(), signal.SIGSTOP)
     for _ in range(2):
         assert wrapped.stops_or_ends() == signal.SIGTSTP
-        os.waitpid(wrapped.pid, os.WUNTRACED)  # takes the report of the stop
         os.killpg(wrapped.pid, signal.SIGCONT)
     wrapped.send(signal.SIGTERM)
     assert wrapped.end()[0] == 5

@@ -249,6 +249,7 @@ def descriptors(worker: Worker) -> list[str]:
     return found
 
 
+@pytest.mark.linux("a fork's child inherits no kqueue, its parent's loop's neither")
 def test_a_fork_of_a_process_that_rests_has_none_of_its_descriptors_and_takes_nothing_from_it(team: Team) -> None:
     configure(team, more=SELDOM)
     holder = team.start(HOLD, "holder")
@@ -292,7 +293,12 @@ asyncio.run(main())
 def test_without_such_descriptors_waiting_works_as_before(team: Team) -> None:
     configure(team, more=SELDOM)
     holder = team.start(HOLD, "holder")
-    refused = "import errno\ndef refuse(pid):\n    raise OSError(errno.EMFILE, 'too many')\nos.pidfd_open = refuse\n"
+    refused = """
+from leasecap._host import exits
+def refuse(pid):
+    raise OSError(24, "too many open files")
+exits._open = refuse
+"""
     waiter = team.start(refused + RESTING + HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)

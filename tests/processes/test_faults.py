@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from holders import HOLD, SLOW_TO_TAKE_UP, can_be_had, configure, give_back, hold, queue, ready
+from places import PLATFORM
 
 from leasecap._host.process import start_of
 from leasecap._liveness.record import decode_record, encode_record
@@ -174,6 +175,8 @@ UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-ch
 @pytest.fixture
 def unshare() -> tuple[str, ...]:
     """A command that runs another one in a pid namespace of its own."""
+    if PLATFORM != "linux":
+        pytest.skip("linux: pid namespaces")
     try:
         tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -134,6 +134,7 @@ def test_an_earlier_holder_keeps_its_slot_and_the_later_is_told_of_it(versions: 
     told(new, "acquire", "HELD")
 
 
+@pytest.mark.linux("the earlier version ran nowhere else")
 def test_an_earlier_waiter_is_somebody_alive(team: Team, versions: tuple[Worker, Worker], earlier: str) -> None:
     old, new = versions
     waiter = start(team, earlier)
@@ -206,6 +207,7 @@ def test_an_earlier_process_is_granted_nothing_in_a_pool_moved_aside(team: Team,
     told(new, "acquire", "HELD")
 
 
+@pytest.mark.linux("the earlier version ran nowhere else")
 def test_a_killed_earlier_holder_keeps_nobody_out_and_a_pause_is_kept(
     versions: tuple[Worker, Worker], team: Team
 ) -> None:

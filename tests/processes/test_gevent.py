@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helper_process import helper
 
-pytestmark = [pytest.mark.usefixtures("pool")]
+pytestmark = [pytest.mark.usefixtures("pool"), pytest.mark.linux("gevent is built for one platform")]
 pytest.importorskip("gevent")
 
 PROGRAM = """

@@ -121,6 +121,7 @@ print("again")
 # -- what is seen of others -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.linux("/proc")
 @pytest.mark.parametrize("blind", ["holder", "observer", "both"])
 def test_where_proc_is_hidden_a_live_holder_is_kept_and_a_dead_one_is_found_out(team: Team, blind: str) -> None:
     configure(team, more=FAST)
@@ -140,6 +141,7 @@ def test_where_proc_is_hidden_a_live_holder_is_kept_and_a_dead_one_is_found_out(
     team.assert_idle()
 
 
+@pytest.mark.linux("/proc")
 def test_where_only_ones_own_processes_are_seen_a_stopped_holder_is_kept_and_a_killed_one_reaped(team: Team) -> None:
     configure(team, more=FAST)
     # The group 0 may see all.

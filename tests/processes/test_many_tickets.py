@@ -244,6 +244,7 @@ def test_those_first_in_the_queue_stopped_and_then_the_holder_killed_keep_nobody
 UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
+@pytest.mark.linux("pid namespaces")
 @pytest.mark.parametrize("tickets", [1, 10])
 def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: Team, tickets: int) -> None:
     if shutil.which("unshare") is None or os.system(" ".join((*UNSHARE, "true", "2>/dev/null"))):

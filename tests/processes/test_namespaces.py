@@ -178,6 +178,7 @@ def test_a_waiter_is_told_of_a_holder_that_can_not_be_read(root: Path) -> None:
     lease.release()
 
 
+@pytest.mark.linux("/proc")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount")
 def test_a_boot_id_that_a_container_gave_itself_is_known_for_one(tmp_path: Path) -> None:
     (tmp_path / "boot_id").write_text("0123\n")

@@ -104,7 +104,6 @@ class kqueue:  # noqa: N801
 
     def _change(self, change: kevent) -> None:
         filters = self._filters.setdefault(change.ident, set())
-        before = set(filters)
         if change.flags & EV_DELETE:
             if change.filter not in filters:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -113,25 +112,21 @@ class kqueue:  # noqa: N801
             filters.add(change.filter)
         mask = (_IN if FILTER_READ in filters else 0) | (_OUT if FILTER_WRITE in filters else 0)
         try:
-            if not filters:
+            if filters:
+                self._set(change.ident, mask)
+            else:
                 del self._filters[change.ident]
                 self._epoll.unregister(change.ident)
-            elif not before:
-                self._register(change.ident, mask)
-            else:
-                self._epoll.modify(change.ident, mask)
         except BaseException:
-            if before:
-                self._filters[change.ident] = before
-            else:
-                self._filters.pop(change.ident, None)
+            self._filters.pop(change.ident, None)
             raise
 
-    def _register(self, fd: int, mask: int) -> None:
+    def _set(self, fd: int, mask: int) -> None:
+        # The number may have been closed since and be another file's now: kqueue forgets what is closed, and epoll goes
+        # on with it while a copy is open.
         try:
             self._epoll.register(fd, mask)
         except FileExistsError:
-            # The number was closed and is another file's now, which kqueue would have noticed; a copy is still open.
             self._epoll.modify(fd, mask)
 
     def _watch(self, change: kevent) -> None:

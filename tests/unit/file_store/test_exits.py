@@ -254,7 +254,7 @@ def test_while_slots_may_be_given_away_or_the_provider_keeps_somebody_out_nobody
     exits.close()
 
 
-@pytest.mark.parametrize("what", ["pidfd", "register", "many"])
+@pytest.mark.parametrize("what", ["open", "register", "many"])
 def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
     waiter: Waiter, process: Helper, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -265,8 +265,8 @@ def test_where_no_more_descriptors_are_to_be_had_nobody_is_covered(
     waiter.beside()
     exits = waiter.exits()
     with monkeypatch.context() as patch:
-        if what == "pidfd":
-            patch.setattr(os, "pidfd_open", fail)
+        if what == "open":
+            patch.setattr(_exits, "_open", fail)
         elif what == "register":
             patch.setattr("selectors.DefaultSelector.register", fail)
         else:
@@ -284,8 +284,8 @@ def test_a_pid_that_passes_to_another_process_before_it_is_opened_is_not_watched
     assert start is not None
     before = sum("pidfd" in link for link in links())
     with helper(SLEEPS) as successor:
-        opens = os.pidfd_open
-        monkeypatch.setattr(os, "pidfd_open", lambda pid: opens(successor.pid))
+        opens = _exits._open
+        monkeypatch.setattr(_exits, "_open", lambda pid: opens(successor.pid))
         process.end()
         assert _exits.exit_of(process.pid, start) is None
     assert sum("pidfd" in link for link in links()) == before
@@ -320,7 +320,7 @@ def test_an_exit_is_told_once(waiter: Waiter, process: Helper) -> None:
         told += 1
         waiter.woken.set()
 
-    handle = os.pidfd_open(process.pid)
+    handle = _exits._open(process.pid)
     assert waiter.watch.add(handle, tell)
     process.become_a_zombie()
     assert waiter.woken.wait(60)
@@ -337,6 +337,7 @@ def heard_after_all(waiter: Waiter) -> None:
     assert heard.wait(60)
 
 
+@pytest.mark.linux("a fork's child inherits no kqueue")
 def test_a_copy_of_a_handle_that_a_child_still_has_tells_nothing_of_its_successor(
     waiter: Waiter, process: Helper
 ) -> None:

@@ -176,6 +176,7 @@ def test_boot_offset_is_none_where_the_file_tells_another_namespaces(monkeypatch
     assert _process._boot_offset() == 0
 
 
+@pytest.mark.linux("time namespaces")
 def test_processes_in_two_time_namespaces_agree(tmp_path: Path, root: Path) -> None:
     shifted = ("unshare", "-Ur", "-T", "--boottime", "1000", "--monotonic", "1000", "--fork")
     if shutil.which("unshare") is None or subprocess.run([*shifted, "true"], capture_output=True).returncode:

@@ -293,6 +293,7 @@ def test_watched_file_leaves_the_lookout_to_polls(root: Path, monkeypatch: pytes
         thread.join()
 
 
+@pytest.mark.linux("inotify")
 def test_watched_files_descriptors_close_on_exec(file: Listening) -> None:
     assert file.watch.start(alone=True)
     until(file.watch.reaches)

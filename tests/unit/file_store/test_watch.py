@@ -157,6 +157,7 @@ def test_a_watch_that_is_closed_ends_the_wait_of_who_hears_alone(listening: List
         os.fstat(ear.pipe)
 
 
+@pytest.mark.linux("epoll and poll")
 @pytest.mark.parametrize("lacking", ["epoll", "poll"])
 def test_an_ear_hears_with_whatever_selector_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
