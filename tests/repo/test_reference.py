@@ -1,0 +1,50 @@
+"""docs/reference.md knows every verb, key and variable; the README is short, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from places import REPOSITORY
+
+from leasecap._config.schema import TABLES
+from leasecap.cli.main import VERBS
+
+README = (REPOSITORY / "README.md").read_text()
+REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
+
+
+def section(title: str) -> str:
+    return REFERENCE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_there(verb: str) -> None:
+    assert f"`leasecap {verb}" in section("Verbs")
+
+
+@pytest.mark.parametrize("key", sorted({key for keys in TABLES.values() for key in keys}))
+def test_every_key_is_there(key: str) -> None:
+    where = section("Configuration") + section("Feedback")
+    assert f"`{key}`" in where or re.search(rf"^{key} = ", where, re.MULTILINE)
+
+
+def test_every_variable_is_there() -> None:
+    code = "".join(path.read_text() for path in (REPOSITORY / "leasecap").rglob("*.py"))
+    used = set(re.findall(r"\bLEASECAP_[A-Z]+\b", code)) - {"LEASECAP_COMPLETE"}  # the shells' own, by `completion`
+    assert used == set(re.findall(r"`(LEASECAP_[A-Z]+)`", section("Environment")))
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text, folder = (REPOSITORY / page).read_text(), (REPOSITORY / page).parent
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, heading = target.partition("#")
+        linked = (folder / file) if file else (REPOSITORY / page)
+        assert linked.exists(), target
+        titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+        assert not heading or heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
