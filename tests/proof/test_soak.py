@@ -68,6 +68,7 @@ def row(table: str, name: str) -> int:
     return int(line.removeprefix(f"  {name}").split()[0])
 
 
+@pytest.mark.linux("the soak reads /proc")
 def test_a_small_soak_keeps_its_promises_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ observer.Observer.lives = lambda *_: True
 """
 
 
+@pytest.mark.linux("the soak reads /proc")
 @pytest.mark.parametrize(
     ("sabotage", "told", "complaint"),
     [(ONE_MORE, "overlaps", "worked under a limit of"), (NOBODY_DIES, "slots lost", "slots are missing")],
