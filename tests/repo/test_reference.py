@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from places import REPOSITORY
 
+import leasecap
 from leasecap._config.schema import TABLES
 from leasecap.cli.main import VERBS
 
@@ -29,6 +34,11 @@ def test_every_key_is_there(key: str) -> None:
     assert f"`{key}`" in where or re.search(rf"^{key} = ", where, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", sorted(name for name in leasecap.__all__ if name[0].islower()))
+def test_every_function_is_there(name: str) -> None:
+    assert f"`leasecap.{name}(" in section("Library")
+
+
 def test_every_variable_is_there() -> None:
     code = "".join(path.read_text() for path in (REPOSITORY / "leasecap").rglob("*.py"))
     used = set(re.findall(r"\bLEASECAP_[A-Z]+\b", code)) - {"LEASECAP_COMPLETE"}  # the shells' own, by `completion`
@@ -48,3 +58,19 @@ def test_links_lead_somewhere(page: str) -> None:
         assert linked.exists(), target
         titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
         assert not heading or heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_readme_block_can_be_pasted(root: Path, block: str) -> None:
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text("[pools.anthropic]\nlimit = 4\n")
+    said = subprocess.run(
+        [sys.executable, "-m", "asyncio"],
+        input=f"import leasecap\n{block}\nprint('through')\n",
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "through" in said.stdout
+    assert not re.search(r"Error|dropped", said.stderr), said.stderr
