@@ -45,7 +45,7 @@ class Acquisition:
         """
         :param origin: the process in which it is made.
         :param wake: called from any thread when it is worth looking before the pause is over.
-        :param listen: begins to hear what is said to this process.
+        :param listen: begins to receive this process's wake-ups.
         :param interrupts: held back in each step, and let in while ``on_wait`` is called.
         """
         self.origin = origin

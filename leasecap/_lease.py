@@ -126,7 +126,7 @@ class Lease:
         tried again in the background.
         """
         surely(self._give_back)
-        self._hear_out()
+        self._await_on_lost()
 
     def _give_back(self, *, hand_off: bool = True) -> None:
         if not self._origin.is_here():
@@ -139,7 +139,7 @@ class Lease:
         if not self._held.release(hand_off=hand_off):
             self._teller = self._set_lost()
 
-    def _hear_out(self) -> None:
+    def _await_on_lost(self) -> None:
         """Let ``on_lost`` have its say about a loss that the release found out; the process's end may follow."""
         teller, self._teller = self._teller, None
         if teller is not None:
@@ -216,7 +216,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         surely(self._leave)
-        self._hear_out()
+        self._await_on_lost()
 
     def _leave(self) -> None:
         _ancestry.leave(self.reference)

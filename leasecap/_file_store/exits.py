@@ -1,6 +1,6 @@
 """Exits of processes: who is woken by them need not look for the dead.
 
-A waiting process asks the kernel for a handle on another one (`_host.exits`), and who hears for it waits for that as
+A waiting process asks the kernel for a handle on another one (`_host.exits`), and who receives for it waits for that as
 well. Each watches the process right ahead of it in the queue; the first two also watch all that keep a lease, and one
 of those whose declared limit holds. While all of these are covered, and nothing else can come to be due by itself, they
 sweep once a second instead of ten times, and at once when a process has exited.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Exits:
     """What one process watches in one pool.
 
-    :ivar came: a process has exited; set by whoever hears, and for the one who looks to reset.
+    :ivar came: a process has exited; set by whoever receives, and for the one who looks to reset.
     """
 
     def __init__(self, own: OwnProcess, store: Store, watch: Watch, wake: Callable[[], None]) -> None:

@@ -76,7 +76,7 @@ class FileHealth:
             return 0
         wake = Directory(path)
         try:
-            return sum(name[0] != "." and wake.hears(f"{name}/{WAKEUP}") is False for name in names)
+            return sum(name[0] != "." and wake.has_receiver(f"{name}/{WAKEUP}") is False for name in names)
         finally:
             wake.close()
 
@@ -119,7 +119,7 @@ def _poked(directory: Directory, woken: threading.Event) -> tuple[float, ...]:
     while len(times) < _POKES:
         woken.clear()
         before = time.perf_counter()
-        directory.ring(f"wake/doctor/{WAKEUP}", b"poke\n")
+        directory.notify(f"wake/doctor/{WAKEUP}", b"poke\n")
         if not woken.wait(_PATIENCE):
             break
         times.append((time.perf_counter() - before) * 1e3)

@@ -91,7 +91,7 @@ def _sweep_wakeups(root: Directory, now: float) -> None:
         if not _is_old(root, path, now, _OLD if name[0] == "." else _LONG):
             continue
         inside = _names(root, path)
-        if any(root.hears(each) for each in (path, *(f"{path}/{file}" for file in inside))):
+        if any(root.has_receiver(each) for each in (path, *(f"{path}/{file}" for file in inside))):
             continue
         try:
             for file in inside:

@@ -4,8 +4,8 @@ The process is the unit, however many of its tickets wait. The first two process
 Each one further back watches the exit of the process right ahead, and looks now and then whether two that run are ahead
 of it still. So a death is found at once by whoever stands behind it, and a stop by whoever looks.
 
-Whoever hears for the process runs it (`wakeups`): a blocked event loop or thread of it keeps nobody waiting. Where
-nobody hears, the looks of its tickets do.
+Whoever receives for the process runs it (`wakeups`): a blocked event loop or thread of it keeps nobody waiting. Where
+nobody receives, the looks of its tickets do.
 """
 
 from __future__ import annotations
@@ -155,14 +155,14 @@ class Lookout:
     def look_by(self, when: float) -> None:
         """Look at that time, if not before; where nobody waits there is nothing to look for.
 
-        Else the next ticket would find it due already and tell nobody, while the thread that hears waits for ever.
+        Else the next ticket would find it due already and tell nobody, while the thread that receives waits for ever.
         """
         with self._state:
             if when >= self.due or not self._looked:
                 return
             self.due = when
         if self._watched:
-            self._watch.hear_until(when)
+            self._watch.wake_by(when)
         elif when == -math.inf:
             # Its tickets look by themselves, and one of them is enough.
             self._own.wake_tickets(tuple(self._looked)[:1])

@@ -44,10 +44,10 @@ class Notifier:
         """Wake the waiter of ``name``, in this process or another one."""
         line = f"{name}\n".encode("ascii", "replace")
         if process == self._own.id:
-            hear(self._own, line)
+            dispatch(self._own, line)
             return
         try:
-            self._opened().ring(f"{place_of(process)}/{WAKEUP}", line)
+            self._opened().notify(f"{place_of(process)}/{WAKEUP}", line)
         except OSError:
             pass  # it doesn't listen: it looks by itself
 
@@ -57,7 +57,7 @@ class Notifier:
 
     def listens(self, process: str) -> bool:
         """Whether the process surely lives, since it has its wake-up open. Not listening says nothing."""
-        return process == self._own.id or self._opened().hears(f"{place_of(process)}/{WAKEUP}") is True
+        return process == self._own.id or self._opened().has_receiver(f"{place_of(process)}/{WAKEUP}") is True
 
     def answer(self) -> bool:
         """Remove the marks of this process, if there are any; returns whether it was passed over for them."""
@@ -72,7 +72,7 @@ class Notifier:
         directory = self._opened()
         with self._own.lock:
             if self._watch is None:
-                self._watch = Watch(directory, self._own.id, partial(hear, self._own), self._own.lock)
+                self._watch = Watch(directory, self._own.id, partial(dispatch, self._own), self._own.lock)
             return self._watch
 
     def stop(self) -> None:
@@ -95,7 +95,7 @@ class Notifier:
             self._directory.close()
 
 
-def hear(own: OwnProcess, lines: bytes) -> None:
+def dispatch(own: OwnProcess, lines: bytes) -> None:
     """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
     for line in lines.decode("ascii", "replace").splitlines():
         if line == QUESTION:

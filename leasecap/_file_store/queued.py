@@ -1,4 +1,4 @@
-"""A ticket in the queue: heard for, and looked after."""
+"""A ticket in the queue: listened for, and looked after."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def make_place(root: Directory, process: str, put: Callable[[str], int | None]) 
 def put_file(root: Directory, name: str) -> int | None:
     """Make a plain file and lock it; returns the descriptor that holds the lock, None where there are no locks.
 
-    Make it aside: until it is locked it looks like one whose process has exited (`Directory.hears`).
+    Make it aside: until it is locked it looks like one whose process has exited (`Directory.has_receiver`).
     """
     fd = root.open(name, create=True)
     try:
@@ -83,7 +83,7 @@ def clear_places(root: Directory, process: str) -> None:
         for name in (names[own + 1 :] + names[:own])[:_MOST_CLEARED]:
             if name[0] == ".":
                 continue  # being made, or left by one that was killed while it made it
-            if root.hears(f"{place_of(name)}/{WAKEUP}") is False:
+            if root.has_receiver(f"{place_of(name)}/{WAKEUP}") is False:
                 remove_place(root, place_of(name))
     except (OSError, ValueError):
         pass  # another one was first

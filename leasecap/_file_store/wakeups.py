@@ -2,9 +2,9 @@
 
 Wake-ups are hints: whoever waits polls as well. There are two kinds of them:
 
-- A *named pipe* (`ear`), into which a granter writes the ticket that it granted. A blocked read costs nothing and needs
-  no observer. Who reads it also waits for the exits of processes, if it is given handles on them (`exits`), and runs
-  the process's look-outs when they are due (`lookout`).
+- A *named pipe* (`receiver`), into which a granter writes the ticket that it granted. A blocked read costs nothing and
+  needs no observer. Who reads it also waits for the exits of processes, if it is given handles on them (`exits`), and
+  runs the process's look-outs when they are due (`lookout`).
 - Where no named pipe can be made, a *plain file* that watchdog watches (`watched_file`). A change of it wakes all who
   wait in the process. Their polls run the look-outs, once a second at least. It waits for no exits.
 """
@@ -17,8 +17,8 @@ import threading
 import time
 from functools import partial
 
-from leasecap._file_store.ear import Ear
 from leasecap._file_store.marks import ASKED, QUESTION
+from leasecap._file_store.receiver import Receiver
 from leasecap._file_store.wake_places import WAKEUP, clear_places, make_place, place_of, put_file, remove_place
 from leasecap._threads import await_end, start_thread
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from leasecap._file_store.watched_file import WatchedFile
     from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._host.directory import Directory
-    from leasecap._store.wakeup import Heard
+    from leasecap._store.wakeup import Received
 
     class Lookout(Protocol):
-        """What is run when it is due, by whoever hears.
+        """What is run when it is due, by whoever receives.
 
         :ivar due: on the monotonic clock.
         """
@@ -59,9 +59,8 @@ MOST_HANDLES = 64
 class Watch:
     """This process's wake-up under one root, open while somebody waits.
 
-    A thread that waits alone in its process hears by itself; else a thread of the watch hears for all. To be woken by
-    that one first would cost each hand-off a second change of threads, 0.2 of 1.2 ms with the processes of
-    `scripts/bench`, C.
+    A thread that waits alone in its process receives by itself; else a thread of the watch receives for all. To be
+    woken by that one first would cost each hand-off a second change of threads (`scripts/bench`, C).
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Watch:
         fork_lock: AbstractContextManager[object] | None = None,
     ) -> None:
         """
-        :param on_wake: called by whoever hears with what was written: names, each with a line feed.
+        :param on_wake: called by whoever receives with what was written: names, each with a line feed.
         :param fork_lock: keeps forks off while it is held.
         """
         self._root = root
@@ -82,25 +81,25 @@ class Watch:
         self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
         self._fork_lock = fork_lock or self._lock
         self._users = self._starts = 0
-        self._ear: Ear | None = None
+        self._receiver: Receiver | None = None
         self._file: WatchedFile | None = None
         self._closed_file: WatchedFile | None = None
         self._made = 0
-        self._hears_until = -math.inf
+        self._receives_until = -math.inf
         self._thread: threading.Thread | None = None
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
 
     def start(self, *, alone: bool = False) -> bool:
         """Listen, or join who does; False if no thread is to be had for it. Pair it with `stop`.
 
-        :param alone: the caller hears by itself (`hear`), as long as it is the only one.
+        :param alone: the caller receives by itself (`receive`), as long as it is the only one.
         """
         with self._lock:
-            if self._file is not None or (self._ear is None and not self._open()):
+            if self._file is not None or (self._receiver is None and not self._open()):
                 self._users += 1
                 return True  # by a plain file, late: see `reaches`
-            assert self._ear is not None
-            if not (alone and not self._users) and not self._start_thread(self._ear):
+            assert self._receiver is not None
+            if not (alone and not self._users) and not self._start_thread(self._receiver):
                 if not self._users:
                     self._close()
                 return False
@@ -109,7 +108,7 @@ class Watch:
 
     @property
     def runs_lookouts(self) -> bool:
-        """Whether whoever hears runs the look-outs. Else polls do."""
+        """Whether whoever receives runs the look-outs. Else polls do."""
         return self._file is None
 
     def reaches(self) -> bool:
@@ -120,59 +119,59 @@ class Watch:
         file = self._file
         return file is None or file.reaches()
 
-    def hear(self, timeout: float, interrupts: DeferredSignals) -> Heard | None:
-        """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where it isn't for the caller to hear.
+    def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
+        """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where the caller isn't to receive.
 
         :param interrupts: held back; let in while it waits.
         """
-        ear = self._ear
-        if ear is None or ear.has_thread or not ear.taken.acquire(blocking=False):
+        receiver = self._receiver
+        if receiver is None or receiver.has_thread or not receiver.taken.acquire(blocking=False):
             return None
-        if not ear.is_own():
-            ear.taken.release()
-            self._begin_anew(ear)
+        if not receiver.is_own():
+            receiver.taken.release()
+            self._begin_anew(receiver)
             return None
         try:
-            self._hears_until = time.monotonic() + timeout
+            self._receives_until = time.monotonic() + timeout
             timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
             with interrupts.lifted():
-                heard = ear.hear(timeout)
+                received = receiver.receive(timeout)
         finally:
-            self._hears_until = -math.inf
-            ear.taken.release()
-        if _END in heard.said:
-            ear.close()
-        return heard
+            self._receives_until = -math.inf
+            receiver.taken.release()
+        if _END in received.names:
+            receiver.close()
+        return received
 
-    def pass_on(self, heard: Heard) -> None:
+    def pass_on(self, received: Received) -> None:
         """Do what it calls for."""
-        for call in heard.calls:
+        for call in received.calls:
             call()
-        self._on_wake(heard.said)
+        self._on_wake(received.names)
 
-    def nudge(self) -> None:
-        """End the `hear` of another thread, or its next one."""
+    def interrupt(self) -> None:
+        """End the `receive` of another thread, or its next one."""
         with self._lock:
-            if self._ear is not None:
-                self._ear.tell(_NOBODY)
+            if self._receiver is not None:
+                self._receiver.write(_NOBODY)
 
     def has_thread(self) -> bool:
-        """Whether a thread hears for all who wait, and runs their look-outs."""
-        ear = self._ear
-        return ear is not None and ear.has_thread
+        """Whether a thread receives for all who wait, and runs their look-outs."""
+        receiver = self._receiver
+        return receiver is not None and receiver.has_thread
 
     def attend(self, lookout: Lookout) -> None:
-        """Have whoever hears run this look-out when it is due."""
+        """Have whoever receives run this look-out when it is due."""
         self._lookouts.add(lookout)
 
     def leave(self, lookout: Lookout) -> None:
         """No longer: nobody waits there."""
         self._lookouts.discard(lookout)
 
-    def hear_until(self, when: float) -> None:
+    def wake_by(self, when: float) -> None:
         """A look-out has come to be due then."""
-        if when < self._hears_until:
-            self.nudge()
+        if when < self._receives_until:
+            self.interrupt()
 
     def _due(self) -> float:
         return min([lookout.due for lookout in tuple(self._lookouts)], default=math.inf)
@@ -183,10 +182,10 @@ class Watch:
         Makes it anew if it is gone: a tidy-up may have removed it (``rm -r wake/*``).
         """
         with self._lock:
-            if self._ear is None and (self._file is None or not self._file.stands):
+            if self._receiver is None and (self._file is None or not self._file.stands):
                 return False
-            if self._ear is not None and not self._ear.is_own():
-                return self._begin_anew(self._ear)
+            if self._receiver is not None and not self._receiver.is_own():
+                return self._begin_anew(self._receiver)
             try:
                 gone = self._root.stat(self._place).st_ino != self._made
             except OSError:
@@ -195,28 +194,28 @@ class Watch:
                 self._renew()
             return True
 
-    def _begin_anew(self, ear: Ear) -> bool:
-        """The program has closed all that ``ear`` had open."""
+    def _begin_anew(self, receiver: Receiver) -> bool:
+        """The program has closed all that ``receiver`` had open."""
         with self._lock:
-            if self._ear is not ear:
-                return self._ear is not None
-            self._ear = None
-            ear.close()
+            if self._receiver is not receiver:
+                return self._receiver is not None
+            self._receiver = None
+            receiver.close()
             try:
                 self._root.renew()
             except OSError:
                 return False
             if not self._open():
                 return False
-            assert self._ear is not None
-            return not ear.has_thread or self._start_thread(self._ear)
+            assert self._receiver is not None
+            return not receiver.has_thread or self._start_thread(self._receiver)
 
     def _renew(self) -> None:
         if self._file is not None:
             self._file.renew()
         try:
-            if self._ear is not None:
-                self._ear.renew(self._make())
+            if self._receiver is not None:
+                self._receiver.renew(self._make())
         except OSError:
             pass  # it is tried again at the next look; till then polling serves
 
@@ -246,16 +245,16 @@ class Watch:
             self._close()
 
     def add(self, handle: int, call: Callable[[], None]) -> bool:
-        """Call ``call``, once and in whatever thread hears, when ``handle`` can be read from; False: it can't be had.
+        """Call ``call``, once and in whatever thread receives, when ``handle`` can be read from; False: it can't be.
 
-        Only who has started it may; `drop` it, which closes it.
+        Call only between `start` and `stop`, and `drop` the handle, which closes it.
         """
         with self._lock:
-            if self._ear is None or len(self._ear.calls) >= MOST_HANDLES:
+            if self._receiver is None or len(self._receiver.calls) >= MOST_HANDLES:
                 return False
             try:
-                if self._ear.add(handle, call) and self._ear.has_thread:
-                    self._ear.tell(_NOBODY)
+                if self._receiver.add(handle, call) and self._receiver.has_thread:
+                    self._receiver.write(_NOBODY)
             except OSError:
                 return False
             return True
@@ -263,14 +262,14 @@ class Watch:
     def drop(self, handle: int) -> None:
         """Wait for ``handle`` no longer, and close it."""
         with self._lock:
-            if self._ear is not None:
-                self._ear.drop(handle)
+            if self._receiver is not None:
+                self._receiver.drop(handle)
 
     def _open(self) -> bool:
         """Returns whether by a pipe; else it is a plain file."""
         self._starts += 1
         try:
-            self._ear = Ear(self._make())
+            self._receiver = Receiver(self._make())
         except OSError:
             # A platform without named pipes, a file system, or a sandbox.
             self._open_file()
@@ -282,7 +281,7 @@ class Watch:
         from leasecap._file_store.watched_file import WatchedFile
 
         path = f"{self._place}/{WAKEUP}"
-        change = partial(self._root.ring, path, _NOBODY)
+        change = partial(self._root.notify, path, _NOBODY)
         self._file = WatchedFile(self._root.full(path), self._make_file, change, self._wake_everybody, self._fork_lock)
 
     def _wake_everybody(self) -> None:
@@ -306,33 +305,33 @@ class Watch:
         assert pipe is not None
         return pipe
 
-    def _start_thread(self, ear: Ear) -> bool:
-        if not ear.has_thread:
+    def _start_thread(self, receiver: Receiver) -> bool:
+        if not receiver.has_thread:
             try:
-                self._thread = start_thread("wake", self._listen, ear)
+                self._thread = start_thread("wake", self._listen, receiver)
             except RuntimeError:
                 return False
-            ear.has_thread = True  # who hears by itself now does so for all, and leaves it to the thread then
+            receiver.has_thread = True  # who receives by itself now does so for all, and leaves it to the thread then
         return True
 
-    def _listen(self, ear: Ear) -> None:
+    def _listen(self, receiver: Receiver) -> None:
         try:
-            with ear.taken:
-                while ear.is_own() and _END not in (heard := self._hear(ear)).said:
-                    self.pass_on(heard)
+            with receiver.taken:
+                while receiver.is_own() and _END not in (received := self._receive(receiver)).names:
+                    self.pass_on(received)
                     self._run_lookouts()
-            if not ear.is_own():
-                self._begin_anew(ear)
+            if not receiver.is_own():
+                self._begin_anew(receiver)
         finally:
-            ear.close()  # here, so that no number is another file's while it is waited for or written to
+            receiver.close()  # here, so that no number is another file's while it is waited for or written to
 
-    def _hear(self, ear: Ear) -> Heard:
-        self._hears_until = self._due()
-        due = self._due()  # asked again: who makes one due sees until when this hears, or this sees when it is due
+    def _receive(self, receiver: Receiver) -> Received:
+        self._receives_until = self._due()
+        due = self._due()  # asked again: who makes one due sees until when this receives, or this sees when it is due
         try:
-            return ear.hear(None if due == math.inf else max(due - time.monotonic(), 0.0))
+            return receiver.receive(None if due == math.inf else max(due - time.monotonic(), 0.0))
         finally:
-            self._hears_until = -math.inf
+            self._receives_until = -math.inf
 
     def _run_lookouts(self) -> None:
         for lookout in tuple(self._lookouts):
@@ -344,19 +343,19 @@ class Watch:
             self._closed_file = file
             file.close()
             remove_place(self._root, self._place)
-        ear, self._ear = self._ear, None
-        if ear is not None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
             remove_place(self._root, self._place)
-            if ear.has_thread or self._users:
-                ear.tell(_END)  # who hears it closes it
+            if receiver.has_thread or self._users:
+                receiver.write(_END)  # who receives it closes it
             else:
-                ear.close()
+                receiver.close()
 
     def forget(self) -> None:
         """In a fork's child: the watch is the parent's, and so are its threads."""
         file, self._file = self._file, None
         if file is not None:
             file.forget()
-        ear, self._ear = self._ear, None
-        if ear is not None:
-            ear.close()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.close()

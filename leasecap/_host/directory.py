@@ -179,7 +179,7 @@ class Directory:
     def listen(self, name: str) -> int:
         """Make a named pipe that can be read from at once; returns the descriptor.
 
-        Make it aside: until it is open it looks like one whose process has exited (`hears`).
+        Make it aside: until it is open it looks like one whose process has exited (`has_receiver`).
 
         :raises OSError: where none can be made.
         """
@@ -195,7 +195,7 @@ class Directory:
         # For writing too: else it would read as ended whenever no granter has it open.
         return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW, dir_fd=self._fd)
 
-    def ring(self, name: str, said: bytes) -> None:
+    def notify(self, name: str, said: bytes) -> None:
         """Write to a wake-up: to a named pipe, whole or not at all; over the start of a plain file. Never blocks.
 
         :raises OSError: ENXIO when nobody listens to the pipe, EAGAIN when it is full.
@@ -215,7 +215,7 @@ class Directory:
             raise OSError(errno.EINVAL, "neither a pipe nor a file", self.full(name))
         return fd, stat.S_ISFIFO(mode)
 
-    def hears(self, name: str) -> bool | None:
+    def has_receiver(self, name: str) -> bool | None:
         """Whether somebody has this pipe open, or this plain file locked; None if that can't be told."""
         try:
             fd, is_pipe = self._open_wakeup(name)

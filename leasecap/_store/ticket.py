@@ -84,7 +84,7 @@ class Want(NamedTuple):
     :ivar max_hold, kill_after: see `max_hold`.
     :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     :ivar wake: called from any thread when it is worth looking before the pause is over.
-    :ivar listen: begins to hear what is said to this process; else a thread does.
+    :ivar listen: begins to receive this process's wake-ups; else a thread does.
     """
 
     priority: int

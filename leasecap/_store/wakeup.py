@@ -1,4 +1,4 @@
-"""What any store offers to a thread that can hear by itself what is said to its process."""
+"""What any store offers to a thread that can receive its process's wake-ups by itself."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
         def start(self, *, alone: bool = False) -> bool:
             """Listen, or join who does; False if that can't be.
 
-            :param alone: the caller hears by itself (`hear`), as long as it is the only one; else a thread does.
+            :param alone: the caller receives by itself (`receive`), as long as it is the only one; else a thread does.
             """
 
-        def hear(self, timeout: float, interrupts: DeferredSignals) -> Heard | None:
-            """What comes within ``timeout`` seconds, for `pass_on`; None where it isn't for the caller to hear.
+        def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
+            """What comes within ``timeout`` seconds, for `pass_on`; None where it isn't for the caller to receive.
 
             :param interrupts: held back; let in while it waits.
             """
 
-        def pass_on(self, heard: Heard) -> None:
+        def pass_on(self, received: Received) -> None:
             """Do what it calls for."""
 
-        def nudge(self) -> None:
-            """End the `hear` of another thread, or its next one."""
+        def interrupt(self) -> None:
+            """End the `receive` of another thread, or its next one."""
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
     """What has come.
 
-    :ivar said: what was written to the wake-up, or nothing.
+    :ivar names: what was written to the wake-up, each with a line feed; or nothing.
     :ivar calls: to be called, since their handles can be read from.
     """
 
-    said: bytes
+    names: bytes
     calls: list[Callable[[], None]]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
             """
 
         def listen(self, watch: Wakeup) -> bool:
-            """Begin to hear what is said to this process; False if that can't be."""
+            """Begin to receive this process's wake-ups; False if that can't be."""
 
 
 class ThreadWaiter:
@@ -58,12 +58,12 @@ class ThreadWaiter:
         except RuntimeError:
             pass  # it was woken already
         if self._hears and self._watch is not None:
-            self._watch.nudge()
+            self._watch.interrupt()
 
     def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
         timeout = max(timeout, 0)
         end = time.monotonic() + timeout
-        woken = None if self._watch is None else self._hear(self._watch, timeout, interrupts)
+        woken = None if self._watch is None else self._receive(self._watch, timeout, interrupts)
         if woken is None:
             with interrupts.lifted():
                 woken = self._asleep.acquire(timeout=timeout)
@@ -71,19 +71,19 @@ class ThreadWaiter:
             with interrupts.lifted():
                 time.sleep(EARLY)
 
-    def _hear(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
-        """Whether something has come; None where it isn't for this thread to hear."""
+    def _receive(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
+        """Whether something has come; None where it isn't for this thread to receive."""
         self._hears = True  # first: from now on whoever wakes it writes to the pipe as well
         try:
             if self._asleep.acquire(blocking=False):
                 return True
-            heard = watch.hear(timeout, interrupts)
+            received = watch.receive(timeout, interrupts)
         finally:
             self._hears = False
-        if heard is None:
+        if received is None:
             return None
-        watch.pass_on(heard)
-        return self._asleep.acquire(blocking=False) or bool(heard.said or heard.calls)
+        watch.pass_on(received)
+        return self._asleep.acquire(blocking=False) or bool(received.names or received.calls)
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: DeferredSignals) -> T:

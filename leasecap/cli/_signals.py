@@ -74,7 +74,7 @@ class SignalGate:
         self._source = SignalSource(self._ignored)
 
     def listen(self, watch: Wakeup) -> bool:
-        """Have a thread hear what is said to this process: this one can't wait for signals and a pipe at once."""
+        """Have a thread receive this process's wake-ups: this one can't wait for signals and a pipe at once."""
         return watch.start()
 
     def wait(self, timeout: float | None = None, interrupts: DeferredSignals | None = None) -> None:

@@ -87,7 +87,7 @@ thread.join()
 
 def test_a_wait_at_a_named_pipe_loads_no_watchdog(root: Path) -> None:
     modules, _ = fresh(WAIT.replace("SECONDS", "1.5"))  # longer than a plain file is left alone
-    assert "leasecap._file_store.ear" in modules
+    assert "leasecap._file_store.receiver" in modules
     assert modules & {"watchdog", "leasecap._file_store.watched_file"} == set()
 
 

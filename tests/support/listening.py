@@ -18,12 +18,12 @@ class Listening:
         self.root = Directory(str(root))
         self.on_wake: Callable[[], None] = lambda: None
         self.said: list[bytes] = []
-        self.watch = Watch(self.root, PROCESS, self.hear)
+        self.watch = Watch(self.root, PROCESS, self.receive)
 
-    def hear(self, names: bytes) -> None:
+    def receive(self, names: bytes) -> None:
         if names.strip():
             self.said.append(names)
             self.on_wake()
 
     def ring(self) -> None:
-        self.root.ring(f"wake/{PROCESS}/.wakeup", b"a ticket\n")
+        self.root.notify(f"wake/{PROCESS}/.wakeup", b"a ticket\n")

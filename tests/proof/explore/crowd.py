@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from explore.programs import once
 from explore.promptness import Bounds, Promptness
 from explore.stage import Option, Program, Stage
-from explore.watched import ListeningKit, hears
+from explore.watched import ListeningKit, receives
 
 if TYPE_CHECKING:
     from explore.scheduler import Actor, Process
@@ -50,12 +50,12 @@ class Crowd(Stage):
 
     def lone(self, program: Program = once, **about: Any) -> Actor:
         """Before the curtain: a process with one thread, which waits and hears by itself."""
-        return self.team(program, ear=False, **about)[0]
+        return self.team(program, receiver=False, **about)[0]
 
-    def team(self, *programs: Program, ear: bool = True, **about: Any) -> list[Actor]:
+    def team(self, *programs: Program, receiver: bool = True, **about: Any) -> list[Actor]:
         """Before the curtain: a process with a waiter for each of these programs, and with one that hears."""
         process = self.process(**about)
-        hearing = [self.actor(hears, process)] if ear else []
+        hearing = [self.actor(receives, process)] if receiver else []
         for actor in hearing:
             self.run(actor)
         team = [self.actor(program, process) for program in programs or (once,)]
@@ -103,8 +103,8 @@ class Crowd(Stage):
         for actor in stopped:
             if self.checks.keeps_others_out(actor):
                 return [Option(f"+{actor.name}", 0, 0)]
-        waits = [actor for actor in stopped if not actor.hears]
-        if waits and not any(actor.alive and not actor.hears and self._runs(actor) for actor in self.world.actors):
+        waits = [actor for actor in stopped if not actor.receives]
+        if waits and not any(actor.alive and not actor.receives and self._runs(actor) for actor in self.world.actors):
             return [Option(f"+{waits[0].name}", 0, 0)]
         return [Option(".", 0, 0)]
 

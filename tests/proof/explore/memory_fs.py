@@ -321,11 +321,11 @@ class MemoryFs:
             raise _Error(errno.ENXIO)
         return ino
 
-    def hears(self, who: int, process: int, path: str) -> bool:
+    def has_receiver(self, who: int, process: int, path: str) -> bool:
         self._pipe(path)
         return True
 
-    def ring(self, who: int, process: int, path: str, said: bytes) -> None:
+    def notify(self, who: int, process: int, path: str, said: bytes) -> None:
         ino = self._pipe(path)
         node = self.nodes[ino]
         assert node is not None
@@ -337,7 +337,7 @@ class MemoryFs:
         assert node is not None
         return node[0]
 
-    def hear(self, who: int, process: int, fd: int, dead: frozenset[int]) -> tuple[bytes, tuple[int, ...]]:
+    def receive(self, who: int, process: int, fd: int, dead: frozenset[int]) -> tuple[bytes, tuple[int, ...]]:
         """What was written to the pipe, which is empty then; and the handles on the ``dead``."""
         said = self.said(process, fd)
         self.nodes[self.opened[self._description(process, fd)]] = (b"", 0)
@@ -449,11 +449,11 @@ class MemoryDirectory(Directory):
         fd: int = _raised(self._perform("listen", name), name)
         return fd
 
-    def ring(self, name: str, said: bytes) -> None:
-        _raised(self._perform("ring", name, said), name)
+    def notify(self, name: str, said: bytes) -> None:
+        _raised(self._perform("notify", name, said), name)
 
-    def hears(self, name: str) -> bool | None:
-        found = self._perform("hears", name)
+    def has_receiver(self, name: str) -> bool | None:
+        found = self._perform("has_receiver", name)
         if isinstance(found, Failed):
             return False if found.errno == errno.ENXIO else None
         return True

@@ -91,8 +91,8 @@ def nobody_asked(patch: Patch) -> None:
 def notices_taken_for_wake_ups(patch: Patch) -> None:
     """A process that is told to look wakes that ticket's waiter."""
 
-    hear = notifier.hear
-    patch.setattr(notifier, "hear", lambda own, names: hear(own, names.replace(NOTICE.encode(), b"")))
+    dispatch = notifier.dispatch
+    patch.setattr(notifier, "dispatch", lambda own, names: dispatch(own, names.replace(NOTICE.encode(), b"")))
 
 
 def rest_said_in_the_queue_alone(patch: Patch) -> None:

@@ -195,7 +195,7 @@ class Kit:
     def has_thread(self) -> bool:
         return False
 
-    def hear_until(self, when: float) -> None:
+    def wake_by(self, when: float) -> None:
         pass
 
     def drop(self, handle: int) -> None:

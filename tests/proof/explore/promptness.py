@@ -137,11 +137,16 @@ class Promptness:
             return  # in the middle of something, and may be about to tell it
         actors = [actor for actor in world.actors if actor.process is process and not actor.ended]
         watching = process.kit.watching
-        ear = watching._ear
-        hears = [actor for actor in actors if actor.hears] or [actor for actor in actors if not actor.blocked]
-        if ear is None or not hears or ear.has_something(process.number) or any(actor.ready() for actor in actors):
+        receiver = watching._receiver
+        receives = [actor for actor in actors if actor.receives] or [actor for actor in actors if not actor.blocked]
+        if (
+            receiver is None
+            or not receives
+            or receiver.has_something(process.number)
+            or any(actor.ready() for actor in actors)
+        ):
             return  # about to look
-        due = min(actor.due - world.now for actor in hears if actor.due is not None)
+        due = min(actor.due - world.now for actor in receives if actor.due is not None)
         allowed = polling.COVERED_SWEEP if self._watches_all(process) else polling.SWEEP_EVERY
         if any(other.state == "stopped" for other in ahead):
             rank = len(ahead) + 1

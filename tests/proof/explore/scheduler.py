@@ -101,7 +101,7 @@ class Actor:
         self.label = "begins"
         self.held: list[Any] = []
         self.had: list[Any] = []
-        self.idle = self.blocked = self.hears = False
+        self.idle = self.blocked = self.receives = False
         self.box: list[Any] = []
         self.steps: Any = None
         self.timeout: float | None = None
@@ -309,7 +309,7 @@ class World:
         if operation == "exit_of":
             other = self._process(actor, *args)
             return None if other is None else fs.watch_exit(actor.number, actor.process.number, other.number)
-        if operation == "hear":
+        if operation == "receive":
             args = (*args, self.dead())
         if operation in ("wait", "work"):
             return True

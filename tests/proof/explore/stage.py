@@ -198,7 +198,7 @@ class Stage:
                 for actor in self.blocks
                 if actor.alive and actor.due is not None and not actor.blocked
             ]
-            in_vain = [a for a in self.fails if a in ready and a.pending and a.pending[0] in ("ring", "exit_of")]
+            in_vain = [a for a in self.fails if a in ready and a.pending and a.pending[0] in ("notify", "exit_of")]
             found += [Option(f"?{actor.name}", 0, 1) for actor in in_vain]
         return found
 

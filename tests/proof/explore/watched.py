@@ -14,7 +14,7 @@ from leasecap._file_store.notifier import Notifier
 from leasecap._file_store.open_root import OpenRoot
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._file_store.wakeups import _END, Watch
-from leasecap._store.wakeup import Heard
+from leasecap._store.wakeup import Received
 
 if TYPE_CHECKING:
     from explore.programs import Waiter
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from leasecap._store.wakeup import Wakeup
 
 
-class Ear:
-    """`ear.Ear`: the pipe is a file of the world, a handle one of its descriptors."""
+class Receiver:
+    """`receiver.Receiver`: the pipe is a file of the world, a handle one of its descriptors."""
 
     def __init__(self, world: World, pipe: int) -> None:
         self.pipe = pipe
@@ -41,20 +41,20 @@ class Ear:
         return True  # no program closes what isn't its own here
 
     def has_something(self, process: int) -> bool:
-        """Whether `hear` would return at once."""
+        """Whether `receive` would return at once."""
         fs = self._world.fs
         return bool(self.told or fs.said(process, self.pipe) or self._new(fs.handles(process, self._world.dead())))
 
     def _new(self, handles: tuple[int, ...]) -> list[int]:
         return [handle for handle in handles if handle not in self._over]  # each is told once
 
-    def hear(self) -> Heard:
+    def receive(self) -> Received:
         """What has come."""
-        said, handles = self._world.perform("hear", self.pipe)
+        said, handles = self._world.perform("receive", self.pipe)
         told, self.told = self.told, b""
         handles = self._new(handles)
         self._over.update(handles)
-        return Heard(told + said, [call for call in map(self.calls.get, handles) if call is not None])
+        return Received(told + said, [call for call in map(self.calls.get, handles) if call is not None])
 
     def add(self, handle: int, call: Callable[[], None]) -> bool:
         self.calls[handle] = call
@@ -64,7 +64,7 @@ class Ear:
         if self.calls.pop(handle, None) is not None:
             self._world.effects.close(handle)
 
-    def tell(self, what: bytes) -> None:
+    def write(self, what: bytes) -> None:
         self.told += what
 
     def renew(self, pipe: int) -> None:
@@ -78,8 +78,8 @@ class Ear:
         self._world.effects.close(self.pipe)
 
 
-class Hearing(Watch):
-    """The shipped watch, but for its thread, which is an actor (`hears`), and for who blocks in a read."""
+class Receiving(Watch):
+    """The shipped watch, but for its thread, which is an actor (`has_receiver`), and for who blocks in a read."""
 
     def __init__(self, world: World, process: str, on_wake: Callable[[bytes], None]) -> None:
         super().__init__(world.root, process, on_wake)
@@ -89,27 +89,27 @@ class Hearing(Watch):
 
     def _open(self) -> bool:
         self._starts += 1
-        self._ear = Ear(self._world, self._make())  # type: ignore[assignment]
+        self._receiver = Receiver(self._world, self._make())  # type: ignore[assignment]
         return True
 
-    def _start_thread(self, ear: Any) -> bool:
-        ear.has_thread = self.thread
+    def _start_thread(self, receiver: Any) -> bool:
+        receiver.has_thread = self.thread
         return self.thread
 
-    def rests(self, actor: Actor, ear: Ear, end: float, early: Callable[[], bool], steps: Any) -> bytes:
+    def rests(self, actor: Actor, receiver: Receiver, end: float, early: Callable[[], bool], steps: Any) -> bytes:
         """Hear until ``end`` or until something comes or has happened; returns what was said."""
         process = actor.process.number
-        due = self._hears_until = min(end, self._due())
-        actor.rests(max(due - self._world.now, 0.0), lambda: ear.has_something(process) or early(), steps)
-        self._hears_until = -math.inf
-        if not ear.has_something(process):
+        due = self._receives_until = min(end, self._due())
+        actor.rests(max(due - self._world.now, 0.0), lambda: receiver.has_something(process) or early(), steps)
+        self._receives_until = -math.inf
+        if not receiver.has_something(process):
             return b""
-        heard = ear.hear()
-        if _END in heard.said:
-            ear.close()
+        received = receiver.receive()
+        if _END in received.names:
+            receiver.close()
         else:
-            self.pass_on(heard)
-        return heard.said
+            self.pass_on(received)
+        return received.names
 
     def run_lookouts(self) -> None:
         for lookout in tuple(self._lookouts):
@@ -117,7 +117,7 @@ class Hearing(Watch):
 
     def for_itself(self) -> Any:
         """The ear, if the thread that waits hears by itself."""
-        return None if self.has_thread() else self._ear
+        return None if self.has_thread() else self._receiver
 
 
 class ModelNotifier(Notifier):
@@ -154,10 +154,10 @@ class ListeningKit(Kit):
 
     def make_root(self) -> ListeningRoot:
         root = ListeningRoot(self)
-        self.watching = root.notifier._watch = Hearing(
+        self.watching = root.notifier._watch = Receiving(
             self.effects.world,
             self.id,
-            lambda names: notifier.hear(self, names),  # type: ignore[arg-type]
+            lambda names: notifier.dispatch(self, names),  # type: ignore[arg-type]
         )
         return root
 
@@ -170,30 +170,30 @@ class ListeningKit(Kit):
 
     def waits(self, actor: Actor, timeout: float, waiter: Waiter) -> bool:
         bell, watching = waiter.bell, self.watching
-        ear = watching.for_itself()
-        if ear is not None:
+        receiver = watching.for_itself()
+        if receiver is not None:
             end = actor.world.now + timeout
-            watching.rests(actor, ear, end, lambda: bell.rung, waiter.steps)
+            watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps)
         else:
             actor.rests(timeout, lambda: bell.rung, waiter.steps)
         bell.answer()
         return True
 
 
-def hears(actor: Actor) -> None:
-    """A program: the thread that hears for its process, until nobody waits there any more."""
-    watching: Hearing = actor.process.kit.watching
-    watching.thread = actor.hears = True
+def receives(actor: Actor) -> None:
+    """A program: the thread that receives for its process, until nobody waits there any more."""
+    watching: Receiving = actor.process.kit.watching
+    watching.thread = actor.receives = True
 
     def all_ended() -> bool:
         others = [other for other in actor.world.actors if other.process is actor.process and other is not actor]
         return bool(others) and all(other.ended for other in others)
 
     def begins() -> bool:
-        return watching._ear is not None and watching._ear.has_thread
+        return watching._receiver is not None and watching._receiver.has_thread
 
     while not all_ended():
         actor.rests(math.inf, lambda: begins() or all_ended(), None)
-        ear: Any = watching._ear
-        while not all_ended() and _END not in watching.rests(actor, ear, math.inf, all_ended, None):
+        receiver: Any = watching._receiver
+        while not all_ended() and _END not in watching.rests(actor, receiver, math.inf, all_ended, None):
             watching.run_lookouts()

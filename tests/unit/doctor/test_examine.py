@@ -475,7 +475,7 @@ def no_changes(*about: object) -> None:
 
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_PATIENCE", 0.01)
-    monkeypatch.setattr(Directory, "ring", lambda self, name, said: None)
+    monkeypatch.setattr(Directory, "notify", lambda self, name, said: None)
     check = machine.notifications(site(made))
     assert (check.verdict, check.found) == ("note", "none arrive here")
 

@@ -333,7 +333,7 @@ def heard_after_all(waiter: Waiter) -> None:
     """Return when the watch's thread has done what was to be done before this."""
     heard = threading.Event()
     waiter.watch._on_wake = lambda names: heard.set()
-    Directory(os.environ["LEASECAP_HOME"]).ring("wake/" + "1" * 12 + "/.wakeup", b"name\n")
+    Directory(os.environ["LEASECAP_HOME"]).notify("wake/" + "1" * 12 + "/.wakeup", b"name\n")
     assert heard.wait(60)
 
 

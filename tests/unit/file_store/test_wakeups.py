@@ -110,7 +110,9 @@ def test_wakeup_is_gone_when_nobody_waits(listening: Listening) -> None:
 def test_wakeup_shows_that_its_process_lives(listening: Listening) -> None:
     assert listening.watch.start(alone=True)
     until(listening.watch.reaches)
-    assert listening.root.hears(f"wake/{PROCESS}/.wakeup") is True  # a killed one's not: `processes/test_wakeups.py`
+    assert (
+        listening.root.has_receiver(f"wake/{PROCESS}/.wakeup") is True
+    )  # a killed one's not: `processes/test_wakeups.py`
 
 
 def test_wakeup_tidied_away_is_made_anew(listening: Listening) -> None:
@@ -263,7 +265,7 @@ def test_watched_file_whose_wait_is_over_while_it_begins_leaves_nothing(
 
 def test_watched_file_whose_wait_is_over_before_it_is_made_is_not_made(file: Listening) -> None:
     fork_lock = threading.Lock()
-    watch = Watch(file.root, PROCESS, file.hear, fork_lock)
+    watch = Watch(file.root, PROCESS, file.receive, fork_lock)
     assert watch.start(alone=True)
     with fork_lock:
         watch.reaches()  # has a thread begin, which comes no further

@@ -58,13 +58,13 @@ def test_who_waits_alone_hears_by_itself_and_needs_no_thread(listening: Listenin
 def test_who_waits_alone_is_woken_by_another_thread_of_its_process(listening: Listening) -> None:
     waiter, waits, over = ThreadWaiter(), threading.Event(), threading.Event()
     assert waiter.listen(listening.watch)
-    hear = listening.watch.hear
+    receive = listening.watch.receive
 
     def telling(timeout: float, interrupts: DeferredSignals) -> object:
         waits.set()  # from here on a wake-up has to end the poll, or keep it from beginning
-        return hear(timeout, interrupts)
+        return receive(timeout, interrupts)
 
-    listening.watch.hear = telling  # type: ignore[assignment, method-assign]
+    listening.watch.receive = telling  # type: ignore[assignment, method-assign]
     thread = waiting(waiter, over)
     assert waits.wait(60)
     waiter.wake()
@@ -84,13 +84,13 @@ def test_a_wake_up_before_the_wait_is_not_lost(listening: Listening) -> None:
 def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening: Listening) -> None:
     waiter, second, waits, woken = ThreadWaiter(), ThreadWaiter(), threading.Event(), threading.Event()
     assert waiter.listen(listening.watch)
-    hear = listening.watch.hear
+    receive = listening.watch.receive
 
     def telling(timeout: float, interrupts: DeferredSignals) -> object:
         waits.set()
-        return hear(timeout, interrupts)
+        return receive(timeout, interrupts)
 
-    listening.watch.hear = telling  # type: ignore[assignment, method-assign]
+    listening.watch.receive = telling  # type: ignore[assignment, method-assign]
 
     def wait() -> None:
         while not listening.said:
@@ -139,22 +139,22 @@ def test_where_no_thread_is_to_be_had_the_second_one_looks_by_itself(
 def test_a_watch_that_is_closed_ends_the_wait_of_who_hears_alone(listening: Listening) -> None:
     waiter, waits, over = ThreadWaiter(), threading.Event(), threading.Event()
     assert waiter.listen(listening.watch)
-    ear = listening.watch._ear
-    assert ear is not None
-    hear = ear.hear
+    receiver = listening.watch._receiver
+    assert receiver is not None
+    receive = receiver.receive
 
     def telling(timeout: float | None = None) -> object:
         waits.set()
-        return hear(timeout)
+        return receive(timeout)
 
-    ear.hear = telling  # type: ignore[assignment, method-assign]
+    receiver.receive = telling  # type: ignore[assignment, method-assign]
     thread = waiting(waiter, over)
     assert waits.wait(60)
     listening.watch.close()
     assert over.wait(60)
     thread.join()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(ear.pipe)
+        os.fstat(receiver.pipe)
 
 
 @pytest.mark.linux("epoll and poll")

@@ -266,29 +266,29 @@ os.write(int(sys.argv[1]), b"%d" % Effects().boot_clock())
 
 
 def test_hears_says_whether_a_wakeup_is_open(directory: Directory) -> None:
-    assert directory.hears("nothing") is None
+    assert directory.has_receiver("nothing") is None
     for name, make in (("pipe", directory.listen), ("file", partial(put_file, directory))):
         fd = make(name)
         assert fd is not None
-        assert directory.hears(name) is True
-        directory.ring(name, b"a name")
+        assert directory.has_receiver(name) is True
+        directory.notify(name, b"a name")
         os.close(fd)
-        assert directory.hears(name) is False
+        assert directory.has_receiver(name) is False
     directory.make("directory")
-    assert directory.hears("directory") is None
+    assert directory.has_receiver("directory") is None
 
 
 def test_ring_keeps_a_plain_file_small(place: Path, directory: Directory) -> None:
     (place / "file").touch()
     for _ in range(3):
-        directory.ring("file", b"a name\n")
+        directory.notify("file", b"a name\n")
     assert (place / "file").read_bytes() == b"a name\n"
 
 
 def test_listen_needs_no_descriptor_of_the_directory(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     no_pipes.here(monkeypatch, no_pipes.NO_DESCRIPTOR)
     os.close(directory.listen("pipe"))
-    assert directory.hears("pipe") is False
+    assert directory.has_receiver("pipe") is False
 
 
 @pytest.mark.parametrize("way", no_pipes.WAYS.values(), ids=no_pipes.WAYS)
@@ -301,4 +301,4 @@ def test_listen_without_pipes_is_an_os_error(directory: Directory, monkeypatch: 
 def test_put_file_does_without_locks(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leasecap._host.file_lock.fcntl", None)
     assert put_file(directory, "file") is None
-    assert directory.hears("file") is None
+    assert directory.has_receiver("file") is None

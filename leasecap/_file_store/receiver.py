@@ -7,7 +7,7 @@ import threading
 
 from leasecap._host.directory import inode
 from leasecap._host.exits import close_exit
-from leasecap._store.wakeup import Heard
+from leasecap._store.wakeup import Received
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ _PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
 _abandoned: list[object] = []
 
 
-class Ear:
+class Receiver:
     """The pipe, and handles, each with what to call when it can be read from.
 
-    :ivar taken: by the one who hears.
-    :ivar has_thread: a thread hears, or is about to.
+    :ivar taken: by the one who receives.
+    :ivar has_thread: a thread receives, or is about to.
     :ivar inode: of the pipe.
     """
 
@@ -47,22 +47,22 @@ class Ear:
             os.close(pipe)
             raise
 
-    def hear(self, timeout: float | None = None) -> Heard:
+    def receive(self, timeout: float | None = None) -> Received:
         """Block until something comes, ``timeout`` seconds at most."""
         if not self.is_own():
-            return Heard(b"", [])
+            return Received(b"", [])
         try:
             ready = {key.fd: key.data for key, _ in self._selector.select(timeout)}
         except OSError:
             if self.is_own():
                 raise
-            return Heard(b"", [])
+            return Received(b"", [])
         with self._changing:
             for handle, call in ready.items():
                 if call is not None and self.calls.get(handle) is call:  # and its number is not another one's by now
                     self._selector.unregister(handle)  # it can be read from for ever after
         calls = [call for call in ready.values() if call is not None]
-        return Heard(self._read() if self.pipe in ready else b"", calls)
+        return Received(self._read() if self.pipe in ready else b"", calls)
 
     def is_own(self) -> bool:
         """Whether the pipe is still open; the program may have closed all (`os.closerange`)."""
@@ -77,7 +77,7 @@ class Ear:
             return b""  # made anew meanwhile
 
     def add(self, handle: int, call: Callable[[], None]) -> bool:
-        """Returns whether who hears has to begin anew: a selector without a descriptor takes no more while it waits.
+        """Returns whether who receives has to begin anew: a selector without a descriptor takes no more while it waits.
 
         :raises OSError: when it can't be waited for.
         """
@@ -99,18 +99,18 @@ class Ear:
                 self._selector.unregister(handle)  # a fork's child may still have a copy, which would go on to call
         close_exit(handle)
 
-    def tell(self, what: bytes) -> None:
+    def write(self, what: bytes) -> None:
         """Write to the own pipe."""
         if not self.is_own():
             return
         try:
             os.write(self.pipe, what)
         except BlockingIOError:
-            pass  # full: whoever hears has enough to wake up for
+            pass  # full: whoever receives has enough to wake up for
 
     def renew(self, pipe: int) -> None:
         """Hear this pipe in place of the other one, under the same number."""
-        self.tell(b"\n")  # who waits for the old one begins anew
+        self.write(b"\n")  # who waits for the old one begins anew
         os.dup2(pipe, self.pipe, inheritable=False)
         os.close(pipe)
         self.inode = inode(self.pipe)
