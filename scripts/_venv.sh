@@ -15,6 +15,7 @@ find_python() {
     for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
         # Running it is the only proof: a version manager's shim is on PATH without the version behind it.
         if "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            unset PYTHON  # meant for this script, and not for what it starts
             return
         elif [ -n "${PYTHON:-}" ]; then
             echo "${0##*/}: PYTHON is $PYTHON, which is no Python 3.11 or newer." >&2

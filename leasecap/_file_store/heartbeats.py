@@ -82,11 +82,11 @@ class Heartbeats:
         self._changed = threading.RLock()
         self._beating: dict[str, Beating] = {}
         self._thread: threading.Thread | None = None
-        self._inbox: SimpleQueue[Callable[[], None] | Gone | None] | None = None
+        self._inbox: SimpleQueue[Callable[[], object] | Gone | None] | None = None
         self._wakes_at = math.inf
         self._told = False
 
-    def prepare(self) -> SimpleQueue[Callable[[], None] | Gone | None]:
+    def prepare(self) -> SimpleQueue[Callable[[], object] | Gone | None]:
         """What the thread waits with. Call it first under the lock that forks wait for: it imports."""
         if self._inbox is None:
             from _queue import Empty, SimpleQueue
@@ -121,7 +121,7 @@ class Heartbeats:
         gone.then = then
         return gone
 
-    def call(self, then: Callable[[], None]) -> bool:
+    def call(self, then: Callable[[], object]) -> bool:
         """Have ``then`` called in the thread; from anywhere, a finalizer included. False if it doesn't run."""
         if self._thread is None:
             return False
@@ -172,7 +172,7 @@ class Heartbeats:
         with self._changed:
             self._beating.pop(own_entry.name, None)
 
-    def _run(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> None:
+    def _run(self, inbox: SimpleQueue[Callable[[], object] | Gone | None]) -> None:
         idle = False
         while True:
             to_call = self._round(idle)
@@ -203,7 +203,7 @@ class Heartbeats:
             self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=nothing)
         return [call for call in to_call if call is not None]
 
-    def _sleep(self, inbox: SimpleQueue[Callable[[], None] | Gone | None]) -> bool | None:
+    def _sleep(self, inbox: SimpleQueue[Callable[[], object] | Gone | None]) -> bool | None:
         """Sleep until something is due or comes, and do what has come; returns whether anything has. None: the end."""
         until = self._wakes_at
         timeout = None if until == math.inf else min(max(until - time.monotonic(), 0.01), _LONGEST)
@@ -220,15 +220,15 @@ class Heartbeats:
         return True
 
     def _look(
-        self, inbox: SimpleQueue[Callable[[], None] | Gone | None], timeout: float | None
-    ) -> Callable[[], None] | Gone | None:
+        self, inbox: SimpleQueue[Callable[[], object] | Gone | None], timeout: float | None
+    ) -> Callable[[], object] | Gone | None:
         """``inbox.get``, which would block all greenlets: by looking now and then."""
         end = math.inf if timeout is None else time.monotonic() + timeout
         while inbox.empty() and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _LOOK_EVERY))
         return inbox.get_nowait()
 
-    def _call(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException as error:  # what ends this thread ends all heartbeats

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         def start(self) -> bool:
             """Start it, if it doesn't run; False if that can't be."""
 
-        def call(self, then: Callable[[], None]) -> bool:
+        def call(self, then: Callable[[], object]) -> bool:
             """Have ``then`` called in it; from anywhere, a finalizer included. False if it doesn't run."""
 
         def when_gone(self, it: object, then: Callable[[], None]) -> Gone:

@@ -121,7 +121,7 @@ class _Presence:
 
     __slots__ = ("_gone",)
 
-    def __init__(self, waiter: LoopWaiter, heartbeats: Background, close: Callable[[], None]) -> None:
+    def __init__(self, waiter: LoopWaiter, heartbeats: Background, close: Callable[[], object]) -> None:
         loop = waiter._loop
 
         def close_if_closed() -> None:

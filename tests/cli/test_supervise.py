@@ -26,8 +26,9 @@ DRIVER = """
 import os, sys, threading
 from leasecap.cli import _signals
 from leasecap.cli._supervise import *
-from children import await_continue, await_exit, await_stop
 env = os.environ
+if "HOOK" in env:  # not where the working directory is gone: Python 3.13.0 can't import socket there
+    from children import await_continue, await_exit, await_stop
 if env["MECHANISM"] == "pipe":
     from leasecap.cli._signal_pipe import SignalSource
     _signals.SignalSource = SignalSource
