@@ -10,7 +10,6 @@ again when the checkout was moved, and installed into again when pyproject.toml 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,10 +18,14 @@ import sys
 import tomllib
 import venv
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+if sys.platform != "win32":
+    import fcntl
 
 ROOT = Path(__file__).resolve().parent.parent
 PERSONALITY = "_personality.pth"
+PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
 
 
 def requirements(pyproject: str, groups: list[str]) -> list[str]:
@@ -41,7 +44,7 @@ def installed(environment: Path, pyproject: str) -> set[str] | None:
         return None
     try:
         # The Python that it was made with may have been removed since.
-        subprocess.run([environment / "bin" / "python", "-I", "-c", ""], check=True, capture_output=True)
+        subprocess.run([environment / PYTHON, "-I", "-c", ""], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return set(record["groups"])
@@ -55,7 +58,7 @@ def install(environment: Path, what: list[str]) -> None:
     """Let the environment's pip install, with the person's pip settings but for those that would lead it elsewhere."""
     settings = {k: v for k, v in os.environ.items() if k not in {"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"}}
     done = subprocess.run(
-        [environment / "bin" / "python", "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what],
+        [environment / PYTHON, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what],
         env=settings | {"PIP_USER": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -70,6 +73,17 @@ def install(environment: Path, what: list[str]) -> None:
         )
 
 
+def take_turn(lock: IO[str]) -> None:
+    """Wait for whoever else is installing; on Windows nobody is waited for."""
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another script that is installing ...", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def prepare(groups: list[str], personality: str = "") -> Path:
     """The path of the environment, ready to use. Two callers at once take turns."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -77,18 +91,14 @@ def prepare(groups: list[str], personality: str = "") -> Path:
     environment = ROOT / "build" / (f"{name}-{personality}" if personality else name)
     environment.parent.mkdir(exist_ok=True)
     with environment.with_name(f"{environment.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another script that is installing ...", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        take_turn(lock)
         present = installed(environment, pyproject)
         if present is not None and present >= set(groups):
             return environment
         print(f"installing into {environment.relative_to(ROOT)} (once, a moment) ...", file=sys.stderr)
         if present is None:
             try:
-                venv.create(environment, clear=True, symlinks=True, with_pip=True)
+                venv.create(environment, clear=True, symlinks=sys.platform != "win32", with_pip=True)
             except (OSError, subprocess.CalledProcessError) as error:
                 sys.exit(
                     f"{sys.executable} could not make a virtual environment in {environment}:\n"

@@ -38,9 +38,9 @@ class Helper:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def end(self, number: int = signal.SIGKILL) -> None:
-        """Send the signal and return when it has ended and been waited for."""
-        self.process.send_signal(number)
+    def end(self) -> None:
+        """Kill it, and return when it has ended and been waited for."""
+        self.process.kill()
         self.process.wait()
 
     def become_a_zombie(self) -> None:

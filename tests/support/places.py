@@ -12,5 +12,7 @@ WORKERS = TESTS / "support" / "workers"
 IMPORTABLE = os.pathsep.join(map(str, (REPOSITORY, TESTS / "support", TESTS / "proof", WORKERS)))
 """For PYTHONPATH."""
 
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
 PLATFORM: str = getattr(sys, "leasecap_platform", sys.platform)
 """What leasecap's own code takes this for (`personality`)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
@@ -251,6 +250,8 @@ def is_taken(pool: str) -> bool:
     claimed = os.path.join(pool, "lock.d")
     if os.path.isdir(claimed) and os.listdir(claimed):
         return True
+    import fcntl  # not on Windows
+
     with open(os.path.join(pool, "lock")) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

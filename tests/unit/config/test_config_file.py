@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from places import IS_ROOT
 
 from leasecap._config.config import load_config, signature
 from leasecap._errors import ConfigError, LeasecapError, StoreError
@@ -59,7 +60,7 @@ def test_a_file_larger_than_any_of_ours_is_refused(tmp_path: Path) -> None:
     assert "256 KiB" in cannot_load(tmp_path).message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+@pytest.mark.skipif(IS_ROOT, reason="root reads every file")
 def test_a_file_that_may_not_be_read_is_refused_and_means_no_default(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[pools.a]\nlimit = 1\n")
     (tmp_path / "config.toml").chmod(0)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import IS_ROOT
 
 from leasecap._config import edit
 from leasecap._config.config import UNLIMITED, load_config
@@ -164,7 +164,7 @@ def test_the_mode_of_the_file_stays(root: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
 def test_the_owner_of_the_file_stays_when_root_edits_it(root: Path) -> None:
     path = write(root, COMMENTED)
     os.chown(path, 12345, 12345)
@@ -218,6 +218,7 @@ def test_a_change_by_a_text_editor_in_the_same_moment_is_not_lost(root: Path, mo
 
 
 def test_an_editor_that_never_ends_is_an_error_that_names_its_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
     path = write(root, COMMENTED)
     monkeypatch.setattr(edit, "_PATIENCE", 0.05)
     with (root / "config.lock").open("w") as lock:

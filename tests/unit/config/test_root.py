@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 import os
-import pwd
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from places import REPOSITORY
+from places import IS_ROOT, REPOSITORY
 from planted import PLANTED
 
 from leasecap._config.root import check_root, make_root, root_path
 from leasecap._errors import ConfigError, StoreError
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away or become somebody else")
+AS_ROOT = pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory away or become somebody else")
 
 
 def refused(path: Path) -> StoreError:
@@ -102,6 +101,7 @@ def test_the_superuser_makes_no_root_in_the_home_of_a_user(tmp_path: Path, monke
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, 54321, 54321)
+    pwd = pytest.importorskip("pwd")
     user = pwd.struct_passwd(("ann", "x", 54321, 54321, "", str(home), ""))
     monkeypatch.setattr("pwd.getpwuid", lambda uid: user if uid == 54321 else pytest.fail("another uid"))
     for path in (home / "root", home / ".config" / "leasecap"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from children import await_stop
 from helper_process import helper
-from places import REPOSITORY
+from places import IS_ROOT, REPOSITORY
 from referee import until
 
 import leasecap
@@ -29,7 +29,7 @@ from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
-superuser_only = pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser gives files away")
+superuser_only = pytest.mark.skipif(not IS_ROOT, reason="only the superuser gives files away")
 
 # A user who owns nothing here. It may read everything, for this Python can stand in somebody's home.
 NOBODY = (

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import signal
 import threading
 from pathlib import Path
@@ -115,6 +114,7 @@ os.kill(os.getpid(), 9)
         assert holder.process.stdin is not None
         holder.process.stdin.close()
         with open(observer.store.directory.full(f"{LEASES}/{name}/alive")) as file:
+            fcntl = pytest.importorskip("fcntl")
             fcntl.flock(file, fcntl.LOCK_SH)  # waits for the command to end
             fcntl.flock(file, fcntl.LOCK_UN)
         assert evidence(observer, name) == (False, "lock free")
@@ -356,6 +356,7 @@ def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: P
     observer.store.entries.close(own_entry)
     alive = f"{LEASES}/{own_entry.name}/alive"
     with open(observer.store.directory.full(alive)) as file:  # a prober in the middle of its probe
+        fcntl = pytest.importorskip("fcntl")
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         assert observer.store.directory.probe(alive)[0] is False
     assert observer.store.directory.probe(alive)[0] is False

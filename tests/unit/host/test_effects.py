@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import gc
 import os
 import shutil
@@ -234,7 +233,7 @@ def test_a_file_system_without_locks_is_an_error_and_never_a_lock(
     def flock(fd: int, how: int) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(OSError, match=r".") as caught:
         Effects().lock(fd)
     assert caught.value.errno == error
