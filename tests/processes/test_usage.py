@@ -52,9 +52,11 @@ def answered(store: Store) -> bool:
     before = files.read(files.clock()).usage
 
     def over() -> bool:
-        store.ask()
         usage = files.read(files.clock()).usage
-        return usage is not None and usage.answered is not None and (before is None or usage.asked > before.asked)
+        if usage is not None and usage.answered is not None and (before is None or usage.asked > before.asked):
+            return True
+        store.ask()  # only now: it takes the place of the answer to the last one
+        return False
 
     until(over)
     return True
