@@ -42,11 +42,11 @@ def ask(path: Path) -> tuple[tuple[int, int, int], str] | None:
     return (version, executable.strip()) if version[:2] >= OLDEST and level == "final" else None
 
 
-def search(env: dict[str, str]) -> dict[tuple[int, int], tuple[tuple[int, int, int], str]]:
+def search(paths: list[Path]) -> dict[tuple[int, int], tuple[tuple[int, int, int], str]]:
     """For each minor version the newest one."""
     found: dict[tuple[int, int], tuple[tuple[int, int, int], str]] = {}
     asked: set[Path] = set()
-    for path in candidates(env):
+    for path in paths:
         real = path if "shims" in path.parts else path.resolve()
         if real in asked:
             continue
@@ -58,12 +58,13 @@ def search(env: dict[str, str]) -> dict[tuple[int, int], tuple[tuple[int, int, i
 
 
 def main() -> int:
-    found = search(dict(os.environ))
+    paths = candidates(dict(os.environ))
+    found = search(paths)
     for version, path in found.values():
         print(".".join(map(str, version)), path)
     names = {f"{major}.{minor}" for major, minor in found}
     wanted = set(os.environ.get("LEASECAP_PYTHONS", "").replace(",", " ").split())
-    named = {path.name.removeprefix("python") for path in candidates(dict(os.environ)) if "." in path.name}
+    named = {path.name.removeprefix("python") for path in paths if "." in path.name}
     not_run = {name for name in named - names if tuple(map(int, name.split("."))) >= OLDEST}
     between = {f"3.{minor}" for minor in range(OLDEST[1], max((minor for _, minor in found), default=OLDEST[1]))}
     lacking = sorted((wanted | between | not_run) - names)

@@ -195,14 +195,14 @@ class Directory:
         # For writing too: else it would read as ended whenever no granter has it open.
         return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW, dir_fd=self._fd)
 
-    def notify(self, name: str, said: bytes) -> None:
+    def notify(self, name: str, line: bytes) -> None:
         """Write to a wake-up: to a named pipe, whole or not at all; over the start of a plain file. Never blocks.
 
         :raises OSError: ENXIO when nobody listens to the pipe, EAGAIN when it is full.
         """
         fd, _ = self._open_wakeup(name)
         try:
-            os.write(fd, said)
+            os.write(fd, line)
         finally:
             os.close(fd)
 

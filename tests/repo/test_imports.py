@@ -47,6 +47,10 @@ def before() -> set[str]:
     return fresh("")[0]
 
 
+def test_threads_never_meet_in_the_import_that_two_at_once_break() -> None:
+    assert "collections.abc" in fresh("import leasecap")[0]
+
+
 def test_importing_leasecap_imports_nothing_heavy(before: set[str]) -> None:
     modules, _ = fresh("import leasecap")
     assert "leasecap" in modules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import threading
 import types
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import Helper, ended_pid, helper
+from places import PLATFORM
 from referee import until
 from staged_world import Actor
 
@@ -353,6 +355,17 @@ def test_a_copy_of_a_handle_that_a_child_still_has_tells_nothing_of_its_successo
     assert not waiter.woken.is_set()
     waiter.watch.drop(other)
     os.close(copy)
+
+
+@pytest.mark.skipif(PLATFORM != "darwin", reason="a handle is a kqueue on macOS alone, and its object closes it")
+def test_a_queue_whose_number_the_program_closed_closes_no_later_one(process: Helper) -> None:
+    first = _exits._open(process.pid)
+    os.close(first)
+    second = _exits._open(process.pid)
+    assert second == first, "the same number"
+    gc.collect()
+    os.fstat(second)
+    _exits.close_exit(second)
 
 
 def test_a_fork_copies_no_handle_that_is_not_known(
