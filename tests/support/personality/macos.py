@@ -14,9 +14,14 @@ import signal
 import sys
 import time
 import weakref
+from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KEEP_LINUX = frozenset({"psutil", "watchdog", "gevent", "greenlet"})
 """Packages with a part in C for the platform that this really is."""
@@ -194,29 +199,17 @@ def _with_library(ctypes: Any) -> None:
 # -- modules that are loaded later ------------------------------------------------------------------------------------
 
 
-class _Loader:
-    """Loads what has to know the real platform, and changes ctypes."""
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        made: ModuleType | None = self._loader.create_module(spec)
-        return made
-
-    def exec_module(self, module: ModuleType) -> None:
-        if module.__name__ == "ctypes":
-            self._loader.exec_module(module)
-            _with_library(module)
-            return
-        sys.platform = "linux"
-        try:
-            self._loader.exec_module(module)
-        finally:
-            sys.platform = "darwin"
+def _load(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Have it know the real platform; and change ctypes."""
+    if module.__name__ == "ctypes":
+        execute(module)
+        _with_library(module)
+        return
+    sys.platform = "linux"
+    try:
+        execute(module)
+    finally:
+        sys.platform = "darwin"
 
 
 class _Finder:
@@ -228,7 +221,7 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+            vars(spec.loader)["exec_module"] = partial(_load, spec.loader.exec_module)
         return spec
 
 

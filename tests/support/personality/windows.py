@@ -13,9 +13,14 @@ import builtins
 import errno
 import os
 import sys
+from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LACKING = {
     "os": """fork forkpty register_at_fork posix_spawn posix_spawnp execve_at mkfifo mknod geteuid getuid getegid getgid
@@ -136,22 +141,11 @@ def _open(file: Any, *arguments: Any, **more: Any) -> Any:
     return open(file, *arguments, **more)
 
 
-class _Loader:
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        made: ModuleType | None = self._loader.create_module(spec)
-        return made
-
-    def exec_module(self, module: ModuleType) -> None:
-        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import, "open": _open}
-        self._loader.exec_module(module)
-        if module.__name__ == "leasecap._kept_code":
-            vars(module)["keep"] = lambda: None  # it loads by itself
+def _load(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import, "open": _open}
+    execute(module)
+    if module.__name__ == "leasecap._kept_code":
+        vars(module)["keep"] = lambda: None  # it loads by itself
 
 
 class _Finder:
@@ -161,7 +155,7 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+            vars(spec.loader)["exec_module"] = partial(_load, spec.loader.exec_module)
         return spec
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 import threading
 import types
@@ -359,13 +358,20 @@ def test_a_copy_of_a_handle_that_a_child_still_has_tells_nothing_of_its_successo
 
 @pytest.mark.skipif(PLATFORM != "darwin", reason="a handle is a kqueue on macOS alone, and its object closes it")
 def test_a_queue_whose_number_the_program_closed_closes_no_later_one(process: Helper) -> None:
-    first = _exits._open(process.pid)
-    os.close(first)
-    second = _exits._open(process.pid)
-    assert second == first, "the same number"
-    gc.collect()
-    os.fstat(second)
-    _exits.close_exit(second)
+    code = """
+import gc, os, sys
+from leasecap._host import exits
+first = exits._open(int(sys.argv[1]))
+os.close(first)
+second = exits._open(int(sys.argv[1]))
+assert second == first, "the same number"
+gc.collect()
+os.fstat(second)
+print("open", flush=True)
+os._exit(0)
+"""
+    with helper(code, process.pid) as program:
+        assert program.hear() == "open"
 
 
 def test_a_fork_copies_no_handle_that_is_not_known(
