@@ -71,6 +71,7 @@ class Acquisition:
                 agent=request.agent,
                 wake=wake,
                 listen=listen,
+                place=request.place,
             )
         )
 

@@ -32,14 +32,15 @@ _within: ContextVar[tuple[str, ...]] = ContextVar("leasecap_within", default=())
 
 
 @lru_cache(maxsize=64)  # 25 us of an acquire's 350; a root's own symlinks don't move under a process that has it open
-def _place(root: str, pool_directory: str) -> str:
+def place(root: str, pool_directory: str) -> str:
+    """The word for a pool."""
     root = os.path.realpath(root).replace("%", "%25").replace(os.pathsep, "%3A")
     return f"{root}/{pool_directory}"
 
 
 def reference(root: str, pool_directory: str, token: str) -> Reference:
     """The chain's word for a lease."""
-    return Reference(f"{_place(root, pool_directory)}/{token}")
+    return Reference(f"{place(root, pool_directory)}/{token}")
 
 
 def _entered() -> tuple[str, ...]:
@@ -56,14 +57,16 @@ def tokens(root: str, pool_directory: str) -> tuple[str, ...]:
     chain = current()
     if not chain:
         return ()
-    place = _place(root, pool_directory)
+    here = place(root, pool_directory)
     found = (entry.rpartition("/") for entry in chain)
-    return tuple(dict.fromkeys(token for where, _, token in found if where == place or _is_same(where, place)))
+    return tuple(dict.fromkeys(token for where, _, token in found if is_same_pool(where, here)))
 
 
-def _is_same(place: str, other: str) -> bool:
-    """Whether two places are one pool by different paths, as a bind mount makes them."""
-    root, _, pool_directory = place.rpartition("/")
+def is_same_pool(one: str, other: str) -> bool:
+    """Whether two words for pools mean one, perhaps by different paths, as a bind mount makes them."""
+    if one == other:
+        return True
+    root, _, pool_directory = one.rpartition("/")
     other_root, _, other_directory = other.rpartition("/")
     if pool_directory != other_directory:
         return False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import PoolConfig
     from leasecap._liveness.record import Child
+    from leasecap._store.ticket import Place
     from leasecap._wait.progress import Waiting
 
 WAIT_ENVIRONMENT = "LEASECAP_WAIT"
@@ -50,6 +51,7 @@ class Options(NamedTuple):
     max_hold: float | Unset | None = UNSET
     kill_after: float | Unset = UNSET  # of `leasecap run` and `acquire` alone
     agent: Child | None = None  # of `leasecap acquire` alone
+    place: Place | None = None  # of the gate alone
 
 
 class Request(NamedTuple):
@@ -60,6 +62,7 @@ class Request(NamedTuple):
     :ivar argv: the command to show in `status` in place of this process's own.
     :ivar max_hold: seconds for which the slot may be held, or None for ever; ``kill_after``: see `max_hold`.
     :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
+    :ivar place: where it stands in the queue, if it asks again.
     """
 
     timeout: float | None
@@ -72,6 +75,7 @@ class Request(NamedTuple):
     max_hold: float | None = None
     kill_after: float = 0.0
     agent: Child | None = None
+    place: Place | None = None
 
 
 def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = None) -> Request:
@@ -118,8 +122,8 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
         if call is not None and not callable(call):
             raise TypeError(f"{name} must be a function, or None, not {call!r}")
     kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
-    borrow, on_wait, agent = options.borrow, options.on_wait, options.agent
-    return Request(timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent)
+    borrow, on_wait, agent, place = options.borrow, options.on_wait, options.agent, options.place
+    return Request(timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent, place)
 
 
 def refuse_wrong(options: Options) -> None:

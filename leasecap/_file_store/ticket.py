@@ -10,6 +10,7 @@ from leasecap._decisions.places import LEASES, QUEUE
 from leasecap._errors import LeasecapError
 from leasecap._faults import store_error
 from leasecap._file_store.held_lease import HeldLease
+from leasecap._file_store.layout import inode_of
 from leasecap._file_store.queued import Queued
 from leasecap._file_store.section import SECTION_GRACE, entering
 from leasecap._file_store.self_record import describe_self
@@ -56,7 +57,7 @@ class FileTicket:
         self._want = want
         self._on_move = on_move
         self._origin = Origin(own)
-        self._order = store.order.next()
+        self._order = self._take_place()
         self._asked = own.effects.boot_clock()
         self._deadline: float | None = None
         self._own_entry: OwnEntry | None = None
@@ -65,6 +66,12 @@ class FileTicket:
         self._other: AgentsEntry | None = None
         self._look_in = 0.0
         self._done: Callable[[], None] = _nothing
+
+    def _take_place(self) -> int:
+        place, next_one = self._want.place, self._store.order.next
+        if place is None:
+            return next_one()
+        return place.order(inode_of(self._store.pool.directory, ""), next_one)
 
     # -- asking -----------------------------------------------------------------------------------------------------
 

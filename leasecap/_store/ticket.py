@@ -76,6 +76,25 @@ class Standing(NamedTuple):
     look_in: float = 0.0
 
 
+class Place:
+    """A place in a pool's queue that outlives the call which took it.
+
+    Who asks again with the same one, in the same pool, stands where it stood: no later call passes it.
+    """
+
+    __slots__ = ("_order", "_pool")
+
+    def __init__(self) -> None:
+        self._order: int | None = None
+        self._pool: object = None
+
+    def order(self, pool: object, new: Callable[[], int]) -> int:
+        """Its order in ``pool``; a ``new`` one at the first call, and where the pool is another one by now."""
+        if self._order is None or self._pool != pool:
+            self._order, self._pool = new(), pool
+        return self._order
+
+
 class Want(NamedTuple):
     """What a call asks for.
 
@@ -85,6 +104,7 @@ class Want(NamedTuple):
     :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     :ivar wake: called from any thread when it is worth looking before the pause is over.
     :ivar listen: begins to receive this process's wake-ups; else a thread does.
+    :ivar place: where it stands in the queue, if it asks again; else behind all who asked before.
     """
 
     priority: int
@@ -97,3 +117,4 @@ class Want(NamedTuple):
     agent: Child | None
     wake: Callable[[], None]
     listen: Callable[[Wakeup], bool] | None = None
+    place: Place | None = None
