@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from plain_servers import Connection, Server, serving
+
+from leasecap._gate.upstream import Answer, Origin, UpstreamError, Upstreams
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+HEADERS = [(b"Host", b"h")]
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Upstreams]:
+    upstreams = Upstreams({})
+    try:
+        yield upstreams
+    finally:
+        await upstreams.aclose()
+
+
+async def get(upstreams: Upstreams, server: Server, target: bytes = b"/", method: bytes = b"GET") -> Answer:
+    return await upstreams.send(Origin("http", "127.0.0.1", server.port), method, target, HEADERS, None)
+
+
+async def post(upstreams: Upstreams, server: Server, body: bytes = b"{}") -> Answer:
+    headers = [*HEADERS, (b"Content-Length", b"%d" % len(body))]
+    return await upstreams.send(Origin("http", "127.0.0.1", server.port), b"POST", b"/", headers, body)
+
+
+async def whole(answer: Answer) -> bytes:
+    return b"".join([chunk async for chunk in answer.chunks()])
+
+
+def run(
+    handler: Callable[[Connection], Awaitable[None]], client: Callable[[Upstreams, Server], Awaitable[None]]
+) -> None:
+    """A server with this handler, and a client of it."""
+
+    async def main() -> None:
+        async with opened() as upstreams, serving(handler) as server:
+            await client(upstreams, server)
+
+    asyncio.run(main())
+
+
+class Scripted:
+    """Gives each request the next answer, on whatever connection it comes, and keeps the heads."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.heads: list[bytes] = []
+
+    async def __call__(self, connection: Connection) -> None:
+        while not connection.reader.at_eof():
+            try:
+                head = await connection.read_head()
+            except asyncio.IncompleteReadError:
+                return
+            self.heads.append(head)
+            await connection.write(self.answers.pop(0))
+
+
+def test_a_request_goes_up_as_it_is() -> None:
+    server = Scripted(OK)
+    headers = [(b"HOST", b"a.b:1"), (b"x-API-key", b"k"), (b"Accept", b"1"), (b"accept", b"2"), (b"X-Empty", b"")]
+    target = b'/v1/a%2Fb/..//x|y?q="z"&%zz=\\^`{}'
+
+    async def client(upstreams: Upstreams, at: Server) -> None:
+        answer = await upstreams.send(Origin("http", "127.0.0.1", at.port), b"GET", target, headers, None)
+        assert await whole(answer) == b"hi"
+
+    run(server, client)
+    lines = [b"GET " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers), b"", b""]
+    assert server.heads == [b"\r\n".join(lines)]
+
+
+def test_an_answer_comes_back_as_it_is() -> None:
+    body = gzip.compress(b"some text")
+    lines = [b"X-B: 2", b"x-b: 1", b"content-ENCODING: gzip", b"Set-Cookie: a", b"SET-cookie: b"]
+    head = b"\r\n".join([b"HTTP/1.1 529 Site is overloaded", *lines, b"content-length: %d" % len(body), b"", b""])
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        assert (answer.status, answer.reason) == (529, b"Site is overloaded")
+        assert [name + b": " + value for name, value in answer.headers][:-1] == lines
+        assert await whole(answer) == body
+
+    run(Scripted(head + body), client)
+
+
+def test_large_heads_pass_both_ways() -> None:
+    large = b"x" * 60_000
+    server = Scripted(b"HTTP/1.1 200 OK\r\nX-Large: " + large + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async def client(upstreams: Upstreams, at: Server) -> None:
+        headers = [*HEADERS, (b"X-Large", large)]
+        answer = await upstreams.send(Origin("http", "127.0.0.1", at.port), b"GET", b"/", headers, None)
+        assert answer.headers[0] == (b"X-Large", large)
+        assert await whole(answer) == b""
+
+    run(server, client)
+    assert large in server.heads[0]
+
+
+def has_no_connection(upstreams: Upstreams) -> bool:
+    return not upstreams._busy and not any(upstreams._idle.values())
+
+
+async def three_parts() -> AsyncIterator[bytes]:
+    for part in (b"one", b"two", b"three"):
+        yield part
+
+
+@pytest.mark.parametrize(
+    ("framing", "received"),
+    [
+        ((b"transfer-encoding", b"chunked"), b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n"),
+        ((b"Content-Length", b"11"), b"onetwothree"),
+    ],
+)
+def test_a_body_goes_up_in_the_framing_that_was_given(framing: tuple[bytes, bytes], received: bytes) -> None:
+    async def handler(connection: Connection) -> None:
+        assert b": ".join(framing) in await connection.read_head()
+        assert await connection.reader.readexactly(len(received)) == received
+        await connection.write(OK)
+        assert await connection.until_closed() == b""
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        origin = Origin("http", "127.0.0.1", server.port)
+        answer = await upstreams.send(origin, b"POST", b"/", [*HEADERS, framing], three_parts())
+        assert await whole(answer) == b"hi"
+
+    run(handler, client)
+
+
+def test_parts_of_an_answer_come_one_by_one() -> None:
+    seen = asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        await seen.wait()
+        await connection.write(b"6\r\nsecond\r\n0\r\n\r\n")
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        chunks = answer.chunks()
+        assert await anext(chunks) == b"first"
+        seen.set()
+        assert [chunk async for chunk in chunks] == [b"second"]
+
+    run(handler, client)
+
+
+def test_hints_before_an_answer_are_not_the_answer() -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        assert answer.status == 200
+        assert await whole(answer) == b"hi"
+
+    run(Scripted(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + OK), client)
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_a_connection_serves_one_request_after_the_other(status: bytes) -> None:
+    bodiless = b"HTTP/1.1 " + status + b"\r\n\r\n"
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for expected in (b"hi", b"", b"hi"):
+            assert await whole(await get(upstreams, server)) == expected
+        assert server.accepted == 1
+
+    run(Scripted(OK, bodiless, OK), client)
+
+
+def test_requests_at_the_same_time_have_a_connection_each() -> None:
+    both = asyncio.Barrier(12)
+
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+        await both.wait()
+        await connection.write(OK)
+        await connection.until_closed()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answers = await asyncio.gather(*[get(upstreams, server) for _ in range(12)])
+        assert [await whole(answer) for answer in answers] == [b"hi"] * 12
+
+    run(handler, client)
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.answer(OK)
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for _ in range(3):
+            server.served.clear()
+            assert await whole(await post(upstreams, server, b"")) == b"hi"
+            await server.served.wait()
+            # The end has to arrive here too, which takes a turn of the loop or a few.
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert server.accepted == 3
+
+    run(handler, client)
+
+
+class BreaksWhenUsedAgain:
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def __call__(self, connection: Connection) -> None:
+        self.requests += 1
+        await connection.answer(OK)
+        if self.requests == 1:
+            await connection.read_head()
+            self.requests += 1
+
+
+def test_what_changes_nothing_is_sent_again_when_a_kept_connection_breaks() -> None:
+    server = BreaksWhenUsedAgain()
+
+    async def client(upstreams: Upstreams, at: Server) -> None:
+        for _ in range(2):
+            assert await whole(await get(upstreams, at)) == b"hi"
+        assert (at.accepted, server.requests) == (2, 3)
+
+    run(server, client)
+
+
+def test_nothing_else_is_sent_again() -> None:
+    server = BreaksWhenUsedAgain()
+
+    async def client(upstreams: Upstreams, at: Server) -> None:
+        await whole(await get(upstreams, at))
+        with pytest.raises(UpstreamError) as caught:
+            await post(upstreams, at)
+        assert (caught.value.kind, caught.value.sent) == ("broken", True)
+        assert (at.accepted, server.requests) == (1, 2)
+
+    run(server, client)
+
+
+def test_a_new_connection_that_breaks_is_not_tried_again() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        with pytest.raises(UpstreamError, match="before it answered") as caught:
+            await get(upstreams, server)
+        assert (caught.value.kind, caught.value.sent, server.accepted) == ("broken", True, 1)
+
+    run(handler, client)
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 100\r\n\r\nsome", b"Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"]
+)
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_body_that_breaks_off_never_ends_as_if_it_were_whole(framing: bytes, reset: bool) -> None:
+    arrived = asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\n" + framing)
+        await arrived.wait()
+        if reset:
+            connection.reset()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        chunks = (await get(upstreams, server)).chunks()
+        assert await anext(chunks) == b"some"
+        arrived.set()
+        with pytest.raises(UpstreamError, match="in the middle") as caught:
+            await anext(chunks)
+        assert (caught.value.kind, caught.value.sent) == ("broken", True)
+
+    run(handler, client)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SECRET junk\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nSECRET\r\n"]
+)
+def test_what_is_not_http_is_malformed_and_not_quoted(answer: bytes) -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        with pytest.raises(UpstreamError, match="isn't HTTP") as caught:
+            await whole(await get(upstreams, server))
+        assert (caught.value.kind, caught.value.sent) == ("malformed", True)
+        assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None
+
+    run(Scripted(answer), client)
+
+
+def test_a_request_that_is_not_http_reaches_nobody_and_is_not_quoted() -> None:
+    server = Scripted()
+
+    async def client(upstreams: Upstreams, at: Server) -> None:
+        headers = [*HEADERS, (b"Authorization", b"SECRET\r\nx: y")]
+        with pytest.raises(UpstreamError, match="can't be written") as caught:
+            await upstreams.send(Origin("http", "127.0.0.1", at.port), b"GET", b"/", headers, None)
+        assert (caught.value.kind, caught.value.sent) == ("malformed", False)
+        assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None
+
+    run(server, client)
+    assert server.heads == []
+
+
+def test_what_the_body_raises_comes_out_and_breaks_the_request() -> None:
+    broken = asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+        assert await connection.until_closed() == b"3\r\none\r\n"
+        broken.set()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one"
+            raise ConnectionResetError("the client is gone")
+
+        headers = [*HEADERS, (b"Transfer-Encoding", b"chunked")]
+        with pytest.raises(ConnectionResetError, match="the client is gone"):
+            await upstreams.send(Origin("http", "127.0.0.1", server.port), b"POST", b"/", headers, body())
+        await broken.wait()
+
+    run(handler, client)
+
+
+@pytest.mark.parametrize("when", ["before the head", "before the body", "while nobody reads"])
+def test_a_request_that_is_given_up_is_gone_at_the_server_at_once(when: str) -> None:
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+        if when != "before the head":
+            await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi")
+        arrived.set()
+        assert await connection.until_closed() == b""
+        gone.set()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        read = asyncio.Event()
+
+        async def use() -> None:
+            answer = await get(upstreams, server)
+            if when == "while nobody reads":
+                await anext(answer.chunks())
+                await answer.aclose()
+                return
+            async for _ in answer.chunks():
+                read.set()
+
+        task = asyncio.create_task(use())
+        await arrived.wait()
+        if when == "before the body":
+            await read.wait()
+        if when != "while nobody reads":
+            task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() == (when != "while nobody reads")
+        await gone.wait()
+        assert has_no_connection(upstreams)
+
+    run(handler, client)
+
+
+def test_closing_ends_what_is_idle_and_what_is_in_use() -> None:
+    async def handler(connection: Connection) -> None:
+        head = await connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
+        if head.startswith(b"GET /whole "):
+            await connection.write(b"thing")
+        assert await connection.until_closed() == b""
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        in_use = (await get(upstreams, server, b"/part")).chunks()
+        assert await anext(in_use) == b"some"
+        assert await whole(await get(upstreams, server, b"/whole")) == b"something"
+        await upstreams.aclose()
+        assert not any(upstreams._idle.values())
+        with pytest.raises(UpstreamError, match="in the middle"):
+            await anext(in_use)
+        assert has_no_connection(upstreams)
+
+    run(handler, client)
+
+
+def test_nobody_listening_is_told_with_the_place_and_the_cause() -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        listening = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        listening.close()
+        await listening.wait_closed()
+        with pytest.raises(UpstreamError, match=f"no connection to 127.0.0.1:{port}: Connection refused") as caught:
+            await upstreams.send(Origin("http", "127.0.0.1", port), b"GET", b"/", HEADERS, None)
+        assert (caught.value.kind, caught.value.sent) == ("connect", False)
+
+    run(Scripted(), client)
+
+
+def test_the_time_to_connect_does_not_bound_the_answer() -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        origin = Origin("http", "127.0.0.1", server.port)
+        answer = await upstreams.send(origin, b"GET", b"/", HEADERS, None, connect_timeout=1)
+        assert await whole(answer) == b"hi"
+
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+        await asyncio.sleep(1.2)
+        await connection.write(OK)
+
+    run(handler, client)
+
+
+def test_addresses_of_ipv6_work() -> None:
+    server = Scripted(OK)
+
+    async def main() -> None:
+        try:
+            async with opened() as upstreams, serving(server, host="::1") as at:
+                answer = await upstreams.send(Origin("http", "::1", at.port), b"GET", b"/", HEADERS, None)
+                assert await whole(answer) == b"hi"
+        except OSError:
+            pytest.skip("no IPv6 here")
+
+    asyncio.run(main())
+    assert len(server.heads) == 1
