@@ -64,7 +64,7 @@ def test_what_names_no_proxy_is_told_without_its_value(text: str) -> None:
 
 def test_a_socks_proxy_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="all_proxy.*\npip install socksio"):
+    with pytest.raises(ConfigError, match=r"all_proxy.*\npip install socksio"):
         proxy_for({"all_proxy": "socks5://proxy"}, *PROVIDER)
 
 
@@ -126,8 +126,8 @@ async def ask(environ: dict[str, str], origin: Origin, target: bytes = b"/a%2Fb/
 
 def twice(heads: list[bytes]) -> Handler:
     async def handler(connection: Connection) -> None:
-        for _ in range(2):
-            heads.append(await connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+        heads.extend([await connection.answer(answer), await connection.answer(answer)])
         await connection.until_closed()
 
     return handler

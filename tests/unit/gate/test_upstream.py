@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpcore2
 import pytest
 from plain_servers import Connection, Server, serving
 
+from leasecap._gate import route
 from leasecap._gate.upstream import Answer, Origin, UpstreamError, Upstreams
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -195,20 +198,72 @@ def test_requests_at_the_same_time_have_a_connection_each() -> None:
 
 
 def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
+    kept = asyncio.Event()
+
     async def handler(connection: Connection) -> None:
         await connection.answer(OK)
+        await kept.wait()
 
     async def client(upstreams: Upstreams, server: Server) -> None:
         for _ in range(3):
-            server.served.clear()
             assert await whole(await post(upstreams, server, b"")) == b"hi"
-            await server.served.wait()
-            # The end has to arrive here too, which takes a turn of the loop or a few.
-            for _ in range(20):
+            [connection] = upstreams._idle[Origin("http", "127.0.0.1", server.port)]
+            assert not connection.has_expired()
+            kept.set()
+            while not connection.has_expired():  # the end has to arrive
                 await asyncio.sleep(0)
+            kept.clear()
         assert server.accepted == 3
 
     run(handler, client)
+
+
+def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "_KEPT", -1)
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for _ in range(2):
+            assert await whole(await get(upstreams, server)) == b"hi"
+        assert server.accepted == 2
+
+    run(Scripted(OK, OK), client)
+
+
+def test_routers_are_kept_from_forgetting_a_connection() -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        stream = answer._sending.stream
+        assert stream is not None
+        assert stream.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+        await whole(answer)
+
+    run(Scripted(OK), client)
+
+
+class Faulty(httpcore2.AsyncConnectionInterface):
+    """A connection that ends in an error which is none of HTTP."""
+
+    closed = False
+
+    async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
+        await request.extensions["trace"]("http11.send_request_headers.started", {"request": request})
+        raise RuntimeError("a fault")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def test_a_fault_comes_out_as_it_is_and_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Faulty()
+    monkeypatch.setattr(route.Route, "connection", lambda self: connection)
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        with pytest.raises(RuntimeError, match="a fault"):
+            await get(upstreams, server)
+        assert connection.closed
+        assert has_no_connection(upstreams)
+
+    run(Scripted(), client)
 
 
 class BreaksWhenUsedAgain:
