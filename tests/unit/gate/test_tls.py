@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,13 @@ def test_a_file_without_certificates_is_named(content: str | None, said: str, tm
 
 
 def test_the_store_is_read_once_and_only_for_https(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(
-        upstream, "client_context", lambda environ: made.append(environ) or ssl.create_default_context()
-    )
+    made: list[Mapping[str, str]] = []
+
+    def make(environ: Mapping[str, str]) -> ssl.SSLContext:
+        made.append(environ)
+        return ssl.create_default_context()
+
+    monkeypatch.setattr(upstream, "client_context", make)
     upstreams = Upstreams({"A": "1"})
     upstreams.prepare(Origin("http", "provider.test", 80))
     assert made == []

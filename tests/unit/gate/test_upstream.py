@@ -218,6 +218,31 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
     run(handler, client)
 
 
+def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> None:
+    end = asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        head = await connection.answer(OK)
+        if head.startswith(b"GET /first "):
+            await end.wait()
+            return
+        await connection.answer(OK)
+        await connection.until_closed()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for answer in [await get(upstreams, server, target) for target in (b"/first", b"/second")]:
+            assert await whole(answer) == b"hi"
+        kept = upstreams._idle[Origin("http", "127.0.0.1", server.port)]
+        first, second = kept
+        end.set()
+        while not first.has_expired():
+            await asyncio.sleep(0)
+        assert await whole(await get(upstreams, server)) == b"hi"
+        assert kept == [second]
+
+    run(handler, client)
+
+
 def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(route, "_KEPT", -1)
 
