@@ -1,0 +1,140 @@
+"""Reads a copy of an answer for an error that its status doesn't tell: providers say 200 and fail in the stream."""
+
+from __future__ import annotations
+
+import json
+
+from leasecap._gate.provider_errors import Fault, fault_in
+from leasecap._gate.reading import decoder, header, is_json, media_type, parse_json
+from leasecap._gate.sse import Event, EventStream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from leasecap._gate.reading import Headers
+
+HELD_AT_MOST = 1 << 16
+"""Bytes of a body after which the head may go out, whatever they are."""
+
+_LINES = frozenset({b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonlines"})
+
+_PREAMBLE = frozenset({"ping", "response.created", "response.queued", "response.in_progress"})
+"""Events that come before the provider has begun. OpenAI's overload follows them."""
+
+_NO_CHOICES = Fault(503, "no_choices")
+_COMPLETIONS = frozenset({"chat.completion", "chat.completion.chunk"})
+
+_MOST_TRIES = 64
+"""How often the first element of an array is looked for: each time all that came is read again."""
+
+
+class AnswerReader:
+    """Reads one answer. It never fails; what it can't read has no fault and needn't be waited for.
+
+    :ivar first_is_whole: the first event was seen, or for an answer that has none, the whole of it; or it isn't worth
+        waiting for. Events that only say that the request has come don't count. The head may go out from then on.
+    :ivar fault: the first error that the answer holds.
+    """
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.fault: Fault | None = None
+        self._media = media_type(header(headers, b"content-type"))
+        self._events = EventStream()
+        self._body: list[bytes] = []  # of an answer that is one JSON value
+        self._decoder = decoder(header(headers, b"content-encoding"))
+        self._came = self._tries = 0
+        self._seen = False  # the first event, or all
+        self._reads = (
+            200 <= status <= 299
+            and self._decoder is not None
+            and (self._media == b"text/event-stream" or self._media in _LINES or is_json(self._media))
+        )
+        self.first_is_whole = not self._reads
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the next piece of the body, as it came."""
+        if not self._reads or self._decoder is None:
+            return
+        self._came += len(chunk)
+        self._read(self._decoder.decode(chunk))
+        if self._decoder.stopped or self.fault is not None:
+            self.end()
+        elif self._seen or self._came >= HELD_AT_MOST:
+            self.first_is_whole = True
+
+    def end(self) -> None:
+        """The body is over."""
+        if self._reads:
+            self._read_rest()
+            self._events, self._body = EventStream(), []
+        self._reads, self.first_is_whole = False, True
+
+    def _read(self, text: bytes) -> None:
+        if self._media == b"text/event-stream":
+            for event in self._events.feed(text):
+                self._event(event)
+        elif self._media in _LINES:
+            *lines, last = text.split(b"\n")
+            for line in lines:
+                self._body.append(line)
+                self._line(b"".join(self._body))
+                self._body.clear()
+            self._body.append(last)
+        elif text:
+            self._body.append(text)
+            if b"}" in text and not self._seen and self._tries < _MOST_TRIES:
+                self._tries += 1
+                self._first_element(b"".join(self._body))
+
+    def _read_rest(self) -> None:
+        if self._media == b"text/event-stream":
+            for event in self._events.end():
+                self._event(event)
+        elif self._media in _LINES:
+            self._line(b"".join(self._body))
+        else:
+            value = parse_json(b"".join(self._body))
+            for each in value if isinstance(value, list) else (value,):
+                self._look(each)
+
+    def _event(self, event: Event) -> None:
+        # Reading every event as JSON would cost more than all else that is done for it.
+        name = event.name.decode("latin-1")
+        if not self._seen or b'"error"' in event.data:
+            value = parse_json(event.data)
+            self._look(value)
+            if not name and isinstance(value, dict):
+                name = str(value.get("type"))
+        if event.data and name not in _PREAMBLE:
+            self._seen = True
+
+    def _line(self, line: bytes) -> None:
+        if line.strip() and (not self._seen or b'"error"' in line):
+            self._look(parse_json(line))
+            self._seen = True
+
+    def _first_element(self, body: bytes) -> None:
+        """Look at the first element if an array begins with it: Gemini streams so without ``alt=sse``."""
+        text = body.decode("utf-8", "ignore").lstrip()
+        if not text.startswith("["):
+            self._tries = _MOST_TRIES
+            return
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text[1:].lstrip())
+        except (ValueError, RecursionError):
+            return
+        self._look(value)
+        self._seen = True
+
+    def _look(self, value: Any) -> None:
+        if self.fault is None:
+            self.fault = fault_in(value)
+        if self.fault is None and not self._seen and _lacks_choices(value):
+            self.fault = _NO_CHOICES
+
+
+def _lacks_choices(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("object") not in _COMPLETIONS:
+        return False
+    return value.get("choices") is None and value.get("usage") is None
