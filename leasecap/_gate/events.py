@@ -89,7 +89,8 @@ class AnswerReader:
 
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
-            for event in self._events.end():
+            event = self._events.end()
+            if event is not None:
                 self._event(event)
         elif self._media in _LINES:
             self._line(b"".join(self._body))
@@ -99,13 +100,13 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
-        # Reading every event as JSON would cost more than all else that is done for it.
+        if self._seen and b'"error"' not in event.data:
+            return  # reading every event as JSON would cost more than all else that is done for it
+        value = parse_json(event.data)
+        self._look(value)
         name = event.name.decode("latin-1")
-        if not self._seen or b'"error"' in event.data:
-            value = parse_json(event.data)
-            self._look(value)
-            if not name and isinstance(value, dict):
-                name = str(value.get("type"))
+        if not name and isinstance(value, dict):
+            name = str(value.get("type"))
         if event.data and name not in _PREAMBLE:
             self._seen = True
 

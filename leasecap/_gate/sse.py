@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from leasecap._named_tuple import NamedTuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -34,41 +30,40 @@ class EventStream:
         self._name = b""
         self._data: list[bytes] = []
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> list[Event]:
         """The events that ``chunk`` ends."""
-        if not chunk:
-            return
         if self._after_cr and chunk.startswith(b"\n"):
+            self._after_cr = False
             chunk = chunk[1:]  # the second half of a line's end
+        if not chunk:
+            return []
         self._after_cr = chunk.endswith(b"\r")
-        for piece in chunk.splitlines(keepends=True):
-            self._parts.append(piece.rstrip(b"\r\n"))
-            if not piece.endswith((b"\r", b"\n")):
-                break  # the last one: its line goes on
-            line = b"".join(self._parts)
+        lines = chunk.splitlines()
+        rest = b"" if chunk.endswith((b"\r", b"\n")) else lines.pop()
+        if lines:
+            lines[0] = b"".join((*self._parts, lines[0]))
             self._parts.clear()
             if not self._begun:
-                self._begun, line = True, line.removeprefix(_BOM)
-            if line:
-                self._field(line)
-            else:
-                yield from self._event()
+                self._begun, lines[0] = True, lines[0].removeprefix(_BOM)
+        if rest:
+            self._parts.append(rest)
+        return [each for each in map(self._line, lines) if each is not None]
 
-    def end(self) -> Iterator[Event]:
+    def end(self) -> Event | None:
         """The event that the stream ends in. The standard drops it; whoever looks for errors may not."""
         if self._parts:
-            self._field(b"".join(self._parts))
-        yield from self._event()
+            self._line(b"".join(self._parts))
+        return self._line(b"")
 
-    def _field(self, line: bytes) -> None:
-        name, _, value = line.partition(b":")
-        if name == b"event":
-            self._name = value.removeprefix(b" ")
-        elif name == b"data":
-            self._data.append(value.removeprefix(b" "))
-
-    def _event(self) -> Iterator[Event]:
-        name, data = self._name, self._data
+    def _line(self, line: bytes) -> Event | None:
+        """The event that ``line`` ends, if it does."""
+        if line:
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                self._data.append(value.removeprefix(b" "))
+            elif name == b"event":
+                self._name = value.removeprefix(b" ")
+            return None
+        found = Event(self._name, b"\n".join(self._data)) if self._data else None
         self._name, self._data = b"", []
-        if data:
-            yield Event(name, b"\n".join(data))
+        return found
