@@ -148,4 +148,4 @@ def _unified_reset(headers: Headers, now: float) -> float | None:
     if state not in (b"", b"rejected") or not (state or reset):
         return None
     # Seconds since 1970; isdigit on bytes knows ASCII alone.
-    return max(0.0, float(reset) - now) if reset.isdigit() and len(reset) < 15 else math.inf
+    return max(0.0, float(reset) - now) if reset.isdigit() else math.inf

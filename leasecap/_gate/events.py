@@ -58,7 +58,7 @@ class AnswerReader:
             return
         self._came += len(chunk)
         self._read(self._decoder.decode(chunk))
-        if self._decoder.stopped or self.fault is not None:
+        if self._decoder.stopped:
             self.end()
         elif self._seen or self._came >= HELD_AT_MOST:
             self.first_is_whole = True

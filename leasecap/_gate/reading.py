@@ -89,10 +89,7 @@ def _model(name: object) -> str | None:
 def parse(content_encoding: bytes, body: bytes) -> Any:
     """The JSON value that ``body`` is; None if it is none, or can't be read, or is too long."""
     found = decoder(content_encoding)
-    if found is None:
-        return None
-    text = found.decode(body)
-    return None if len(text) >= MAX_DECODED else parse_json(text)
+    return None if found is None else parse_json(found.decode(body))
 
 
 def parse_json(text: bytes) -> Any:

@@ -103,6 +103,7 @@ def test_a_plans_used_up_limit_is_a_quota() -> None:
     assert unified(reset=reset) == Refusal(429, 9000.0, True)
     assert unified(reset="0") == Refusal(429, 0.0, True)
     assert unified(status="rejected", reset="x") == Refusal(429, None, True)
+    assert unified(status="rejected", reset="9" * 5000) == Refusal(429, None, True)
 
 
 @pytest.mark.parametrize("state", ["allowed", "allowed_warning"])
