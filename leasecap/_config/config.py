@@ -11,7 +11,7 @@ import stat
 
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
-from leasecap._config.schema import KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
+from leasecap._config.schema import AGENT_KEYS, KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
 from leasecap._config.schema import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
 from leasecap._config.toml_file import key_text, line_of, parse_toml, read_text
 from leasecap._errors import ConfigError
@@ -23,6 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Literal, TypeAlias, TypeVar
+
+    from leasecap._config.gate import Address, AgentSettings, GateSettings
+    from leasecap._config.schema import Key
 
     Settings: TypeAlias = Mapping[str, object]
     T = TypeVar("T")
@@ -69,6 +72,7 @@ class Config(NamedTuple):
     :ivar default_pool: the pool when nothing else names one, or None.
     :ivar pools: the names that have a table of their own, in the order of the file.
     :ivar defaults: what ``[defaults]`` sets for pools that don't set it themselves.
+    :ivar gate: what ``[gate]`` says, or None if the file has no such table.
     """
 
     path: str
@@ -78,6 +82,7 @@ class Config(NamedTuple):
     defaults: Settings
     tables: Mapping[str, tuple[PoolName, Settings]]  # by identity
     aliases: Mapping[str, str]  # from an alias's identity to that of its pool
+    gate: GateSettings | None = None
 
     def pool(self, text: str) -> PoolConfig:
         """What holds for the pool that ``text`` names, be it by name, alias or endpoint.
@@ -173,6 +178,7 @@ class _Reader:
             defaults,
             tables,
             self._alias_map(tables),
+            self._gate(document["gate"]) if "gate" in document else None,
         )
 
     def _pools(self, value: object, defaults: Settings) -> dict[str, tuple[PoolName, Settings]]:
@@ -205,16 +211,41 @@ class _Reader:
     def _commands(self, value: object) -> dict[str, str]:
         commands: dict[str, str] = {}
         for command, pool in self._table(("commands",), value).items():
-            if not command or "/" in command:
-                raise self._error(
-                    ("commands", command), "this is no command's name", allowed="Give the name without its directory."
-                )
+            self._check_command(("commands", command))
             commands[command] = self._parsed(("commands", command), parse_name, pool, NAME_ALLOWED).text
         return commands
 
-    def _settings(self, keys: Sequence[str], value: object) -> dict[str, object]:
+    def _gate(self, value: object) -> GateSettings:
+        from leasecap._config.gate import AgentSettings, GateSettings  # most files have no such table
+
+        tables = self._settings(("gate",), value)
+        upstreams: dict[str, Address] = {}
+        for name, url in self._table(("gate", "upstreams"), tables.get("upstreams", {})).items():
+            upstreams[name] = self._upstream(name, url)
+        agents: dict[str, AgentSettings] = {}
+        for name, table in self._table(("gate", "agents"), tables.get("agents", {})).items():
+            self._check_command(("gate", "agents", name))
+            settings = self._settings(("gate", "agents", name), table, AGENT_KEYS)
+            agents[name] = AgentSettings(**settings)  # type: ignore[arg-type]  # the parsers have given it its type
+        return GateSettings(upstreams, agents)
+
+    def _upstream(self, name: str, url: object) -> Address:
+        from leasecap._config.gate import ADDRESS_ALLOWED, UPSTREAM_NAME_ALLOWED, is_upstream_name, parse_address
+
+        keys = ("gate", "upstreams", name)
+        if not is_upstream_name(name):
+            raise self._error(keys, "this can't name an upstream", allowed=UPSTREAM_NAME_ALLOWED)
+        return self._parsed(keys, parse_address, url, ADDRESS_ALLOWED)
+
+    def _check_command(self, keys: Sequence[str]) -> None:
+        if not keys[-1] or "/" in keys[-1]:
+            raise self._error(keys, "this is no command's name", allowed="Give the name without its directory.")
+
+    def _settings(
+        self, keys: Sequence[str], value: object, known: Mapping[str, Key] | None = None
+    ) -> dict[str, object]:
         table = self._table(keys, value)
-        known = TABLES[keys[0]]
+        known = TABLES[keys[0]] if known is None else known
         self._refuse_unknown(keys, table, known)
         return {key: self._parsed((*keys, key), known[key][0], item, known[key][1]) for key, item in table.items()}
 
@@ -249,7 +280,7 @@ class _Reader:
             allowed = "allowed: " + ", ".join(known)
             if not keys and key in TABLES["defaults"]:
                 allowed += f"; {key} stands in [defaults] or in [pools.NAME]"
-            elif isinstance(value, dict) and not meant:
+            elif isinstance(value, dict) and not meant and keys[:1] != ("gate",):
                 allowed += f"; a pool's table is [{key_text(('pools', '.'.join((*keys[1:], key))))}]"
             raise self._error((*keys, key), message, allowed=allowed)
 

@@ -117,6 +117,30 @@ def parse_name(value: object) -> PoolName:
     raise ValueError
 
 
+def _word(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError
+
+
+def _variables(value: object) -> dict[str, str]:
+    if isinstance(value, dict) and all(
+        isinstance(text, str) and _can_be_set(name, text) for name, text in value.items()
+    ):
+        return dict(value)
+    raise ValueError
+
+
+def _can_be_set(name: str, text: str) -> bool:
+    return bool(name) and "=" not in name and "\0" not in name + text
+
+
+def _any_table(value: object) -> dict[str, object]:
+    if isinstance(value, dict):
+        return value
+    raise ValueError
+
+
 def _names(value: object) -> tuple[PoolName, ...]:
     if isinstance(value, list):
         return tuple(parse_name(item) for item in value)
@@ -156,9 +180,21 @@ _POOL_KEYS: Mapping[str, Key] = {
     "reclaim": (_one_of("never", "force"), '"never" or "force"'),
 }
 
-# Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool.
+# Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool; [gate] two
+# tables of names of their own.
 TABLES: Mapping[str, Mapping[str, Key]] = {
     "defaults": {**_POOL_KEYS, "pool": (parse_name, NAME_ALLOWED)},
     "pools": {**_POOL_KEYS, "aliases": (_names, 'a list of names or endpoints, as ["claude", "localhost:8000"]')},
     "commands": {},
+    "gate": {
+        "upstreams": (_any_table, 'a table of URLs, as gateway = "https://gateway.example.com/v1"'),
+        "agents": (_any_table, "a table for each agent, as [gate.agents.my-agent]"),
+    },
+}
+
+# Allowed in [gate.agents.NAME].
+AGENT_KEYS: Mapping[str, Key] = {
+    "provider": (_word, "the name of a provider or of an upstream, as text"),
+    "variables": (_variables, 'a table of texts, as { MY_BASE_URL = "{openai}/v1" }'),
+    "arguments": (_argv, 'a list of texts, as ["--base-url", "{openai}/v1"]'),
 }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LARGEST = 1 << 18  # bytes; a file of some hundred pools has a tenth of that
 
 _MOST_PARTS = 16
-"""Parts that a dotted key may have. None here needs more than three, and for a key the parser takes time by their
+"""Parts that a dotted key may have. None here needs more than five, and for a key the parser takes time by their
 square: minutes for a line of 200 kB."""
 
 _LONGEST_SHOWN = 80
@@ -118,7 +118,7 @@ def _refuse_long_keys(path: str, text: str) -> None:
     if found:
         line = text.count("\n", 0, found.start()) + 1
         raise ConfigError(
-            f"a key of more than {_MOST_PARTS} parts", file=path, line=line, allowed="No key here has more than three."
+            f"a key of more than {_MOST_PARTS} parts", file=path, line=line, allowed="No key here has more than five."
         )
 
 

@@ -12,7 +12,7 @@ import pytest
 from places import REPOSITORY
 
 import leasecap
-from leasecap._config.schema import TABLES
+from leasecap._config.schema import AGENT_KEYS, TABLES
 from leasecap.cli.main import VERBS
 
 README = (REPOSITORY / "README.md").read_text()
@@ -28,7 +28,7 @@ def test_every_verb_is_there(verb: str) -> None:
     assert f"`leasecap {verb}" in section("Verbs")
 
 
-@pytest.mark.parametrize("key", sorted({key for keys in TABLES.values() for key in keys}))
+@pytest.mark.parametrize("key", sorted({key for keys in (*TABLES.values(), AGENT_KEYS) for key in keys}))
 def test_every_key_is_there(key: str) -> None:
     where = section("Configuration") + section("Feedback")
     assert f"`{key}`" in where or re.search(rf"^{key} = ", where, re.MULTILINE)

@@ -355,3 +355,54 @@ def test_a_broken_file_is_an_error_whose_text_says_everything() -> None:
         "/root/config.toml:2: pools.anthropic.limit = true: this value can't be used\n"
         'allowed: a whole number from 1 to 1000000, or "unlimited"'
     )
+
+
+GATE = """\
+[gate.upstreams]
+corp = "https://llm.example.com:8443/v2"
+
+[gate.agents."my.agent"]
+provider = "corp"
+variables = { URL = "{corp}/v1" }
+arguments = ["--url", "{corp}"]
+[gate.agents.other]
+"""
+
+
+def test_the_gate_has_upstreams_and_agents_of_its_own() -> None:
+    gate = read(GATE).gate
+    assert gate is not None
+    assert gate.upstreams == {"corp": ("https", "llm.example.com", 8443, "/v2")}
+    assert gate.agents["my.agent"] == ("corp", {"URL": "{corp}/v1"}, ("--url", "{corp}"))
+    assert gate.agents["other"] == (None, {}, ())
+    assert read("[gate]\n").gate == ({}, {})
+    assert read(FULL).gate is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("gate = 1\n", "gate", 1),
+        ("[gate]\nupstream = {}\n", "gate.upstream", 2),
+        ("[gate]\nupstreams = 1\n", "gate.upstreams", 2),
+        ('[gate.upstreams]\nCorp = "https://a"\n', "gate.upstreams.Corp", 2),
+        ('[gate.upstreams]\n"a/b" = "https://a"\n', 'gate.upstreams."a/b"', 2),
+        ('[gate.upstreams]\ncorp = "a.example.com"\n', "gate.upstreams.corp", 2),
+        ('[gate.upstreams]\ncorp = "https://user:hidden@a"\n', "gate.upstreams.corp", 2),
+        ("[gate.upstreams]\ncorp = 3\n", "gate.upstreams.corp", 2),
+        ("[gate.agents]\nmine = 3\n", "gate.agents.mine", 2),
+        ('[gate.agents."a/b"]\n', 'gate.agents."a/b"', 1),
+        ("[gate.agents.mine]\nprovder = 'x'\n", "gate.agents.mine.provder", 2),
+        ("[gate.agents.mine]\nprovider = ''\n", "gate.agents.mine.provider", 2),
+        ("[gate.agents.mine]\nvariables = { A = 1 }\n", "gate.agents.mine.variables", 2),
+        ('[gate.agents.mine]\nvariables = { "A=B" = "x" }\n', "gate.agents.mine.variables", 2),
+        ('[gate.agents.mine]\nvariables = { A = "\\u0000" }\n', "gate.agents.mine.variables", 2),
+        ("[gate.agents.mine]\narguments = 'x'\n", "gate.agents.mine.arguments", 2),
+        ("[gate.agents.mine.nested]\n", "gate.agents.mine.nested", 1),
+    ],
+)
+def test_a_wrong_setting_of_the_gate_is_refused_with_its_place(text: str, key: str, line: int) -> None:
+    error = refused(text)
+    assert (error.key, error.line) == (key, line)
+    assert "hidden" not in str(error)
+    assert "pools" not in (error.allowed or "")
