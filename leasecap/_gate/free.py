@@ -1,0 +1,159 @@
+"""Which requests cost a provider no generation, and so take no slot. Pure.
+
+What is not known is metered: a new endpoint must not run uncapped, and a slot too many costs only a wait.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_FREE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+# What a path may begin with before the endpoint: versions, and the parts of base URLs that providers publish.
+_BEGINNINGS = (
+    "api",
+    "api/v1",
+    "api/anthropic/v1",
+    "api/paas/v4",
+    "api/coding/paas/v4",
+    "backend-api/codex",
+    "beta",
+    "openai/v1",
+    "v1",
+    "v1alpha",
+    "v1beta",
+    "v1internal",
+)
+
+# "*" is any one segment, or the beginning of one that ends as written; "**" at the end is any number of segments.
+_FREE = (
+    # counting
+    "messages/count_tokens",
+    "responses/input_tokens",
+    "models/*:countTokens",
+    "tunedModels/*:countTokens",
+    "v1internal:countTokens",
+    # what there is, and what is kept
+    "models",
+    "files/**",
+    "upload/v1beta/files/**",
+    "uploads/**",
+    "responses/*/cancel",
+    # batches run later, in a budget of their own
+    "batches/**",
+    "messages/batches/**",
+    "models/*:batchGenerateContent",
+    # telemetry, logins and feedback of the agents
+    "analytics-events/events",
+    "api/claude_cli_feedback",
+    "api/claude_code/**",
+    "api/event_logging/**",
+    "api/oauth/**",
+    "v1/logs",
+    "v1/metrics",
+    "v1/oauth/**",
+    "v1/traces/**",
+    "v1internal:fetchAdminControls",
+    "v1internal:listExperiments",
+    "v1internal:loadCodeAssist",
+    "v1internal:onboardUser",
+    "v1internal:recordClientMetrics",
+    "v1internal:recordCodeAssistMetrics",
+    "v1internal:retrieveUserQuota",
+    "v1internal:setCodeAssistGlobalUserSetting",
+    # Ollama's store of models
+    "api/blobs/**",
+    "api/copy",
+    "api/delete",
+    "api/me",
+    "api/pull",
+    "api/push",
+    "api/show",
+    "api/signout",
+)
+
+_METERED = (
+    "api/chat",
+    "api/create",
+    "api/embed",
+    "api/generate",
+    "audio/*",
+    "chat/completions",
+    "complete",
+    "completions",
+    "embeddings",
+    "fim/completions",
+    "images/*",
+    "interactions",
+    "messages",
+    "models/*:batchEmbedContents",
+    "models/*:embedContent",
+    "models/*:generateContent",
+    "models/*:predict",
+    "models/*:streamGenerateContent",
+    "moderations",
+    "ocr",
+    "rerank",
+    "responses",
+    "responses/compact",
+    "v1internal:generateContent",
+    "v1internal:streamGenerateContent",
+)
+
+
+def is_free(method: bytes, target: bytes, base_path: str = "") -> bool:
+    """Whether a request costs no generation.
+
+    :param target: as it came, without the gate's own part.
+    :param base_path: what the upstream's own base URL begins its paths with.
+    """
+    return method in _FREE_METHODS or _matches(_endpoints(target, base_path), _FREE)
+
+
+def is_known(target: bytes, base_path: str = "") -> bool:
+    """Whether the endpoint is known, as free or as metered; a POST to another one is worth a line in the log."""
+    endpoints = _endpoints(target, base_path)
+    return _matches(endpoints, _FREE) or _matches(endpoints, _METERED)
+
+
+def _endpoints(target: bytes, base_path: str) -> list[Sequence[str]]:
+    """What the path may mean, in segments: with and without each beginning that it has. Empty if that can't be told."""
+    from urllib.parse import unquote_to_bytes
+
+    decoded = unquote_to_bytes(target.partition(b"?")[0].partition(b"#")[0])
+    try:
+        path = decoded.decode("ascii")
+    except UnicodeDecodeError:
+        return []
+    segments = [segment for segment in path.split("/") if segment]
+    # A server that resolves dots, decodes twice or turns backslashes round would serve another path than we read.
+    if any(segment in (".", "..") or set(segment) & set("%\\;") or not segment.isprintable() for segment in segments):
+        return []
+    base = [segment for segment in base_path.split("/") if segment]
+    if segments[: len(base)] == base:
+        segments = segments[len(base) :]
+    ways: list[Sequence[str]] = [segments]
+    for beginning in _BEGINNINGS:
+        parts = beginning.split("/")
+        if segments[: len(parts)] == parts:
+            ways.append(segments[len(parts) :])
+    return ways
+
+
+def _matches(endpoints: Iterable[Sequence[str]], patterns: Iterable[str]) -> bool:
+    return any(_match(endpoint, pattern.split("/")) for endpoint in endpoints for pattern in patterns)
+
+
+def _match(segments: Sequence[str], pattern: Sequence[str]) -> bool:
+    if pattern[-1] == "**":
+        pattern = pattern[:-1]
+        segments = segments[: len(pattern)]
+    return len(segments) == len(pattern) and all(map(_fits, segments, pattern))
+
+
+def _fits(segment: str, pattern: str) -> bool:
+    if pattern.startswith("*"):
+        return segment.endswith(pattern[1:]) and (":" in pattern or ":" not in segment)
+    return segment == pattern
