@@ -33,6 +33,7 @@ LATER = (
     "_file_store.pictures",
     "_file_store.refusal",
     "_file_store.repair",
+    "_file_store.silent_gates",
     "_file_store.staging",
     "_file_store.watched_file",
     "_host.file_changes",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._file_store.open_root import Inode
+    from leasecap._file_store.silent_gates import SilentGates
     from leasecap._file_store.store import Store
     from leasecap._host.effects import Effects
     from leasecap._store.health import Health
@@ -124,6 +125,12 @@ class Runtime:
             from leasecap._file_store.pictures import FilePictures
 
         return FilePictures(self.own.effects, self.own.lock, root)
+
+    def silent_gates(self, root: str) -> SilentGates:
+        """Where a gate says that nothing comes through it."""
+        from leasecap._file_store.silent_gates import SilentGates
+
+        return SilentGates(self.own.effects, root)
 
     def health(self, root: str) -> Health:
         """What only its store can know of how well a root is."""

@@ -35,6 +35,24 @@ FILE_NAME = "config.toml"
 _NO_VALUE = object()
 
 
+class Requests(NamedTuple):
+    """What holds for a request that passes the gate. Durations are seconds; 0 switches off.
+
+    :ivar first_byte_timeout: until the answer to a streamed request begins, its wait for the slot not counted. None:
+        it isn't set.
+    :ivar idle_timeout: between two pieces of a streamed answer.
+    :ivar answer_timeout: until the answer to any other request begins, or goes on.
+    :ivar absorb: how long the provider's refusals are kept from the client in all, its waits included.
+    :ivar keep_place: how long the place of a client that gave up is kept.
+    """
+
+    first_byte_timeout: float | None = None
+    idle_timeout: float | None = None
+    answer_timeout: float | None = None
+    absorb: float = 60.0
+    keep_place: float = 120.0
+
+
 class PoolConfig(NamedTuple):
     """What holds for one pool after presets and defaults. Durations are seconds.
 
@@ -48,6 +66,7 @@ class PoolConfig(NamedTuple):
     :ivar max_hold: how long a lease may be held; None: as long as it likes.
     :ivar kill_after: how long who holds it for too long has to end.
     :ivar reclaim: whether its slot is given away after that, though it may still work.
+    :ivar requests: what holds for requests that pass the gate.
     """
 
     name: PoolName
@@ -62,6 +81,7 @@ class PoolConfig(NamedTuple):
     max_hold: float | None = None
     kill_after: float = KILL_AFTER
     reclaim: Literal["never", "force"] = "never"
+    requests: Requests = Requests()
 
 
 class Config(NamedTuple):
@@ -102,8 +122,9 @@ class Config(NamedTuple):
         elif preset is not None:
             limit, source = preset, "preset"
         rules = Rules(**{key: settings.pop(key) for key in Rules._fields if key in settings})  # type: ignore[arg-type]
+        requests = Requests(**{key: settings.pop(key) for key in Requests._fields if key in settings})  # type: ignore[arg-type]
         # The parsers in _settings have given every value its type.
-        return PoolConfig(name, limit, source if limit is not None else "", rules=rules, **settings)  # type: ignore[arg-type]
+        return PoolConfig(name, limit, source if limit is not None else "", rules=rules, requests=requests, **settings)  # type: ignore[arg-type]
 
     def names(self) -> dict[str, str]:
         """Every name that means a pool without anybody's having used it, by identity: configured, aliases, presets."""

@@ -178,6 +178,11 @@ _POOL_KEYS: Mapping[str, Key] = {
     "max_hold": (_more_than_none, _DURATION + ", more than 0"),
     "kill_after": (_seconds, _DURATION),
     "reclaim": (_one_of("never", "force"), '"never" or "force"'),
+    "first_byte_timeout": (_seconds, _DURATION + ", 0 for none"),
+    "idle_timeout": (_seconds, _DURATION + ", 0 for none"),
+    "answer_timeout": (_seconds, _DURATION + ", 0 for none"),
+    "absorb": (_seconds, _DURATION + ", 0 for off"),
+    "keep_place": (_seconds, _DURATION + ", 0 for off"),
 }
 
 # Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool; [gate] two

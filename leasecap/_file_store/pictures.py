@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.observer import Ask, Look
     from leasecap._host.effects import Effects
     from leasecap._liveness.record import Record
-    from leasecap._store.picture import State
+    from leasecap._store.picture import SilentGate, State
 
 _TRIES = 5
 
@@ -56,6 +56,12 @@ class FilePictures:
         except OSError as error:
             raise store_error(error, path) from error
         return [name_on_disk(self._effects, self._root, each) for each in directories if not each.startswith(".")]
+
+    def silent_gates(self) -> tuple[SilentGate, ...]:
+        with self._importing:
+            from leasecap._file_store.silent_gates import SilentGates
+
+        return SilentGates(self._effects, self._root).read()
 
     def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
         try:

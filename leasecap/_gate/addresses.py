@@ -11,7 +11,7 @@ import os
 from leasecap._config.gate import ADDRESS_ALLOWED, Address, parse_address
 from leasecap._config.pool_name import pool_name
 from leasecap._errors import ConfigError
-from leasecap._gate.clients import PROVIDERS, TOKEN_VARIABLE
+from leasecap._gate.clients import PROVIDERS
 from leasecap._gate.upstreams import Upstream, public
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ def find_upstreams(world: World, agent: Agent, own: Mapping[str, Found], setting
             address, source = settings.upstreams[name], "config.toml"
         if address is None:
             address = public(name)
-        found[name] = _upstream(name, address, template, source, world)
+        found[name] = _upstream(name, address, template, source)
     return found
 
 
@@ -125,13 +125,11 @@ def _of_environment(
     return first
 
 
-def _upstream(name: str, address: Address, template: str, source: str, world: World) -> Upstream:
+def _upstream(name: str, address: Address, template: str, source: str) -> Upstream:
     path = address.path.rstrip("/")
     stem = path.removesuffix(template) if source else ""
-    token = world.environ.get(TOKEN_VARIABLE)
-    is_gate = bool(token) and address.path.startswith(f"/{token}/") and address.host == "127.0.0.1"
     speaks = name if name in PROVIDERS and name not in ("codex", "opencode") else "openai"
-    return Upstream(name, address.scheme, address.host, address.port, stem, source, speaks, is_gate)
+    return Upstream(name, address.scheme, address.host, address.port, stem, source, speaks)
 
 
 def _parsed(text: str, file: str, key: str | None) -> Address:

@@ -19,7 +19,6 @@ class Upstream(NamedTuple):
     :ivar base_path: what its own base URL begins its paths with, without a version at the end; clients send it along.
     :ivar variable: what named it: a variable, a file, or "" for the public address.
     :ivar speaks: the provider whose requests and errors it understands.
-    :ivar is_gate: whether it is the gate around this one, which meters in our place.
     """
 
     name: str
@@ -29,12 +28,16 @@ class Upstream(NamedTuple):
     base_path: str = ""
     variable: str = ""
     speaks: str = "openai"
-    is_gate: bool = False
 
     @property
     def origin(self) -> str:
         """The URL without a path; it names the pool."""
         return Address(self.scheme, self.host, self.port, "").origin
+
+    @property
+    def authority(self) -> bytes:
+        """What its Host header says."""
+        return self.origin.partition("://")[2].encode()
 
 
 def gate_url(address: str, token: str, name: str) -> str:

@@ -103,12 +103,24 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SilentGate:
+    """A `leasecap run --per-request` without any request that took a slot, a minute after its start.
+
+    :ivar pid: of leasecap, which has started the command.
+    """
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything under one root, at one time.
 
     :ivar time: RFC 3339, UTC.
     :ivar config_error: why ``config.toml`` can't be used, or None.
     :ivar error: why it can't be said which pools there are, or None.
+    :ivar silent_gates: commands that may go past their gate.
     """
 
     schema_version: int
@@ -117,6 +129,7 @@ class Status:
     pools: tuple[PoolStatus, ...]
     config_error: str | None
     error: str | None = None
+    silent_gates: tuple[SilentGate, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """What `leasecap status --json` prints: text that every reader of JSON takes.

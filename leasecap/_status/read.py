@@ -17,6 +17,7 @@ from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
 from leasecap._status.model import PoolStatus as PoolStatus
+from leasecap._status.model import SilentGate as SilentGate
 from leasecap._status.model import Status as Status
 from leasecap._status.model import Waiter as Waiter
 
@@ -51,7 +52,14 @@ def status(pool: str | None = None) -> Status:
     except StoreError as trouble:
         names, unlisted = list(config.pools) if config else [], str(trouble)
     pools = tuple(_pool_status(root, pictures, name, config) for name in names)
-    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error, unlisted)
+    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error, unlisted, _silent_gates(pictures))
+
+
+def _silent_gates(pictures: Pictures) -> tuple[SilentGate, ...]:
+    try:
+        return tuple(SilentGate(pid, command) for pid, command in pictures.silent_gates())
+    except OSError:
+        return ()  # they are a hint; what is wrong with the root is told of its pools
 
 
 def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:

@@ -33,6 +33,22 @@ if TYPE_CHECKING:
             :raises OSError, LeasecapError: when it can't be read.
             """
 
+        def silent_gates(self) -> tuple[SilentGate, ...]:
+            """The gates that have run for a while without a request that took a slot.
+
+            :raises OSError: when that can't be read.
+            """
+
+
+class SilentGate(NamedTuple):
+    """A gate that nothing comes through, so that its command may not know of it.
+
+    :ivar pid: of the gate, which has started the command.
+    """
+
+    pid: int
+    command: str
+
 
 class EntryPicture(NamedTuple):
     """A lease, or a ticket in the queue.

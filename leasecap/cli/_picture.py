@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
-    from leasecap._status.model import Holder, PoolStatus, Status, Waiter
+    from leasecap._status.model import Holder, PoolStatus, SilentGate, Status, Waiter
 
     Span: TypeAlias = tuple[str, str]
     """A text, and its style: "bold", "dim", "red", "yellow" or ""."""
@@ -53,12 +53,21 @@ def render(rows: int | None, columns: int | None, found: Status, home: str = "")
     if not sections and not found.error:
         hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
         sections = [_Section([((hint, ""),)], [])]
+    top += [((_silent(gate), "yellow"),) for gate in found.silent_gates]
     lines = top + ([(), *errors] if errors else [])
     for section in sections:
         lines += [(), *section.head, *(line for table in section.tables for line in (table.head, *table.rows))]
     if rows is not None and len(lines) > rows:
         lines = _fit(rows, top + errors, sections)
     return lines if rows is None or columns is None else [clip(line, columns) for line in lines]
+
+
+def _silent(gate: SilentGate) -> str:
+    command = printable(gate.command, 60)
+    return (
+        f"{command} (run --per-request, pid {gate.pid}) has made no request that takes a slot: it may have another way "
+        "to its provider"
+    )
 
 
 def text(line: Line) -> str:

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 @click.command("run", cls=Verb, context_settings={"allow_interspersed_args": False})
 @slot_options
+@click.option(
+    "--per-request",
+    is_flag=True,
+    help="Start CMD at once: each request that it makes takes a slot, and no slot while it makes none.",
+)
 @click.argument("command", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(asked: Asked, command: tuple[str, ...]) -> int:
+@click.pass_context
+def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_request: bool) -> int:
     """Run CMD as soon as POOL has a free slot, and keep the slot until CMD ends.
 
     Without -p the pool is that of CMD in [commands] of the configuration, LEASECAP_POOL, or [defaults] pool.
@@ -44,6 +50,8 @@ def command(asked: Asked, command: tuple[str, ...]) -> int:
     from leasecap.cli._supervise import Outcome, SpawnError, die_like
 
     gate = SignalGate()
+    if per_request:
+        return _run_per_request(context, gate, asked, command)
     options = asked.options()._replace(on_lost=_say_lost)
     chosen = chosen_pool(asked.pool, command[0], runtime.root(root_path()).config)
     began = runtime.own.effects.monotonic()
@@ -61,6 +69,23 @@ def command(asked: Asked, command: tuple[str, ...]) -> int:
         outcome = Outcome(signal=interrupted.signum)
     if asked.verbose:
         say(f"ended with {f'signal {outcome.signal}' if outcome.signal else f'status {outcome.exit_status}'}")
+    return die_like(outcome)
+
+
+def _run_per_request(context: click.Context, gate: SignalGate, asked: Asked, argv: tuple[str, ...]) -> int:
+    from leasecap.cli._per_request import check_options, run_per_request
+    from leasecap.cli._signals import Interrupted
+    from leasecap.cli._supervise import Outcome, SpawnError, die_like
+
+    given = context.get_parameter_source("no_slot") == click.core.ParameterSource.COMMANDLINE
+    check_options(asked, status_given=given)
+    try:
+        outcome = run_per_request(gate, asked, argv)
+    except SpawnError as error:
+        say(str(error))
+        return error.status
+    except Interrupted as interrupted:
+        outcome = Outcome(signal=interrupted.signum)
     return die_like(outcome)
 
 

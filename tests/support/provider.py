@@ -61,6 +61,12 @@ class Provider:
         """What to do with the next requests that aren't refused, one after another; then the default again."""
         self._planned.extend(steps)
 
+    def clear(self) -> None:
+        """Forget what came and what is planned, for the next test of one that several share."""
+        self.requests.clear()
+        self._planned.clear()
+        self.most = self.refused = 0
+
     def begun(self, number: int = 1) -> Request:
         """The ``number``-th request, once its head is there."""
         return self._nth(number, lambda request: True)
@@ -162,7 +168,7 @@ class Provider:
             step = refuse(429, self.retry_after) if refused else self._step(request)
             return await self._perform_while_watched(connection, request, step)
         except ConnectionError:
-            request.gone = time.monotonic()
+            request.gone = request.gone or time.monotonic()
             raise
         finally:
             self._count_out(request)
@@ -202,7 +208,7 @@ class Provider:
     async def _perform_while_watched(self, connection: Connection, request: Request, step: Step) -> bool:
         """Perform it as long as the peer is there."""
         performing = asyncio.create_task(self._perform(connection, request, step, last=True))
-        watching = asyncio.create_task(connection.peer_goes())
+        watching = asyncio.create_task(self._watch(connection, request))
         both = (performing, watching)
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -213,6 +219,13 @@ class Provider:
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
+
+    async def _watch(self, connection: Connection, request: Request) -> None:
+        """Count it out when its peer goes, before anything else is done about that."""
+        await connection.peer_goes()
+        if request.ended is None:
+            request.gone = time.monotonic()
+            self._count_out(request)
 
     async def _perform(self, connection: Connection, request: Request, step: Step, *, last: bool = False) -> bool:
         """:param last: whether the answer ends with this step."""

@@ -25,6 +25,8 @@ def answer(request: Request) -> Step:
     asked = _asked(request)
     if request.method == b"HEAD":
         return (reply(200)[0],)
+    if request.values(b"upgrade"):
+        return reply(426)
     if path.endswith("/count_tokens"):
         return document({"input_tokens": 5})
     if path.endswith("/models"):

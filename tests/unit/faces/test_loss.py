@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("pool")
 
 
 def remove(path: Path, aside: Path) -> None:
-    """In one step: `rmtree` goes from the inside out, and a heartbeat that looks meanwhile tells of what is gone so far."""
+    """In one step: `rmtree` goes from the inside out, and a heartbeat tells of what it finds gone by then."""
     shutil.rmtree(path.rename(aside))
 
 

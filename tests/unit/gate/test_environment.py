@@ -52,14 +52,13 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
 
 def test_a_local_upstream_is_fine() -> None:
     upstream = prepared("sh", environ={"ANTHROPIC_BASE_URL": "http://[::1]:8000"}).upstreams["anthropic"]
-    assert (upstream.scheme, upstream.host, upstream.port, upstream.is_gate) == ("http", "::1", 8000, False)
+    assert (upstream.scheme, upstream.host, upstream.port) == ("http", "::1", 8000)
 
 
-def test_a_gate_around_this_one_is_an_upstream_that_is_known_as_one() -> None:
+def test_a_gate_around_this_one_is_an_upstream() -> None:
     environ = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:5000/OUTER/anthropic", TOKEN_VARIABLE: "OUTER"}
     found = prepared("claude", environ=environ)
-    assert found.upstreams["anthropic"].is_gate
-    assert not found.upstreams["openai"].is_gate
+    assert found.upstreams["anthropic"].base_path == "/OUTER/anthropic"
     assert found.environment["ANTHROPIC_BASE_URL"] == f"{GATE}/anthropic/OUTER/anthropic"
     assert found.environment[TOKEN_VARIABLE] == "TOK"
 

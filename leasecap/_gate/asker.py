@@ -1,0 +1,57 @@
+"""Who asks: the process at the other end of a connection, and the leases that it runs under.
+
+A process may hold a slot itself and send its request through the gate as well: a nested ``leasecap run``, or ``slot()``
+round a call of an SDK. It would wait for a second slot while it holds the first, at a limit of 1 for ever. Its request
+carries no word of that lease, so it is found by the process.
+"""
+
+from __future__ import annotations
+
+from leasecap import _ancestry
+from leasecap._config.root import root_path
+from leasecap._host.process import ancestors_of
+from leasecap._host.sockets import peer_inode, pids_of_socket
+from leasecap._runtime import runtime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Asker:
+    """The process that has opened a connection.
+
+    :ivar peer: its socket's address; ``local``: that of ours.
+    """
+
+    def __init__(self, peer: tuple[Any, ...], local: tuple[Any, ...]) -> None:
+        self.peer = peer
+        self.local = local
+        self._line: tuple[int, ...] | None = None
+
+    def leases(self, pool: str) -> tuple[str, ...]:
+        """The words for the leases of ``pool`` that it or a process above it holds, innermost first.
+
+        :raises ConfigError, StoreError: when the pool can't be read.
+        """
+        with runtime.using(runtime.root(root_path()), pool) as store:
+            me = store.me()
+            held = {}
+            for lease in store.view().leases:
+                record = lease.record
+                if record is None or record.pid == me.pid:
+                    continue
+                if (record.boot, record.pid_ns, record.time_ns) == (me.boot, me.pid_ns, me.time_ns):
+                    held[record.pid] = lease.entry.token
+            if not held:
+                return ()
+            line = self._processes()
+            return tuple(_ancestry.reference(*store.place, held[pid]) for pid in line if pid in held)
+
+    def _processes(self) -> tuple[int, ...]:
+        """The asking process and those above it; none where that can't be told."""
+        if self._line is None:
+            inode = peer_inode(self.peer, self.local)
+            pids = [] if inode is None else pids_of_socket(inode) or []
+            self._line = tuple(dict.fromkeys(above for pid in pids for above in (pid, *ancestors_of(pid))))
+        return self._line

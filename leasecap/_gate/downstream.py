@@ -1,0 +1,215 @@
+"""A client's connection: its requests in, and what it gets back.
+
+The task that serves it is cancelled the moment the client is gone, wherever it stands: so a ticket, a slot and the
+connection upstream go with the client, and nobody has to ask whether it is still there. A client that closes its
+sending side alone counts as gone: nothing tells the two apart before something is sent to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from http import HTTPStatus
+
+import h11
+
+from leasecap._gate.asker import Asker
+from leasecap._gate.head import HEAD_MAX, Refused, end_of_head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+HEAD_TIMEOUT = 30.0
+"""Seconds from the first byte of a head to its last."""
+
+BODY_TIMEOUT = 60.0
+"""Seconds between two pieces of a request's body."""
+
+LINGER = 1.0
+"""Seconds for which a connection that is to be closed takes what the client still sends."""
+
+EARLY_HINTS_EVERY = 15.0
+"""Seconds. The clients that a 103 keeps waiting give up after 60 at the earliest."""
+
+_READ = 64 * 1024
+_EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)
+
+
+def reason(status: int) -> bytes:
+    """The words for a status of the gate's own."""
+    return HTTPStatus(status).phrase.encode()
+
+
+class ClientConnection(asyncio.StreamReaderProtocol):
+    """Cancels the task that serves the client once that is gone."""
+
+    serving: asyncio.Task[None] | None = None
+
+    def eof_received(self) -> bool | None:
+        self._end()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._end()
+
+    def _end(self) -> None:
+        serving, self.serving = self.serving, None
+        if serving is not None:
+            serving.cancel()
+
+
+class Downstream:
+    """One connection, a request at a time.
+
+    :ivar asker: who opened it.
+    :ivar started: whether the answer's head has gone out.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asker = Asker(writer.get_extra_info("peername"), writer.get_extra_info("sockname"))
+        self._reader = reader
+        self._writer = writer
+        self._received = bytearray()  # and not yet read
+        self._http = h11.Connection(h11.SERVER)
+        self._hints: asyncio.TimerHandle | None = None
+        self._unsent = b""
+        self.started = False
+
+    async def next_request(self) -> h11.Request | None:
+        """The next request's head; None: the client has closed the connection between two requests.
+
+        :raises Refused: for a head that can't be used; the connection is to be closed then.
+        """
+        received = self._received
+        self.started = False
+        if not received and not await self._receive():
+            return None  # idle for as long as the client likes: it would send the next request into the close
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT):
+                while (length := end_of_head(received)) is None:
+                    if not await self._receive():
+                        return None
+                    if received[:2] == b"\r\n":  # some clients end a body so (RFC 9112, 2.2)
+                        del received[:2]
+        except TimeoutError:
+            raise Refused(408, f"the request's head was not whole after {HEAD_TIMEOUT:.0f} s") from None
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX + _READ)
+        try:
+            self._http.receive_data(bytes(received[:length]))
+            request = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            # Without its words, which quote what may be a key.
+            raise Refused(error.error_status_hint, "the request's head can't be read") from None
+        assert isinstance(request, h11.Request)
+        if len(received) > length:
+            self._http.receive_data(bytes(received[length:]))
+        received.clear()
+        return request
+
+    async def _receive(self) -> bool:
+        data = await self._reader.read(_READ)
+        self._received += data
+        return bool(data)
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The request's body, piece by piece; who asked whether it is wanted is told so now.
+
+        :raises Refused: when it can't be read, or doesn't come.
+        """
+        while True:
+            try:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    if self._http.they_are_waiting_for_100_continue:
+                        self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
+                        self._writer.write(_CONTINUE)
+                    async with asyncio.timeout(BODY_TIMEOUT):
+                        self._http.receive_data(await self._reader.read(_READ))
+                    continue
+            except h11.RemoteProtocolError as error:
+                raise Refused(error.error_status_hint, "the request's body can't be read to its end") from None
+            except TimeoutError:
+                raise Refused(408, f"nothing came of the request's body for {BODY_TIMEOUT:.0f} s") from None
+            if not isinstance(event, h11.Data):
+                return
+            yield bytes(event.data)
+
+    def keep_waiting(self) -> None:
+        """Until the answer's head goes out, let the client know now and then that it isn't forgotten."""
+        # A client of HTTP/1.0 would take a 103 for the answer.
+        if self._hints is None and (self._http.their_http_version or b"") >= b"1.1":
+            self._hints = asyncio.get_running_loop().call_later(EARLY_HINTS_EVERY, self._hint)
+
+    def _hint(self) -> None:
+        self._writer.write(_EARLY_HINTS)
+        self._hints = asyncio.get_running_loop().call_later(EARLY_HINTS_EVERY, self._hint)
+
+    def _stop_hints(self) -> None:
+        hints, self._hints = self._hints, None
+        if hints is not None:
+            hints.cancel()
+
+    def start(self, status: int, reason: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The answer's head, which goes out with what follows, or with `flush`."""
+        self._stop_hints()
+        self.started = True
+        self._unsent = self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of its body."""
+        await self._send(h11.Data(data=data))
+
+    async def end(self) -> bool:
+        """Its body is whole. Returns whether the connection can take another request."""
+        await self._send(h11.EndOfMessage())
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._received += self._http.trailing_data[0]
+        return True
+
+    async def _send(self, event: h11.Event) -> None:
+        self._unsent += self._http.send(event) or b""
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Send what has not gone out yet; waits for a client that reads slowly."""
+        data, self._unsent = self._unsent, b""
+        if data:
+            self._writer.write(data)
+        await self._writer.drain()
+
+    async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Answer a request that could not be read, by hand: h11 answers none that it hasn't read."""
+        lines = [b"HTTP/1.1 %d %s" % (status, reason(status)), *(b"%s: %s" % header for header in headers)]
+        lines += [b"Connection: close", b"", b""]
+        self._writer.write(b"\r\n".join(lines) + body)
+        await self._writer.drain()
+
+    def abort(self) -> None:
+        """Break the connection, so that no client takes what it has got for the whole answer."""
+        self._stop_hints()
+        connection = self._writer.get_extra_info("socket")
+        try:
+            # A plain close would be the proper end of an answer that is as long as the connection.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass
+        self._writer.transport.abort()
+
+    async def close(self) -> None:
+        """Close it once all has been sent, and the client has read it."""
+        self._stop_hints()
+        try:
+            # Closed while something of the client's is unread, TCP would reset the connection, and the answer be lost.
+            self._writer.write_eof()
+            async with asyncio.timeout(LINGER):
+                while await self._reader.read(_READ):
+                    pass
+        except (OSError, TimeoutError):
+            pass
+        self._writer.close()

@@ -1,0 +1,223 @@
+"""One request, from its head to the end of its answer: a slot round the call, and nothing of it altered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack, asynccontextmanager
+
+from leasecap import _ancestry
+from leasecap._api import acquire_async_with
+from leasecap._errors import LeasecapError
+from leasecap._gate import head
+from leasecap._gate.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
+from leasecap._gate.events import HELD_AT_MOST, AnswerReader
+from leasecap._gate.head import Refused
+from leasecap._gate.reading import read_request
+from leasecap._gate.upstream import Origin, UpstreamError
+from leasecap._log import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import h11
+
+    from leasecap._gate.absorb import PoolReport
+    from leasecap._gate.bodies import Body
+    from leasecap._gate.downstream import Downstream
+    from leasecap._gate.places import Kept
+    from leasecap._gate.reading import RequestFacts
+    from leasecap._gate.shared import Shared
+    from leasecap._gate.terms import Terms
+    from leasecap._gate.upstream import Answer
+    from leasecap._lease import Lease
+
+
+HELD_FOR = 5.0
+"""Seconds from an answer's head after which it goes out with the next piece, whatever is known of it by then."""
+
+
+class Exchange:
+    """A request that has been let in."""
+
+    def __init__(self, shared: Shared, down: Downstream, request: h11.Request, target: bytes, terms: Terms) -> None:
+        self._shared = shared
+        self._down = down
+        self._request = request
+        self._target = target
+        self._terms = terms
+        self._headers = head.to_upstream(request, terms.upstream.authority)
+        self._began = time.monotonic()
+
+    # -- without a slot -----------------------------------------------------------------------------------------------
+
+    async def pass_through(self) -> None:
+        """Send it on, and the answer back, both as they come."""
+        has_body = head.body_length(self._request) != 0
+        answer = await self._send(self._down.body() if has_body else None)
+        try:
+            self._start(answer)
+            await self._down.flush()  # its body may take its time
+            async for piece in answer.chunks():
+                await self._down.send(piece)
+        finally:
+            await answer.aclose()
+
+    # -- with a slot --------------------------------------------------------------------------------------------------
+
+    async def meter(self, pool: str) -> None:
+        """Wait for a slot of ``pool``, send it on, and the answer back; the slot is free once the answer has ended."""
+        self._down.keep_waiting()
+        with self._shared.room.holding() as holding:
+            body = await holding.read(self._down, head.body_length(self._request))
+            facts = read_request(
+                self._target, self._header(b"content-type"), self._header(b"content-encoding"), body.start or b""
+            )
+            key = self._key(body.start or b"") if body.can_be_sent_again else None
+            with self._shared.places.keeping(key, self._terms.keep_place) as kept:
+                await self._attempts(pool, body, facts, kept)
+
+    def _key(self, body: bytes) -> bytes:
+        """What says that another request is this one again."""
+        who = map(self._header, (b"authorization", b"x-api-key", b"x-goog-api-key"))
+        return self._shared.places.key(self._terms.upstream.name.encode(), self._target, *who, body)
+
+    async def _attempts(self, pool: str, body: Body, facts: RequestFacts, kept: Kept) -> None:
+        attempt = 1
+        while True:
+            async with self._slot(pool, facts, kept) as lease:
+                again = await self._attempt(lease, body, facts, attempt)
+            if again is None:
+                kept.done = True
+                return
+            attempt += 1
+            await asyncio.sleep(again.after)
+
+    @asynccontextmanager
+    async def _slot(self, pool: str, facts: RequestFacts, kept: Kept) -> AsyncIterator[Lease]:
+        options = self._terms.options
+        label = options.label or " ".join(filter(None, (self._shared.program, facts.model)))
+        with ExitStack() as lent:
+            if options.borrow:
+                for reference in self._down.asker.leases(pool):
+                    lent.enter_context(_ancestry.running(reference))
+            lease = await acquire_async_with(pool, options._replace(label=label, place=kept.place))
+        async with lease:
+            yield lease
+
+    async def _attempt(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
+        """Send it once. Returns when to send it again; None: it was answered."""
+        try:
+            # Before the time-outs inside it: each of those is told in its own way.
+            async with asyncio.timeout(None if lease.hold is None else lease.hold.max_hold) as held:
+                return await self._answered(lease, body, facts, attempt)
+        except TimeoutError:
+            if not held.expired():
+                raise
+            raise Refused(504, f"the request held its slot for longer than max_hold of pool {lease.pool}") from None
+
+    async def _answered(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
+        terms, sent = self._terms, time.monotonic()
+        patience = terms.first_byte_timeout if facts.streams else terms.answer_timeout
+        try:
+            async with asyncio.timeout(patience):
+                answer = await self._send(body.content())
+        except TimeoutError:
+            # Never sent again: the provider may still be at work on it.
+            self._report(lease, to_report(None, late=True))
+            raise Refused(504, f"no answer began within {patience:g} s") from None
+        try:
+            ttfb = time.monotonic() - sent
+            return await self._relay(lease, answer, ttfb, facts, attempt, replayable=body.can_be_sent_again)
+        finally:
+            await answer.aclose()
+
+    async def _relay(
+        self, lease: Lease, answer: Answer, ttfb: float, facts: RequestFacts, attempt: int, *, replayable: bool
+    ) -> Again | None:
+        """Give the client the answer, unless it is a refusal that is kept from it."""
+        reader = AnswerReader(answer.status, answer.headers)
+        pieces = self._pieces(answer, facts)
+        held = await self._held(answer, reader, pieces)
+        refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
+        if refused is None and reader.fault is not None:
+            refused = refusal_of(reader.fault)
+        self._report(lease, to_report(answer.status, refused, ttfb=ttfb))
+        if refused is not None:
+            again = decide(
+                refused,
+                elapsed=time.monotonic() - self._began,
+                absorb=self._terms.absorb,
+                attempt=attempt,
+                replayable=replayable,
+                jitter=self._shared.jitter(),
+            )
+            if isinstance(again, Again):
+                return again
+        self._start(answer)
+        for piece in held:
+            await self._down.send(piece)
+        async for piece in pieces:
+            reader.feed(piece)
+            await self._down.send(piece)
+        reader.end()
+        if refused is None and reader.fault is not None:
+            self._report(lease, to_report(None, refusal_of(reader.fault)))
+        return None
+
+    async def _held(self, answer: Answer, reader: AnswerReader, pieces: AsyncIterator[bytes]) -> list[bytes]:
+        """What has to be known of the answer before its head goes out: a refusal, or an error at its beginning."""
+        held: list[bytes] = []
+        size, until = 0, time.monotonic() + HELD_FOR
+        refuses = answer.status in REFUSALS
+        while not reader.first_is_whole or (refuses and size < HELD_AT_MOST):
+            # A stream may begin with comments alone that keep it alive, for as long as its model thinks.
+            if time.monotonic() > until:
+                break
+            piece = await anext(pieces, None)
+            if piece is None:
+                reader.end()
+                break
+            held.append(piece)
+            size += len(piece)
+            reader.feed(piece)
+        return held
+
+    async def _pieces(self, answer: Answer, facts: RequestFacts) -> AsyncIterator[bytes]:
+        idle = self._terms.idle_timeout if facts.streams else self._terms.answer_timeout
+        pieces = answer.chunks()
+        while True:
+            try:
+                async with asyncio.timeout(idle):
+                    piece = await anext(pieces, None)
+            except TimeoutError:
+                raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None
+            if piece is None:
+                return
+            yield piece
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    async def _send(self, content: bytes | AsyncIterator[bytes] | None) -> Answer:
+        up, method, target = self._terms.upstream, self._request.method, self._target
+        origin = Origin(up.scheme, up.host, up.port)
+        return await self._shared.client.send(origin, method, target, self._headers, content)
+
+    def _start(self, answer: Answer) -> None:
+        self._down.start(answer.status, answer.reason, head.to_client(answer.headers))
+
+    def _header(self, wanted: bytes) -> bytes:
+        return next((value for name, value in self._request.headers if name == wanted), b"")
+
+    def _report(self, lease: Lease, report: PoolReport | None) -> None:
+        """What the provider's answer does to the pool must never be this request's trouble."""
+        try:
+            if report is None:
+                return
+            if report.kind is None and report.ttfb is not None:
+                self._shared.first_bytes.note(lease.pool, report.ttfb)
+            else:
+                lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=report.ttfb)
+        except LeasecapError as error:
+            tell(f"what the provider answered could not be noted: {error}")

@@ -1,0 +1,96 @@
+"""What holds for the requests to one upstream: which pool, and for how long to wait for what."""
+
+from __future__ import annotations
+
+from leasecap._ancestry import place
+from leasecap._config.root import root_path
+from leasecap._gate.chain import is_metered_nearer, metered_nearer
+from leasecap._named_tuple import NamedTuple
+from leasecap._request import Options
+from leasecap._runtime import runtime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._gate.upstreams import Upstream
+    from leasecap._store.store import Root
+
+FIRST_BYTE_TIMEOUT = 120.0
+IDLE_TIMEOUT = 120.0
+ANSWER_TIMEOUT = 600.0
+
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts of servers that run one model for one person: how long they think is that person's business."""
+
+
+class Terms(NamedTuple):
+    """What holds for one request. Durations are seconds; None: for ever.
+
+    :ivar pool: whose slot it takes; None: it takes none.
+    """
+
+    upstream: Upstream
+    pool: str | None
+    options: Options
+    first_byte_timeout: float | None
+    idle_timeout: float | None
+    answer_timeout: float | None
+    absorb: float
+    keep_place: float
+
+
+class Pools:
+    """Which pool each upstream has, by the configuration as it stands when a request comes."""
+
+    def __init__(self, own: Mapping[str, str], options: Options, environ: Mapping[str, str]) -> None:
+        """
+        :param own: the pool of the command's own upstreams, by their names; they are never passed through unmetered.
+        :param options: of the command line; what concerns the pool holds for the command's own.
+        :param environ: says which upstreams are gates themselves (`chain`).
+        """
+        self._own = own
+        self._options = options
+        self._environ = environ
+
+    def metered_at(self, upstream: Upstream) -> str | None:
+        """The place of the pool in which a request to that upstream takes a slot, here or nearer to the provider.
+
+        None: in no pool.
+        """
+        root, settings, metered = self._settings(upstream)
+        return place(root.path, settings.name.directory) if metered else metered_nearer(upstream, self._environ)
+
+    def terms(self, upstream: Upstream) -> Terms:
+        """What holds for a request to that upstream now.
+
+        :raises ConfigError, StoreError: when the configuration can't be used.
+        """
+        root, settings, metered = self._settings(upstream)
+        if metered and is_metered_nearer(upstream, place(root.path, settings.name.directory), self._environ):
+            metered = False
+        requests, local = settings.requests, upstream.host in _LOCAL
+        return Terms(
+            upstream,
+            settings.name.text if metered else None,
+            self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
+            _timeout(requests.first_byte_timeout, FIRST_BYTE_TIMEOUT, local),
+            _timeout(requests.idle_timeout, IDLE_TIMEOUT, local),
+            _timeout(requests.answer_timeout, ANSWER_TIMEOUT, local),
+            requests.absorb,
+            requests.keep_place,
+        )
+
+    def _settings(self, upstream: Upstream) -> tuple[Root, PoolConfig, bool]:
+        """The root, what holds for the upstream's pool, and whether a request takes a slot of it."""
+        root = runtime.root(root_path())
+        own = self._own.get(upstream.name)
+        settings = root.config.pool(own or upstream.origin)
+        return root, settings, own is not None or settings.limit is not None
+
+
+def _timeout(configured: float | None, default: float, local: bool) -> float | None:
+    if configured is None:
+        return None if local else default
+    return configured or None

@@ -1,0 +1,226 @@
+"""``leasecap run --per-request``: the command's requests take the slots, each its own.
+
+The gate is a thread of this process. It listens before the command is started, and is loaded while that starts.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+
+assert sys.platform != "win32"  # `run` refuses there
+
+import click
+
+from leasecap import _log
+from leasecap._config.root import root_path
+from leasecap._errors import ConfigError, LeasecapError
+from leasecap._gate import chain
+from leasecap._gate.environment import prepare, write_files
+from leasecap._gate.terms import Pools
+from leasecap._host.descriptors import raise_descriptor_limit
+from leasecap._messages import no_limit
+from leasecap._runtime import runtime
+from leasecap.cli._pools import chosen_pool
+from leasecap.cli._say import say
+from leasecap.cli._supervise import spawn, supervise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from leasecap._config.config import Config
+    from leasecap._gate.environment import Prepared
+    from leasecap._gate.gate import Gate
+    from leasecap._request import Options
+    from leasecap.cli._signals import SignalGate
+    from leasecap.cli._slot_options import Asked
+    from leasecap.cli._supervise import Outcome
+
+OUTLIVING = 10.0
+"""Seconds for which the gate stays when the command has ended, for what that has started and left behind."""
+
+_NEEDED = ("h11", "httpcore2", "anyio")
+_BACKLOG = 1024
+
+
+def check_options(asked: Asked, *, status_given: bool) -> None:
+    """:raises click.UsageError: for an option that means the command's own slot, which it doesn't have here."""
+    wrong = {"-n": asked.no_wait, "-E": status_given, "--kill-after": asked.kill_after is not None}
+    for option, given in wrong.items():
+        if given:
+            raise click.UsageError(
+                f"{option} is about a slot for the whole command; with --per-request each request has its own"
+            )
+
+
+def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> Outcome:
+    """Run ``argv`` with its requests led through a gate.
+
+    :raises LeasecapError: before the command is started.
+    :raises SpawnError, Interrupted: as `spawn` does.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LeasecapError(f"--per-request needs {' and '.join(missing)}: pip install 'leasecap[gate]'")
+    config = runtime.root(root_path()).config
+    token = secrets.token_urlsafe(24)
+    environ = dict(os.environ)
+    private = os.path.join(tempfile.gettempdir(), f"leasecap-{secrets.token_hex(8)}")
+    trouble: list[str] = []
+    with ExitStack() as ending:
+        listener = ending.enter_context(_listen())
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        prepared = prepare(
+            argv, environ, address=address, token=token, config=config, private=private,
+            directory=os.getcwd(), superuser=os.getuid() == 0,
+        )  # fmt: skip
+        own = _own_pools(asked, argv, prepared, config)
+        options = asked.options()._replace(on_wait=None)
+        _check_limits(own, options, config)
+        _say_at_start(asked, prepared, own, config)
+        if prepared.files:
+            write_files(private, prepared.files)
+            ending.callback(shutil.rmtree, private, ignore_errors=True)
+        pools = Pools(own, options, environ)
+        # Its terminal is the command's own from here on.
+        _log.report = trouble.append
+        ending.callback(setattr, _log, "report", say)
+        child = spawn(signals, prepared.argv, {**prepared.environment, **_told(address, prepared, pools)})
+        raise_descriptor_limit()
+        program = os.path.basename(argv[0])
+
+        def make() -> Gate:
+            from leasecap._gate.gate import Gate
+
+            return Gate(listener, token, prepared.upstreams, pools, environ, program)
+
+        thread = GateThread(make, listener, trouble.append, signals.wake)
+        thread.start()
+        outcome = supervise(signals, child)
+        thread.finish(signals)
+    for line in dict.fromkeys(trouble):
+        say(line)
+    if thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
+        say(f"{program} made no request that took a slot: it may have another way to its provider")
+    return outcome
+
+
+def _listen() -> socket.socket:
+    # `create_server` leaves the protocol open, and asyncio turns Nagle's algorithm off only where it is named: each
+    # answer of two pieces would wait for an acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _own_pools(asked: Asked, argv: Sequence[str], prepared: Prepared, config: Config) -> dict[str, str]:
+    """The pool of each upstream that is the command's own, by the upstream's name."""
+    try:
+        pool = chosen_pool(asked.pool, argv[0], config)
+    except ConfigError:
+        if prepared.own is None or asked.pool is not None:
+            raise
+        pool = prepared.upstreams[prepared.own].origin
+    if prepared.own is not None:
+        return {prepared.own: pool}
+    # A command that nobody knows: what its pool is called says which provider is meant, or else it is for all of them.
+    identity = config.pool(pool).name.identity
+    meant = [name for name, up in prepared.upstreams.items() if config.pool(up.origin).name.identity == identity]
+    return dict.fromkeys(meant or prepared.upstreams, pool)
+
+
+def _check_limits(own: Mapping[str, str], options: Options, config: Config) -> None:
+    for pool in own.values():
+        if options.limit is None and config.pool(pool).limit is None:
+            raise no_limit(config.pool(pool).name.text, config)
+
+
+def _say_at_start(asked: Asked, prepared: Prepared, own: Mapping[str, str], config: Config) -> None:
+    for warning in prepared.warnings:
+        say(warning)
+    if asked.verbose:
+        for name, upstream in prepared.upstreams.items():
+            settings = config.pool(own.get(name, upstream.origin))
+            metered = name in own or settings.limit is not None
+            what = f"a slot of {settings.name.text} per request" if metered else "unmetered: its pool has no limit"
+            say(f"{name} ({upstream.origin}): {what}")
+
+
+def _told(address: str, prepared: Prepared, pools: Pools) -> dict[str, str]:
+    """What a gate or a ``leasecap run`` under this one has to know."""
+    places = {name: place for name, up in prepared.upstreams.items() if (place := pools.metered_at(up)) is not None}
+    return {chain.VARIABLE: chain.describe(address, places)}
+
+
+class GateThread:
+    """The gate's event loop, beside the supervision of the command.
+
+    :ivar gate: once it is loaded.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Gate],
+        listener: socket.socket,
+        trouble: Callable[[str], object],
+        wake: Callable[[], object],
+    ) -> None:
+        """:param wake: called when it has ended."""
+        self._make = make
+        self._listener = listener
+        self._trouble = trouble
+        self._thread = threading.Thread(target=self._run, name="leasecap gate", daemon=True)
+        self._end: Callable[[], object] = lambda: None
+        self._wake = wake
+        self._ended = threading.Event()
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self.gate: Gate | None = None
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            import asyncio
+
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._trouble(f"the gate failed: {error!r}; requests were refused from then on")
+        finally:
+            self._listener.close()  # fails closed: who has its address is refused
+            self._done.set()
+            self._wake()
+
+    async def _serve(self) -> None:
+        import asyncio
+
+        self.gate = self._make()
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            self._end = lambda: loop.call_soon_threadsafe(ended.set)
+            if self._ended.is_set():
+                ended.set()
+        await self.gate.serve(ended, OUTLIVING)
+
+    def finish(self, signals: SignalGate) -> None:
+        """The command has ended: serve what outlives it for a while, or until a signal says to end."""
+        with self._lock:
+            self._ended.set()
+            self._end()
+        until = time.monotonic() + OUTLIVING + 1
+        while not self._done.is_set() and (left := until - time.monotonic()) > 0:
+            if signals.take(left) is not None:
+                return
+        self._thread.join(1)
