@@ -16,7 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_LINUX = sys.platform == "linux"
+SEES_PEERS = sys.platform == "linux"
+"""Whether it can be told on this platform."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 """What stands before an IPv4 address where an IPv6 socket talks IPv4."""
@@ -34,7 +35,7 @@ def peer_socket(peer: tuple[object, ...], local: tuple[object, ...]) -> PeerSock
 
     None where it can't be told: not Linux, no /proc, a peer in another network namespace, or one that has closed.
     """
-    if not _LINUX:
+    if not SEES_PEERS:
         return None
     try:
         needles = _needles(peer, local)
@@ -64,7 +65,7 @@ def pids_of_socket(inode: int, candidates: Iterable[int] = ()) -> list[int] | No
 
     :param candidates: processes to look at first; if any of them has it, no others are looked for.
     """
-    if not _LINUX:
+    if not SEES_PEERS:
         return None
     found = [pid for pid in candidates if _has_open(pid, inode)]
     if found:

@@ -47,7 +47,7 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
     from leasecap._config.root import root_path
     from leasecap._runtime import runtime
     from leasecap.cli._signals import Interrupted, SignalGate
-    from leasecap.cli._supervise import Outcome, SpawnError, die_like
+    from leasecap.cli._supervise import Outcome, SpawnError, die_like, spawn, supervise
 
     gate = SignalGate()
     if per_request:
@@ -56,6 +56,9 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
     chosen = chosen_pool(asked.pool, command[0], runtime.root(root_path()).config)
     began = runtime.own.effects.monotonic()
     try:
+        if _takes_its_slots_at_a_gate(chosen):
+            say(f"each request of this command takes a slot of {chosen} at the gate around it, so it gets no other")
+            return die_like(supervise(gate, spawn(gate, command, os.environ)))
         lease = acquire_with(chosen, gate, options, argv=command)
         asked.say_granted(lease.pool, lease.id, runtime.own.effects.monotonic() - began)
         with lease:
@@ -87,6 +90,25 @@ def _run_per_request(context: click.Context, gate: SignalGate, asked: Asked, arg
     except Interrupted as interrupted:
         outcome = Outcome(signal=interrupted.signum)
     return die_like(outcome)
+
+
+def _takes_its_slots_at_a_gate(pool: str) -> bool:
+    """Whether a slot held here would be one that its own requests wait for at the gate around it.
+
+    Where a gate sees who asks, it takes their lease into account.
+    """
+    from leasecap._host.sockets import SEES_PEERS
+
+    if SEES_PEERS:
+        return False
+    from leasecap._ancestry import is_same_pool, place
+    from leasecap._config.root import root_path
+    from leasecap._gate.chain import metered_places
+    from leasecap._runtime import runtime
+
+    root = runtime.root(root_path())
+    here = place(root.path, root.config.pool(pool).name.directory)
+    return any(is_same_pool(one, here) for one in metered_places(os.environ))
 
 
 def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:

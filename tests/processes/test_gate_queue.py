@@ -126,7 +126,7 @@ def test_nothing_is_granted_to_who_gave_up(provider: Provider, gate: Gated) -> N
 
 def test_a_gate_behind_a_gate_takes_one_slot(root: Path, provider: Provider, gate: Gated) -> None:
     outer = gate.seen["ANTHROPIC_BASE_URL"]
-    with Gated(provider, ANTHROPIC_BASE_URL=outer) as inner:
+    with Gated(provider, ANTHROPIC_BASE_URL=outer, LEASECAP_GATE=gate.seen["LEASECAP_GATE"]) as inner:
         latch = Latch()
         provider.plan((latch, *reply(200, b"done")))
         with inner.connect() as client:

@@ -27,6 +27,13 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 POOL = "p"
 
 
+def environment_of(provider: Provider, base: str = "", **more: str) -> dict[str, str]:
+    """That of a ``leasecap`` whose command has ``provider`` for all providers; no proxy in between."""
+    proxies = {name for each in PROXIES for name in (each, each.lower())}
+    given = environment(ANTHROPIC_BASE_URL=provider.url + base, OPENAI_BASE_URL=f"{provider.url}/v1") | more
+    return {name: value for name, value in given.items() if name not in proxies}
+
+
 class Gated:
     """The wrapper's process while its block lasts.
 
@@ -40,13 +47,11 @@ class Gated:
         :param base: the path of the provider's base URL.
         :param more: for the environment of ``leasecap``.
         """
-        proxies = {name for each in PROXIES for name in (each, each.lower())}
-        given = environment(ANTHROPIC_BASE_URL=provider.url + base, OPENAI_BASE_URL=f"{provider.url}/v1") | more
         self.process = start(
             *("run", "--per-request", "-p", POOL, "--limit", str(limit), *options),
             *("--", sys.executable, "-c", COMMAND),
             stdin=subprocess.PIPE,
-            env={name: value for name, value in given.items() if name not in proxies},
+            env=environment_of(provider, base, **more),
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
