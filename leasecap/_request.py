@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from leasecap._config.schema import HIGHEST_LIMIT
+from leasecap._config.schema import parse_number
 from leasecap._decisions.entry import PRIORITY_LIMIT
 from leasecap._durations import parse_duration
 from leasecap._errors import ConfigError
@@ -96,10 +96,7 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
     elif limit is not None:
         if isinstance(limit, bool) or not isinstance(limit, int):
             raise TypeError(f"limit must be a whole number, not {limit!r}")
-        if limit < 1:
-            raise ValueError(f"limit must be 1 or more, not {limit!r}")
-        if limit > HIGHEST_LIMIT:  # not shown: it may have any number of digits
-            raise ValueError(f"limit must be {HIGHEST_LIMIT} or less; leave it out to hold to the configured one")
+        limit = parse_number(limit)
     if isinstance(priority, Unset):
         priority = pool.priority
     elif isinstance(priority, bool) or not isinstance(priority, int):

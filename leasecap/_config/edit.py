@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from leasecap._config.config import Config, PoolConfig, config_path, parse_config, signature
 from leasecap._config.pool_name import pool_name
-from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
+from leasecap._config.schema import UNLIMITED, parse_limit
 from leasecap._config.seal import is_sealed, seal
 from leasecap._config.toml_file import key_text, parse_toml, read_text
 from leasecap._config.trust import follow
@@ -43,8 +43,8 @@ def set_limit(root: str, pool: str, limit: int | None) -> Change:
     try:
         if value is not None:
             parse_limit(value)
-    except ValueError:
-        raise ConfigError(f"{limit!r} is no limit", key="limit", allowed=f"allowed: {LIMIT_ALLOWED}") from None
+    except ValueError as error:
+        raise ConfigError(str(error), key="limit", value=repr(limit)) from None
     pool_name(pool)  # a bad one must not leave a new root behind
     from leasecap._config.root import make_root
 

@@ -29,16 +29,27 @@ _LEAST_FACTOR, _MOST_FACTOR = 0.1, 0.95
 KILL_AFTER = 10.0
 
 
+def parse_number(value: object) -> int:
+    """A limit that is a number, as a caller declares it.
+
+    :raises ValueError: if it is none; it says what is allowed, not the value, which may be of any length.
+    """
+    if _is_whole(value) and 1 <= value <= HIGHEST_LIMIT:
+        return value
+    raise ValueError(f"this is no limit; allowed: {NUMBER_ALLOWED}")
+
+
 def parse_limit(value: object) -> int:
     """A limit as it stands in the file: a number, or the word.
 
-    :raises ValueError: if it is neither; `LIMIT_ALLOWED` says what is.
+    :raises ValueError: if it is neither, as `parse_number` does.
     """
     if value == "unlimited":
         return UNLIMITED
-    if _is_whole(value) and 1 <= value <= HIGHEST_LIMIT:
-        return value
-    raise ValueError
+    try:
+        return parse_number(value)
+    except ValueError:
+        raise ValueError(f"this is no limit; allowed: {LIMIT_ALLOWED}") from None
 
 
 def _priority(value: object) -> int:
@@ -93,13 +104,6 @@ def _factor(value: object) -> float:
     raise ValueError
 
 
-def _plain_limit(value: object) -> int:
-    limit = parse_limit(value)
-    if limit == UNLIMITED:
-        raise ValueError
-    return limit
-
-
 def _argv(value: object) -> tuple[str, ...]:
     if isinstance(value, list) and value and all(isinstance(word, str) and "\0" not in word for word in value):
         return tuple(value)
@@ -152,7 +156,8 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 NAME_ALLOWED = "the name of a pool, as text"
-LIMIT_ALLOWED = f'a whole number from 1 to {HIGHEST_LIMIT}, or "unlimited"'
+NUMBER_ALLOWED = f"a whole number from 1 to {HIGHEST_LIMIT}"
+LIMIT_ALLOWED = f'{NUMBER_ALLOWED}, or "unlimited"'
 _DURATION = 'seconds (30, 1.5) or a text with a unit ("500ms", "30s", "5m", "1h"), a year at most'
 
 # Allowed in [pools.NAME], and in [defaults] for the pools that don't say.
@@ -168,7 +173,7 @@ _POOL_KEYS: Mapping[str, Key] = {
     "stagger_after_idle": (_seconds, _DURATION + ", 0 for off"),
     "adaptive": (_one_of("off", "reduce", "aimd"), '"off", "reduce" or "aimd"'),
     "backoff": (_factor, f"a factor from {_LEAST_FACTOR} to {_MOST_FACTOR}"),
-    "min_limit": (_plain_limit, f"a whole number from 1 to {HIGHEST_LIMIT}"),
+    "min_limit": (parse_number, NUMBER_ALLOWED),
     "probe_interval": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "latency_guard": (_true_or_false, "true or false"),
     "cooldown": (_seconds, _DURATION + ", 0 for off"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from leasecap._config.schema import HIGHEST_LIMIT
+from leasecap._config.schema import parse_limit, parse_number
 from leasecap._durations import parse_duration
 from leasecap._redact import printable
 
@@ -58,14 +58,23 @@ class Duration(click.ParamType[float]):
 
 
 class Limit(click.ParamType[int]):
-    """A whole number, as high as one in the file may be."""
+    """How many slots: digits alone.
+
+    :param unlimited: whether the word can be meant.
+    """
 
     name = "N"
+
+    def __init__(self, *, unlimited: bool = False) -> None:
+        self._parse = parse_limit if unlimited else parse_number
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and 0 < int(text) <= HIGHEST_LIMIT):
-            self.fail(f"{printable(text, 40)!r} is not a whole number from 1 to {HIGHEST_LIMIT}", param, ctx)
-        return int(text)
+        try:
+            # int() would take " 2", "1_0", "+2" and digits of other scripts.
+            return self._parse(int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text)
+        except ValueError as error:
+            why = str(error).replace('"', "")  # quotes belong to the file
+            self.fail(f"{printable(text, 40)!r}: {why}", param, ctx)

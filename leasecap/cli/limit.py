@@ -10,24 +10,19 @@ import click
 from leasecap._config.config import Config, PoolConfig, load_config
 from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
-from leasecap._config.schema import LIMIT_ALLOWED, UNLIMITED, parse_limit
+from leasecap._config.schema import UNLIMITED
 from leasecap._redact import printable
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, suggestion
-from leasecap.cli._say import Verb
+from leasecap.cli._say import Limit, Verb
 
 
-def _as_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+def _as_limit(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     if text is None:
         return None
     if text.startswith("-") and not text[1:2].isdigit():
         raise click.NoSuchOption(printable(text, 40))
-    try:
-        # int() would take " 2", "1_0", "+2" and digits of other scripts.
-        return parse_limit(int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text)
-    except ValueError:
-        allowed = LIMIT_ALLOWED.replace('"', "")  # quotes belong to the file
-        raise click.BadParameter(f"{printable(text, 40)!r} is no limit; allowed: {allowed}") from None
+    return Limit(unlimited=True).convert(text, parameter, context)
 
 
 # "-1" has to reach _as_limit, which says what is wrong with it, and not be taken for an option.
