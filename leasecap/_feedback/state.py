@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 
-from leasecap._named_tuple import NamedTuple
+from leasecap._named_tuple import NamedTuple, from_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,52 +206,18 @@ def decode_state(data: bytes) -> State:
     version = raw.pop("version", None)
     if version != VERSION or type(version) is not int:
         raise ValueError(f"has format {version!r}, and this leasecap knows format {VERSION}")
-    for name, kind in _PARTS.items():
-        if raw.get(name) is not None:
-            raw[name] = from_json(kind, raw[name])
-    state = from_json(State, raw)
+    state = bounded_from_json(State, raw)
     if state.cut is not None and (state.cut.limit < 1 or state.cut.phase not in PHASES):
         raise ValueError(f"holds a reduction that can't be: limit {state.cut.limit}, phase {state.cut.phase!r}")
     return state
 
 
-def from_json(kind: type[T], raw: object) -> T:
-    """The named tuple that ``raw``, a parsed object, describes.
-
-    :raises ValueError: when a field without a default is missing, or one isn't of its type.
-    """
-    if not isinstance(raw, dict):
-        raise ValueError(f"holds {_shown(raw)} in place of a {kind.__name__.lower()}")
-    values: dict[str, object] = {}
-    for name, annotation in kind.__annotations__.items():
-        if name in raw:
-            value = values[name] = raw[name]
-            if type(value) not in _TYPES[annotation] or not _in_bounds(value):
-                raise ValueError(f"holds a {name} that can't be: {_shown(value)}")
-        elif name not in kind._field_defaults:  # type: ignore[attr-defined]
-            raise ValueError(f"holds a {kind.__name__.lower()} without {name}")
-    return kind(**values)
+def bounded_from_json(kind: type[T], raw: object) -> T:
+    """`from_json`, of texts and numbers with which no sum, product or file grows without bound."""
+    return from_json(kind, raw, parts=_PARTS, in_bounds=_in_bounds)
 
 
 def _in_bounds(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= _LONGEST_TEXT
     return not isinstance(value, (int, float)) or -_HIGHEST <= value <= _HIGHEST  # not a number is in no range
-
-
-def _shown(value: object) -> str:
-    # A text of what is nested could go deeper than Python does.
-    return f"{value!r:.40}" if isinstance(value, (str, int, float)) else type(value).__name__
-
-
-_NONE = type(None)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, _NONE),
-    "int": (int,),
-    "int | None": (int, _NONE),
-    "bool": (bool,),
-    "float": (float, int),
-    "float | None": (float, int, _NONE),
-    **{f"{kind.__name__} | None": (kind, _NONE) for kind in _PARTS.values()},
-}

@@ -22,7 +22,16 @@ from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
-from leasecap._feedback.state import MAX_BYTES, NOTHING, Clock, State, decode_state, encode_state, from_json, rebased
+from leasecap._feedback.state import (
+    MAX_BYTES,
+    NOTHING,
+    Clock,
+    State,
+    bounded_from_json,
+    decode_state,
+    encode_state,
+    rebased,
+)
 from leasecap._file_store.has_feedback import has_feedback, unknown
 from leasecap._file_store.layout import FEEDBACK
 from leasecap._log import tell_apart
@@ -234,7 +243,7 @@ class FeedbackFiles:
 
     def _posted(self, name: str) -> Posted:
         raw = json.loads(self._directory.read(f"{FEEDBACK}/{name}", MAX_BYTES))
-        report, made = from_json(Report, raw["report"]), from_json(Clock, raw["made"])
+        report, made = bounded_from_json(Report, raw["report"]), bounded_from_json(Clock, raw["made"])
         durations = (report.retry_after or 0.0, report.ttfb or 0.0)
         if not (0 <= report.jitter <= 1 and all(0 <= duration <= LONGEST for duration in durations)):
             raise ValueError("nobody can have reported this")

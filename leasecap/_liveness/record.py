@@ -15,10 +15,9 @@ import json
 import math
 from binascii import crc32
 from functools import lru_cache
-from operator import contains, itemgetter
 
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
-from leasecap._named_tuple import NamedTuple
+from leasecap._named_tuple import NamedTuple, from_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,20 +77,7 @@ class Record(NamedTuple):
     version: int = VERSION
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    name: {
-        "str": (str,),
-        "int": (int,),
-        "bool": (bool,),
-        "float": (float,),
-        "str | None": (str, type(None)),
-        "int | None": (int, type(None)),
-        "float | None": (float, type(None)),
-        "Child | None": (dict, type(None)),
-    }[annotation]
-    for name, annotation in Record.__annotations__.items()
-}
-_fields = itemgetter(*_TYPES)
+_PROCESSES: Mapping[str, type] = {"child": Child, "agent": Child}
 _MISSING: dict[str, object] = {
     **Record._field_defaults,
     **dict.fromkeys(("start", "boot", "machine", "pid_ns", "time_ns", "label")),
@@ -122,7 +108,7 @@ def checksum(raw: Mapping[str, object]) -> int:
 
 
 def _checked(raw: Mapping[str, object]) -> bytes:
-    return json.dumps({name: raw.get(name) for name in _TYPES}, separators=(",", ":")).encode("ascii")
+    return json.dumps({name: raw.get(name) for name in Record._fields}, separators=(",", ":")).encode("ascii")
 
 
 def _is_as_written(data: bytes) -> bool:
@@ -140,13 +126,13 @@ def decode_record(data: bytes) -> Record | None:
         raw = json.loads(data.decode())
         if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
             return None
-        raw = _MISSING | raw
-        found = Record._make(_fields(raw))
-    except (ValueError, KeyError, RecursionError):
+        found = from_json(Record, raw, defaults=_MISSING, parts=_PROCESSES, in_bounds=_in_bounds)
+    except (ValueError, RecursionError):
         return None
-    if not all(map(contains, _TYPES.values(), map(type, found))) or found.version < VERSION:
+    if found.version < VERSION or found.proof not in ("lock", "pid"):
         return None
-    if not 0 < found.pid < 2**31 or found.proof not in ("lock", "pid"):
+    beside = [process.pid for process in (found.child, found.agent) if process is not None]
+    if not (0 < found.pid < 2**31 and all(0 <= pid < 2**31 for pid in beside)):
         return None
     # NaN, which is before no moment, would make a hold over from the start.
     if not all(limit is None or 0 <= limit < math.inf for limit in (found.max_hold, found.kill_after)):
@@ -154,19 +140,12 @@ def decode_record(data: bytes) -> Record | None:
     # By an interval of none its owner would be dead at once, by an infinite one never.
     if not (0 < found.heartbeat < math.inf and 0 < found.stale_after < math.inf):
         return None
-    try:
-        return found._replace(child=_process(found.child), agent=_process(found.agent))
-    except ValueError:
-        return None
+    return found
 
 
-def _process(raw: object) -> Child | None:
-    if not isinstance(raw, dict):
-        return None
-    pid, start = raw.get("pid"), raw.get("start")
-    if not (type(pid) is int and type(start) is int and 0 <= pid < 2**31):
-        raise ValueError(raw)
-    return Child(pid, start)
+def _in_bounds(value: object) -> bool:
+    # More could not be added to a time: no float holds it.
+    return type(value) is not int or -(2**64) < value < 2**64
 
 
 def called(record: Record) -> str:
