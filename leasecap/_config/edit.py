@@ -148,7 +148,11 @@ def _by_hand(path: str, name: str, value: int | str | None) -> ConfigError:
 
 
 def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
-    """Puts ``text`` in the place of config.toml, whole or not at all."""
+    """Puts ``text`` in the place of config.toml, whole or not at all.
+
+    `Directory.replace` does that for a pool's files, which need to survive no crash of the machine. This one follows a
+    link, keeps owner and mode, and looks at the last moment whether somebody else has edited.
+    """
     from secrets import token_hex
 
     path = config_path(root)

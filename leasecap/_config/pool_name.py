@@ -162,7 +162,11 @@ def _hosts() -> Mapping[str, str]:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """Authority, and what follows it."""
+    """Authority, and what follows it.
+
+    Not by urllib.parse: it takes a backslash for a part of the host, reads brackets in another way from one Python to
+    the next, and its errors repeat what they refuse, a password too.
+    """
     end = min((place for mark in "/?#\\" if (place := text.find(mark)) >= 0), default=len(text))
     return text[:end], text[end:]
 
