@@ -55,8 +55,8 @@ class Acquisition:
         self._interrupts = interrupts
         self._started = store.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
-        self._tell_every = 1.0
-        self._tell_at = math.inf if request.on_wait is None else self._started + self._tell_every
+        self._on_wait_every = 1.0
+        self._on_wait_at = math.inf if request.on_wait is None else self._started + self._on_wait_every
         self._callers_own: Exception | None = None
         self._position = 0
         self._ticket = store.ticket(
@@ -112,11 +112,11 @@ class Acquisition:
                 if standing.state != "held":
                     raise self._timeout()
                 return standing
-            if now >= self._tell_at:
-                self._tell_every *= 2
-                self._tell_at = now + self._tell_every
-                self._tell()
-            pause = min(standing.look_in, self._tell_at - now)
+            if now >= self._on_wait_at:
+                self._on_wait_every *= 2
+                self._on_wait_at = now + self._on_wait_every
+                self._call_on_wait()
+            pause = min(standing.look_in, self._on_wait_at - now)
             yield pause if self._deadline is None else min(pause, self._deadline - now)
             standing = ticket.look()
         return standing
@@ -133,7 +133,7 @@ class Acquisition:
             why(view),
         )
 
-    def _tell(self) -> None:
+    def _call_on_wait(self) -> None:
         """Call ``on_wait``."""
         if self._request.on_wait is None:
             return

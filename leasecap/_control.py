@@ -13,7 +13,7 @@ from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._host.process import ancestors_of
 from leasecap._liveness.record import called
-from leasecap._log import tell
+from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _KIND_OF = {429: "concurrency", 503: "concurrency", 529: "concurrency", 402: "qu
 """RFC 9110 and 6585; 529 is what Anthropic answers when it is overloaded. Every other status is neutral."""
 
 _LONGEST_RETRY_AFTER = 100  # characters; an HTTP date has 29
-_told_unreadable: set[str] = set()  # pools
+_warned_unreadable: set[str] = set()  # pools
 
 _PATIENCE, _PAUSE = 5.0, 0.01  # seconds, for the pool's lock, which is held for less than a millisecond
 
@@ -102,7 +102,7 @@ def _checked(
     check_report(status, retry_after, kind, ttfb)
     seconds = None if retry_after is None else parse_retry_after(retry_after, store.wall_clock())
     if retry_after is not None and seconds is None:
-        _tell_unreadable(store, retry_after)
+        _warn_unreadable(store, retry_after)
     if kind is None:
         # An empty header says as much as none; any other comes with a refusal, whether it can be read or not.
         refused = status is None and retry_after is not None and str(retry_after).strip() != ""
@@ -170,13 +170,13 @@ def parse_retry_after(value: float | str, wall: float) -> float | None:
         return None
 
 
-def _tell_unreadable(store: Store, value: float | str) -> None:
+def _warn_unreadable(store: Store, value: float | str) -> None:
     """Once for each pool: a provider that sends such a thing sends it with each refusal."""
-    if store.path not in _told_unreadable:
-        _told_unreadable.add(store.path)
+    if store.path not in _warned_unreadable:
+        _warned_unreadable.add(store.path)
         from leasecap._redact import printable
 
-        tell(
+        log_warning(
             f"pool {store.name!r}: Retry-After {printable(str(value), 60)!r} is neither seconds nor an HTTP "
             "date: it is ignored, what was reported with it counts"
         )

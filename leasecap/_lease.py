@@ -13,7 +13,7 @@ from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
 from leasecap._host.deferred_signals import DeferredSignals, surely
 from leasecap._lease_event import LeaseEvent
-from leasecap._log import apart, tell, tell_apart
+from leasecap._log import apart, log_warning, log_warning_apart
 from leasecap._origin import Origin
 
 TYPE_CHECKING = False
@@ -270,7 +270,9 @@ class Lease:
             self.loss = removed or "released by a person, or taken for dead"
             self._mark_lost()
         if removed:
-            tell_apart(f"lease {self.id} of pool {self.pool!r} is lost: {removed}. Newcomers don't count it any more")
+            log_warning_apart(
+                f"lease {self.id} of pool {self.pool!r} is lost: {removed}. Newcomers don't count it any more"
+            )
         return self._call_on_lost()
 
     def _mark_lost(self) -> None:
@@ -279,18 +281,18 @@ class Lease:
             self.expired._set()  # a sweeper was first to act on it
         if self.lost._set() and self.expired and self.hold is not None:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
-            tell(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
+            log_warning(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
 
     def _call_on_lost(self) -> threading.Thread | None:
         with self._lock:
             on_lost, self._on_lost = self._on_lost, None
-        return None if on_lost is None else apart("on-lost", partial(self._tell, on_lost))
+        return None if on_lost is None else apart("on-lost", partial(self._run_on_lost, on_lost))
 
-    def _tell(self, on_lost: Callable[[Lease], object]) -> None:
+    def _run_on_lost(self, on_lost: Callable[[Lease], object]) -> None:
         try:
             on_lost(self)
         except BaseException as error:
-            tell(f"on_lost of lease {self.id} raised {error!r}")
+            log_warning(f"on_lost of lease {self.id} raised {error!r}")
 
     def _time_is_over(self) -> None:
         """In the heartbeat thread."""
@@ -342,7 +344,7 @@ def _end_dropped(right: list[HeldLease], reference: Reference, lost: LeaseEvent)
     reference.ended = True
     held.release()
     lost._set()  # for who kept that alone
-    tell_apart(
+    log_warning_apart(
         f"lease {held.token} of pool {held.pool!r} was dropped without a release, so its slot was "
         "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"
     )

@@ -1,4 +1,4 @@
-"""What is told about a lease: true or false, to be waited for in threads and in tasks."""
+"""What happens to a lease: true or false, to be waited for in threads and in tasks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LeaseEvent:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it is true, ``timeout`` seconds at most; returns whether it is."""
         event = threading.Event()
-        with self._told(event.set):
+        with self._waking(event.set):
             return self._is_set or event.wait(timeout) or self._is_set
 
     def __await__(self) -> Generator[object, None, None]:
@@ -51,12 +51,12 @@ class LeaseEvent:
             except RuntimeError:
                 pass  # the loop was closed meanwhile
 
-        with self._told(wake):
+        with self._waking(wake):
             if not self:
                 yield from future
 
     @contextmanager
-    def _told(self, wake: Callable[[], None]) -> Iterator[None]:
+    def _waking(self, wake: Callable[[], None]) -> Iterator[None]:
         try:
             self._waiters.append(wake)
             yield
@@ -64,7 +64,7 @@ class LeaseEvent:
             try:
                 self._waiters.remove(wake)
             except ValueError:
-                pass  # it was told
+                pass  # `_set` has called it
 
     def _set(self) -> bool:
         """Returns whether this was the first time."""
@@ -73,7 +73,7 @@ class LeaseEvent:
         except IndexError:
             return False
         self._is_set = True
-        while self._waiters:  # who comes to it later looks first
+        while self._waiters:  # a caller of `wait` that adds itself later finds `_is_set`
             try:
                 self._waiters.pop()()
             except IndexError:

@@ -7,7 +7,7 @@ import sys
 
 from leasecap import _ancestry
 from leasecap._api import acquire, acquire_async, slot
-from leasecap._log import tell
+from leasecap._log import log_warning
 from leasecap._request import Options, refuse_wrong
 from leasecap._threads import is_in_loop
 
@@ -93,7 +93,7 @@ def _by_result(function: Callable[..., Any], pool: str, options: AcquireOptions)
             result = function(*args, **kwargs)
             kinds.add(_kind(result))
             if not kinds <= _NOT_BEGUN:
-                tell(
+                log_warning(
                     f"{function!r}, limited by the pool {pool!r}, returned what an event loop runs until now, and in "
                     f"this call {type(result)!r}: this one call had no slot"
                 )

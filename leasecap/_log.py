@@ -1,4 +1,4 @@
-"""Where trouble is told that must not replace a result: a lease that can't be given back, a heartbeat that fails."""
+"""Warnings of trouble that must not replace a result: a lease that can't be given back, a heartbeat that fails."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def apart(name: str, call: Callable[[], object]) -> threading.Thread | None:
-    """Run what is not ours, or may wait for what is not ours, where it can hurt only itself: in a thread of its own.
+    """Run ``call`` in a thread of its own, where it can hurt only itself: it is not ours, or may wait for what is not.
 
-    Returns the thread; None if there is none to be had, and then ``call`` is done.
+    Returns the thread. None: no thread could be started, and ``call`` has been made in this one.
     """
     try:
         return start_thread(name, call)
@@ -30,19 +30,21 @@ def _log(message: str) -> None:
     logging.getLogger("leasecap").warning("%s", message)
 
 
-report: Callable[[str], None] = _log
-"""The command line puts its own in place, the library logs to the logger ``leasecap``."""
+sink: Callable[[str], None] = _log
+"""Where warnings go: the library logs to the logger ``leasecap``, and the command line puts its own in this place."""
 
 
-def tell_apart(message: str) -> None:
-    """`tell`, for the heartbeat thread and who is inside the section: no log handler that blocks, and no pipe that
-    nobody reads, may stop them."""
-    apart("report", partial(tell, message))
+def log_warning_apart(message: str) -> None:
+    """`log_warning`, for the heartbeat thread and for whoever is inside the section.
+
+    A log handler that blocks, or a pipe that nobody reads, stops neither of them.
+    """
+    apart("warn", partial(log_warning, message))
 
 
-def tell(message: str) -> None:
-    """Report ``message``; never raises."""
+def log_warning(message: str) -> None:
+    """Give ``message`` to the sink; never raises."""
     try:
-        report(message)
+        sink(message)
     except Exception:
         pass  # a broken log handler must not end a heartbeat

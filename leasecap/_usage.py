@@ -18,7 +18,7 @@ import time
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._host.process import child_has_ended
-from leasecap._log import tell
+from leasecap._log import log_warning
 from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ class _Asker:
     def __init__(self) -> None:
         self.busy = threading.Lock()
         self._left: subprocess.Popen[bytes] | None = None
-        self._told = False
+        self._warned = False
 
     def stop(self) -> None:
         """Kill what has not ended, without waiting for it."""
@@ -59,17 +59,19 @@ class _Asker:
             in_flight, error = self._count(terms)
         finally:
             self.busy.release()
-        if error is not None and not self._told:
-            self._told = True
+        if error is not None and not self._warned:
+            self._warned = True
             pool = store.name
-            tell(f"no usage information for pool {pool!r}: {error}; the other rules decide (`leasecap status` goes on)")
+            log_warning(
+                f"no usage information for pool {pool!r}: {error}; the other rules decide (`leasecap status` goes on)"
+            )
         try:
             for _ in range(_TRIES):
                 if store.update_feedback(lambda state, now: adaptive.answered(state, asked, now, in_flight, error)):
                     return
                 time.sleep(_PAUSE)
         except (OSError, StoreError) as trouble:
-            tell(f"the provider's usage could not be noted: {trouble}")
+            log_warning(f"the provider's usage could not be noted: {trouble}")
         finally:
             done()
 
@@ -99,7 +101,7 @@ class _Asker:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
         )
         try:
-            said = _heard(process, terms.rules.usage_timeout)
+            said = _output_of(process, terms.rules.usage_timeout)
         finally:
             if _ended(process):
                 self._left = None
@@ -151,7 +153,7 @@ def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
                 start_thread("usage", asker.answer, *arguments)
             except RuntimeError as error:
                 done()
-                tell(f"the provider can't be asked for its usage: {error}")
+                log_warning(f"the provider can't be asked for its usage: {error}")
             else:
                 free = False  # the thread's now
     finally:
@@ -159,7 +161,7 @@ def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
             asker.busy.release()
 
 
-def _heard(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+def _output_of(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     """What it prints until it ends.
 
     :raises ValueError: when it prints more than a number, or takes longer.

@@ -159,7 +159,7 @@ def reported(state: State, rules: Rules, now: float, report: Report, level: int,
             state = paused(state, now, min(bounded + jitter, rules.max_pause), report.why)
         return _refused(state, rules, now, report, level, load)
     if rules.latency_guard and report.ttfb is not None and is_slow(state.latency, now):
-        return _cut(state, rules, now, report.why, level) if _tells(state, report, level, load, now) else state
+        return _cut(state, rules, now, report.why, level) if _is_news(state, report, level, load, now) else state
     return state
 
 
@@ -183,7 +183,7 @@ def restored(state: State) -> State:
 
 
 def _refused(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:
-    if rules.adaptive == "off" or not _tells(state, report, level, load, now):
+    if rules.adaptive == "off" or not _is_news(state, report, level, load, now):
         return state
     if state.last_cut is not None:
         refusals = min(state.refusals + 1, EVIDENCE + 1)
@@ -193,7 +193,7 @@ def _refused(state: State, rules: Rules, now: float, report: Report, level: int,
     return _cut(state, rules, now, report.why, level)
 
 
-def _tells(state: State, report: Report, level: int, load: int, now: float) -> bool:
+def _is_news(state: State, report: Report, level: int, load: int, now: float) -> bool:
     """Whether ``report`` tells anything about the limit that holds since the last cut."""
     if state.last_cut is None:
         return True

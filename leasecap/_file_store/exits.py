@@ -41,7 +41,7 @@ class Exits:
         self._store = store
         self._watch = watch
         self._wake = wake
-        self._says_so: str | None = None
+        self._marked: str | None = None
         self._speakers: dict[str, Process] = {}  # by the lease's name
         self._others: set[Process] = set()
         self._handles: dict[Process, int] = {}
@@ -65,18 +65,18 @@ class Exits:
         :param ticket: the first one of this process, which says that it rests.
         """
         try:
-            self._say_so(ticket)
+            self._mark_resting(ticket)
             return self._is_quiet() and self._cover()
         except (OSError, StoreError):
             return False
 
-    def _say_so(self, ticket: str) -> None:
-        if self._says_so != ticket:
+    def _mark_resting(self, ticket: str) -> None:
+        if self._marked != ticket:
             try:
                 self._store.directory.write(f"{QUEUE}/{ticket}/{RESTS}", b"")
             except FileExistsError:
                 pass  # one that could not be removed after the entry's last use
-            self._says_so = ticket
+            self._marked = ticket
 
     def _is_quiet(self) -> bool:
         if self._store.policy.force:
@@ -127,8 +127,8 @@ class Exits:
 
     def forget_ticket(self, name: str) -> None:
         """Its ticket has left the queue. An entry may be used again, and must not say then that it rests."""
-        if self._says_so == name:
-            self._says_so = None
+        if self._marked == name:
+            self._marked = None
             self._store.entries.unlink(f"{LEASES}/{name}/{RESTS}")
 
     def close(self) -> None:

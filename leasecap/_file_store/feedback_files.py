@@ -34,7 +34,7 @@ from leasecap._feedback.state import (
 )
 from leasecap._file_store.has_feedback import has_feedback, unknown
 from leasecap._file_store.layout import FEEDBACK
-from leasecap._log import tell_apart
+from leasecap._log import log_warning_apart
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -321,11 +321,13 @@ class FeedbackFiles:
                 moved = self._clear_away(path)
             except StoreError as error:
                 self._passed_over.add(name)  # it would be taken up again at each look
-                tell_apart(f"{error.path} can't be cleared away ({error.message}); it is passed over")
+                log_warning_apart(f"{error.path} can't be cleared away ({error.message}); it is passed over")
                 continue
             if foreign or moved:
                 outcome = f"moved to {moved}" if moved else "removed"
-                tell_apart(f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}")
+                log_warning_apart(
+                    f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}"
+                )
 
     def _clear_away(self, path: str) -> str | None:
         """Remove a file, or move aside what can't be removed; returns where to.

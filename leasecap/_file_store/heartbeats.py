@@ -11,7 +11,7 @@ import time
 from _weakref import ref
 
 from leasecap._host.effects import EARLY
-from leasecap._log import tell, tell_apart
+from leasecap._log import log_warning, log_warning_apart
 from leasecap._threads import are_greenlets, await_end, start_thread
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ class Heartbeats:
         self._thread: threading.Thread | None = None
         self._inbox: SimpleQueue[Callable[[], object] | Gone | None] | None = None
         self._wakes_at = math.inf
-        self._told = False
+        self._warned = False
 
     def prepare(self) -> SimpleQueue[Callable[[], object] | Gone | None]:
         """What the thread waits with. Call it first under the lock that forks wait for: it imports."""
@@ -151,9 +151,9 @@ class Heartbeats:
                 self._thread = start_thread("heartbeat", self._run, self.prepare())
             except RuntimeError as error:
                 # The slot was had: that must not fail now. The next lease tries again.
-                if not self._told:
-                    self._told = True
-                    tell(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
+                if not self._warned:
+                    self._warned = True
+                    log_warning(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
                 return False
             return True
 
@@ -232,7 +232,7 @@ class Heartbeats:
         try:
             call()
         except BaseException as error:  # what ends this thread ends all heartbeats
-            tell_apart(f"what is looked after in the background failed: {error!r}")
+            log_warning_apart(f"what is looked after in the background failed: {error!r}")
 
     def _beat(self, beating: Beating) -> bool:
         beating.store.refresh()  # who only holds would else never hear of another interval
@@ -246,7 +246,7 @@ class Heartbeats:
             if beating.failures in (1, 10, 100):
                 path = beating.store.directory.full(beating.own_entry.name)
                 token = beating.own_entry.entry.token
-                tell_apart(f"heartbeat of lease {token} failed {beating.failures} times ({path}: {error})")
+                log_warning_apart(f"heartbeat of lease {token} failed {beating.failures} times ({path}: {error})")
             return True
         beating.failures = 0
         return alive

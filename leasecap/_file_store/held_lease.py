@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from leasecap._liveness.max_hold import hold_of
-from leasecap._log import tell
+from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class HeldLease:
             was_held = store.release(own_entry, hand_off=hand_off)
         except OSError as error:
             where = store.directory.full(own_entry.name)
-            tell(f"lease {self.token} of pool {self.pool!r} could not be released ({where}: {error}); trying on")
+            log_warning(f"lease {self.token} of pool {self.pool!r} could not be released ({where}: {error}); trying on")
             own.heartbeats.add(store, own_entry, partial(own.own_entries.discard, own_entry), ending=True)
             return True
         own.own_entries.discard(own_entry)

@@ -8,7 +8,7 @@ import threading
 import time
 
 from leasecap._file_store.section import Occupant
-from leasecap._log import tell
+from leasecap._log import log_warning
 from leasecap._threads import start_thread
 
 TYPE_CHECKING = False
@@ -171,7 +171,7 @@ class LockDirectory:
             return False
         except OSError as error:
             where = self._directory.full("lock.d")
-            tell(f"the pool's own lock could not be given back ({where}: {error}); trying on")
+            log_warning(f"the pool's own lock could not be given back ({where}: {error}); trying on")
             # As long as we live nobody else may take it, and we may never come here again.
             try:
                 start_thread("give-back", self._try_on, token)

@@ -31,7 +31,7 @@ from leasecap._file_store.removal import notify_behind
 from leasecap._file_store.snapshots import Snapshots
 from leasecap._file_store.sweep import Sweeper
 from leasecap._file_store.thefts import Thefts
-from leasecap._log import tell
+from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Store:
 
     owes = False
     used = 0
-    _told_lock = "auto"
+    _warned_of_lock = "auto"
 
     def __init__(
         self,
@@ -139,13 +139,13 @@ class Store:
         self.policy.configure(settings)
         if self.feedback is not None:
             self.feedback.terms.rules = settings.rules
-        if settings.lock not in ("auto", self.pool.kind, self._told_lock):
-            tell(
+        if settings.lock not in ("auto", self.pool.kind, self._warned_of_lock):
+            log_warning(
                 f'config.toml says lock = "{settings.lock}", but the pool {self.pool.name.text!r} was made with '
                 f'"{self.pool.kind}" and keeps it. To change it: when no agent uses the pool (`leasecap status`), '
                 f"remove {self.directory.path}"
             )
-        self._told_lock = settings.lock
+        self._warned_of_lock = settings.lock
 
     # -- entries of this process ------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from leasecap._file_store.marks import QUESTION
 from leasecap._file_store.peers import Looks
 from leasecap._file_store.removal import bury
 from leasecap._liveness.record import called
-from leasecap._log import tell
+from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Sweeper:
                 late = f"{format_duration(now - hold.over_at)} over its max_hold of {format_duration(hold.max_hold)}"
                 who = "" if record is None else f" {called(record)},"
                 pool = self._entries.pool.name.text
-                tell(f"the slot of{who} lease {entry.token} of pool {pool!r}, {late}, was given away")
+                log_warning(f"the slot of{who} lease {entry.token} of pool {pool!r}, {late}, was given away")
         return given
 
     def _sweep_corners(self, snapshot: Snapshot) -> None:

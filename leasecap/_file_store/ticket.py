@@ -14,7 +14,7 @@ from leasecap._file_store.layout import inode_of
 from leasecap._file_store.queued import Queued
 from leasecap._file_store.section import SECTION_GRACE, entering
 from leasecap._file_store.self_record import describe_self
-from leasecap._log import tell
+from leasecap._log import log_warning
 from leasecap._origin import Origin
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 
@@ -341,7 +341,7 @@ class FileTicket:
             self._store.finish(own_entry)
         except OSError as error:
             where = self._store.directory.full(own_entry.name)
-            tell(f"what a failed acquire left could not be removed ({where}: {error}); trying on")
+            log_warning(f"what a failed acquire left could not be removed ({where}: {error}); trying on")
             self._own.heartbeats.add(self._store, own_entry, lambda: own_entries.discard(own_entry), ending=True)
         else:
             own_entries.discard(own_entry)

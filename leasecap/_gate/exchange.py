@@ -15,7 +15,7 @@ from leasecap._gate.events import HELD_AT_MOST, AnswerReader
 from leasecap._gate.head import Refused
 from leasecap._gate.reading import read_request
 from leasecap._gate.upstream import Origin, UpstreamError
-from leasecap._log import tell
+from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,4 +220,4 @@ class Exchange:
             else:
                 lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=report.ttfb)
         except LeasecapError as error:
-            tell(f"what the provider answered could not be noted: {error}")
+            log_warning(f"what the provider answered could not be noted: {error}")

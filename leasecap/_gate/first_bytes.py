@@ -9,7 +9,7 @@ import asyncio
 
 from leasecap._api import report
 from leasecap._errors import LeasecapError
-from leasecap._log import tell
+from leasecap._log import log_warning
 
 EVERY = 1.0
 """Seconds."""
@@ -34,4 +34,4 @@ class FirstBytes:
             try:
                 report(pool, ttfb=sum(times) / len(times))
             except LeasecapError as error:
-                tell(f"how long the provider of {pool} took could not be noted: {error}")
+                log_warning(f"how long the provider of {pool} took could not be noted: {error}")

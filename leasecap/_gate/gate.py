@@ -16,7 +16,7 @@ from leasecap._gate.shared import Shared
 from leasecap._gate.upstream import UpstreamError
 from leasecap._gate.upstreams import detour
 from leasecap._host.sockets import peer_uid
-from leasecap._log import tell
+from leasecap._log import log_warning
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
@@ -96,7 +96,7 @@ class Gate:
         try:
             self._silent_gates.note(self._shared.program)
         except OSError as error:
-            tell(f"that nothing comes through the gate could not be noted for status: {error}")
+            log_warning(f"that nothing comes through the gate could not be noted for status: {error}")
 
     def _connection(self) -> ClientConnection:
         reader = asyncio.StreamReader()
@@ -116,7 +116,7 @@ class Gate:
         except (asyncio.CancelledError, OSError):
             pass  # the client is gone, or all are to go
         except Exception as error:
-            _tell_failure(error)
+            _log_failure(error)
         finally:
             connection.serving = None
             down.abort()
@@ -164,7 +164,7 @@ class Gate:
         except ConnectionError:
             raise  # the client's
         except Exception as error:
-            _tell_failure(error)
+            _log_failure(error)
             status, message = 502, "the gate failed; nothing was sent past the pool"
         if down.started:
             down.abort()
@@ -181,23 +181,23 @@ class Gate:
             await exchange.pass_through()
             return
         if not is_known(target, upstream.base_path):
-            self._tell_unknown(upstream.name, target)
+            self._log_unknown(upstream.name, target)
         self.metered += 1
         if self.metered == 1:
             self._silent_gates.forget()
         await exchange.meter(terms.pool)
 
-    def _tell_unknown(self, name: str, target: bytes) -> None:
+    def _log_unknown(self, name: str, target: bytes) -> None:
         path = target.partition(b"?")[0][:200]
         if path not in self._unknown and len(self._unknown) < 100:
             self._unknown.add(path)
-            tell(f"{name}: {path.decode('latin-1')} is not known to cost nothing, so requests to it take a slot")
+            log_warning(f"{name}: {path.decode('latin-1')} is not known to cost nothing, so requests to it take a slot")
 
 
-def _tell_failure(error: Exception) -> None:
+def _log_failure(error: Exception) -> None:
     """Say where, without what was said: that may quote a key or a body."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = "" if trace is None else f" in line {trace.tb_lineno} of {trace.tb_frame.f_code.co_filename}"
-    tell(f"the gate failed at a request: {type(error).__name__}{where}")
+    log_warning(f"the gate failed at a request: {type(error).__name__}{where}")

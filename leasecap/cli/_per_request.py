@@ -92,8 +92,8 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
             ending.callback(shutil.rmtree, private, ignore_errors=True)
         pools = Pools(own, options, environ)
         # Its terminal is the command's own from here on.
-        _log.report = trouble.append
-        ending.callback(setattr, _log, "report", say)
+        _log.sink = trouble.append
+        ending.callback(setattr, _log, "sink", say)
         child = spawn(signals, prepared.argv, {**prepared.environment, **_told(address, prepared, pools)})
         raise_descriptor_limit()
         program = os.path.basename(argv[0])

@@ -95,7 +95,7 @@ def _text(raw: io.FileIO, like: TextIO | None) -> io.TextIOWrapper:
     errors = "backslashreplace" if like is None else like.errors
     if isinstance(raw, _Stderr):
         # No BufferedWriter: Python aborts where a thread is inside one when the process ends, and what fails is told in
-        # threads of their own (`_log.tell_apart`).
+        # threads of their own (`_log.log_warning_apart`).
         return io.TextIOWrapper(raw, encoding, errors, write_through=True)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=raw.isatty())
 

@@ -24,7 +24,7 @@ import time
 assert sys.platform != "win32"  # `run` refuses there
 
 from leasecap._durations import format_duration
-from leasecap._log import tell
+from leasecap._log import log_warning
 from leasecap.cli._signals import STOPPING, reap_orphans
 from leasecap.cli._spawn import Child, Outcome, SpawnError, spawn
 
@@ -97,7 +97,7 @@ def _end(child: Child, signum: signal.Signals, hold: Hold) -> None:
     else:
         what = f"pid {child.pid} still runs: it gets KILL"
     sent = _send(child, signum)
-    tell(what if sent else f"{what}, but may not be signalled by us: it runs on")
+    log_warning(what if sent else f"{what}, but may not be signalled by us: it runs on")
     # As timeout(1) does: what is stopped takes no TERM before it is continued.
     if signum != signal.SIGKILL:
         _send(child, signal.SIGCONT)

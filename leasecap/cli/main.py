@@ -73,7 +73,7 @@ def main() -> None:
         _complete.main(cli)
         return
     _streams.prepare()
-    _log.report = say
+    _log.sink = say
     of_run = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
     failed = OWN_FAILURE_OF_RUN if of_run else 1
     try:

@@ -113,7 +113,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = time.sleep
-    monkeypatch.setattr("leasecap._log.report", lambda message: None)
+    monkeypatch.setattr("leasecap._log.sink", lambda message: None)
     monkeypatch.setattr(
         "leasecap._file_store.lock_directory.time", SimpleNamespace(sleep=lambda seconds: sleep(seconds / 100))
     )

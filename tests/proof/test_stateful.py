@@ -15,5 +15,5 @@ class MachinesWithLockDirectory(Machines):
 @pytest.mark.timeout(300)  # 8 s of processor time, of which a busy machine may give it little
 @pytest.mark.parametrize("machines", [Machines, MachinesWithLockDirectory])
 def test_no_history_breaks_a_promise(machines: type[Machines], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leasecap._log.report", lambda message: None)  # what is told after a process's death
+    monkeypatch.setattr("leasecap._log.sink", lambda message: None)  # what is told after a process's death
     run_state_machine_as_test(machines, settings=LONG)

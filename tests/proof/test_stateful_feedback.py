@@ -233,7 +233,7 @@ def start_question(name: str, call: Callable[..., object], *args: object) -> Non
 
 @pytest.mark.timeout(300)
 def test_no_history_keeps_a_free_slot_from_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leasecap._log.report", lambda message: None)
+    monkeypatch.setattr("leasecap._log.sink", lambda message: None)
     monkeypatch.setattr(_usage, "start_thread", start_question)
     monkeypatch.setattr(_usage, "_askers", {})
     monkeypatch.setattr(adaptive, "MAX_PROBE_INTERVAL", LONGEST_PROBE)

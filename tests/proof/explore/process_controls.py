@@ -105,4 +105,4 @@ def rest_said_in_the_queue_alone(patch: Patch) -> None:
 
 def nobody_said_to_rest(patch: Patch) -> None:
     """Nobody says that it rests."""
-    patch.setattr(Exits, "_say_so", lambda exits, ticket: True)
+    patch.setattr(Exits, "_mark_resting", lambda exits, ticket: True)

@@ -86,7 +86,7 @@ def test_a_log_handler_that_blocks_does_not_stop_the_heartbeats(
         told.set()
         end.wait(DEADLINE)
 
-    monkeypatch.setattr("leasecap._log.report", report)
+    monkeypatch.setattr("leasecap._log.sink", report)
     with pytest.warns(ResourceWarning):
         leasecap.acquire("p")
     assert told.wait(DEADLINE)

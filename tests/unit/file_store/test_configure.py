@@ -51,7 +51,7 @@ def write(root: Path, text: str) -> None:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is reported."""
     said: list[str] = []
-    monkeypatch.setattr(_log, "report", said.append)
+    monkeypatch.setattr(_log, "sink", said.append)
     return said
 
 

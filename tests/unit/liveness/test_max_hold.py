@@ -45,7 +45,7 @@ def actors(request: pytest.FixtureRequest, root: Path) -> tuple[Actor, Actor]:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     messages: list[str] = []
-    monkeypatch.setattr(_log, "report", messages.append)
+    monkeypatch.setattr(_log, "sink", messages.append)
     return messages
 
 
@@ -376,7 +376,7 @@ def test_a_release_ends_no_process_before_its_loss_is_told(root: Path, monkeypat
         go_on.wait(60)
         told.set()
 
-    monkeypatch.setattr(_log, "report", report)
+    monkeypatch.setattr(_log, "sink", report)
     finder = threading.Thread(target=lease._gone)
     finder.start()
     assert telling.wait(60)
