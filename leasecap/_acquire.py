@@ -46,7 +46,7 @@ class Acquisition:
         :param origin: the process in which it is made.
         :param wake: called from any thread when it is worth looking before the pause is over.
         :param listen: begins to receive this process's wake-ups.
-        :param interrupts: held back in each step, and let in while ``on_wait`` is called.
+        :param interrupts: deferred in each step, and delivered while ``on_wait`` is called.
         """
         self.origin = origin
         self._root = root
@@ -159,7 +159,7 @@ class Acquisition:
             if self._interrupts is None:
                 self._request.on_wait(waiting)
             else:
-                with self._interrupts.lifted():
+                with self._interrupts.delivered():
                     self._request.on_wait(waiting)
         except Exception as error:
             self._callers_own = error

@@ -122,7 +122,7 @@ class Watch:
     def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
         """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where the caller isn't to receive.
 
-        :param interrupts: held back; let in while it waits.
+        :param interrupts: deferred, and delivered while it waits.
         """
         receiver = self._receiver
         if receiver is None or receiver.has_thread or not receiver.taken.acquire(blocking=False):
@@ -134,7 +134,7 @@ class Watch:
         try:
             self._receives_until = time.monotonic() + timeout
             timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
-            with interrupts.lifted():
+            with interrupts.delivered():
                 received = receiver.receive(timeout)
         finally:
             self._receives_until = -math.inf

@@ -1,4 +1,4 @@
-"""Signal handlers, held back while the protocol is in the middle of something.
+"""Signal handlers that wait while the protocol is in the middle of something.
 
 A handler that raises (KeyboardInterrupt by default, a TimeoutError for an alarm, ``sys.exit`` for TERM) does so between
 any two bytecodes of the main thread: also between taking the pool's lock and the ``try`` that gives it back, between a
@@ -21,9 +21,10 @@ _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, nam
 
 
 def surely(step: Callable[[], object]) -> None:
-    """Call ``step`` with signals held back, and a handler that raises before or after that does so in the end.
+    """Do ``step`` with signals deferred, even if a handler raises before or after it; that exception is raised in the
+    end.
 
-    :param step: called a second time then; it must do nothing once it is done.
+    :param step: may be called a second time, and must do nothing once it is done.
     """
     try:
         with DeferredSignals():
@@ -35,9 +36,10 @@ def surely(step: Callable[[], object]) -> None:
 
 
 class DeferredSignals:
-    """Until the block's end, in the main thread; no other one runs signal handlers. Then they are called.
+    """A block at whose end the signal handlers are called for what came in it.
 
-    One object serves one block after the other.
+    In a thread that isn't the main one it does nothing: Python calls handlers in the main thread alone. One object
+    serves one block after the other.
     """
 
     __slots__ = ("_came", "_taken")
@@ -53,15 +55,15 @@ class DeferredSignals:
     def __exit__(self, *_: object) -> None:
         self._give_back()
 
-    def lifted(self) -> _Lifted:
-        """Let them in again for a block, first of all those for what has come meanwhile.
+    def delivered(self) -> _Delivered:
+        """A block in which signals are delivered again, first of all those that have come meanwhile.
 
-        A handler that raises in the middle of that leaves them let in: clean up in a block of its own.
+        If a handler raises at the very end of it, signals stay delivered: clean up in a `DeferredSignals` of its own.
         """
-        return _Lifted(self)
+        return _Delivered(self)
 
     def deliver(self) -> None:
-        """Call the handlers now for what has come; they may raise."""
+        """Call the handlers of the signals that have come; they may raise."""
         if self._came:
             signum, handler = self._came.pop(0)
             try:
@@ -80,8 +82,8 @@ class DeferredSignals:
                     taken[signum] = handler
                     put(signum, note)
         except ValueError:
-            self._taken.clear()  # the main thread of another interpreter: it has no signal handlers either
-        except BaseException:  # of a handler not taken yet
+            self._taken.clear()  # this is the main thread of another interpreter, which has no signal handlers either
+        except BaseException:  # a handler that wasn't taken yet has raised
             self._give_back()
             raise
 
@@ -97,13 +99,13 @@ class DeferredSignals:
                 del taken[signum]
             if self._came:
                 self.deliver()
-        except BaseException:  # of a handler given back already
+        except BaseException:  # a handler that was given back already has raised
             self._give_back()
             raise
 
 
-class _Lifted:
-    """One `DeferredSignals.lifted`."""
+class _Delivered:
+    """One `DeferredSignals.delivered`."""
 
     __slots__ = ("_held",)
 

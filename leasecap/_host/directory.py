@@ -17,8 +17,8 @@ _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _HAS_DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd and os.listdir in os.supports_fd
 
 NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EINVAL})
-"""What opening a file says where none is, or something else (a link, a socket, a directory): so it has no contents.
-Any other error says nothing about them."""
+"""What opening a file says where there is none, or where something else stands (a link, a socket, a directory). Then
+there are no contents; any other error says nothing about them."""
 
 
 class Directory:
@@ -46,9 +46,10 @@ class Directory:
             close_own(fd, self._inode)
 
     def renew(self) -> bool:
-        """Open it again if the program has closed the descriptor (`os.closerange`): the number may be its own by now.
+        """Open it again if the program has closed the descriptor (`os.closerange`). The number may be the program's by
+        now.
 
-        Returns whether that was so.
+        Returns whether it had to be opened again.
 
         :raises OSError: when it isn't there any more.
         """
@@ -62,7 +63,7 @@ class Directory:
         return True
 
     def __del__(self) -> None:
-        # A pool that was refused half-opened, or whose directory was replaced, belongs to nobody who could close it.
+        # Nobody else could close the directory of a pool that was refused half-opened, or that was replaced.
         self.close()
 
     def full(self, name: str) -> str:
@@ -116,7 +117,7 @@ class Directory:
         return self.read_and_stat(name, limit)[0]
 
     def read_and_stat(self, name: str, limit: int) -> tuple[bytes, os.stat_result]:
-        """The same, and the stat of what was read, without asking by name for it."""
+        """At most ``limit`` bytes of the file, and the stat of that very file: asked by name it could be another's."""
         fd, found = self._open_and_stat(name, os.O_RDONLY)
         try:
             return os.read(fd, limit), found
@@ -137,7 +138,7 @@ class Directory:
         No fsync: what stands here describes running processes, and a crash of the machine ends those.
         """
         while not self._replace(name, data):
-            pass  # stopped for so long that it was swept away as a leftover
+            pass  # this process was stopped for so long that the new file was swept away as a leftover
 
     def _replace(self, name: str, data: bytes) -> bool:
         aside = f"{name}.{os.urandom(6).hex()}"
@@ -179,7 +180,7 @@ class Directory:
     def listen(self, name: str) -> int:
         """Make a named pipe that can be read from at once; returns the descriptor.
 
-        Make it aside: until it is open it looks like one whose process has exited (`has_receiver`).
+        Make it under another name first: until it is open it looks like one whose process has exited (`has_receiver`).
 
         :raises OSError: where none can be made.
         """
@@ -188,15 +189,15 @@ class Directory:
         try:
             if os.mkfifo in os.supports_dir_fd:
                 os.mkfifo(self._at(name), 0o600, dir_fd=self._fd)
-            else:  # macOS before 13; should the path mean another directory by now, opening fails
+            else:  # macOS before 13. If the path means another directory by now, the opening below fails.
                 os.mkfifo(self.full(name), 0o600)
         except NotImplementedError as error:
             raise OSError(errno.ENOSYS, "no named pipes on this platform") from error
-        # For writing too: else it would read as ended whenever no granter has it open.
+        # It is opened for writing too: else it would read as ended whenever no granter has it open.
         return os.open(self._at(name), os.O_RDWR | _NONBLOCK | _NOFOLLOW, dir_fd=self._fd)
 
     def notify(self, name: str, line: bytes) -> None:
-        """Write to a wake-up: to a named pipe, whole or not at all; over the start of a plain file. Never blocks.
+        """Write to a wake-up; never blocks. A named pipe takes the line whole or not at all, a plain file at its start.
 
         :raises OSError: ENXIO when nobody listens to the pipe, EAGAIN when it is full.
         """
@@ -229,10 +230,10 @@ class Directory:
     def probe(self, name: str, limit: int = 0) -> tuple[bool | None, bytes | None]:
         """Whether somebody holds the OS lock on the file (None if that can't be told), and ``limit`` bytes of it.
 
-        The bytes are None if they can't be read, and none at all where there is no file to be read.
+        The bytes are None if they can't be read, and empty where there is no file.
 
-        Shared and read-only: an exclusive probe would make the next prober say "held". Unlocked before it is closed: a
-        fork may have copied the descriptor, and the copy would keep the lock.
+        The probe is a shared lock on a read-only descriptor: with an exclusive one the next prober would say "held". It
+        is unlocked before the descriptor is closed: a fork may have copied that, and the copy would keep the lock.
         """
         try:
             fd = self._open(name, os.O_RDONLY)
@@ -258,13 +259,14 @@ def inode(fd: int) -> tuple[int, int] | None:
 
 
 def close_own(fd: int, own: tuple[int, int] | None) -> None:
-    """Close it if it still is what was opened, with this device and inode, and not the program's by now."""
+    """Close the descriptor if it still is what was opened, with this device and inode. Else the number is the
+    program's."""
     if inode(fd) == own:
         os.close(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all of it."""
-    # A regular file takes everything at once or is out of space: a short write is ENOSPC on its way.
+    # A regular file takes everything at once or has no room: after a short write the next one says ENOSPC.
     while data:
         data = data[os.write(fd, data) :]

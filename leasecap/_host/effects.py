@@ -1,8 +1,7 @@
 """Every effect the protocol has on the world, one thin method each.
 
-The store calls nothing of ``os`` or ``time`` itself. So a test can put another object in place of `Effects` and
-`Directory` and interleave processes, or stop them, between any two effects; and everything that differs by platform is
-in this room.
+The store itself calls nothing of ``os`` or ``time``. So a test can put other objects in place of `Effects` and
+`Directory`, and interleave processes, or stop them, between any two effects. What differs by platform is in this room.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ elif sys.platform == "linux":
     _read_boot_clock = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 EARLY = 0.01
-"""Seconds to sleep when a timed wait of a thread ended before its time. libfaketime moves the clocks that a process
-reads, but not the one by which its threads wait: before 1970, each wait would end at once."""
+"""Seconds to sleep when a timed wait of a thread has ended too early. libfaketime moves the clocks that a process
+reads, but not the one by which its threads wait: set to a time before 1970, it would end each wait at once."""
 
 
 class Effects:
@@ -81,9 +80,8 @@ class Effects:
     def give_way(self) -> None:
         """Let those run who have just been woken.
 
-        Linux takes a write to a pipe for the last thing that a process does before it sleeps, and has the reader wait
-        for the writer's processor: from the write to the read 1 ms in one hand-off of ten, 0.2 with this (processes as
-        in B of `scripts/bench`).
+        Linux takes a write to a pipe for the last thing that a process does before it sleeps, and lets the reader wait
+        for the writer's processor. Without this, that wait is most of the time that a slow hand-off takes.
         """
         if hasattr(os, "sched_yield"):
             os.sched_yield()
@@ -96,7 +94,7 @@ class Effects:
 
     def namespaces(self) -> frozenset[str] | None:
         """The pid namespaces in which a process lives; None where that can't be told for sure."""
-        from leasecap._host.namespaces import populated  # asked in containers alone, and of them
+        from leasecap._host.namespaces import populated  # only processes in containers need it, or who looks at theirs
 
         return populated()
 

@@ -20,13 +20,13 @@ SEES_EXITS = sys.platform == "darwin" or hasattr(os, "pidfd_open")
 def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:
     """A handle on the process with this pid and start time, to be closed with `close_exit`, and its presence.
 
-    None if it has exited, or no handle is to be had. Ask as for `presence`.
+    None if it has exited, or no handle is to be had. What `presence` demands is demanded here too.
     """
     try:
         handle = _open(pid)
     except OSError:
         return None
-    # Asked only now: before, the pid could pass to another process until it was opened.
+    # The presence is asked after the opening: until then the pid could pass to another process.
     found = presence(pid, start)
     if found in ("runs", "stopped"):
         return handle, found
@@ -37,8 +37,9 @@ def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:
 if sys.platform == "darwin":
     import select
 
-    # Without its object, which closes it, the descriptor would be gone. Below it: those whose number was the program's
-    # for a while (`os.closerange`). Nobody may close them.
+    # By descriptor. An object without a reference closes its descriptor, so each one is kept here. The last of a list
+    # is in use; the ones before it had the same number until the program closed that (`os.closerange`), and they must
+    # never be closed, since the number isn't theirs any more.
     _queues: dict[int, list[select.kqueue]] = {}
 
     def _open(pid: int) -> int:
@@ -53,7 +54,7 @@ if sys.platform == "darwin":
         return queue.fileno()
 
     def close_exit(handle: int) -> None:
-        """Close a handle. In a fork's child it is closed already: a kqueue isn't inherited."""
+        """Close a handle. In a fork's child there is nothing to close: a kqueue isn't inherited."""
         try:
             _queues[handle].pop().close()
         except OSError:

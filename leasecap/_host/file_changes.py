@@ -1,6 +1,7 @@
 """Changes of the files in a directory, as watchdog sees them.
 
-watchdog is imported with the first one: it takes 40 ms. It has a process share one inotify instance.
+watchdog is imported with the first `FileChanges`, since its import is slow. It has all observers of a process share one
+inotify instance.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _ENDS_WITHIN = 1.0  # seconds, for threads that have been told to
 
 
 class FileChanges:
-    """An observer with its threads, from the making to `stop`. A fork's child must drop it and never stop it."""
+    """An observer with its threads; it runs until `stop`. A fork's child must drop it and never stop it."""
 
     def __init__(self, path: str, on_change: Callable[[str], None], *, recursive: bool = False) -> None:
         """
@@ -42,7 +43,7 @@ class FileChanges:
                     if path:
                         on_change(os.fsdecode(path))
 
-        # Not those of opening and closing: reading makes them as well.
+        # The events of opening and closing are left out: reading a file makes them too.
         kinds: list[type[events.FileSystemEvent]] = [
             *(events.FileCreatedEvent, events.FileDeletedEvent, events.FileModifiedEvent, events.FileMovedEvent),
             *(events.DirCreatedEvent, events.DirDeletedEvent, events.DirMovedEvent),
@@ -59,7 +60,7 @@ class FileChanges:
         return self._observer.is_alive() and all(emitter.is_alive() for emitter in tuple(self._observer.emitters))
 
     def stop(self) -> None:
-        """May block for a moment, since it waits for a thread; not to be called where a thread of watchdog's calls."""
+        """End its threads, and wait a moment for them. Never call it in a thread of watchdog's, as ``on_change`` is."""
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join(_ENDS_WITHIN)

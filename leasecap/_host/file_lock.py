@@ -8,8 +8,8 @@ import sys
 if sys.platform == "win32":  # no shared probe, and a directory with an open file in it can't be renamed
     fcntl = None
 else:
-    # What filelock's lock_descriptor() calls on POSIX, without its import, which a start would feel; both contend for
-    # one lock. It has no shared lock either, which a probe needs.
+    # filelock's lock_descriptor() makes the same call, so both contend for one lock. filelock isn't used here because
+    # its import is slow, and because it has no shared lock, which a probe needs.
     import fcntl
 
 NO_OS_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})

@@ -13,8 +13,8 @@ _LOCAL = frozenset(
         *("ramfs", "reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs"),
     }
 )
-"""Types whose state can't outlive this machine's knowledge of it. What isn't listed counts as shared with others: then
-a lease is judged by its heartbeat, never too early."""
+"""Types that one machine alone has mounted. A type that isn't listed counts as shared with other machines: then a lease
+is judged by its heartbeat, never too early."""
 
 
 class FileSystem(NamedTuple):
@@ -69,7 +69,7 @@ def _by_device(lines: list[str], path: str) -> str | None:
 
 
 def _by_path(lines: list[str], path: str) -> str | None:
-    """By the mount point: btrfs gives its subvolumes numbers that no mount has."""
+    """The type by the mount point, since btrfs gives its subvolumes numbers that no mount has."""
     best = ""
     kind = None
     for line in lines:

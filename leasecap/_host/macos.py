@@ -1,6 +1,6 @@
 """Which machine and which boot this is, as macOS tells it.
 
-By its C library: `sysctl` and `ioreg` would say the same, and cost each `leasecap run` a process.
+The C library is asked: the commands `sysctl` and `ioreg` would say the same, but cost each `leasecap run` a process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which pid namespaces have a process in them, where that can be known for sure (Linux).
 
-What dies with its namespace leaves a pid that means nothing elsewhere. Only the initial namespace sees all others, and
-a namespace lives as long as its first process: once that one is gone, the kernel has killed all others in it.
+A process that died with its namespace leaves a pid that means nothing in any other. Only the initial namespace sees all
+others. A namespace lives as long as its first process: once that one is gone, the kernel has killed all others in it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ INITIAL = "pid:[4026531836]"
 def populated() -> frozenset[str] | None:
     """The pid namespaces in which a process lives; None unless each process is surely seen with its namespace."""
     try:
-        # A /proc of another namespace, or none, would show some of them only; and hidepid hides those of others.
+        # A /proc of another namespace shows only some processes, and hidepid hides those of other users.
         if os.readlink("/proc/self/ns/pid") != INITIAL or os.readlink("/proc/self") != str(os.getpid()):
             return None
         if _hides_processes():
             return None
-        # The first process of all is where it is, though few may look.
+        # The initial namespace has the first process of all, whose own link few may read.
         found = {INITIAL}
         for pid in os.listdir("/proc"):
             if pid.isdigit() and pid != "1":

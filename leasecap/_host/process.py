@@ -48,16 +48,17 @@ def _uid() -> int:
 
 
 def forget() -> None:
-    """In a fork's child, which may have the pid of its parent in a pid namespace of its own."""
+    """Forget what `this_process` found; for a fork's child, which can have its parent's pid in another pid
+    namespace."""
     global _me
     _me = None
 
 
 def start_of(pid: int) -> int | None:
-    """When ``pid`` started, in units that only equal themselves; None if it can't be seen or is a zombie.
+    """When ``pid`` started, as a number that is only good for comparing; None if it can't be seen or is a zombie.
 
-    On Linux the raw tick count of /proc/PID/stat: psutil's create_time() adds the boot time, which moves with the wall
-    clock.
+    On Linux it is the raw tick count of /proc/PID/stat: psutil's create_time() adds the boot time, which moves with the
+    wall clock.
     """
     if _LINUX:
         fields = _stat_fields(pid)
@@ -76,8 +77,8 @@ def start_of(pid: int) -> int | None:
 def presence(pid: int, start: int) -> Presence:
     """Whether the process that had this pid and start time runs, is stopped (SIGSTOP, Ctrl-Z) or has exited.
 
-    "unseen" if that can't be told. A zombie has exited. One that is stopped by a debugger counts as running: it goes on
-    by itself, and a frozen cgroup shows nothing.
+    "unseen" if that can't be told. A zombie has exited. A process that a debugger has stopped counts as running, since
+    it goes on by itself. One in a frozen cgroup can't be told from one that runs.
 
     Ask only when pid namespace, time namespace and boot are known to be the same.
     """
@@ -115,7 +116,8 @@ def _is_stopped(pid: int) -> bool:
 
 
 def child_has_ended(pid: int) -> bool:
-    """Whether this child of ours has; without waiting for it: as a zombie its pid, and its group, are no stranger's."""
+    """Whether this child of ours has ended. It isn't waited for: while it is a zombie, pid and group can't be
+    another's."""
     if sys.platform == "win32" or not hasattr(os, "waitid"):  # macOS before Python 3.13
         return start_of(pid) is None
     try:
@@ -157,7 +159,7 @@ def command_of(pid: int) -> list[str]:
 
 def _stat_fields(pid: int) -> list[bytes] | None:
     # Field 3 (state) comes first: the command before it may hold blanks and parentheses, so cut at the last ")".
-    # Three system calls; `open` makes eight, and a sweep or a `status` asks for every holder.
+    # os.open makes fewer system calls than open() does, and a sweep or a `status` asks for every holder.
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         try:
@@ -252,7 +254,7 @@ def _is_mounted_over(path: str) -> bool:
 
 def _first_line(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:  # as text it would load a codec, half a millisecond of a first acquire
+        with open(path, "rb") as file:  # as text it would load a codec, which a first acquire would feel
             return file.readline().decode("ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
             """What comes within ``timeout`` seconds, for `pass_on`; None where it isn't for the caller to receive.
 
-            :param interrupts: held back; let in while it waits.
+            :param interrupts: deferred, and delivered while it waits.
             """
 
         def pass_on(self, received: Received) -> None:

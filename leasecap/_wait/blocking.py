@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
             """Return after ``timeout`` seconds or when woken.
 
-            :param interrupts: held back; to be let in while it waits.
+            :param interrupts: deferred, and to be delivered while it waits.
             """
 
         def listen(self, watch: Wakeup) -> bool:
@@ -65,10 +65,10 @@ class ThreadWaiter:
         end = time.monotonic() + timeout
         woken = None if self._watch is None else self._receive(self._watch, timeout, interrupts)
         if woken is None:
-            with interrupts.lifted():
+            with interrupts.delivered():
                 woken = self._asleep.acquire(timeout=timeout)
         if not woken and time.monotonic() < end:
-            with interrupts.lifted():
+            with interrupts.delivered():
                 time.sleep(EARLY)
 
     def _receive(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
@@ -89,7 +89,7 @@ class ThreadWaiter:
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: DeferredSignals) -> T:
     """Run ``steps`` to the end in this thread; whatever is raised closes them, so that they clean up.
 
-    :param interrupts: held back; let in while it waits.
+    :param interrupts: deferred, and delivered while it waits.
     """
     try:
         pause = next(steps)
@@ -99,5 +99,5 @@ def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: Deferred
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     except BaseException:
-        surely(steps.close)  # a handler may have raised while signals were let in
+        surely(steps.close)  # a handler may have raised while signals were delivered
         raise

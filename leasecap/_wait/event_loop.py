@@ -83,7 +83,7 @@ async def drive_async(
 
     When the loop is closed, or the task collected, the thread of ``heartbeats`` closes them.
 
-    :param begin: makes them, to be run with signals held back.
+    :param begin: makes them, to be run with signals deferred.
     """
     interrupts, waiter, steps, presence = DeferredSignals(), LoopWaiter(), None, None
     try:
@@ -166,7 +166,7 @@ class Turns:
     def join(self, *, first: bool = False) -> asyncio.Future[None] | None:
         """Take this task's turn if there was none yet in this round; else it comes when what this returns is done.
 
-        That of a cancelled one is passed over, or was this round's. Signals have to be held back.
+        That of a cancelled one is passed over, or was this round's. Signals have to be deferred.
 
         :param first: ahead of all who wait.
         """

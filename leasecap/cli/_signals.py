@@ -86,7 +86,7 @@ class SignalGate:
         it could install its handlers. ``wait(0)`` looks at what has arrived.
         """
         if interrupts is not None:
-            with interrupts.lifted():
+            with interrupts.delivered():
                 return self.wait(timeout)
         # The kernel itself stops and continues us. Taking a TSTP and then stopping ourselves would lose a SIGCONT
         # that arrives between the two, and we would stay stopped for good.

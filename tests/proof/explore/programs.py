@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._store.wakeup import Wakeup
 
-NO_INTERRUPTS: Any = types.SimpleNamespace(lifted=contextlib.nullcontext)
+NO_INTERRUPTS: Any = types.SimpleNamespace(delivered=contextlib.nullcontext)
 
 
 class Turn:
