@@ -1,8 +1,8 @@
 """The one entry that an agent has in a pool (`leasecap acquire --for-pid`), however often its hooks ask for a slot.
 
 Hooks don't come in pairs: none runs after Esc, and two prompts can be sent at once. An agent's next request would then
-wait for what the agent holds itself. So a hook looks, inside the section in which its slot would be granted, whether
-the agent has a lease, or another of its hooks waits for one. Then it shares that lease, and never queues beside it.
+wait for what the agent holds itself. So inside the section, where its slot would be granted, a hook looks whether the
+agent has a lease, or whether another of its hooks waits for one. If so, it shares that lease and doesn't queue.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from leasecap._liveness.record import Child, Record
 
 _PLACES = (PARKED, QUEUE, GRANTED, LEASES)
-"""Inside the section a waiter can go back from ``parked/`` to the queue, or take up its grant, and nothing else moves:
-who reads the places in this order misses no entry."""
+"""In this order no entry is missed: while this process is inside the section, entries move only from ``parked/`` to the
+queue, and from ``granted/`` to ``leases/``."""
 
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25
-"""Seconds between looks at what became of the other hook's ticket: it is not this process that will be woken."""
+"""Seconds between looks at what became of the other hook's ticket: its grant wakes that hook and not this process."""
 
 
 class AgentsEntry(NamedTuple):
@@ -42,7 +42,7 @@ class AgentsEntry(NamedTuple):
 
 
 def entry_of(store: Store, agent: Child) -> AgentsEntry | None:
-    """What the agent has in the pool, as far as that lives. To be relied on inside the section alone."""
+    """What the agent has in the pool and whose owner lives. Only inside the section it stays true."""
     for where in _PLACES:
         for name in store.directory.list(where):
             if name[0] == ".":
@@ -54,7 +54,7 @@ def entry_of(store: Store, agent: Child) -> AgentsEntry | None:
 
 
 def is_for(store: Store, record: Record, agent: Child) -> bool:
-    """Whether the record says that the agent has the entry, or that it is asked for in its name."""
+    """Whether the record says that the agent holds the entry, or that a hook asks for it in the agent's name."""
     holder = (record.pid, record.start) if record.proof == "pid" else record.agent
     return holder == agent and comparable(record, store.effects.me())
 
@@ -62,7 +62,7 @@ def is_for(store: Store, record: Record, agent: Child) -> bool:
 def is_pending(store: Store, found: AgentsEntry) -> bool:
     """Whether the hook that asked for it lives, and the agent doesn't hold it yet."""
     name = found.entry.name
-    for where in (*_PLACES, QUEUE):  # it may go back to the queue meanwhile
+    for where in (*_PLACES, QUEUE):  # once more in the queue: it may have gone back there meanwhile
         record = store.observer.record(where, name)
         if record is not None:
             return record.proof != "pid" and store.observer.lives(where, name)
@@ -70,7 +70,7 @@ def is_pending(store: Store, found: AgentsEntry) -> bool:
 
 
 def take_place(store: Store, found: AgentsEntry) -> bool:
-    """Remove the ticket of a hook that is stopped, which nobody grants a slot; it finds the lease when it goes on.
+    """Remove the ticket of a hook that is stopped: nobody would grant it a slot. When it goes on it finds the lease.
 
     :raises OSError: when it can't be removed.
     """
@@ -87,12 +87,12 @@ def take_place(store: Store, found: AgentsEntry) -> bool:
 
 
 def renew(store: Store, found: AgentsEntry, max_hold: float | None, kill_after: float | None) -> bool:
-    """Let the time of the agent's lease begin anew, as that of a lease just granted; False if it is no more."""
+    """Let the time of the agent's lease begin anew, as if it had just been granted; False if the lease is gone."""
     effects, path = store.effects, f"{LEASES}/{found.entry.name}"
     now = effects.boot_clock()
     record = found.record._replace(max_hold=max_hold, kill_after=kill_after)
     try:
-        # In this order: by the new bound and the old beginning it could be over.
+        # The beginning is written first: with the new bound and the old beginning its time could be over.
         store.directory.overwrite(f"{path}/alive", encode_stamp(now, now, effects.monotonic(), now))
         if record != found.record:
             store.directory.replace(f"{path}/info.json", encode_record(record))

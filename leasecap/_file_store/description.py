@@ -84,7 +84,7 @@ def describe(effects: Effects, name: PoolName, kind: str, local: bool) -> bytes:
 
 
 def name_on_disk(effects: Effects, root: str, directory: str) -> PoolName:
-    """The name of the pool in the directory of that name below ``pools/``, as far as it can be read."""
+    """The name of the pool in this directory below ``pools/``; the directory's own name where that can't be read."""
     try:
         description = effects.directory(os.path.join(root, "pools", directory)).read("pool.json", _MOST_BYTES)
         name = pool_name(json.loads(description)["name"])

@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 MOST_SPARES = 16
-"""Spares that one process keeps, each with a descriptor. As many tasks of one loop end at once as a usual limit allows;
-with 4, three quarters of their entries were made anew (`scripts/bench`, I)."""
+"""Spares that one process keeps, each with a descriptor. The tasks of one event loop can end all at once, as many as a
+usual limit allows; with far fewer spares most of their next entries would have to be made anew."""
 
 _CROWD = 64
-"""Entries in ``staging/`` from which on whoever needs a new one clears up."""
+"""With so many entries in ``staging/``, whoever needs a new one removes some of the dead first."""
 
 _EMPTY = 2
-"""Links of a directory without directories: its own name and its "."."""
+"""Links of a directory that has no directories in it: its own name and its "."."""
 
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
 
 
 class Entries:
-    """The entries of one pool, and what may be done to them without asking anybody.
+    """The entries of one pool, and what may be done to them outside the critical section.
 
-    :ivar most_spares: that are kept at a time.
+    :ivar most_spares: how many spares are kept at a time.
     """
 
     most_spares = MOST_SPARES
@@ -53,11 +53,11 @@ class Entries:
         self._amending = threading.Lock()
 
     def names(self, where: str) -> list[str]:
-        """The names in ``where``; empty without a listing where the link count says so.
+        """The names in ``where``; without a listing where the link count says that there are none.
 
-        Not in ``leases/``: the link counts of a rename change one after the other, so an entry on its way there could
-        be in neither. Others come where they go to by the section alone; and the listing of ``leases/``, which comes
-        last, waits for a rename that has begun.
+        ``leases/`` is always listed. A rename changes the link counts of its two directories one after the other, so an
+        entry on its way there could be in neither count; but a listing waits for a rename that has begun, and
+        ``leases/`` is read last. Into the other places entries come by the section alone.
         """
         if self.pool.counts and where != LEASES and self.directory.stat(where).st_nlink == _EMPTY:
             return []
@@ -88,7 +88,8 @@ class Entries:
             if self.pool.kind == "os":
                 own_entry.fd, own_entry.inode = fd, self.effects.inode(fd)
             else:
-                # Without an OS lock in it nothing is gained by keeping it open, and Windows couldn't rename around it.
+                # Without an OS lock nothing is gained by keeping the file open, and Windows renames no directory in
+                # which a file is open.
                 self.effects.close(fd)
             data = encode_record(record)
             self.directory.write(f"{path}/info.json", data)
@@ -99,7 +100,7 @@ class Entries:
         return own_entry
 
     def _reuse(self, own_entry: OwnEntry, path: str) -> bool:
-        """Make the entry of a spare, which gets a name of its own again; False if there is none."""
+        """Make the entry out of a spare, which gets the entry's name; False if there is no spare."""
         try:
             spare = self._spares.pop()
             self.directory.rename(f"{STAGING}/{spare.name}", path)
@@ -116,8 +117,8 @@ class Entries:
         try:
             self.effects.write_at_start(own_entry.fd, self._stamp(own_entry))
             own_entry.size = spare.size
-            if own_entry.record != spare.record:  # else a write for nothing in each acquire
-                data = encode_record(own_entry.record).ljust(spare.size)  # blanks over the end of a longer record
+            if own_entry.record != spare.record:  # it mostly is the same, and each acquire would write it for nothing
+                data = encode_record(own_entry.record).ljust(spare.size)  # blanks cover the end of a longer record
                 self.directory.overwrite(f"{path}/info.json", data)
                 own_entry.size = len(data)
         except BaseException:
@@ -126,9 +127,11 @@ class Entries:
         return True
 
     def _thin_out(self) -> None:
-        """Clear away spares of dead processes, if there are many: who ends by ``os._exit`` leaves its own behind.
+        """Remove spares of dead processes, if there are many: a process that ends by ``os._exit`` leaves its own
+        behind.
 
-        It takes a new entry to leave one, so that they stay few, whoever comes and though nobody waits.
+        To leave one behind a process has to make a new entry, and that comes here. So they stay few, even where nobody
+        waits and so nobody sweeps.
         """
         if self.pool.kind != "os":
             return  # no spares
@@ -139,20 +142,20 @@ class Entries:
             cleared = [name for name in dead_in_staging(self.effects, self.pool) if self.discard(STAGING, name)]
             for name in cleared:
                 self.delete(name)
-            # Where all of them live there is nothing to be gained by looking each time.
+            # If all of them live, the next look waits until there are twice as many.
             self._crowd = _CROWD if cleared else 2 * crowd
 
     def _discard(self, own_entry: OwnEntry) -> None:
         try:
             self.drop(own_entry, [STAGING])
         except OSError:
-            self.close(own_entry)  # it counts for nobody there, and is swept once this process is gone
+            self.close(own_entry)  # in staging/ it counts for nothing, and it is swept once this process is gone
 
     def retire(self, own_entry: OwnEntry) -> bool | None:
-        """End a lease of this process; True: it is kept as a spare, None: it was gone. Else follow with `delete`.
+        """End a lease of this process. True: it is kept as a spare. None: it was gone. False: follow it with `delete`.
 
-        A spare goes back to ``staging/``, where no entry counts, with its lock held: an acquire that finds one saves
-        making and deleting a directory and two files, 300 to 600 us of 800 on ext4 (`scripts/bench`, A). The first
+        A spare goes back to ``staging/``, where no entry counts, with its lock held. An acquire that finds one needs
+        neither to make nor to delete a directory and two files, which is most of what an acquire costs. The first
         release keeps none: most processes acquire once, and would leave it behind.
         """
         self._released += 1
@@ -170,17 +173,17 @@ class Entries:
 
     @property
     def descriptors(self) -> int:
-        """How many the pool takes while nothing of this process is in it."""
+        """How many descriptors the pool takes while nothing of this process is in it."""
         return 2 + len(self._spares)
 
     def forget_spares(self) -> None:
-        """In a fork's child: close, never unlock; they are the parent's."""
+        """In a fork's child: close the spares and never unlock them, since they are the parent's."""
         for spare in self._spares:
             self.close(spare)
         self._spares = []
 
     def drop_spares(self) -> None:
-        """At the process's end."""
+        """Remove the spares, at the process's end."""
         try:
             while self._spares:
                 self.drop(self._spares.pop(), [STAGING])
@@ -207,9 +210,9 @@ class Entries:
         return True
 
     def _make_place(self, place: str) -> bool:
-        """Make the place where something was to go to, if that is what is missing."""
+        """Make the directory that a rename was to move something into, if that is missing."""
         try:
-            self.directory.stat(place)  # first: mkdir keeps others out of the pool's directory, also in vain
+            self.directory.stat(place)  # before mkdir, which locks the pool's directory even if it then fails
         except FileNotFoundError:
             try:
                 self.directory.make(place)
@@ -219,14 +222,14 @@ class Entries:
         return False
 
     def discard(self, where: str, name: str, to: str = TRASH) -> bool:
-        """`remove`, where what can't be removed goes on to count, and fails nobody's request."""
+        """`remove` that doesn't raise: an entry that can't be removed goes on to count, and fails nobody's request."""
         try:
             return self.remove(where, name, to)
         except OSError:
             return False
 
     def delete(self, name: str) -> None:
-        """Delete from ``trash/``. What can't be deleted stays there, in nobody's way."""
+        """Delete the entry from ``trash/``. If it can't be deleted it stays there and harms nobody."""
         path = f"{TRASH}/{name}"
         try:
             for file in self.directory.list(path):
@@ -238,14 +241,14 @@ class Entries:
             pass
 
     def unlink(self, path: str) -> None:
-        """Remove a file, if that can be done."""
+        """Remove a file; never raises."""
         try:
             self.directory.unlink(path)
         except OSError:
             pass
 
     def stands(self, own_entry: OwnEntry) -> bool:
-        """Whether the entry is anywhere at all, and not swept away."""
+        """Whether the entry stands in one of the places, and was not swept away."""
         for where in _PLACES:
             try:
                 self.directory.stat(f"{where}/{own_entry.name}")
@@ -268,7 +271,7 @@ class Entries:
     def close(self, own_entry: OwnEntry) -> None:
         """Close the liveness lock's descriptor, after the entry is gone.
 
-        No unlock: it would drop the lock of the command as well, which inherited the open file description.
+        It isn't unlocked: a command that inherited the open file description would lose the lock as well.
         """
         self._keep_own(own_entry)
         fd, own_entry.fd = own_entry.fd, None
@@ -276,7 +279,8 @@ class Entries:
             self.effects.close(fd)
 
     def _keep_own(self, own_entry: OwnEntry) -> None:
-        """Forget the descriptor if the program has closed it (`os.closerange`): the number may be its own by now."""
+        """Forget the descriptor if the program has closed it (`os.closerange`): the number may be the program's by
+        now."""
         if own_entry.fd is not None and self.effects.inode(own_entry.fd) != own_entry.inode:
             own_entry.fd = None
 
@@ -285,7 +289,7 @@ class Entries:
 
         :raises OSError: when it can't be written.
         """
-        for where in (LEASES, QUEUE, GRANTED, PARKED, LEASES):  # LEASES again: it may have moved there meanwhile
+        for where in (LEASES, QUEUE, GRANTED, PARKED, LEASES):  # leases/ once more: it may have moved there meanwhile
             try:
                 self.directory.stat(f"{where}/{own_entry.name}")
                 self._write_beat(own_entry, where)
@@ -309,7 +313,7 @@ class Entries:
         try:
             self._write_beat(own_entry, LEASES)
         except OSError:
-            pass  # nobody needs it at once; the next heartbeat tries again and reports
+            pass  # nobody needs it at once, and the next heartbeat writes it too and warns if that fails
 
     def _write_beat(self, own_entry: OwnEntry, where: str) -> None:
         content = self._stamp(own_entry)

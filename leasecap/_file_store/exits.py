@@ -1,13 +1,14 @@
-"""Exits of processes: who is woken by them need not look for the dead.
+"""Exits of processes: a process that is woken by them need not look for the dead.
 
-A waiting process asks the kernel for a handle on another one (`_host.exits`), and who receives for it waits for that as
-well. Each watches the process right ahead of it in the queue; the first two also watch all that keep a lease, and one
-of those whose declared limit holds. While all of these are covered, and nothing else can come to be due by itself, they
-sweep once a second instead of ten times, and at once when a process has exited.
+A waiting process asks the kernel for a handle on another one (`_host.exits`), and whoever receives for it waits for
+that too. Each process watches the one right ahead of it in the queue. The first two also watch all that keep a lease,
+and one of those whose declared limit holds. While all of these are covered, and nothing else can become due by itself,
+the first two sweep once a second instead of ten times, and at once when a process has exited. That is called resting.
 
-Who holds can change at any time. So first a process says in its ticket that it rests, and then it looks. Whoever grants
-anything wakes those who rest, after the grant, and so does who finds that the provider's answers keep somebody out
-(`reconcile.Reconciler.leave`): one of the two sees the other. Who is woken goes on as before until a period was quiet.
+The holders can change at any time. So a process first says in its ticket that it rests, and only then looks who holds.
+Whoever grants anything looks after the grant who says so, and notifies them (`reconcile.Reconciler.leave`); so does
+whoever finds that the provider's answers keep somebody out. So either the granter sees the mark, or the process sees
+the grant. A process that is notified no longer rests until a period was quiet.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class Exits:
     """What one process watches in one pool.
 
-    :ivar came: a process has exited; set by whoever receives, and for the one who looks to reset.
+    :ivar came: a process has exited; whoever receives sets it, and whoever looks resets it.
     """
 
     def __init__(self, own: OwnProcess, store: Store, watch: Watch, wake: Callable[[], None]) -> None:
@@ -48,9 +49,9 @@ class Exits:
         self._over: set[Process] = set()
 
     def watch(self, others: Iterable[Process]) -> bool:
-        """Watch these, beside those who hold (`cover`), and none of those before.
+        """Watch these processes, beside those who hold (`cover`), and no longer those of the last call.
 
-        Returns whether all of them can be watched and run, or did when they were first watched.
+        Returns whether all of them can be watched and ran when they were first watched.
         """
         over, self._over = self._over, set()
         self._speakers = {name: process for name, process in self._speakers.items() if process not in over}
@@ -60,9 +61,9 @@ class Exits:
         return not missing
 
     def cover(self, ticket: str) -> bool:
-        """Watch whoever holds now; False if something could become due of which nobody would tell.
+        """Watch whoever holds now; False if something could become due without a wake-up.
 
-        :param ticket: the first one of this process, which says that it rests.
+        :param ticket: the first one of this process; the mark that it rests is left in it.
         """
         try:
             self._mark_resting(ticket)
@@ -75,7 +76,7 @@ class Exits:
             try:
                 self._store.directory.write(f"{QUEUE}/{ticket}/{RESTS}", b"")
             except FileExistsError:
-                pass  # one that could not be removed after the entry's last use
+                pass  # a mark of the entry's last use, which could not be removed
             self._marked = ticket
 
     def _is_quiet(self) -> bool:
@@ -85,7 +86,7 @@ class Exits:
         return view is None or view.silent
 
     def _cover(self) -> bool:
-        # In the order in which entries move on. A grant may have to be taken back.
+        # Listed in the order in which entries move. A grant that isn't acknowledged may have to be taken back.
         granted, leases = self._store.directory.list(GRANTED), self._store.directory.list(LEASES)
         self._speakers = {name: process for name in leases if (process := self._speakers.get(name))}
         self._drop(self._handles.keys() - self._others - set(self._speakers.values()))
@@ -102,7 +103,7 @@ class Exits:
 
     def _attach(self, process: Process) -> Presence | None:
         effects = self._own.effects
-        with self._own.lock:  # a fork must copy no descriptor that is open and not yet known
+        with self._own.lock:  # a fork must not copy a descriptor that is open and not yet noted
             found = effects.exit_of(*process)
             if found is None:
                 return None
@@ -126,7 +127,7 @@ class Exits:
                 self._watch.drop(self._handles.pop(process))
 
     def forget_ticket(self, name: str) -> None:
-        """Its ticket has left the queue. An entry may be used again, and must not say then that it rests."""
+        """The ticket has left the queue. Its entry may be used again, so the mark that it rests is removed."""
         if self._marked == name:
             self._marked = None
             self._store.entries.unlink(f"{LEASES}/{name}/{RESTS}")

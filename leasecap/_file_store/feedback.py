@@ -1,4 +1,4 @@
-"""What one pool's provider has answered, loaded when there is anything of it: most acquires need none of that."""
+"""What one pool's provider has answered. The modules for it are loaded once there is any: most acquires need none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Feedback:
     """
 
     def __init__(self, effects: Effects, importing: AbstractContextManager[object], pool: Pool, rules: Rules) -> None:
-        """:param importing: entered round an import: a fork must copy none that is half done."""
+        """:param importing: entered round an import, since a fork must not copy one that is half done."""
         self.terms = Terms(rules)
         self._effects = effects
         self._importing = importing
@@ -32,7 +32,7 @@ class Feedback:
 
     @property
     def files(self) -> FeedbackFiles:
-        """Where it stands."""
+        """The files that it stands in."""
         return self._loaded()[0]
 
     def _loaded(self) -> tuple[FeedbackFiles, type[FeedbackView]]:
@@ -45,7 +45,7 @@ class Feedback:
         return self._parts
 
     def view(self) -> FeedbackView | None:
-        """What is known of the provider now; None where nobody has reported anything, and nothing is configured.
+        """What is known of the provider now; None where nobody has reported anything and nothing is configured.
 
         :raises StoreError: when that can't be read.
         """

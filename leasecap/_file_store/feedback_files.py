@@ -1,12 +1,12 @@
 """Feedback on disk: ``feedback/state.json``, reports on their way into it, and the marks of slots that cool down.
 
-The state is read and written inside the critical section. A report is not: it is a file beside it, which whoever
-is next inside takes up before it grants anything. So reporting never waits for a lock, from no event loop either, and a
-report made while the section is held is not lost. A slot cools down as a file there, made before the lease
-ends: it outlives the holder, and being killed between the two leaves nothing that has to be undone.
+The state is read and written inside the critical section. A report is a file beside it, written outside: whoever is
+next inside takes it up before granting anything. So a report never waits for a lock, which an event loop could not
+afford, and none is lost while the section is held. A slot that cools down is a file too, made before the lease ends. So
+it outlives the holder, and a holder that is killed between the two steps leaves nothing to undo.
 
-A state that can't be read is an error, since nobody knows what it holds. Anything else here that can't be read says
-nothing: it is cleared away, or passed over where that can't be, told of once, and fails nobody.
+A state that can't be read is an error, since nobody knows what it holds. Any other file here that can't be read says
+nothing: it is removed, or passed over if that fails; a warning is logged once, and no request fails.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 STATE = f"{FEEDBACK}/state.json"
 
-_KEEP_MARKS = 1.0  # seconds after its end in which whoever made a mark may use it again
+_KEEP_MARKS = 1.0  # seconds after a mark's end in which its maker may use it again, and nobody removes it
 _COOLING = "cooling-"
 _STAMP = len(_COOLING) + 17  # then the end in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
 _NAME_MAX = 255
@@ -57,7 +57,7 @@ _NAME_MAX = 255
 _NOT_OURS = frozenset(
     {errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP, errno.EPERM}
 )
-"""What is said of something that isn't a file of this user's: no trouble that passes."""
+"""What reading says of something that isn't a file of this user's: trying again would not help."""
 
 
 class Posted(NamedTuple):
@@ -78,8 +78,8 @@ class FeedbackFiles:
         self._effects = effects
         self._pool = pool
         self._directory = pool.directory
-        self._last: tuple[bytes | None, State] = None, NOTHING  # in one piece: other threads look without the section
-        self._passed_over: set[str] = set()  # names of what says nothing and can't be cleared away
+        self._last: tuple[bytes | None, State] = None, NOTHING  # one tuple: other threads read it outside the section
+        self._passed_over: set[str] = set()  # names of files that say nothing and can't be removed
 
     @property
     def rules(self) -> Rules:
@@ -143,7 +143,7 @@ class FeedbackFiles:
             if error.errno in _NOT_OURS:
                 raise self._unknown(f"can't be read ({error.strerror})") from error
             raise store_error(error, self._directory.full(STATE)) from error
-        # By its content: where a file system counts time coarsely, a file replaced twice can look like the one before.
+        # Compared by content: where a file system's clock is coarse, a file replaced twice can look unchanged.
         seen, state = self._last
         if data != seen:
             try:
@@ -183,7 +183,7 @@ class FeedbackFiles:
     def _put(self, path: str, data: bytes) -> None:
         try:
             self._directory.replace(path, data)
-        except FileNotFoundError:  # the first of it
+        except FileNotFoundError:  # the directory isn't there: this is the first of all feedback
             try:
                 self._directory.make(FEEDBACK)
             except FileExistsError:
@@ -195,7 +195,7 @@ class FeedbackFiles:
     def post(self, report: Report) -> None:
         """Leave a report for whoever is next inside the section.
 
-        :param report: when its lease was granted is by this process's own boot clock.
+        :param report: its ``granted`` is by this process's own boot clock.
         :raises StoreError: when it can't be written.
         """
         has_feedback(self._pool)
@@ -208,7 +208,7 @@ class FeedbackFiles:
             self._put(f"{FEEDBACK}/{name}", data)
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Of reports, and of marks of slots that cool down.
+        """The names of reports, and the names of marks of slots that cool down.
 
         :raises StoreError: when they can't be listed.
         """
@@ -221,13 +221,13 @@ class FeedbackFiles:
         except OSError as error:
             raise store_error(error, self._directory.full(FEEDBACK)) from error
         for name in names:
-            # With a ".": the state, and what is half made or was moved out of the way.
+            # A name with a "." is the state's, or that of a file that is half made or was moved out of the way.
             if "." not in name and name not in self._passed_over:
                 (marks if name.startswith(_COOLING) else reports).append(name)
         return reports, marks
 
     def posted(self, reports: list[str]) -> tuple[list[Posted], list[str]]:
-        """The reports of these names, oldest first; and the names of what is none."""
+        """The reports of these names, oldest first, and the names of files that are no reports."""
         found: list[Posted] = []
         others: list[str] = []
         for name in sorted(reports):
@@ -236,7 +236,7 @@ class FeedbackFiles:
             except OSError as error:
                 if error.errno in _NOT_OURS:
                     others.append(name)
-                # Else it was taken up meanwhile, or may be read later.
+                # Any other error: somebody has taken it up meanwhile, or it can be read later.
             except (ValueError, TypeError, KeyError, RecursionError):
                 others.append(name)
         return found, others
@@ -269,7 +269,7 @@ class FeedbackFiles:
     # -- slots that cool down ---------------------------------------------------------------------------------------
 
     def cool(self, entry: Entry) -> None:
-        """Count ``entry`` for ``cooldown`` seconds more, also once it is gone.
+        """Have ``entry`` counted for ``cooldown`` seconds more, even when it is gone.
 
         :raises OSError: when that can't be noted.
         """
@@ -281,17 +281,17 @@ class FeedbackFiles:
             self._marks.append((until, mark))
         if spare is not None:
             try:
-                # A mark that says nothing any more gets another name: making files and removing them costs ten times
-                # as much as a rename on ext4.
+                # A mark whose time is over gets another name: a rename costs far less than a new file and its removal.
                 self._directory.rename(spare, mark)
             except FileNotFoundError:
-                pass  # somebody has cleared it away
+                pass  # somebody has removed it
             else:
                 return
         self._put(mark, b"")
 
     def cooling(self, marks: list[str], clock: Clock) -> tuple[dict[str, float], list[str]]:
-        """Which entries cool down by these marks, for how many seconds; and those that nobody needs."""
+        """The entries that cool down by these marks, with the seconds left, and the names of marks that nobody
+        needs."""
         found: dict[str, float] = {}
         old: list[str] = []
         for name in marks:
@@ -307,20 +307,20 @@ class FeedbackFiles:
             left = int(name[len(_COOLING) : _STAMP - 1], 16) / 1e9 - clock.boot
         except ValueError:
             return -math.inf
-        # More than the cool-down itself is the boot clock of another start of the machine.
+        # If more is left than a whole cool-down, the mark is of an earlier boot, whose clock was ahead.
         return left if left <= self.rules.cooldown else -math.inf
 
     def clear(self, names: Iterable[str], *, foreign: bool = False) -> None:
-        """Remove reports, marks of slots that have cooled down, and what says nothing; never raises.
+        """Remove reports, marks of slots that have cooled down, and files that say nothing; never raises.
 
-        :param foreign: they are not what leasecap writes, which is told.
+        :param foreign: leasecap has not written them; a warning says that.
         """
         for name in names:
             path = f"{FEEDBACK}/{name}"
             try:
                 moved = self._clear_away(path)
             except StoreError as error:
-                self._passed_over.add(name)  # it would be taken up again at each look
+                self._passed_over.add(name)  # else each look would take it up again
                 log_warning_apart(f"{error.path} can't be cleared away ({error.message}); it is passed over")
                 continue
             if foreign or moved:

@@ -1,4 +1,4 @@
-"""One look at what the provider's answers have taught, and what a plan makes of it."""
+"""What the provider's answers have taught, at one moment, and what a plan makes of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class FeedbackView:
     """The feedback of a pool at one moment.
 
-    :ivar state: what holds, reports included that nobody has taken up yet; written by `keep` alone.
-    :ivar cooling: the slots that cool down, and for how many seconds more.
+    :ivar state: what holds, including reports that nobody has taken up yet; only `keep` writes it.
+    :ivar cooling: the entries that cool down, and for how many seconds more.
     """
 
     def __init__(self, files: FeedbackFiles) -> None:
@@ -30,15 +30,15 @@ class FeedbackView:
         self._files = files
         self.clock = files.clock()
         self._written = files.written()
-        # What was written by another boot is moved on once: `keep` writes the outcome, or the times would begin anew at
-        # each look, and nothing would ever grow back or end.
+        # A state of another boot is rebased here and written by `keep`. If it stayed in the file, its times would begin
+        # anew at each reading, and nothing would ever grow back or end.
         self.state = state.rebased(self._written, self.clock)
         reports, marks = files.names()
         self._posted, self._others = files.posted(reports) if reports else ([], [])
         self.cooling, self._old_marks = files.cooling(marks, self.clock)
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
-        """``snapshot``, and what this look means for it."""
+        """``snapshot`` with this feedback in it."""
         files = self._files
         spaced = files.rules.stagger_after_idle
         if self.silent and not self._posted and not spaced:
@@ -54,16 +54,16 @@ class FeedbackView:
         return snapshot._replace(cooling=Group(self.cooling), admission=self.admission())
 
     def admission(self) -> Admission:
-        """What it means for grants."""
+        """What this feedback means for grants."""
         terms = self._files.terms
         cooled_in = min(self.cooling.values(), default=math.inf)
         return adaptive.admission(self.state, terms.rules, self.clock.boot, gated=terms.gated, cooled_in=cooled_in)
 
     def grow(self, plan: Plan, snapshot: Snapshot) -> bool:
-        """Raise the reduced limit if it is time to; whether it was raised."""
+        """Raise the reduced limit if it is time to; returns whether it was raised."""
         if not plan.pressed:
             return False
-        full = full_limit(snapshot)  # after that: with 1000 leases it takes as long as all else here
+        full = full_limit(snapshot)  # as late as this: with many leases it takes as long as all else here
         if full is None:
             return False
         before = self.admission().limit
@@ -72,7 +72,7 @@ class FeedbackView:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing of it changes by itself: nobody has reported, nothing cools down, nobody is to be asked."""
+        """Whether none of it changes by itself: nobody has reported, nothing cools down, no question is due."""
         return self.state is NOTHING and not self.cooling and not self._files.terms.gated
 
     def has_news(self, plan: Plan, snapshot: Snapshot) -> bool:

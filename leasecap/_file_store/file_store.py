@@ -1,4 +1,4 @@
-"""The face of a pool on disk: what `_store.store.Store` asks of any store."""
+"""A pool on disk, as the rest of leasecap sees it: what `_store.store.Store` asks of any store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class FileStore:
     """See `_store.store.Store`.
 
-    :ivar store: what it is the face of.
+    :ivar store: the open pool.
     """
 
     def __init__(self, own: OwnProcess, root: OpenRoot, store: Store) -> None:
@@ -120,7 +120,7 @@ class FileStore:
         finding, record, content = store.observer.look(LEASES, lease.name)
         doubt = finding.evidence in (NOT_VISIBLE, UNREADABLE)
         if finding.evidence == LOCK_HELD and record is not None and same_clocks(record, me):
-            # It may be stopped; or gone, and a daemon that it left behind keeps the lock.
+            # The holder may be stopped; or it is gone, and a daemon that it left behind keeps the lock.
             stamp = decode_stamp(content or b"")
             doubt = stamp is not None and store.effects.boot_clock() - stamp[0] > record.stale_after * 1e9
         return finding.evidence if doubt else ""

@@ -1,14 +1,14 @@
 """Removing a pool that nobody uses.
 
-Whoever comes at the same time may have the pool open already, with an entry staged in it or not. So, inside the pool's
-own section and with nobody alive in it, as `formats` replaces a pool:
+Others may have the pool open at the same time, with or without a staged entry. So it goes as `formats` replaces a pool:
+inside the pool's own section, and with nobody alive in it,
 
-1. the queue gets another name. Every grant begins with a listing of it: none can be made there any more;
+1. the queue gets another name. Every grant begins with a listing of the queue, so no grant can be made any more;
 2. the pool is moved away from its path, where the next one to come makes a new pool.
 
-Who has the old one open fails for want of the queue, sees that another directory stands at the path, or none, and
-begins again there (`Acquisition`). Who is killed between the two steps leaves a pool without a queue, which can be
-forgotten once more; whoever uses it next makes the queue again.
+A process that has the old pool open misses the queue, finds another directory at the path, or none, and begins again
+there (`ticket`). One that is killed between the two steps leaves a pool without a queue, which can be forgotten once
+more; whoever uses it next makes the queue again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 
-_STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
+_STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # any will do: this looks once, and one look proves no death by a heartbeat
 
 
 def forget_pool(effects: Effects, root: str, name: PoolName) -> bool:
-    """Remove the pool with all that the provider's answers have taught it; False: there is none.
+    """Remove the pool with all that the provider's answers have taught it; False: there is no such pool.
 
-    :raises StoreError: when somebody holds a slot in it or waits, or it can't be told whether; nothing is changed then.
+    :raises StoreError: when somebody holds a slot in it or waits, or when that can't be told; nothing is changed then.
     """
     path = pool_path(root, name)
     with faults(path):
@@ -60,7 +60,8 @@ def forget_pool(effects: Effects, root: str, name: PoolName) -> bool:
 
 
 def _kind(directory: Directory, name: PoolName) -> str:
-    """Of the pool's section, also where parts are missing: whoever forgot it before may have been killed half-way."""
+    """The kind of the pool's lock, even if parts are missing: whoever forgot it before may have been killed
+    half-way."""
     try:
         return check(directory, name)[0]
     except OlderFormat as older:
@@ -89,10 +90,10 @@ def _move_away(effects: Effects, pool: Pool, observer: Observer) -> list[str]:
     _refuse_if_used(pool, observer)
     pools = effects.directory(os.path.dirname(directory.path))
     try:
-        aside = f"{NEW}{effects.token()}"  # what is left under such a name is swept away
+        aside = f"{NEW}{effects.token()}"  # sweeps remove what is left under such a name
         try:
             _close(effects, directory)
-            _refuse_if_used(pool, observer)  # only a section that can be stolen lets anybody in meanwhile
+            _refuse_if_used(pool, observer)  # once more: a section that can be stolen may have let somebody in
             pools.rename(name.directory, aside)
         except BaseException:
             reopen(directory)
@@ -109,7 +110,8 @@ def _close(effects: Effects, directory: Directory) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        # It was closed once before, and made again since: what is in there are tickets of the dead.
+        # It was closed before, and the queue was made again since: what stands in the closed one are tickets of the
+        # dead.
         _throw_away(effects, directory, CLOSED)
         close_queue(directory)
 

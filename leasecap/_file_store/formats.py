@@ -1,18 +1,19 @@
-"""Pools of another format: who uses them is told, and one of an earlier format is replaced once nobody lives in it.
+"""Pools of another format: an error says who uses them, and one of an earlier format is replaced once nobody lives in
+it.
 
-An earlier leasecap may have the pool open for days: before each call it compares the pool's directory with the one at
-its path, and looks at nothing else again. So a pool never turns into one of this format; another directory takes its
-place. Inside the old pool's own section, with nobody alive in it:
+An earlier leasecap may have the pool open for days. Before each call it compares the pool's directory with the one at
+its path, and looks at nothing else. So a pool never turns into one of this format; another directory takes its place.
+Inside the old pool's own section, and with nobody alive in it:
 
 1. a new pool is built aside, with what the provider's answers have taught;
 2. the old pool's queue gets another name. Every grant begins with a listing of the queue, so from here on nobody can be
    granted anything in it;
 3. the old pool is moved aside, and the new one into its place.
 
-An earlier leasecap that is in the middle of a call then fails for want of the queue; its next call finds another
-directory at the path, opens that, and says that it is of another format. Who is killed after the first or second step
-leaves a pool of the old format, and the next one begins anew. Who is killed in the third leaves no pool at all: whoever
-makes it takes over what was moved aside (`layout`).
+An earlier leasecap that is in the middle of a call then misses the queue and fails; its next call finds another
+directory at the path, opens that, and says that it is of another format. A process that is killed after the first or
+second step leaves a pool of the old format, and the next one begins anew. One that is killed in the third leaves no
+pool at all: whoever makes it takes over what was moved aside (`layout`).
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 _TRIES, _PAUSE = 200, 0.005  # at the old pool's own lock
-_STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # no matter: to see a heartbeat stand still takes longer than this looks
+_STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # any will do: this looks once, and one look proves no death by a heartbeat
 
 
 def replace_older(effects: Effects, root: str, name: PoolName, lock: str) -> None:
-    """Put a new pool in the place of one of an earlier format, if nobody lives in that; then open it again.
+    """Put a new pool in the place of one of an earlier format, if nobody lives in that. The caller then opens it again.
 
     :raises StoreError: when somebody lives in it, or its own lock can't be had; nothing is changed then.
     """
@@ -80,13 +81,13 @@ def replace_older(effects: Effects, root: str, name: PoolName, lock: str) -> Non
 
 
 def _older(directory: Directory, name: PoolName) -> OlderFormat | None:
-    """What the pool in this very directory is, as it is going to stay."""
+    """The earlier format of the pool in this directory; None if it isn't of one."""
     try:
         check(directory, name)
     except OlderFormat as older:
         return older
     except Incomplete:
-        pass  # of this format
+        pass  # it is of this format
     return None
 
 
@@ -98,7 +99,7 @@ def _replaced(effects: Effects, pool: Pool, lock: str, older: OlderFormat) -> li
         enter(section, pool)
         try:
             path = pool_path(pool.root, pool.name)
-            # Else it was replaced while this waited for its lock.
+            # If another directory stands there, the pool was replaced while this waited for its lock.
             return _replace(effects, pool, observer, lock, older) if stands_at(pool.directory, path) else []
         finally:
             section.leave()
@@ -141,7 +142,7 @@ def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older:
             except BaseException:
                 reopen(directory)
                 raise
-            pools.rename(new, name.directory)  # it fails if somebody made a pool in this moment
+            pools.rename(new, name.directory)  # this fails if somebody has made a pool in this moment
         except BaseException:
             remove_tree(pools.full(new))
             raise
@@ -163,18 +164,18 @@ def reopen(directory: Directory) -> None:
     try:
         directory.rename(CLOSED, QUEUE)
     except OSError:
-        pass  # it isn't closed; or those who are in it are told that the pool is damaged
+        pass  # it isn't closed, or those who are in it get the error that the pool is damaged
 
 
 def _refuse_if_live(directory: Directory, observer: Observer, older: OlderFormat) -> None:
     live = live_in(directory, observer)
     if live:
-        reopen(directory)  # whoever was killed half-way had closed it
+        reopen(directory)  # somebody who was killed half-way may have closed it
         raise refusal(directory, older.version, live)
 
 
 def live_in(directory: Directory, observer: Observer) -> list[str]:
-    """Who holds or waits in the pool, each once; judged as for reaping."""
+    """Who holds or waits in the pool, each process once, by the same evidence as for reaping."""
     live = (
         called_at(directory, where, name)
         for where in ENTRY_PLACES

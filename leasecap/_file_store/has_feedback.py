@@ -18,7 +18,7 @@ def has_feedback(pool: Pool) -> bool:
 
     :raises StoreError: when something else stands in the place of the directory.
     """
-    # A stat in place of an open and a listing, in each acquire.
+    # A stat is cheaper than an open and a listing, and each acquire comes here.
     directory = pool.directory
     with faults(directory.full(FEEDBACK)):
         try:

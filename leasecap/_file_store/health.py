@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from leasecap._file_store.layout import Pool
     from leasecap._host.effects import Effects
 
-_OLD = 60.0  # seconds that nothing stays in staging/ or trash/ while its maker lives
-_VERY_OLD = 3600.0  # seconds that the making of a pool doesn't take
+_OLD = 60.0  # seconds; nothing stays for so long in staging/ or trash/ while its maker lives
+_VERY_OLD = 3600.0  # seconds; no pool takes so long to make
 _POKES = 20
 _PATIENCE = 1.0  # seconds for one wake-up
-_MOMENT = 5.0  # seconds until a file is watched; longer than it takes
+_MOMENT = 5.0  # seconds; a file is watched well before
 
 
 class FileHealth:
@@ -61,7 +61,7 @@ class FileHealth:
         return Leftovers(counts, thefts, tuple(sorted(self._half_made())))
 
     def _stale(self, pool: Pool, where: str) -> int:
-        """How many entries in ``where`` have no living maker, or are older than any takes to make or delete."""
+        """How many entries in ``where`` have no living maker, or are older than it takes to make or delete one."""
         observer = Observer(self._effects, pool, stale_after=STALE_AFTER, heartbeat=HEARTBEAT)
         path = pool.directory.full(where)
         return sum(
@@ -69,7 +69,7 @@ class FileHealth:
         )
 
     def _deaf(self) -> int:
-        """How many wake-ups have no process any more."""
+        """How many wake-ups are left whose process has exited."""
         path = os.path.join(self._root, "wake")
         names = _names(path)
         if not names:
@@ -106,7 +106,7 @@ class FileHealth:
 
 
 def _is_reached(watch: Watch) -> bool:
-    """Whether wake-ups reach a process, at a plain file after a moment."""
+    """Whether wake-ups reach the process; for a plain file that takes a moment."""
     end = time.monotonic() + _MOMENT
     while not (reached := watch.reaches()) and time.monotonic() < end:
         time.sleep(0.01)
@@ -114,7 +114,7 @@ def _is_reached(watch: Watch) -> bool:
 
 
 def _poked(directory: Directory, woken: threading.Event) -> tuple[float, ...]:
-    """Milliseconds until each wake-up, up to the first that doesn't come."""
+    """How many milliseconds each wake-up took, up to the first that didn't come."""
     times: list[float] = []
     while len(times) < _POKES:
         woken.clear()
@@ -134,7 +134,7 @@ def _names(path: str) -> list[str]:
 
 
 def _age(path: str) -> float:
-    """Seconds since it was changed; 0 if it has just gone."""
+    """Seconds since the file was changed; 0 if it has just gone."""
     try:
         return time.time() - os.lstat(path).st_mtime
     except FileNotFoundError:

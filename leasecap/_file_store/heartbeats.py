@@ -1,6 +1,6 @@
-"""One daemon thread per process keeps the heartbeats of all its leases, and notices lost and dropped ones.
+"""One daemon thread per process writes the heartbeats of all its leases, and notices lost and dropped leases.
 
-Those of tickets are written by their waiters' looks (`poller`).
+Heartbeats of tickets are written by their waiters' looks (`poller`).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 _LINGER = 5.0
-"""Seconds for which the thread sleeps on with nothing to look after; only then it waits to be woken. Leases held for
-less than it takes a thread to wake would else wake it each time, in vain: a fifth of an acquire's CPU time."""
+"""Seconds for which the thread sleeps on with nothing to look after, before it waits to be woken. Else each short lease
+would wake it in vain, which costs much of an acquire's CPU time."""
 
-_LOOK_EVERY = 0.05  # seconds; where threads are greenlets
+_LOOK_EVERY = 0.05  # seconds between looks into the inbox, where threads are greenlets
 
 _LONGEST = 86400.0  # seconds; a longer wait overflows
 
 
 class Gone(ref):  # type: ignore[type-arg]
-    """Has ``then`` called, in the thread, once an object is no more; drop this, and it isn't.
+    """Has ``then`` called in the thread once an object is gone. If this reference is dropped before, nothing is called.
 
-    The interpreter itself puts it into the thread's queue. No line of Python runs in that moment, which may be any: in
-    a signal handler, in the middle of a lock of ours, in a garbage collection of another thread, at the interpreter's
-    exit; so none can be interrupted either.
+    The interpreter itself puts it into the thread's queue. That can happen at any moment: in a signal handler, while a
+    lock of ours is held, in a garbage collection of another thread, at the interpreter's exit. No line of Python runs
+    then, so nothing can wait for a lock or be interrupted.
     """
 
     __slots__ = ("then",)
@@ -45,13 +45,13 @@ class Gone(ref):  # type: ignore[type-arg]
 
 
 def _end() -> None:
-    """What the thread is given to end it."""
+    """The call that ends the thread when it is put into the inbox."""
 
 
 class Beating:
     """One entry that is kept alive.
 
-    :ivar ending: it was to be ended, which failed: try again instead of a heartbeat.
+    :ivar ending: the entry was to be ended, which failed; it is tried again in place of a heartbeat.
     :ivar failures: heartbeats in a row that could not be written.
     :ivar alarm: when to call ``on_alarm``.
     :ivar holder: notices when nobody refers to the lease any more.
@@ -72,13 +72,13 @@ class Beating:
 
 
 class Heartbeats:
-    """The thread and what it looks after. A heartbeat that fails is counted and reported, never raised.
+    """The thread and what it looks after. A heartbeat that fails is counted and a warning logged; nothing is raised.
 
-    It refers to no lease: one that nobody else refers to gives its slot back.
+    It keeps no reference to a lease: a lease to which nobody else refers gives its slot back.
     """
 
     def __init__(self) -> None:
-        # One that its owner may take again: a garbage collection in the middle may run whatever releases a lease.
+        # An RLock, since a garbage collection may come while it is held, and run a finalizer that releases a lease.
         self._changed = threading.RLock()
         self._beating: dict[str, Beating] = {}
         self._thread: threading.Thread | None = None
@@ -87,7 +87,7 @@ class Heartbeats:
         self._warned = False
 
     def prepare(self) -> SimpleQueue[Callable[[], object] | Gone | None]:
-        """What the thread waits with. Call it first under the lock that forks wait for: it imports."""
+        """The queue that the thread waits at. The first call must be under the lock that forks wait for: it imports."""
         if self._inbox is None:
             from _queue import Empty, SimpleQueue
 
@@ -122,7 +122,7 @@ class Heartbeats:
         return gone
 
     def call(self, then: Callable[[], object]) -> bool:
-        """Have ``then`` called in the thread; from anywhere, a finalizer included. False if it doesn't run."""
+        """Have ``then`` called in the thread; False if the thread doesn't run. A finalizer may call this too."""
         if self._thread is None:
             return False
         self.prepare().put(then)
@@ -138,19 +138,19 @@ class Heartbeats:
 
     def _wake_by(self, when: float) -> None:
         if when < self._wakes_at and self._inbox is not None:
-            # Only if it would sleep too long: waking it at every acquire cost more than the acquire itself.
+            # The thread is woken only if it would sleep too long: waking it costs more than an acquire.
             self._wakes_at = when
             self._inbox.put(None)
 
     def start(self) -> bool:
-        """Start the thread, if it doesn't run; False if that can't be."""
+        """Start the thread, if it doesn't run; False if no thread can be started."""
         with self._changed:
             if self._thread is not None:
                 return True
             try:
                 self._thread = start_thread("heartbeat", self._run, self.prepare())
             except RuntimeError as error:
-                # The slot was had: that must not fail now. The next lease tries again.
+                # The slot is held already, so this must not fail. The next lease tries again.
                 if not self._warned:
                     self._warned = True
                     log_warning(f"no heartbeats: {error}. Where the pool has OS locks, the lease is safe without them")
@@ -164,11 +164,11 @@ class Heartbeats:
             if thread is None or inbox is None or self._beating:
                 return
             self._thread = self._inbox = None
-            inbox.put(_end)  # behind what is still to be called
+            inbox.put(_end)  # the thread does what is in the inbox before
         await_end(thread)
 
     def remove(self, own_entry: OwnEntry) -> None:
-        """Stop. When this returns no heartbeat for ``own_entry`` is under way or will come."""
+        """Stop looking after ``own_entry``. When this returns no heartbeat for it is under way, and none will come."""
         with self._changed:
             self._beating.pop(own_entry.name, None)
 
@@ -185,14 +185,15 @@ class Heartbeats:
                 self._call(call)
 
     def _round(self, idle: bool) -> list[Callable[[], None]]:
-        """Beat where that is due; returns what is to be called, outside the lock: it may release leases."""
+        """Write the heartbeats that are due; returns what is to be called outside the lock, since it may release
+        leases."""
         to_call: list[Callable[[], None] | None] = []
         with self._changed:
             now = time.monotonic()
             for beating in list(self._beating.values()):
                 if beating.due <= now:
                     alive = self._beat(beating)
-                    beating.due = now + beating.own_entry.record.heartbeat  # as it is written now
+                    beating.due = now + beating.own_entry.record.heartbeat  # the beat may have changed the interval
                     if not alive:
                         self._beating.pop(beating.own_entry.name, None)
                         to_call.append(beating.on_gone)
@@ -204,7 +205,10 @@ class Heartbeats:
         return [call for call in to_call if call is not None]
 
     def _sleep(self, inbox: SimpleQueue[Callable[[], object] | Gone | None]) -> bool | None:
-        """Sleep until something is due or comes, and do what has come; returns whether anything has. None: the end."""
+        """Sleep until something is due or comes, and do what has come.
+
+        Returns whether anything has come; None when the thread is to end.
+        """
         until = self._wakes_at
         timeout = None if until == math.inf else min(max(until - time.monotonic(), 0.01), _LONGEST)
         try:
@@ -222,7 +226,7 @@ class Heartbeats:
     def _look(
         self, inbox: SimpleQueue[Callable[[], object] | Gone | None], timeout: float | None
     ) -> Callable[[], object] | Gone | None:
-        """``inbox.get``, which would block all greenlets: by looking now and then."""
+        """``inbox.get`` where threads are greenlets, all of which it would block: this looks now and then."""
         end = math.inf if timeout is None else time.monotonic() + timeout
         while inbox.empty() and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _LOOK_EVERY))
@@ -231,11 +235,11 @@ class Heartbeats:
     def _call(self, call: Callable[[], object]) -> None:
         try:
             call()
-        except BaseException as error:  # what ends this thread ends all heartbeats
+        except BaseException as error:  # if this thread ended, all heartbeats would
             log_warning_apart(f"what is looked after in the background failed: {error!r}")
 
     def _beat(self, beating: Beating) -> bool:
-        beating.store.refresh()  # who only holds would else never hear of another interval
+        beating.store.refresh()  # a process that only holds reads an edited config.toml nowhere else
         try:
             if beating.ending:
                 beating.store.finish(beating.own_entry)

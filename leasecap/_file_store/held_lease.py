@@ -87,7 +87,7 @@ class HeldLease:
         try:
             self._store.end(self._own_entry.name)
         except OSError:
-            return None  # it goes on to count
+            return None  # the lease goes on to count
         return True
 
     def removed(self) -> str:

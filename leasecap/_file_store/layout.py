@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
 
 FORMAT = 2
-"""Rises when the protocol changes. What one version only adds others ignore, and do without."""
+"""The number rises when the protocol changes. A version that only adds something keeps it: others ignore what was
+added."""
 
 BOOT, ARRIVAL = "boot", "arrival"  # what a queue is ordered by; see `order`
 
-FEEDBACK = "feedback"  # made when there is any
+FEEDBACK = "feedback"  # a directory, made with the first report
 OLDER = ".older-"
-"""How the name of a pool of an earlier format begins that was moved aside (`formats`); its own name follows."""
+"""A pool of an earlier format that was moved aside has this before its own name (`formats`)."""
 CLOSED = ".queue"
-"""What the queue is called of a pool that is to go: nothing can be granted in it any more."""
+"""The name of the queue in a pool that is to be removed or replaced. Without ``queue/`` nothing can be granted."""
 NEW = ".new-"
-"""How the name of a pool begins that is being made."""
+"""The name of a pool that is being made begins with this."""
 DIRECTORIES = (QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN)
 ENTRY_PLACES = (QUEUE, CLOSED, PARKED, GRANTED, LEASES)
 
@@ -32,8 +33,8 @@ class Pool(NamedTuple):
     """An open pool.
 
     :ivar root: the root's path.
-    :ivar kind: of the critical section, "os" or "directory".
-    :ivar local: whether only this machine can write it.
+    :ivar kind: the kind of its lock, "os" or "directory".
+    :ivar local: whether only this machine can write to it.
     :ivar counts: whether a directory's link count tells how many directories are in it.
     :ivar order: what the queue is ordered by, "boot" or "arrival" (`order`).
     :ivar description: device and inode of ``pool.json`` when it was opened; None: it isn't compared (`repair`).
@@ -59,7 +60,7 @@ class OlderFormat(Exception):
 
 
 class Incomplete(Exception):
-    """Parts of the pool are missing; ``kind`` is that of its lock, "" if it isn't known."""
+    """Parts of the pool are missing; ``kind`` is the kind of its lock, "" if that isn't known."""
 
     def __init__(self, parts: tuple[str, ...], kind: str) -> None:
         super().__init__(parts, kind)
@@ -82,7 +83,7 @@ def inode_of(directory: Directory, part: str) -> tuple[int, int] | None:
 
 
 def stands_at(directory: Directory, path: str) -> bool:
-    """Whether it is this very directory that stands at ``path``.
+    """Whether this very directory stands at ``path``.
 
     :raises OSError: when that can't be told.
     """

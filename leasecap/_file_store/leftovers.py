@@ -1,8 +1,8 @@
 """Clearing away what killed processes left half-made, and the spares of those that ended without a word.
 
-What a live process is just making is never harmed. An entry goes only by proof that its process is dead. Anything else
-is old by the file system's own clock, by far more than its making takes; and should its maker have been stopped for so
-long, it finds the file gone and makes it once more (`Directory.replace`, `layout`), or does without (`wake/`).
+What a live process is making is never harmed. An entry is removed only by proof that its process is dead. Anything else
+is removed when it is old by the file system's own clock, by far more than its making takes. If its maker was stopped
+for so long, it finds the file gone and makes it once more (`Directory.replace`, `opening`), or does without (`wake/`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _OLD = 60.0
 """Seconds after which what is half-made counts as left behind."""
 
 _LONG = 86400.0
-"""Seconds after which a wake-up counts as left behind at which nobody can be seen to listen: a plain file where there
-are no locks. Who does listen makes it anew."""
+"""Seconds after which a wake-up counts as left behind if nobody can be seen to listen at it: a plain file where there
+are no locks. A process that listens there all the same makes it anew."""
 
 _LOOKED_INTO = 100
-"""Entries that one look is for."""
+"""Entries that one sweep looks into."""
 
 _ASIDE = 12  # hexadecimal digits at the end of a name: see `Directory.replace`
 
@@ -67,7 +67,7 @@ def _sweep_pools(entries: Entries, root: Directory, now: float) -> None:
     for name in _names(root, "pools"):
         path = f"pools/{name}"
         if (name.startswith(NEW) or _is_replaced(entries, name)) and _is_old(root, path, now):
-            # Moved first: else its maker, if it goes on in this moment, may put what is left of it in place.
+            # It is moved before it is removed: else its maker, going on in this moment, could put half of it in place.
             gone = f"pools/{NEW}{entries.effects.token()}"
             try:
                 root.rename(path, gone)
@@ -77,7 +77,7 @@ def _sweep_pools(entries: Entries, root: Directory, now: float) -> None:
 
 
 def _is_replaced(entries: Entries, name: str) -> bool:
-    """Whether it is a pool of an earlier format whose place was taken."""
+    """Whether this is a pool of an earlier format that was moved aside, and whose place another one has taken."""
     if not name.startswith(OLDER):
         return False
     from leasecap._file_store.moved_aside import is_replaced

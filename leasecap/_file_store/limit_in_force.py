@@ -1,8 +1,8 @@
 """The configured limit that is in force: it goes down at once, and up once config.toml has stood still.
 
-A file that is just being written can be valid half-way: ``[defaults] limit = 50`` stands in it, and the pool's own
-limit not yet. So a limit above the last one holds only when the file has been the same for a second. The last one
-stands in the pool, for those who start meanwhile. What `leasecap limit` writes is whole, and a digest of it says so.
+A file that is being written can be valid half-way: ``[defaults] limit = 50`` stands in it, and the pool's own limit not
+yet. So a limit above the last one holds only when the file has been the same for a second. The last one stands in the
+pool, for processes that start meanwhile. What `leasecap limit` writes is whole, and a digest of it says so.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 FILE = "limit"
 _WIDTH = 16
 _WORDS: dict[int | None, str] = {None: "none", UNLIMITED: "unlimited"}
-_LEAST = 1  # no configuration has less: it may be granted whatever the whole file says
+_LEAST = 1  # no configuration allows less, so one slot may be granted whatever the whole file will say
 
 
 class LimitInForce:
-    """That of one pool. None stands for none at all, which leaves all to declared limits: the highest there is.
+    """The configured limit in force of one pool. None means that there is none, and counts as higher than any number.
 
     :ivar configured: what config.toml says.
     """
@@ -35,7 +35,7 @@ class LimitInForce:
     ) -> None:
         """
         :param stands_still_in: seconds until config.toml has stood still; 0 if it has.
-        :param is_there: whether there is one: what nobody has written, a new pool need not wait for.
+        :param is_there: whether there is a config.toml; without one a new pool has nothing to wait for.
         """
         self.configured: int | None = None
         self._directory = directory
@@ -53,7 +53,7 @@ class LimitInForce:
     def keep(self) -> int | None:
         """Inside the section: the limit in force, noted for those who start later."""
         if self._is_pending():
-            self._read()  # somebody else may have seen the file stand still
+            self._read()  # another process may have seen the file stand still, and noted a higher limit
         limit = self._limit()
         if limit != self._noted or not (self._is_noted or limit is None or self._is_pending()):
             text = _WORDS.get(limit, str(limit)).ljust(_WIDTH).encode()
@@ -63,7 +63,7 @@ class LimitInForce:
                 except FileNotFoundError:
                     self._directory.write(FILE, text)
             except OSError:
-                pass  # who starts later has a lower one for a second; a full disk keeps nobody from a slot
+                pass  # processes that start later go by a lower limit for a second; a full disk denies nobody a slot
             else:
                 self._noted, self._is_noted = limit, True
         return limit

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 STAGED_LOCK = "lock-"
-"""How the names in ``staging/`` begin that are claims of the lock directory and no entries."""
+"""A name in ``staging/`` that begins with this is a claim of the lock directory, and no entry."""
 
 
 _TRIES_HERE = 6
-"""To give the lock back, where there is no thread to go on trying: some 0.6 s."""
+"""Tries to give the lock back where no thread can be had to go on trying."""
 
 
 class LockDirectory:
     """A lock directory, for where there are no OS locks.
 
-    ``lock.d`` is claimed by renaming a prepared directory onto it, which holds one file, named by a fresh token, with
-    the holder's record: that fails while ``lock.d`` holds something, and works when it is absent or empty. Release and
-    steal are one and the same step on that file, so exactly one of them wins and nobody can hit a successor: the
-    holder unlinks it, a thief moves it to ``stolen/``. A holder whose unlink says ENOENT was robbed and learns it.
+    ``lock.d`` is claimed by renaming a prepared directory onto it. That holds one file, which is named by a fresh token
+    and has the holder's record in it. The rename fails while there is something in ``lock.d``, and works when it is
+    absent or empty. Release and theft are each one step on that file, so exactly one of them wins, and neither can hit
+    a successor: the holder unlinks it, a thief moves it to ``stolen/``. A holder whose unlink says ENOENT was robbed.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class LockDirectory:
         """
         :param record: the bytes of a record of this process.
         :param is_dead: whether the owner of the record at this path is provably gone.
-        :param adopt: vouches with this token for all that is held now; called inside, by the first to enter after a
-            theft.
-        :param assure: raises if the pool isn't any more what it was when it was opened.
+        :param adopt: vouches with this token for all that is held now; the first to enter after a theft calls it
+            inside.
+        :param assure: raises if the pool is no longer what it was when it was opened.
         """
         self._effects = effects
         self._directory = directory
@@ -64,7 +64,7 @@ class LockDirectory:
         if not self._mutex.acquire(blocking=False):
             return False
         try:
-            # Staging a claim writes to the disk, and is in vain while somebody's inside: look first.
+            # To stage a claim writes to the disk, in vain while somebody is inside. So it looks first.
             if (not self._tokens() or self._steal()) and self._claim() and self._vouch():
                 return True
         except BaseException:
@@ -84,10 +84,10 @@ class LockDirectory:
                 try:
                     directory.rename(staged, "lock.d")
                 except OSError as error:
-                    # ENOTEMPTY or EEXIST: held. Windows and some network file systems say EEXIST or EACCES for an
-                    # empty one too, so remove it if it is empty and try once more.
+                    # ENOTEMPTY or EEXIST say that it is held. Windows and some network file systems say EEXIST or
+                    # EACCES of an empty one too. So it is removed if it is empty, and the claim is tried once more.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM):
-                        self._give_back(token)  # a file server may have done it all the same
+                        self._give_back(token)  # a file server may have renamed it and still report an error
                         raise
                     if not (again and self._remove_if_empty()):
                         return False
@@ -96,19 +96,23 @@ class LockDirectory:
                     return True
             return False
         except FileNotFoundError:
-            return False  # stopped for as long as stale_after, and what was half-made is swept away: another time
+            return False  # this process was stopped for as long as stale_after, and its claim was swept away
         finally:
             if self.token != token:
                 self._discard(staged, token)
 
     def _vouch(self) -> bool:
-        """Make what is granted from now on by those who were robbed tell-tale; False: so were we, and aren't inside."""
-        # What the robbed section grants from now on, not knowing of the theft, stays signed with its token.
+        """Sign all that is held, so that later grants of those who were robbed stand out.
+
+        Returns False if this process was robbed itself meanwhile, and isn't inside.
+        """
+        # A robbed holder that doesn't know it yet goes on granting, and signs with its old token.
         try:
             self._assure()
             for token in self._directory.list("stolen"):
                 if token.partition(".")[0] == self.token:
-                    # Stopped right after it entered, and robbed: a signature of ours would make others' grants suspect.
+                    # This process was stopped right after it entered, and robbed. If it signed now, the grants of
+                    # others would be suspect.
                     self.token = ""
                     return False
                 if not token.endswith(".known"):
@@ -116,7 +120,7 @@ class LockDirectory:
                     try:
                         self._directory.rename(f"stolen/{token}", f"stolen/{token}.known")
                     except FileNotFoundError:
-                        pass  # one of us was robbed in the middle of this, and both have vouched
+                        pass  # another process vouches too: one of the two was robbed in the middle of this
         except BaseException:
             token, self.token = self.token, ""
             self._give_back(token)
@@ -137,16 +141,16 @@ class LockDirectory:
             self._directory.unlink(f"{staged}/{token}")
             self._directory.rmdir(staged)
         except OSError:
-            pass  # in staging/ it blocks nobody; swept with the other leftovers
+            pass  # in staging/ it blocks nobody, and it is swept with the other leftovers
 
     def _steal(self) -> bool:
-        """Take the section from a holder that is provably gone; False if nobody's there to be robbed."""
+        """Take the section from a holder that is provably gone; False if there is none."""
         for token in self._tokens():
             if self._is_dead(f"lock.d/{token}"):
                 try:
                     self._directory.rename(f"lock.d/{token}", f"stolen/{token}")
                 except FileNotFoundError:
-                    continue  # released or stolen meanwhile: one winner
+                    continue  # it was released or stolen meanwhile
                 return True
         return False
 
@@ -164,7 +168,7 @@ class LockDirectory:
             self._mutex.release()
 
     def _give_back(self, token: str) -> bool:
-        """Returns False if it was taken from us."""
+        """Returns False if the section was taken from this process."""
         try:
             self._directory.unlink(f"lock.d/{token}")
         except FileNotFoundError:
@@ -172,7 +176,7 @@ class LockDirectory:
         except OSError as error:
             where = self._directory.full("lock.d")
             log_warning(f"the pool's own lock could not be given back ({where}: {error}); trying on")
-            # As long as we live nobody else may take it, and we may never come here again.
+            # Nobody else may take it while this process lives, and this process may never come here again.
             try:
                 start_thread("give-back", self._try_on, token)
             except RuntimeError:
@@ -200,7 +204,7 @@ class LockDirectory:
 
         stay = ""
         for token in self._tokens():
-            stay = token  # it is used once
+            stay = token  # a token is used for one stay
             try:
                 record = decode_record(self._directory.read(f"lock.d/{token}", MAX_BYTES + 1))
             except OSError:
@@ -210,7 +214,7 @@ class LockDirectory:
         return Occupant("an unknown process", stay)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
     def forget(self) -> None:
-        """In a fork's child: nothing is open."""
+        """In a fork's child: nothing to close."""

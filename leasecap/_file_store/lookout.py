@@ -1,11 +1,11 @@
 """One process's look-out over one pool's queue: who stands ahead, who has exited, and whether it is its turn to sweep.
 
 The process is the unit, however many of its tickets wait. The first two processes in the queue that live and run sweep.
-Each one further back watches the exit of the process right ahead, and looks now and then whether two that run are ahead
-of it still. So a death is found at once by whoever stands behind it, and a stop by whoever looks.
+Each one further back watches the exit of the process right ahead, and looks now and then whether two that run are still
+ahead of it. So the process behind finds a death at once; a stop, which wakes nobody, is found by those looks.
 
-Whoever receives for the process runs it (`wakeups`): a blocked event loop or thread of it keeps nobody waiting. Where
-nobody receives, the looks of its tickets do.
+Whoever receives for the process runs the look-out (`wakeups`), so a blocked event loop or thread of the process keeps
+nobody waiting. Where nobody receives, the looks of the tickets run it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 0.8
 """Seconds that a waiter has to look when its process was asked. After that the process itself parks the waiter's
-ticket, before others would take back a grant of it (`grants.ACKNOWLEDGE_WITHIN`, a second after they ask)."""
+ticket, and so does before others take back its grant (`grants.ACKNOWLEDGE_WITHIN`)."""
 
 
 class Stamp:
-    """What this process knows of the last sweep. No clock is in it: it is compared with what one saw at the last look.
+    """What this process knows of the last sweep.
 
-    :ivar nobody_swept: nobody has swept since the look before the last one.
-    :ivar stands_in: nobody has for so long that those who should can't be running: this process sweeps in their place,
-        until it sees another one's stamp.
+    No clocks are compared: the stamp is compared with the one that this process saw at its previous look.
+
+    :ivar nobody_swept: nobody swept between the last two looks.
+    :ivar stands_in: nobody has swept for so long that those who should can't be running. This process sweeps in their
+        place, until it sees a stamp of another one.
     """
 
     def __init__(self, store: Store) -> None:
@@ -52,13 +54,16 @@ class Stamp:
         self._since = self._read_at = -math.inf
 
     def look(self, now: float, *, woken: bool, early: bool) -> bool:
-        """Look, if a period has passed since the last look, or ``early``; returns whether it begins to stand in."""
+        """Look at the stamp if a period has passed since the last look, or if ``early``.
+
+        Returns whether this process begins to stand in.
+        """
         self.nobody_swept = False
         if now < self._read_at + polling.SWEEP_EVERY and not early:
             return False
         stamp = self._store.sweeper.stamp()
         self._read_at = now
-        # Who has never looked before may have been woken by one that has just swept.
+        # At the first look there is nothing to compare; if it was woken, somebody may have just swept.
         self.nobody_swept = stamp == self._last if self._last is not None else not woken
         if stamp != self._last:
             self._last, self._since, self.stands_in = stamp, now, False
@@ -75,8 +80,8 @@ class Stamp:
 class Lookout:
     """What one process does about one queue while it waits there.
 
-    :ivar store: whose queue it is.
-    :ivar due: when it is to look, on the monotonic clock.
+    :ivar store: the pool that the queue belongs to.
+    :ivar due: when the next look is due, on the monotonic clock.
     """
 
     def __init__(self, own: OwnProcess, store: Store, watch: Watch, answer: Callable[[], None]) -> None:
@@ -88,8 +93,10 @@ class Lookout:
         self._answer = answer
         self._watched = False
         self._exits = Exits(own, store, watch, self.notify)
-        self._lock = threading.Lock()  # held by the thread that looks
-        self._state = threading.RLock()  # who waits, and when to look; a waiter's end may come anywhere
+        self._lock = threading.Lock()  # the thread that looks holds it
+        # For who waits and when to look. An RLock, since a waiter may be ended by a garbage collection while it is
+        # held.
+        self._state = threading.RLock()
         self._looked: dict[str, float] = {}  # for each own ticket, when its waiter looked last
         self._since = -math.inf
         self._waits_long = True
@@ -110,31 +117,32 @@ class Lookout:
         :param watched: wake-ups reach this process.
         :param alone: it stands first, so that it is to sweep at once.
         """
-        with self._state:  # or it is ended by one that has just seen that nobody waits
+        with self._state:  # else a thread that has just seen nobody waiting could end the look-out
             self._watched = watched
             self._looked[name] = now
             self._watch.attend(self)
             self._since = now
             self._is_alone = alone
-            # Who has waited for long will do so again: to look at once is cheaper than to wake up for it.
+            # A process that has waited for long is likely to do so again, and to look now is cheaper than to wake for
+            # it.
             soon = now if self._waits_long else now + polling.ATTACH_AFTER
             self.look_by(-math.inf if alone else soon)
 
     def remove(self, name: str) -> None:
-        """It has left the queue."""
+        """A ticket of this process has left the queue."""
         self._looked.pop(name, None)
         self._waits_long = self._own.effects.monotonic() > self._since + polling.ATTACH_AFTER
         self._exits.forget_ticket(name)
         if self._looked:
-            self.notify()  # another one of them is the first now
-        elif self._lock.acquire(blocking=False):  # else whoever looks at the moment sees it
+            self.notify()  # another ticket of this process may be its first now
+        elif self._lock.acquire(blocking=False):  # else the thread that is looking sees that nobody waits
             try:
                 self._end_if_nobody_waits()
             finally:
                 self._lock.release()
 
     def _end_if_nobody_waits(self) -> None:
-        """Call only with the lock of who looks."""
+        """Call only with `_lock` held."""
         with self._state:
             if self._looked:
                 return
@@ -153,9 +161,10 @@ class Lookout:
         self.look_by(-math.inf)
 
     def look_by(self, when: float) -> None:
-        """Look at that time, if not before; where nobody waits there is nothing to look for.
+        """Look at that time, if not before. Nothing is noted where nobody waits.
 
-        Else the next ticket would find it due already and tell nobody, while the thread that receives waits for ever.
+        If it were, the next ticket would find a look due already and wake nobody for it, while the thread that receives
+        waits for ever.
         """
         with self._state:
             if when >= self.due or not self._looked:
@@ -164,7 +173,7 @@ class Lookout:
         if self._watched:
             self._watch.wake_by(when)
         elif when == -math.inf:
-            # Its tickets look by themselves, and one of them is enough.
+            # Where nobody receives, the tickets look by themselves; to wake one of them is enough.
             self._own.wake_tickets(tuple(self._looked)[:1])
 
     def wake_all(self) -> None:
@@ -189,7 +198,7 @@ class Lookout:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def run(self, now: float) -> None:
-        """Look if that is due. One thread does; what comes meanwhile is due once more."""
+        """Look if that is due, in one thread at a time. What comes during a look makes one more look due."""
         if now < self.due or not self._lock.acquire(blocking=False):
             return
         try:
@@ -199,7 +208,7 @@ class Lookout:
                 self.look_by(now + self._look(now, woken))
             self._end_if_nobody_waits()
         except (OSError, StoreError):
-            self.look_by(now + polling.FAR_LOOK)  # whoever asks for a slot is told what is wrong; it fails nobody here
+            self.look_by(now + polling.FAR_LOOK)  # it is no error here; callers that ask for a slot get it
         finally:
             self._lock.release()
 
@@ -218,8 +227,9 @@ class Lookout:
         return min(self._look_at_the_queue(now, woken), self._asked_at + ANSWER_WITHIN - now)
 
     def _look_at_the_queue(self, now: float, woken: bool) -> float:
-        exited, self._exits.came = self._exits.came, False  # before the sweep: what exits during it wakes once more
-        # At the first look after queueing its time has not come yet: in a busy pool it never does.
+        # reset before the sweep: an exit during it makes one more due
+        exited, self._exits.came = self._exits.came, False
+        # The first look after queueing doesn't read the stamp; in a busy pool there is no second one.
         stands_in = now > self._since and self._stamp.look(now, woken=woken, early=now >= self._changes_at)
         at_once, self._is_alone = exited or self._is_alone or stands_in, False
         if not woken:
@@ -230,7 +240,7 @@ class Lookout:
         if standing is None:
             return polling.SELDOM_LOOK
         # The first two sweep in any case, and that finds the dead ahead of them as well.
-        expected = (woken or now <= self._since) and not exited  # that all ahead of it run
+        expected = (woken or now <= self._since) and not exited  # whether all ahead of it are expected to run
         running = self._walk(standing, expected) if standing.rank > 2 else []
         on_duty = standing.rank <= 2 or len(running) < (2 if standing.rank == 3 else 1) or self._stamp.stands_in
         if not on_duty:
@@ -238,28 +248,31 @@ class Lookout:
             return self._pause
         self._neighbours = None
         if self._changes_at <= now:
-            self._changes_at = math.inf  # should somebody else have swept just now, one period is soon enough
+            self._changes_at = math.inf  # even if somebody else has swept just now, the next period is soon enough
         if at_once or self._stamp.nobody_swept:
             self._changes_at = now + self.store.sweeper.sweep(everything=at_once)
             self._stamp.note_own(now)
         covered = not woken and self._cover(standing, now)
         pause = polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
-        # A pause ends, the next grant may follow, a slot has cooled down: nobody wakes anybody for that.
+        # Feedback alone can allow a grant: a pause ends, the stagger is over, a slot has cooled down. That wakes
+        # nobody.
         return min(pause, max(self._changes_at - now, polling.FIRST_LOOK))
 
     def _is_as_before(self) -> bool:
-        """Whether those run still whom it knows, while somebody sweeps: then the whole queue tells nothing more."""
+        """Whether the processes that it knows still run. While somebody sweeps, the whole queue would tell no more."""
         presence = self._own.effects.presence
         return self._neighbours is not None and all(presence(*identity) == "runs" for identity in self._neighbours)
 
     def _walk(self, standing: Standing, expected: bool) -> list[Entry]:
-        """Walk from the process right ahead towards the head, and watch those passed up to the first one that runs.
+        """Walk from the process right ahead towards the head, and watch the processes up to the first one that runs.
 
-        Returns a ticket of each that runs, as far as it matters: the third has to see by itself that the first two run;
-        further back the one ahead does, and the sweeps say that somebody sweeps. What those have in the queue that have
-        exited is removed.
+        What processes that have exited have in the queue is removed.
 
-        :param expected: all of them run, as far as is known: then it does to watch the one right ahead.
+        Returns a ticket of each process that runs, as far as that matters. The third has to see by itself that the
+        first two run. For those further back it is enough that the one ahead runs, and that the stamp shows that
+        somebody sweeps.
+
+        :param expected: all of them are expected to run; then only the one right ahead is watched, and not looked at.
         """
         peers = self.store.peers
         if expected and standing.rank > 3 and self._watched:
@@ -274,11 +287,11 @@ class Lookout:
         blind = False
         for ticket in map(parse_entry, standing.ahead):
             if not ticket.token:
-                continue  # not ours
+                continue  # the name isn't one that leasecap gives
             identity = peers.identity(ticket)
-            blind = blind or identity is None  # it is looked at each time, by its lock
+            blind = blind or identity is None  # a process that can't be seen is judged by its lock, at each look
             if identity is not None and self._watched and not (running and watch):
-                self._exits.watch([*watch, identity])  # before the look: did it exit in between, nobody would tell
+                self._exits.watch([*watch, identity])  # watched before it is looked at, so that no exit is missed
             seen = peers.look(ticket)
             if seen in ("gone", "dead"):
                 continue
@@ -292,14 +305,14 @@ class Lookout:
         if self._watched:
             self._exits.watch(watch)
         if peers.gone or peers.dead:
-            self.store.reconciler.transact()  # first: somebody may be granted a slot that they kept
+            self.store.reconciler.transact()  # before they are buried: somebody may be granted a slot that they kept
             bury(self.store.entries, self.store.peers, self.store.reconciler.notify)
         return running
 
     def _cover(self, standing: Standing, now: float) -> bool:
-        """Whether exits wake it, so that it need not look for the dead.
+        """Whether exits wake this process, so that it need not look for the dead.
 
-        Asked when a period is over in which nothing came: in a pool that is busy this would cost more than it saves.
+        It is asked only after a period in which nothing came: in a busy pool it would cost more than it saves.
         """
         if not self._watched or not self.store.effects.sees_exits or now < self._retry_at:
             return False

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def build(effects: Effects, root: str, name: PoolName, lock: str, older: Sequence[str]) -> str:
-    """Make a pool aside, to be renamed into place, or two creators see each other's halves; returns its name.
+    """Make a pool under a name of its own, so that nobody sees half of it; returns the name. The caller renames it.
 
-    :param older: paths of pools whose place it takes, from which feedback is taken over.
+    :param older: paths of the pools whose place it takes; their feedback is copied.
     :raises OSError, StoreError: with nothing left behind.
     """
     path = pool_path(root, name)
@@ -51,7 +51,7 @@ def build(effects: Effects, root: str, name: PoolName, lock: str, older: Sequenc
 
 
 def kind_of_lock(effects: Effects, directory: Directory, lock: str, path: str) -> str:
-    """The kind that a new pool with these settings gets; ``path`` is for the error."""
+    """The kind of lock that a new pool gets with this setting; ``path`` is for the error."""
     if lock == "directory":
         return lock
     fd = directory.open("lock")

@@ -1,8 +1,8 @@
 """Marks of processes that don't answer, beside their wake-ups.
 
-A grant that isn't taken up may stand because its waiter is blocked or because its whole process doesn't run: frozen,
-or stopped where nobody can see it. So all who wait are asked at once, and who hasn't answered a second later is *deaf*:
-it is passed over with all its tickets until it looks. One file for a process, not a rename for each of its tickets.
+If a grant isn't taken up, its waiter may be blocked, or its whole process may not run: it is frozen, or stopped where
+nobody can see it. So all processes that wait are asked at once. One that hasn't answered a second later is *deaf*: it
+is passed over, with all its tickets, until it looks. A mark is one file for a process, and no rename for each ticket.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 ASKED, DEAF = "asked", "deaf"
 
 QUESTION = "?"
-"""What is written to the wake-up of a process that is asked; in no ticket's name."""
+"""What is written to the wake-up of a process that is asked. No ticket's name has it in it."""
 
 
 class Marks:
-    """The marks under one root. A failing one is no error: who isn't marked costs the others two seconds a grant."""
+    """The marks under one root. It is no error if one fails: an unmarked process costs the others two seconds a
+    grant."""
 
     def __init__(self, root: Callable[[], Directory]) -> None:
         self._root = root
 
     def ask(self, process: str) -> bool:
-        """Leave a question; False if nobody could be asked there."""
+        """Leave a question for the process; False if that can't be done."""
         try:
             self._root().write(f"wake/{process}/{ASKED}", b"")
         except FileExistsError:
@@ -36,7 +37,7 @@ class Marks:
         return True
 
     def mark(self, process: str) -> bool:
-        """Mark it as deaf if it hasn't answered; returns whether it is marked."""
+        """Mark the process as deaf if it hasn't answered; returns whether it is marked."""
         try:
             self._root().rename(f"wake/{process}/{ASKED}", f"wake/{process}/{DEAF}")
         except OSError:
@@ -44,7 +45,7 @@ class Marks:
         return True
 
     def is_deaf(self, process: str) -> bool:
-        """Whether it is marked."""
+        """Whether the process is marked as deaf."""
         try:
             self._root().stat(f"wake/{process}/{DEAF}")
         except OSError:

@@ -1,4 +1,4 @@
-"""Whose processes have to look, since something was done inside the section."""
+"""Which processes have to look after something was done inside the section."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Done(NamedTuple):
-    """What was done inside, and what it was decided by.
+    """What was done inside the section, and from what it was decided.
 
     :ivar missed: a ticket that was to be granted was gone.
     :ivar behind: a ticket that stands right behind the one that has just queued.
@@ -32,14 +32,15 @@ class Done(NamedTuple):
 
     @property
     def others_wait(self) -> bool:
-        """Whether somebody waits on."""
+        """Whether somebody still waits after the grants."""
         return len(self.snapshot.queue) > len(self.plan.grant)
 
 
 def whom_to_notify(directory: Directory, sees_exits: bool, done: Done) -> Iterable[Entry]:
-    """A ticket of each process that came to be first, or has another one right ahead of it.
+    """A ticket of each process that has to look.
 
-    And of each that was passed over, so that it looks as soon as it runs.
+    These are the processes that have become the first, that have another process right ahead of them than before, that
+    rest though something was granted, and that were passed over, which look as soon as they run.
     """
     away = done.snapshot.away
     passed = [parse_entry(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
@@ -49,12 +50,15 @@ def whom_to_notify(directory: Directory, sees_exits: bool, done: Done) -> Iterab
 
 
 def _who_rest(directory: Directory, done: Done) -> list[Entry]:
-    """Those of the first two who are to hear of it. Asked after the grants: who says so only now sees them."""
+    """The tickets of those of the first two processes that rest (`exits`).
+
+    This is asked after the grants: a process that leaves its mark only now sees the grants itself.
+    """
     if not (done.granted or done.snapshot.admission != OPEN):
         return []
     stay = {ticket.process: ticket for ticket in done.plan.stay}
-    # A process that stays may have said so in the ticket that is granted now: should its waiter be blocked, the grant
-    # has to be taken back, and nobody else may be there to do it.
+    # A process that stays in the queue may have its mark in the ticket that was granted just now. It has to look too:
+    # if the waiter of that ticket is blocked, the grant has to be taken back, and there may be nobody else to do it.
     moved = [ticket for ticket in done.granted if ticket.process in stay and _rests(directory, GRANTED, ticket)]
     rest = [ticket for ticket in done.plan.stay if _rests(directory, QUEUE, ticket)]
     return [*(stay[ticket.process] for ticket in moved), *rest]

@@ -1,4 +1,4 @@
-"""Waking others and being woken, under one root. All of it is hints: who is not woken looks by itself."""
+"""Waking others and being woken, under one root. All of that is hints: a waiter that isn't woken looks by itself."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
 
 NOTICE = "!"
-"""Before a ticket's name: its process is to look who stands ahead, and not its waiter whether it is granted."""
+"""This before a ticket's name is for the process, which is to look who stands ahead; the name alone is for the
+waiter."""
 
 
 class Notifier:
     """The wake-ups of a root, as this process uses them.
 
-    :ivar marks: of processes that don't answer.
+    :ivar marks: the marks of processes that don't answer.
     """
 
     def __init__(self, own: OwnProcess, root: Callable[[], str]) -> None:
@@ -49,19 +50,19 @@ class Notifier:
         try:
             self._opened().notify(f"{place_of(process)}/{WAKEUP}", line)
         except OSError:
-            pass  # it doesn't listen: it looks by itself
+            pass  # the process doesn't listen, so it looks by itself
 
     def notify(self, process: str, name: str) -> None:
         """Have the process look who stands ahead of it, in the queue in which ``name`` stands."""
         self.wake(process, NOTICE + name)
 
     def listens(self, process: str) -> bool:
-        """Whether the process surely lives, since it has its wake-up open. Not listening says nothing."""
+        """Whether the process has its wake-up open, and so surely lives. If it hasn't, that says nothing."""
         return process == self._own.id or self._opened().has_receiver(f"{place_of(process)}/{WAKEUP}") is True
 
     def answer(self) -> bool:
-        """Remove the marks of this process, if there are any; returns whether it was passed over for them."""
-        # Not by the directory's time: a mark left within the same tick of it as the last change would never be seen.
+        """Remove the marks of this process, if there are any; returns whether it was taken for deaf."""
+        # The directory's time wouldn't do: a mark made within the same tick of the clock as the last change would stay.
         watch = self._watch
         return watch is not None and watch.is_there() and self.marks.answer(self._own.id)
 
@@ -76,7 +77,7 @@ class Notifier:
             return self._watch
 
     def stop(self) -> None:
-        """At the process's end."""
+        """Stop listening, at the process's end."""
         if self._watch is not None:
             self._watch.close()
 
@@ -96,7 +97,7 @@ class Notifier:
 
 
 def dispatch(own: OwnProcess, lines: bytes) -> None:
-    """Do what these lines say: wake a ticket's waiter, have its process look, or answer a question."""
+    """Do what these lines say: wake a ticket's waiter, have this process look, or answer a question."""
     for line in lines.decode("ascii", "replace").splitlines():
         if line == QUESTION:
             for lookout in set(own.lookouts.values()):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Look: TypeAlias = tuple[Finding, Record | None, bytes | None]
 
 _MOST_RECORDS = 8192
-"""Records that one remembers: those of the entries that a sweep may look at, and then some."""
+"""Records that one observer remembers; more than there are entries for a sweep to look at."""
 
 
 def _version(found: os.stat_result) -> tuple[int, int]:
@@ -38,17 +38,17 @@ def _version(found: os.stat_result) -> tuple[int, int]:
 
 
 LONGEST_PAUSE = 2.5
-"""Seconds for which an observer that runs may look at nothing: an idle waiter looks every second or two."""
+"""Seconds. An observer that looks at nothing for longer was not running: an idle waiter looks every second or two."""
 
 _NAMESPACES_EVERY = 1.0
-"""Seconds between two looks at all processes, for those whose own can't be seen: a millisecond for a hundred."""
+"""Seconds between two looks at the pid namespaces of all processes, which are slow: they read the link of each one."""
 
 
 class _Seen(NamedTuple):
-    """One heartbeat as the observer saw it; moments are those of its own monotonic clock.
+    """One heartbeat as the observer saw it; moments are by the observer's own monotonic clock.
 
-    :ivar first: when it was seen first, ``last``: when it was seen last.
-    :ivar unchanged: seconds that count.
+    :ivar first: when it was first seen, ``last``: when it was last seen.
+    :ivar unchanged: the seconds that count for which it has stood still.
     """
 
     content: bytes
@@ -60,8 +60,9 @@ class _Seen(NamedTuple):
 class Observer:
     """One process's view of who lives in one pool.
 
-    It remembers heartbeats with the time on its *own* monotonic clock, so no clock of another process, no wall clock
-    and no suspend can make a live lease look stale. How long one must stand still is for its owner's record to say.
+    It remembers heartbeats with the time by its *own* monotonic clock. So no clock of another process, no wall clock
+    and no suspend can make a live lease look stale. How long a heartbeat must stand still is said by its owner's
+    record.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Observer:
         presence: Ask | None = None,
     ) -> None:
         """
-        :param stale_after: by which this process writes its own heartbeats, as ``heartbeat``.
+        :param stale_after, heartbeat: the intervals by which this process writes its own heartbeats.
         :param presence: what to ask in place of ``effects.presence``.
         """
         self._effects = effects
@@ -97,7 +98,7 @@ class Observer:
         return self.look(where, name)[0]
 
     def look(self, where: str, name: str) -> Look:
-        """`judge`'s finding, with what it rests on: the record and the content of ``alive``."""
+        """The finding of `judge` with its evidence: the record and the content of ``alive``."""
         path = f"{where}/{name}"
         record, readable = self._record(where, name)
         held: bool | None = None
@@ -106,13 +107,13 @@ class Observer:
             content = self._read(f"{path}/alive", STAMP_BYTES)
         else:
             held, content = self._directory.probe(f"{path}/alive", STAMP_BYTES)
-        if not held:  # else it was there just now
+        if not held:  # if the lock is held the entry was there just now
             try:
                 self._directory.stat(path)
             except FileNotFoundError:
                 return Finding(True, "vanished"), record, content
             except OSError:
-                pass  # unreadable: counts
+                pass  # it can't be read, so it counts
         facts = self._facts(name, record, held, content if readable else None)
         finding = judge(facts)
         if finding.alive and not held and record is not None and self._namespace_has_ended(record):
@@ -120,9 +121,9 @@ class Observer:
         return finding, record, content
 
     def lives(self, where: str, name: str) -> bool:
-        """`judge`'s verdict alone, at a sixth of the time where the process is seen to run: that is enough for "alive".
+        """The verdict of `judge` alone. A process that is seen to run is enough for it, and that is far cheaper to ask.
 
-        A sweep asks for every holder.
+        A sweep asks this of every holder.
         """
         record = self.record(where, name)
         seen = record is not None and comparable(record, self._effects.me())
@@ -131,13 +132,13 @@ class Observer:
         return self.judge(where, name).alive
 
     def visible(self, record: Record) -> tuple[int, int] | None:
-        """Pid and start of the record's process, if these mean here what they meant to it."""
+        """Pid and start of the record's process; None if they mean nothing here (another boot or namespace)."""
         if record.start is None or not comparable(record, self._effects.me()):
             return None
         return record.pid, record.start
 
     def speakers(self, name: str) -> list[tuple[int, int]]:
-        """Pid and start of the processes that can be seen from here, each of which keeps the lease while it runs."""
+        """Pid and start of each process that keeps the lease while it runs, and can be seen from here."""
         record = self.record(LEASES, name)
         if record is None or not comparable(record, self._effects.me()):
             return []
@@ -145,7 +146,7 @@ class Observer:
         return [(pid, start) for pid, start in ((record.pid, record.start), command) if pid and start is not None]
 
     def granted_at(self, where: str, name: str) -> float | None:
-        """When the lease was granted, by the boot clock (seconds); None if it doesn't say."""
+        """When the lease was granted, by the boot clock (seconds); None if its entry doesn't say."""
         stamp = decode_stamp(self._read(f"{where}/{name}/alive", STAMP_BYTES) or b"")
         return stamp[1] / 1e9 if stamp and stamp[1] else None
 
@@ -157,7 +158,7 @@ class Observer:
             return b"" if error.errno in NO_FILE else None
 
     def judge_record(self, path: str) -> Finding:
-        """The same for a bare record without a liveness lock: the holder of a lock directory."""
+        """`judge` for a bare record without a liveness lock, which the holder of a lock directory leaves."""
         try:
             data = self._directory.read(path, MAX_BYTES + 1)
         except FileNotFoundError:
@@ -196,20 +197,21 @@ class Observer:
         return "unseen" if child == PENDING else self._presence(child.pid, child.start)
 
     def _namespace_has_ended(self, record: Record) -> bool:
-        """Whether nothing lives in the pid namespace of ``record``, which took all with it that it names."""
+        """Whether no process is left in the pid namespace of ``record``; then those that it names are gone as well."""
         me = self._effects.me()
         if me.pid_ns != INITIAL or record.pid_ns in (None, INITIAL) or record.boot is None or record.boot != me.boot:
             return False
         now = self._effects.monotonic()
-        # What was seen a moment ago serves for "alive" alone: since then a namespace may have begun.
+        # What was seen a moment ago is good for "alive" only: a namespace that isn't in it may have begun since.
         if now >= self._namespaces_until or (self._namespaces and record.pid_ns not in self._namespaces):
             self._namespaces, self._namespaces_until = self._effects.namespaces(), now + _NAMESPACES_EVERY
         return self._namespaces is not None and record.pid_ns not in self._namespaces
 
     def _intervals(self, record: Record | None) -> tuple[float, float]:
-        """Seconds between its owner's heartbeats, and after how many without one it counts as dead.
+        """Seconds between its owner's heartbeats, and after how many seconds without one the owner counts as dead.
 
-        The owner's own: the configuration may have been edited since, or be another one on the owner's machine.
+        They are the owner's own: the configuration may have been edited since, or be another one on the owner's
+        machine.
         """
         if record is None:
             return max(self.heartbeat, HEARTBEAT), max(self.stale_after, STALE_AFTER)
@@ -218,10 +220,10 @@ class Observer:
     def _see(self, key: str, content: bytes | None, heartbeat: float, stale_after: float) -> _Seen | None:
         """Count for how long ``content`` has stood still; None where it can't be read.
 
-        What counts is time in which its owner could have written another one, as far as this process can know. If this
-        process looked at nothing for `LONGEST_PAUSE` it was stopped or suspended. So may its owner have been, and the
-        count starts again. A shorter stop falls into one gap between two looks, and no gap counts for more than the
-        time of one beat in `BEATS`: hence it takes three looks at least.
+        Only time counts in which its owner could have written another one, as far as this process can know. If this
+        process looked at nothing for `LONGEST_PAUSE`, it was stopped or suspended. The owner may have been as well, so
+        the count starts again. A shorter stop falls into one gap between two looks. No gap counts for more than
+        ``stale_after`` divided by `BEATS`, so a death takes that many looks at least.
         """
         now = self._effects.monotonic()
         with self._lock:
@@ -243,14 +245,14 @@ class Observer:
         return seen
 
     def hold(self, name: str) -> Hold | None:
-        """When the time of the lease of that name is over; None if it has no such end, or none that is known here."""
+        """When the time of the lease of that name is over; None if it has no such end, or if that isn't known here."""
         record = self.record(LEASES, name)
         if record is None or record.max_hold is None:
             return None
         return self.hold_by(name, record, self._read(f"{LEASES}/{name}/alive", STAMP_BYTES))
 
     def hold_by(self, name: str, record: Record | None, content: bytes | None) -> Hold | None:
-        """The same by its record and the content of ``alive``."""
+        """`hold` by the record and the content of ``alive``."""
         if record is None or record.max_hold is None or content is None:
             return None
         if not same_clocks(record, self._effects.me()):
@@ -258,7 +260,8 @@ class Observer:
         stamp = decode_stamp(content)
         if stamp is not None and stamp[2]:
             return hold_of(record, stamp[2])
-        # Its holder was stopped before it could note the grant, or the stamp is corrupt: since I first saw it so.
+        # Its holder was stopped before it could note the grant, or the stamp is corrupt. Then the time is counted from
+        # when this observer first saw it so.
         seen = self._see(name, content, *self._intervals(record))
         return None if seen is None else hold_of(record, seen.first)
 
@@ -267,7 +270,7 @@ class Observer:
         return self._record(where, name)[0]
 
     def _record(self, where: str, name: str) -> tuple[Record | None, bool]:
-        """The same, and whether it could be read."""
+        """`record`, and whether the file could be read."""
         path = f"{where}/{name}/info.json"
         known = self._records.get(name)
         try:
@@ -277,18 +280,16 @@ class Observer:
         except OSError as error:
             return None, error.errno in NO_FILE
         record = decode_record(data)
-        if record is not None:  # else it may be half written, with the mark of time it will have when whole
+        if record is not None:  # a file that isn't whole yet may have the very time stamp that it will have when it is
             with self._lock:
                 if len(self._records) >= _MOST_RECORDS:
-                    self._records.clear()  # who never sweeps here forgets none of them otherwise
+                    self._records.clear()  # a process that never sweeps here would forget none of them
                 self._records[name] = _version(found), record
         return record, True
 
     def forget_all_but(self, names: set[str]) -> None:
-        """Drop what is remembered of entries that are no more.
-
-        And of holders of the lock directory, which it doesn't name, once they haven't been seen for a while.
-        """
+        """Drop what is remembered of entries that are gone, and of holders of the lock directory not seen for a
+        while."""
         recently = self._effects.monotonic() - max(self.heartbeat, LONGEST_PAUSE)
         with self._lock:
             self._beats = {

@@ -1,8 +1,8 @@
-"""The pools of one root that this process has open: not more than it may need descriptors for.
+"""The pools of one root that this process has open, no more than it has descriptors for.
 
-Each pool takes two descriptors, and one for each spare. What this process has nothing in (no lease, no ticket, no slot
-that it owes) is closed when the unused ones take too many, the least recently used ones first; a pool that is used
-again is opened again. All of it is done under the lock that forks wait for.
+Each pool takes two descriptors, and one for each spare. A pool is unused when this process has no lease and no ticket
+in it, and owes it no slot. When the unused ones take too many descriptors, the least recently used are closed first; a
+pool that is used again is opened again. All of this is done under the lock that forks wait for.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from leasecap._file_store.store import Store
 
 _MOST_DESCRIPTORS = 128
-"""Descriptors for pools that are not in use; an eighth of what the process may have, if that is less. It needs the
+"""Descriptors for pools that are not in use, or an eighth of what the process may have, if that is less: it needs the
 others for its work. Spares may take half of them, but each pool may have one."""
 
 
 class OpenPools:
-    """What is open, and what was."""
+    """The pools that are open, and those that were replaced and are not closed yet."""
 
     def __init__(self, make: Callable[[PoolConfig], Store], used: Callable[[], set[object]]) -> None:
         """
         :param make: opens a pool.
-        :param used: those that this process has anything in.
+        :param used: the pools in which this process has anything.
         """
         self._make = make
         self._used = used
@@ -42,7 +42,7 @@ class OpenPools:
         self._uses = 0
 
     def get(self, root: str, pool: PoolConfig) -> Store:
-        """The open pool; one whose directory was removed meanwhile is made again."""
+        """The open pool; if its directory was removed meanwhile, the pool is made again."""
         directory = pool.name.directory
         store = self._stores.get(directory)
         if store is not None and not _is_there(root, store):
@@ -71,7 +71,7 @@ class OpenPools:
         return store
 
     def _close_unused(self, most: int) -> bool:
-        """Close what was replaced, and unused pools until the others take ``most`` descriptors at most.
+        """Close what was replaced, and unused pools until those left take ``most`` descriptors at most.
 
         Returns whether anything was closed.
         """
@@ -107,11 +107,11 @@ class OpenPools:
             self._counts[directory] = store.feedback.terms.count
 
     def all(self) -> list[Store]:
-        """Also those that were replaced, and are not closed yet."""
+        """All open pools, including those that were replaced and are not closed yet."""
         return [*self._stores.values(), *self._replaced]
 
     def close(self) -> None:
-        """Keep nothing open, whether it is used or not."""
+        """Close all pools, used or not."""
         for store in self.all():
             store.section.forget()
             store.directory.close()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_REMEMBERED = 256
 
 _CLEAR_UP_IN = 90
-"""Leftovers are looked for in one second out of so many: they are rare, and harm nobody soon."""
+"""Leftovers are looked for in one second of this many: they are rare, and harm nobody soon."""
 
 
 def _nothing(_root: OpenRoot, _store: Store) -> None:
@@ -46,7 +46,7 @@ class OpenRoot:
     def __init__(
         self, own: OwnProcess, path: str, inode: Inode | None, ask: Callable[[OpenRoot, Store], None] = _nothing
     ) -> None:
-        """:param ask: asks a pool's provider for its own count, in the background."""
+        """:param ask: asks a pool's provider how many requests it counts, in the background."""
         self.path = path
         self.inode = inode
         self._own = own
@@ -58,7 +58,7 @@ class OpenRoot:
         self._lookouts: dict[Store, Lookout] = {}
 
     def spell(self, path: str) -> None:
-        """Use the root by ``path`` from now on, which surely means it."""
+        """Use the root by ``path`` from now on; the caller has checked that it is this root."""
         if path != self.path:
             self.path = path
             self._file.spell(path)
@@ -69,15 +69,15 @@ class OpenRoot:
         return self._file.config
 
     def refresh(self) -> bool:
-        """Read ``config.toml`` again if it has changed; returns whether it has, or has stood still for long enough.
+        """Read ``config.toml`` again if it has changed; on an error the last good configuration stays.
 
-        The last good one stays on an error.
+        Returns whether a pool has to look: the file has changed, or has stood still for long enough.
 
         :raises ConfigError, StoreError: as `config.load`.
         """
         if not self._file.is_due():
             return False
-        with self._own.lock:  # another thread may be opening a pool, and a fork must copy no half-done import
+        with self._own.lock:  # another thread may be opening a pool, and a fork must not copy an import half done
             if not self._file.is_due():
                 return False
             changed = self._file.refresh()
@@ -86,7 +86,8 @@ class OpenRoot:
             return self._configure_all() or changed
 
     def _configure_all(self) -> bool:
-        """Returns whether a limit that is in force has changed; then the pool's waiters here look."""
+        """Configure each open pool; returns whether a limit in force has changed. Then its waiters in this process
+        look."""
         changed = False
         for store in self._open.all():
             before = store.policy.configured
@@ -101,7 +102,7 @@ class OpenRoot:
         try:
             self.refresh()
         except (ConfigError, StoreError):
-            pass  # the last good one stays in force; those who wait say so, and newcomers fail
+            pass  # the last good one stays in force: waiters say so in their notice, and new calls raise the error
 
     def pool(self, text: str) -> PoolConfig:
         """`Config.pool` of the configuration, worked out once.
@@ -117,7 +118,7 @@ class OpenRoot:
         return found
 
     def store(self, pool: PoolConfig) -> Store:
-        """The open pool; a pool whose directory was removed meanwhile is made again.
+        """The open pool; if its directory was removed meanwhile, the pool is made again.
 
         It stays open while this process has a lease or a ticket in it, and in `using`.
         """
@@ -127,14 +128,14 @@ class OpenRoot:
             return store
 
     def standing(self, store: Store) -> Store:
-        """The pool that stands at this one's path now: another one if it was forgotten meanwhile."""
+        """The pool that stands at this one's path now; another one if this one was forgotten meanwhile."""
         return self.store(self.pool(store.pool.name.text))
 
     def _make(self, pool: PoolConfig) -> Store:
         opened = open_pool(self._own.effects, self.path, pool.name, pool.lock)
         self._own.heartbeats.prepare()
         feedback = Feedback(self._own.effects, self._own.lock, opened, pool.rules)
-        with faults(opened.directory.path):  # the first to write: the root may be read-only
+        with faults(opened.directory.path):  # this is the first write, and the root may be read-only
             store = Store(
                 self._own.effects,
                 opened,
@@ -155,10 +156,10 @@ class OpenRoot:
         return store
 
     def _clear_up(self, store: Store) -> None:
-        """In some of the seconds in which it is called: `sweep_leftovers`."""
+        """Call `sweep_leftovers`, in one second of `_CLEAR_UP_IN`."""
         if int(store.effects.monotonic()) % _CLEAR_UP_IN:
             return
-        with self._own.lock:  # a fork must copy no half-done import
+        with self._own.lock:  # a fork must not copy an import half done
             from leasecap._file_store.leftovers import sweep_leftovers
 
         sweep_leftovers(store.entries)
@@ -191,7 +192,7 @@ class OpenRoot:
         return found
 
     def _answer(self) -> None:
-        """Remove the marks of this process, if there are any: it runs."""
+        """Remove the marks of this process, if there are any, since it runs."""
         if self.notifier.answer():
             for lookout in self._lookouts.copy().values():
                 lookout.come_back()
@@ -202,7 +203,8 @@ class OpenRoot:
         self.notifier.stop()
 
     def close(self) -> None:
-        """Leave nothing behind and nothing open; a lease that is still held is looked after by its path."""
+        """Leave nothing behind and nothing open. A lease that is still held is looked after by its path from then
+        on."""
         self.at_exit()
         self._close_pools()
 
@@ -225,5 +227,5 @@ def inode_of(path: str, known: OpenRoot | None) -> Inode | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return None if known is None else known.inode  # what is wrong with it its use will say
+        return None if known is None else known.inode  # the root's next use will say what is wrong with it
     return found.st_dev, found.st_ino

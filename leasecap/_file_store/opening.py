@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 
-_TRIES = 5  # at a pool that others make, move away or replace at the same time
+_TRIES = 5  # others may make, move away or replace the pool at the same time
 
 
 _OCCUPIED = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES})
@@ -82,7 +82,7 @@ def _open(effects: Effects, root: str, name: PoolName) -> Pool:
     path = pool_path(root, name)
     pools = os.path.dirname(path)
     try:
-        if not stat.S_ISDIR(os.lstat(pools).st_mode):  # opening the pool would follow a symlink here
+        if not stat.S_ISDIR(os.lstat(pools).st_mode):  # opening the pool below would follow a symlink
             path = pools
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         directory = effects.directory(path)
@@ -97,9 +97,9 @@ def _open(effects: Effects, root: str, name: PoolName) -> Pool:
     except BaseException:
         directory.close()
         raise
-    local = file_system(path).local  # elsewhere what a stat says can be some seconds old
-    # Two more than the directories in it on ext4, xfs and tmpfs; 1 on btrfs. The pool's own directory says which. Not
-    # where a section can be stolen: who was robbed may be granting beside the one who looks.
+    local = file_system(path).local  # on other file systems what a stat says can be some seconds old
+    # A link count is two more than the directories inside on ext4, xfs and tmpfs, and 1 on btrfs; the pool's own
+    # directory shows which. Where a section can be stolen all is listed, since a robbed holder may be granting too.
     counts = kind == "os" and local and links >= 2 + len(DIRECTORIES)
     return Pool(root, name, directory, kind, local, counts, order, description)
 
@@ -115,12 +115,12 @@ def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:
             try:
                 pools.rename(new, name.directory)
             except FileNotFoundError:
-                return  # stopped for so long that it was swept away as a leftover
+                return  # this process was stopped for so long that the new pool was swept away as a leftover
             except OSError as error:
                 remove_tree(pools.full(new))
                 if error.errno not in _OCCUPIED:
                     raise
-                return  # another process was first: use its pool (what else stands there, opening it will say)
+                return  # another process was first, and its pool is used. Anything else there, opening it will refuse.
             _take_over_the_rest(effects, pools, name, older)
         finally:
             pools.close()
@@ -135,7 +135,7 @@ def _moved_aside(pools: Directory, name: PoolName) -> list[str]:
 
 
 def _take_over_the_rest(effects: Effects, pools: Directory, name: PoolName, taken: list[str]) -> None:
-    """What was moved aside while the new pool was being built, before it took the place."""
+    """Take over from what was moved aside while the new pool was being built."""
     found = _moved_aside(pools, name)
     for path in found:
         if path not in taken:

@@ -1,11 +1,11 @@
-"""Where a call stands in its pool's queue: one order for all who share the pool, written down when it is made.
+"""The place of a call in its pool's queue. A pool has one kind of order, noted in ``pool.json`` when it is made.
 
-``boot``: the boot clock without the offset of the caller's time namespace, so the same for all processes of a kernel.
-``arrival``: the file system's own time stamp of a directory just made, one clock for all kernels that share the pool;
-also where whoever makes the pool can't read its own offset.
+``boot``: the boot clock without the offset of the caller's time namespace. It is the same for all processes of a
+kernel. ``arrival``: the file system's own time stamp of a directory just made. It is one clock for all kernels that
+share the pool; it also serves where the process that makes the pool can't read its own offset.
 
-A process that can't read its offset (no /proc, or it has just left its time namespace) and meets a pool of the first
-kind goes behind all who wait there, and those who come later go behind it: so it overtakes nobody and nobody passes it.
+A process that can't read its offset (no /proc, or it has just left its time namespace) may meet a pool of the first
+kind. It goes behind all who wait there, and later calls go behind it. So it passes nobody and nobody passes it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 _STEP = 3 * 10**9
-"""Nanoseconds by which a file system may count time coarsely (2 s on FAT), and a little."""
+"""Nanoseconds; a little more than the coarsest clock of a file system (2 s on FAT)."""
 
-_LATEST = 2**63  # what is later was planted; to go behind it would leave no room in the name
+_LATEST = 2**63  # a later place was planted: a place behind it might not fit into the name
 
 
 class Order:
@@ -49,9 +49,10 @@ class Order:
 
     def _behind_all(self, boot: bool) -> int:
         stamp = 0 if boot else self._stamp()
-        # Behind all who wait, whatever the stamp says: it may be coarse, and it is a wall clock, which can be set back.
+        # The place is behind all who wait, whatever the stamp says: that is a wall clock, which may be coarse or set
+        # back.
         behind = 1 + max(self._waiting(), default=-1)
-        # Calls of this process that have no ticket yet (tasks that wait for their turn) keep their order as well.
+        # It is also behind this process's own calls that have no ticket yet (tasks that wait for their turn).
         if boot or self._last - stamp < _STEP:
             behind = max(behind, self._last + 1)
         self._last = max(stamp, behind)
@@ -59,7 +60,7 @@ class Order:
 
     def _stamp(self) -> int:
         directory: Directory = self._pool.directory
-        # A directory: of a file a client may count the time itself until it has sent the content.
+        # A directory is made and no file: a network client may stamp a file itself until it has sent the content.
         name = f"{STAGING}/{self._effects.token()}"
         directory.make(name)
         try:

@@ -1,4 +1,4 @@
-"""The lock of a pool where the file system has OS locks: one on the file ``lock``, which is never unlinked."""
+"""The lock of a pool where the file system has OS locks: an OS lock on the file ``lock``, which is never unlinked."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 _TRIES = 3
-"""At a lock file whose place another one takes."""
+"""Tries to lock the file ``lock`` when another file keeps taking its place."""
 
 
 class OsLock:
     """An OS lock, with a mutex round it.
 
-    The lock belongs to the open file description: two threads of this process that share one would both "get" it.
+    The OS lock belongs to the open file description. This process's threads share one, so without the mutex two of them
+    would both get the lock.
     """
 
     def __init__(
@@ -33,8 +34,8 @@ class OsLock:
         assure: Callable[[tuple[int, int] | None], bool] = lambda inode: True,
     ) -> None:
         """
-        :param assure: called inside with device and inode of the file that was locked; False: another one has taken
-            its place.
+        :param assure: called inside with device and inode of the file that was locked; returns False if another file
+            has taken its place.
         :raises StoreError: when the lock file can't be opened, or is no plain file.
         """
         self._effects = effects
@@ -42,11 +43,11 @@ class OsLock:
         self._assure = assure
         self._mutex = threading.Lock()
         self._forgotten = False
-        # Opened here and not when first entered: a fork must not find it open and not yet known (`_runtime`).
+        # Opened here and not when first entered: a fork must not copy a descriptor that isn't noted yet (`_runtime`).
         with faults(directory.full("lock")):
             self._fd: int | None = self._open()
         self._stays = 0
-        self.token = ""  # only a lock directory can be stolen, so grants needn't say which section made them
+        self.token = ""  # only a lock directory can be stolen, so grants need no signature here
 
     def _open(self) -> int:
         if self._forgotten:
@@ -80,8 +81,8 @@ class OsLock:
 
     def _is_the_pools(self, fd: int) -> bool:
         try:
-            # First of all, for whoever waits behind us: by the mark of the last stay it would take us for one that has
-            # been inside ever since. Fixed width, so it needs no truncation.
+            # The mark is written first of all. While the last stay's mark is there, those who wait take this process
+            # for one that has been inside ever since. Its width is fixed, so the file needs no truncation.
             self._stays += 1
             stay = b"%-10d %016x\n" % (self._effects.me().pid, self._stays)
             self._effects.write_at_start(fd, stay)
@@ -107,10 +108,10 @@ class OsLock:
             if self._fd is not None:
                 self._effects.unlock(self._fd)
         except OSError:
-            self.close()  # that gives it back as well: nobody else could get in as long as we live
+            self.close()  # that unlocks it too. Else nobody could get in as long as this process lives.
 
     def leave(self) -> bool:
-        """Give the section back; True: it was ours to the end."""
+        """Give the section back; True, since it can't be taken from this process."""
         try:
             self._unlock()
         finally:
@@ -131,7 +132,7 @@ class OsLock:
         self.close()
 
     def close(self) -> None:
-        """Keep nothing open; it is opened again when it is next entered."""
+        """Close the file; it is opened again when the section is next entered."""
         self._keep_own()
         fd, self._fd = self._fd, None
         if fd is not None:

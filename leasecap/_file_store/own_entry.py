@@ -23,11 +23,11 @@ class OwnEntry:
 
     :ivar home: the pool that it is in, as this process uses it.
     :ivar inode: device and inode of what is open as ``fd``.
-    :ivar lent: another process has, or may get, a copy of the descriptor.
-    :ivar granted: when, on the boot clock (ns); ``since`` on the monotonic one (seconds).
-    :ivar asked: when, on the boot clock (ns).
-    :ivar thread: the one that asked for it.
-    :ivar size: of the record as it is written.
+    :ivar lent: whether another process has, or may get, a copy of the descriptor.
+    :ivar granted: when it was granted, on the boot clock (ns); ``since`` on the monotonic one (seconds).
+    :ivar asked: when it was asked for, on the boot clock (ns).
+    :ivar thread: the thread that asked for it.
+    :ivar size: the bytes of the record as it is written.
     """
 
     __slots__ = ("asked", "entry", "fd", "granted", "home", "inode", "lent", "record", "since", "size", "thread")

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 class OwnProcess:
-    """A fork's child starts with nothing.
+    """What this process has. A fork's child starts with nothing.
 
-    :ivar id: under which others wake this process.
-    :ivar lock: held across a fork, so that no descriptor is open and not yet known, and no import half done.
-    :ivar waiters: for each queued ticket, what wakes its waiter; ``lookouts`` its process's look-out over the queue.
-    :ivar own_entries: entries of this process that hold a descriptor.
+    :ivar id: the name of this process in ``wake/``.
+    :ivar lock: held across a fork, so that a child copies no descriptor that isn't noted yet, and no import half done.
+    :ivar waiters: what wakes the waiter of each queued ticket; ``lookouts``: the look-out over each ticket's queue.
+    :ivar own_entries: the entries of this process that hold a descriptor.
     """
 
     def __init__(self, effects: Effects | None = None) -> None:
@@ -55,14 +55,14 @@ class OwnProcess:
     def forget_entries(self) -> None:
         """In a fork's child: let go of what is the parent's.
 
-        Close, never unlock: an OS lock belongs to the open description, which the parent shares. And do close: a copy
-        of ``alive`` left open here would keep a dead parent's lease alive.
+        Descriptors are closed and never unlocked: an OS lock belongs to the open description, which the parent shares.
+        A copy of ``alive`` that stayed open here would keep a dead parent's lease alive.
         """
         for own_entry in self.own_entries:
             own_entry.home.close(own_entry)
 
     def keep_open(self, store: Store, user: object = None) -> Callable[[], None]:
-        """Close the pool no sooner than what this returns is called. Call under `lock`."""
+        """Keep the pool open until the function is called that this returns. Call it under `lock`."""
         user = user or object()
         users = self._users
         users[user] = store
@@ -74,7 +74,7 @@ class OwnProcess:
 
     def used_pools(self) -> set[object]:
         """The entries of the pools in which this process has a lease or a ticket, or which are kept open."""
-        # Copies, since other threads go on meanwhile.
+        # Copies are read, since other threads change these meanwhile.
         kept = (store.entries for store in self._users.copy().values())
         return {*(own_entry.home for own_entry in self.own_entries.copy()), *kept}
 

@@ -1,7 +1,7 @@
 """The processes that wait in a pool, as this one sees them: who runs, who is stopped, who has exited.
 
-The unit is the process. What is found out of it holds for all its tickets, however many it has; and that it has exited
-is found out once.
+The unit is the process. What is found of it holds for all its tickets, however many it has. That it has exited is found
+out once, and remembered.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
     Seen: TypeAlias = Literal["runs", "away", "gone", "dead"]
-    """"gone": the process has exited. "dead": this one ticket's owner is, as far as the ticket tells."""
+    """"away": the process doesn't run now. "gone": it has exited. "dead": this one ticket's evidence says so."""
 
 
 LOOKS_INSIDE = 64
-"""Looks at others' processes that are made inside the section, at most; after that they are made outside."""
+"""The most looks at others' processes that are made inside the section; if it takes more, they are made outside."""
 
 MOST_REMEMBERED = 4096
-"""Processes that one keeps in mind. Those who sweep forget the ones that no longer wait."""
+"""Processes that are remembered. A process that sweeps forgets those that no longer wait."""
 
 SLOW = 0.1
-"""Seconds after which a grant that isn't taken up yet has its process looked at."""
+"""Seconds. If a grant isn't taken up for so long, its process is looked at."""
 
 
 class Peers:
     """What one process knows of the others in one pool.
 
     :ivar gone: processes that have exited, until all that they had in the queue is removed.
-    :ivar dead: entries in the queue whose owner is provably gone, likewise.
-    :ivar seen_away: processes that were seen not to run just now, outside the section.
+    :ivar dead: entries in the queue whose owner is provably gone, until they are removed.
+    :ivar seen_away: processes that were just seen, outside the section, not to run.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Peers:
         is_deaf: Callable[[str], bool],
     ) -> None:
         """
-        :param listens: whether a process surely lives, since it reads from its pipe.
+        :param listens: whether a process has its wake-up open, and so surely lives.
         :param is_deaf: whether a process did not answer when it was asked (`marks`).
         """
         self.gone: set[str] = set()
@@ -64,7 +64,7 @@ class Peers:
         self._known: dict[str, tuple[int, int] | None] = {}
 
     def look(self, ticket: Entry, where: str = QUEUE) -> Seen:
-        """What is to be seen of the ticket's process now: a file of /proc, where that can be seen."""
+        """What can be seen now of the ticket's process."""
         process = ticket.process
         if process in self.gone:
             return "gone"
@@ -80,7 +80,7 @@ class Peers:
                 return "away"
             if presence == "runs":
                 return "away" if self._is_deaf(process) else "runs"
-        # Who listens lives; else the ticket's own evidence speaks, for this ticket alone.
+        # A process that listens lives. Else the ticket's own evidence decides, for this ticket alone.
         if not self._listens(process) and not self._observer.lives(where, ticket.name):
             return "dead"
         return "away" if self._is_deaf(process) else "runs"
@@ -91,18 +91,18 @@ class Peers:
         if process not in self._known:
             record = self._observer.record(where, ticket.name)
             if record is None:
-                return None  # moved meanwhile, or corrupt: another of its tickets may tell
+                return None  # it was moved meanwhile, or is corrupt: another ticket of the process may say
             if len(self._known) >= MOST_REMEMBERED:
-                self._known.clear()  # who grants and never waits here meets ever more processes
+                self._known.clear()  # a process that grants and never waits here meets more and more of them
             self._known[process] = self._observer.visible(record)
         return self._known[process]
 
     def forget_all_but(self, processes: set[str]) -> None:
-        """Drop what is remembered of those that no longer have anything in the pool."""
+        """Drop what is remembered of processes that no longer have anything in the pool."""
         self._known = {process: known for process, known in self._known.items() if process in processes}
 
     def look_at_all(self, names: Iterable[str]) -> None:
-        """Outside the section: look at each process that waits, since there are too many to do it inside."""
+        """Look at each process that waits. It is done outside the section if there are too many of them."""
         away: set[str] = set()
         looked: set[str] = set()
         for name in sorted(names):
@@ -119,7 +119,7 @@ class Peers:
         self.seen_away = frozenset(away)
 
     def seen_in(self, snapshot: Snapshot, found: Mapping[Entry, Seen]) -> Snapshot:
-        """The snapshot, with what was seen of the processes of these tickets."""
+        """The snapshot with what was seen of the processes of these tickets."""
         self.dead.update(ticket.name for ticket, seen in found.items() if seen == "dead")
         return snapshot._replace(
             dead=snapshot.dead | self.dead,
@@ -129,7 +129,7 @@ class Peers:
 
 
 class Looks:
-    """The looks at others' processes that one decision takes."""
+    """The looks at others' processes for one decision."""
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
@@ -137,11 +137,11 @@ class Looks:
 
     @property
     def too_many(self) -> bool:
-        """Whether more were called for than may be made inside the section."""
+        """Whether the decision needs more looks than may be made inside the section."""
         return len(self._looked) > LOOKS_INSIDE
 
     def at_the_slow(self, snapshot: Snapshot, now: float) -> Snapshot:
-        """Look at the processes of grants that should have been taken up by now."""
+        """Look at the processes whose grants should have been taken up by now."""
         snapshot = snapshot._replace(away=self._peers.seen_away)
         since = snapshot.granted_since
         slow = [parse_entry(name) for name in snapshot.granted.names if now - since.get(name, now) >= SLOW]
@@ -152,8 +152,8 @@ class Looks:
     def at_the_granted(self, plan: Plan, snapshot: Snapshot, newcomer: Entry | None) -> Snapshot | None:
         """Look at the processes of those who are to be granted a slot; None when all of them run.
 
-        With the first one that doesn't, those behind are looked at as well: one decision for each of many that died or
-        were stopped together would take too long.
+        When one of them doesn't, those behind it are looked at as well: many may have died or been stopped together,
+        and one decision for each would take too long.
         """
         found = self._look([ticket for ticket in plan.grant if ticket != newcomer], len(plan.grant))
         if all(seen == "runs" for seen in found.values()):
@@ -163,7 +163,7 @@ class Looks:
         return self._peers.seen_in(snapshot, found)
 
     def _look(self, tickets: Iterable[Entry], enough: int) -> dict[Entry, Seen]:
-        """Look at the processes of these tickets, each once, until ``enough`` of them were seen to run."""
+        """Look at the processes of these tickets, each once, until ``enough`` of them are seen to run."""
         found: dict[Entry, Seen] = {}
         for ticket in tickets:
             if ticket.process in self._looked or ticket.name in self._looked:
