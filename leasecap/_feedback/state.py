@@ -206,13 +206,13 @@ def decode_state(data: bytes) -> State:
     version = raw.pop("version", None)
     if version != VERSION or type(version) is not int:
         raise ValueError(f"has format {version!r}, and this leasecap knows format {VERSION}")
-    state = bounded_from_json(State, raw)
+    state = bounded(State, raw)
     if state.cut is not None and (state.cut.limit < 1 or state.cut.phase not in PHASES):
         raise ValueError(f"holds a reduction that can't be: limit {state.cut.limit}, phase {state.cut.phase!r}")
     return state
 
 
-def bounded_from_json(kind: type[T], raw: object) -> T:
+def bounded(kind: type[T], raw: object) -> T:
     """`from_json`, of texts and numbers with which no sum, product or file grows without bound."""
     return from_json(kind, raw, parts=_PARTS, in_bounds=_in_bounds)
 

@@ -22,16 +22,7 @@ from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
-from leasecap._feedback.state import (
-    MAX_BYTES,
-    NOTHING,
-    Clock,
-    State,
-    bounded_from_json,
-    decode_state,
-    encode_state,
-    rebased,
-)
+from leasecap._feedback.state import MAX_BYTES, NOTHING, Clock, State, bounded, decode_state, encode_state, rebased
 from leasecap._file_store.has_feedback import has_feedback, unknown
 from leasecap._file_store.layout import FEEDBACK
 from leasecap._log import log_warning_apart
@@ -243,7 +234,7 @@ class FeedbackFiles:
 
     def _posted(self, name: str) -> Posted:
         raw = json.loads(self._directory.read(f"{FEEDBACK}/{name}", MAX_BYTES))
-        report, made = bounded_from_json(Report, raw["report"]), bounded_from_json(Clock, raw["made"])
+        report, made = bounded(Report, raw["report"]), bounded(Clock, raw["made"])
         durations = (report.retry_after or 0.0, report.ttfb or 0.0)
         if not (0 <= report.jitter <= 1 and all(0 <= duration <= LONGEST for duration in durations)):
             raise ValueError("nobody can have reported this")
@@ -290,8 +281,7 @@ class FeedbackFiles:
         self._put(mark, b"")
 
     def cooling(self, marks: list[str], clock: Clock) -> tuple[dict[str, float], list[str]]:
-        """The entries that cool down by these marks, with the seconds left, and the names of marks that nobody
-        needs."""
+        """The entries that cool down by these marks, with the seconds left, and the marks that nobody needs."""
         found: dict[str, float] = {}
         old: list[str] = []
         for name in marks:
@@ -325,9 +315,8 @@ class FeedbackFiles:
                 continue
             if foreign or moved:
                 outcome = f"moved to {moved}" if moved else "removed"
-                log_warning_apart(
-                    f"{self._directory.full(path)} is nothing that leasecap writes there; it was {outcome}"
-                )
+                path = self._directory.full(path)
+                log_warning_apart(f"{path} is nothing that leasecap writes there; it was {outcome}")
 
     def _clear_away(self, path: str) -> str | None:
         """Remove a file, or move aside what can't be removed; returns where to.

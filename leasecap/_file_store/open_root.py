@@ -71,7 +71,7 @@ class OpenRoot:
     def refresh(self) -> bool:
         """Read ``config.toml`` again if it has changed; on an error the last good configuration stays.
 
-        Returns whether a pool has to look: the file has changed, or has stood still for long enough.
+        Returns whether the file or a limit in force has changed; a limit rises once the file has stood still.
 
         :raises ConfigError, StoreError: as `config.load`.
         """

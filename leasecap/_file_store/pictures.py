@@ -1,4 +1,4 @@
-"""The pools of a root as they are shown: able to cope with whatever is found there."""
+"""The pools of a root as `status` shows them, whatever is found there."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ _TRIES = 5
 
 
 class FilePictures:
-    """See `_store.picture.Pictures`. Each process is asked after once: use it for one look and no longer."""
+    """See `_store.picture.Pictures`. What is found of a process is kept, so use an object for one look and no
+    longer."""
 
     def __init__(self, effects: Effects, importing: AbstractContextManager[object], root: str) -> None:
-        """:param importing: entered round an import: a fork must copy none that is half done."""
+        """:param importing: entered round an import, since a fork must not copy one that is half done."""
         self._effects = effects
         self._importing = importing
         self._root = root
-        self._presence = lru_cache(maxsize=None)(effects.presence)  # one may hold many leases, in many pools
+        self._presence = lru_cache(maxsize=None)(effects.presence)  # a process may hold many leases, in many pools
 
     def names(self) -> list[PoolName]:
         path = os.path.join(self._root, "pools")
@@ -103,7 +104,7 @@ class _Picture:
                 feedback = FeedbackView(view.state, rules, view.clock.boot, tuple(view.cooling.values()))
         except StoreError as trouble:
             error = str(trouble)
-        # First all looks, then what is made of them: taking turns, they take longer for each lease.
+        # All looks come first and the pictures after them: each is faster when the same steps are done in a row.
         looks = {entry.name: self._observer.look(where, entry.name) for entry, where in places.items()}
         return PoolPicture(
             self._pool.directory.path,
@@ -120,8 +121,8 @@ class _Picture:
     def _places(self) -> tuple[dict[Entry, str], bool]:
         """Where each entry is, and whether two looks in a row agreed.
 
-        Read in the order in which entries move on, later places winning: one that moves in between is seen at least
-        once, and counted once.
+        The places are read in the order in which entries move, and the last place in which an entry is seen counts. So
+        an entry that moves meanwhile is seen at least once, and counted once.
         """
         before: dict[str, str] | None = None
         for _ in range(_TRIES):
@@ -153,7 +154,7 @@ class _Picture:
     def _ticket(self, entry: Entry, where: str, look: Look) -> EntryPicture:
         finding, record, content = look
         stamp = self._stamp(record, content)
-        since = self._age(stamp[3]) if stamp and stamp[3] else None  # an order is no time of this process's
+        since = self._age(stamp[3]) if stamp and stamp[3] else None  # the order in the name is no time
         stopped = self._is_stopped(record)
         state: State = "parked" if where == PARKED else "stopped" if stopped else "waiting"
         if state == "waiting" and self._is_deaf(entry):
@@ -179,7 +180,7 @@ class _Picture:
         return max((self._now - moment) / 1e9, 0.0)
 
     def _stamp(self, record: Record | None, content: bytes | None) -> tuple[int, int, float, int] | None:
-        """What ``alive`` says, where its writer's boot clock is this one."""
+        """What ``alive`` says, if its writer went by the same boot clock."""
         me = self._effects.me()
         if not content or record is None or me.boot is None:
             return None

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 class Policy:
     """The limit of one pool, and what is done about those who hold a slot for too long.
 
-    :ivar configured: the limit that is in force by the configuration, or None.
-    :ivar limit: what keeps ``configured``; None leaves it as it is.
-    :ivar force: whether the slots of those who hold them for too long are given away.
+    :ivar configured: the configured limit that is in force, or None.
+    :ivar limit: keeps ``configured`` up to date; None leaves it as it is.
+    :ivar force: whether a slot that is held for too long is given away.
     """
 
     def __init__(self, configured: int | None, limit: LimitInForce | None = None) -> None:
@@ -30,13 +30,13 @@ class Policy:
             self.configured = self.limit.configure(settings.limit)
 
     def keep(self) -> None:
-        """Inside the section: see what is in force, and write it down for those who start."""
+        """Inside the section: see which limit is in force, and note it for processes that start later."""
         if self.limit is not None:
             self.configured = self.limit.keep()
 
     @property
     def is_limited(self) -> bool:
-        """Whether the configuration gives the pool a limit; else declared ones alone do."""
+        """Whether the configuration gives the pool a limit; else only declared limits hold."""
         return self.configured is not None and not (self.limit is not None and self.limit.is_assumed)
 
     @property

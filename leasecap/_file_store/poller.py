@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from leasecap._file_store.store import Store
 
 _FULL_LOOK = 0.05
-"""Seconds between looks at the whole queue of one that nobody wakes; those in between ask only what became of its own
-ticket."""
+"""Seconds between looks at the whole queue, for a waiter that nobody wakes. Its looks in between ask only what became
+of its own ticket."""
 
 
 class Poller:
@@ -35,7 +35,7 @@ class Poller:
         """Look; returns the seconds until the next look, or None if the ticket left the queue.
 
         :param watched: wake-ups reach this process.
-        :param serves: this waiter has to run its process's look-out as well.
+        :param serves: this waiter runs its process's look-out as well.
         """
         if not self._began:
             self._began = now
@@ -51,7 +51,7 @@ class Poller:
         if serves:
             pause = min(pause, max(self._lookout.due - now, 0.0))
         if now + pause > self._beat_at:
-            self._beat()  # early, so that nobody has to wake for it
+            self._beat()  # it isn't due yet, but before the next look it would be
         return pause
 
     def _is_queued(self) -> bool:
@@ -64,10 +64,10 @@ class Poller:
     def _take_up(self) -> bool:
         """Acknowledge a grant, or go back into the queue; returns whether it is queued."""
         store, own_entry = self._store, self._own_entry
-        # In this order: it moves from granted/ to parked/ and not back.
+        # granted/ is tried first: an entry moves from there to parked/ and never back.
         if store.entries.acknowledge(own_entry) or not store.entries.unpark(own_entry):
             return False
-        store.notify_behind(own_entry.name)  # it has come before them
+        store.notify_behind(own_entry.name)  # the ticket has come to stand before them
         store.reconciler.transact()
         return True
 
@@ -101,4 +101,4 @@ class Poller:
         try:
             self._store.beat(self._own_entry)
         except OSError:
-            pass  # who is taken for dead for want of it begins again, and that fails with what is wrong
+            pass  # a waiter that is taken for dead without it begins again, and that raises what is wrong

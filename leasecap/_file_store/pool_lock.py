@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def pool_lock(effects: Effects, pool: Pool, observer: Observer, thefts: Thefts) -> Section:
-    """The lock of this pool, not taken."""
+    """The lock of this pool; it isn't taken."""
 
     def assure(lock: Inode | None = None) -> bool:
         if pool.description is None:

@@ -1,4 +1,4 @@
-"""A ticket in the queue: listened for, and looked after."""
+"""What a ticket in the queue needs: a wake-up, a look-out, and looks."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Queued:
         if want.listen is not None and is_in_loop():
             self._warn_of_own_loop(store)
         own.waiters[own_entry.name] = want.wake
-        with own.lock:  # a fork must copy no descriptor that is open and not yet known
-            # Subscribe, look, then wait: no wake-up is lost.
+        with own.lock:  # a fork must not copy a descriptor that is open and not yet noted
+            # It listens first, looks then, and waits last: so no wake-up is lost.
             self._listens = self._watch.start() if want.listen is None else want.listen(self._watch)
-        # Between the kernels that share a pool nobody is woken: there it polls as often as if it didn't listen.
+        # Another kernel's processes can't wake this one. In a pool that kernels share it polls as if it didn't listen.
         self._one_kernel = self._listens and store.pool.kind == "os" and store.pool.local
         own.lookouts[own_entry.name] = self._lookout
         alone = not store.reconciler.others_waited
@@ -39,7 +39,8 @@ class Queued:
         self._lookout.add(own_entry.name, self._clock(), watched=watched, alone=alone)
 
     def _warn_of_own_loop(self, store: Store) -> None:
-        """Warn a blocking call in an event loop that waits for ever: only this very loop could give a slot back."""
+        """Warn of a blocking call in an event loop that will wait for ever: only this very loop could give a slot
+        back."""
         here, own_entries = get_ident(), self._own.own_entries.copy()
         own = {
             own_entry.name for own_entry in own_entries if own_entry.home is store.entries and own_entry.thread == here
@@ -59,7 +60,7 @@ class Queued:
 
     def look(self) -> float | None:
         """Seconds until the next look; None if the ticket left the queue."""
-        watched = self._listens and self._watch.reaches() and self._one_kernel  # by a plain file, from some look on
+        watched = self._listens and self._watch.reaches() and self._one_kernel  # a plain file reaches it after a while
         serves = not (watched and self._watch.has_thread())
         return self.poller.look(self._clock(), watched, serves=serves)
 

@@ -13,22 +13,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PIPE_HOLDS = 65536  # bytes, on Linux; what is left over is read next
+_PIPE_HOLDS = 65536  # bytes, on Linux; if a pipe holds more, the rest is read next
 
 
 _abandoned: list[object] = []
 
 
 class Receiver:
-    """The pipe, and handles, each with what to call when it can be read from.
+    """The pipe and the handles, each with what to call when it can be read from.
 
-    :ivar taken: by the one who receives.
-    :ivar has_thread: a thread receives, or is about to.
-    :ivar inode: of the pipe.
+    :ivar taken: the lock of whoever receives.
+    :ivar has_thread: whether a thread receives, or is about to.
+    :ivar inode: device and inode of the pipe.
     """
 
     def __init__(self, pipe: int) -> None:
-        """Imports: call it under the lock that forks wait for.
+        """It imports, so call it under the lock that forks wait for.
 
         :raises OSError: when no descriptor is left; the pipe is closed.
         """
@@ -39,7 +39,7 @@ class Receiver:
         self.calls: dict[int, Callable[[], None]] = {}
         self.taken = threading.Lock()
         self.has_thread = False
-        self._changing = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        self._changing = threading.RLock()  # a garbage collection may end a wait while this is held
         try:
             self._selector = DefaultSelector()
             self._selector.register(pipe, EVENT_READ)
@@ -59,13 +59,13 @@ class Receiver:
             return Received(b"", [])
         with self._changing:
             for handle, call in ready.items():
-                if call is not None and self.calls.get(handle) is call:  # and its number is not another one's by now
-                    self._selector.unregister(handle)  # it can be read from for ever after
+                if call is not None and self.calls.get(handle) is call:  # else the number is another handle's by now
+                    self._selector.unregister(handle)  # once a process has exited, its handle is ready for ever
         calls = [call for call in ready.values() if call is not None]
         return Received(self._read() if self.pipe in ready else b"", calls)
 
     def is_own(self) -> bool:
-        """Whether the pipe is still open; the program may have closed all (`os.closerange`)."""
+        """Whether the pipe is still open; the program may have closed all descriptors (`os.closerange`)."""
         return inode(self.pipe) == self.inode
 
     def _read(self) -> bytes:
@@ -74,12 +74,14 @@ class Receiver:
         try:
             return os.read(self.pipe, _PIPE_HOLDS)
         except BlockingIOError:
-            return b""  # made anew meanwhile
+            return b""  # the pipe was made anew meanwhile
 
     def add(self, handle: int, call: Callable[[], None]) -> bool:
-        """Returns whether who receives has to begin anew: a selector without a descriptor takes no more while it waits.
+        """Wait for this handle too, and make ``call`` when it can be read from.
 
-        :raises OSError: when it can't be waited for.
+        Returns whether whoever receives has to begin anew: poll and select take nothing new while they wait.
+
+        :raises OSError: when the handle can't be waited for.
         """
         from selectors import EVENT_READ
 
@@ -89,40 +91,41 @@ class Receiver:
         return not hasattr(self._selector, "fileno")
 
     def drop(self, handle: int) -> None:
-        """Wait for it no longer, and close it."""
+        """Wait for the handle no longer, and close it."""
         with self._changing:
             if self.calls.pop(handle, None) is None:
                 return
             if not self.is_own():
-                return  # the numbers may be the program's by now
+                return  # the program has closed all of it, and the numbers may be its own by now
             if handle in self._selector.get_map():
-                self._selector.unregister(handle)  # a fork's child may still have a copy, which would go on to call
+                self._selector.unregister(handle)  # closing isn't enough: an epoll goes on if a fork's child has a copy
         close_exit(handle)
 
     def write(self, what: bytes) -> None:
-        """Write to the own pipe."""
+        """Write to this process's own pipe."""
         if not self.is_own():
             return
         try:
             os.write(self.pipe, what)
         except BlockingIOError:
-            pass  # full: whoever receives has enough to wake up for
+            pass  # the pipe is full, so whoever receives wakes up anyway
 
     def renew(self, pipe: int) -> None:
-        """Hear this pipe in place of the other one, under the same number."""
-        self.write(b"\n")  # who waits for the old one begins anew
+        """Receive from this pipe in place of the other one, under the same number."""
+        self.write(b"\n")  # whoever waits for the old pipe begins anew
         os.dup2(pipe, self.pipe, inheritable=False)
         os.close(pipe)
         self.inode = inode(self.pipe)
         from selectors import EVENT_READ
 
-        self._selector.unregister(self.pipe)  # a fork's child may still have a copy, and then it is still there
+        self._selector.unregister(self.pipe)  # the epoll still has it if a fork's child has a copy
         self._selector.register(self.pipe, EVENT_READ)
 
     def close(self) -> None:
-        """Close everything; changes no selector, which a fork's child shares with its parent."""
+        """Close everything. No selector is changed, since a fork's child shares it with its parent."""
         if not self.is_own():
-            # All of it was closed, and the numbers may be the program's by now. A selector would close its own.
+            # The program has closed all of it, and the numbers may be its own by now. The selector is kept from the
+            # garbage collector, since it would close its number.
             _abandoned.append(self._selector)
             return
         while self.calls:

@@ -1,6 +1,6 @@
-"""The critical section of a pool from the inside: the snapshot is read, the plan carried out, who is granted is woken.
+"""What is done inside the critical section: read a snapshot, carry the plan out, and then wake who was granted a slot.
 
-Every effect goes through `Effects`. Grants, publications and take-backs are done here alone.
+Every effect goes through `Effects`. Grants, publications and take-backs are made here alone.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ if TYPE_CHECKING:
     from leasecap._file_store.thefts import Thefts
 
 BURIED_AT_ONCE = 64
-"""Entries of the dead that whoever leaves the section removes, at most; the others are left to the next one or a sweep.
-They are in nobody's way: what is known to be dead counts for nothing."""
+"""The most entries of the dead that a process removes when it leaves the section. The rest is left to the next one or
+to a sweep, and harms nobody: what is known to be dead counts for nothing."""
 
 
 class Reconciler:
-    """Makes one open pool match the plan, as one process does it; its threads share it.
+    """Makes one open pool match the plan. The threads of a process share it.
 
-    :ivar section: what is entered for a while, by one process at a time.
-    :ivar waker: wakes the waiter of the ticket of the given name, in the process with the given id; called outside the
-        section. ``notify`` does the same for the process, which then looks who stands ahead of it.
-    :ivar unanswered: whether somebody wasn't granted a slot for want of the provider's own count.
-    :ivar others_wait: whether somebody waited when this process was last inside; ``others_waited`` beside its newcomer.
+    :ivar section: the lock, which one process at a time holds.
+    :ivar waker: wakes the waiter of the ticket with this name, in the process with this id. ``notify`` has the process
+        itself look who stands ahead of it. Both are called outside the section.
+    :ivar unanswered: whether somebody wasn't granted a slot only because the provider's own count is missing.
+    :ivar others_wait: whether somebody waited when this process was last inside; ``others_waited``: beside its
+        newcomer.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Reconciler:
         notify: Callable[[str, str], None],
         refresh: Callable[[], None],
     ) -> None:
-        """:param refresh: has ``policy`` follow the configuration if that has changed; never raises for it."""
+        """:param refresh: has ``policy`` follow the configuration if that has changed; never raises."""
         self.effects = entries.effects
         self.section = section
         self.waker = waker
@@ -73,7 +74,7 @@ class Reconciler:
         self._policy = policy
         self._refresh = refresh
         self._unseen = False
-        self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when
+        self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when they are passed over
         self._done: Done | None = None
         self._to_wake: list[Entry] = []
         self._woken: set[str] = set()
@@ -81,9 +82,9 @@ class Reconciler:
     def transact(self, act: Callable[[], object] | None = None, *, entered: bool = False) -> bool:
         """Try to enter, do ``act`` inside, leave, and reconcile for as long as that is called for.
 
-        Never waits: where somebody is inside, that one looks again when it leaves.
+        It never waits: if another process is inside, that one looks again when it leaves.
 
-        :param act: in place of the first `reconcile`.
+        :param act: what to do in place of the first `reconcile`.
         :param entered: the section is entered already.
         :return: False if somebody else is inside, so that nothing was done.
         """
@@ -100,7 +101,7 @@ class Reconciler:
         return done
 
     def place(self, own_entry: OwnEntry, *, may_queue: bool) -> bool:
-        """Inside the section: grant the staged entry at once if the whole queue allows, else queue it if it may.
+        """Inside the section: grant the staged entry at once if the whole queue allows; else queue it if it may queue.
 
         Returns whether it was granted.
         """
@@ -111,7 +112,7 @@ class Reconciler:
         if not granted and may_queue:
             self._directory.rename(f"{STAGING}/{own_entry.name}", f"{QUEUE}/{own_entry.name}")
             behind = min((name for name in snapshot.queue.names if name > own_entry.name), default=None)
-            if behind is not None and self._done is not None:  # it has gone before: whose process is watched changes
+            if behind is not None and self._done is not None:  # the one behind has another process to watch from now on
                 self._done = self._done._replace(behind=(parse_entry(behind),))
         return granted
 
@@ -121,12 +122,12 @@ class Reconciler:
         self._carry_out(plan, snapshot, None)
 
     def _plan(self, newcomer: Entry | None) -> tuple[Plan, Snapshot]:
-        """Decide, and take back the grants that are to be: the rest of the plan counts on their slots.
+        """Decide, and take back the grants that the plan takes back: the rest of the plan counts on their slots.
 
-        What the plan makes of the feedback is written before anything is granted: if it can't be, nothing is.
+        What the plan changes in the feedback is written before anything is granted. If that fails, nothing is granted.
         """
-        # Inside the section, where no limit can have been set since and settled for. A holder read its limit when it
-        # acquired, hours ago; a waiter that was suspended, and taken for dead meanwhile, begins again with an old one.
+        # The limit is read inside the section, so that nobody has decided by a newer one. A holder read it when it
+        # acquired, perhaps hours ago; a waiter that was suspended and taken for dead begins again with an old one.
         self._refresh()
         self._policy.keep()
         stuck: set[str] = set()
@@ -135,7 +136,8 @@ class Reconciler:
             kept = {entry.name for entry in plan.take_back if not self._park(entry)}
             if not kept:
                 return plan, snapshot
-            # Acknowledged in this very moment, or not to be moved: it goes on to count, and isn't late any more.
+            # These were acknowledged in this very moment, or can't be moved. They go on to count, and aren't late any
+            # more.
             stuck |= kept
             self._snapshots.note_late(kept)
 
@@ -183,7 +185,7 @@ class Reconciler:
                 missed = True
                 continue
             granted.append(entry)
-        # Who granted it may have died before it woke the waiter, which may look no sooner than it would be parked.
+        # Whoever granted these may have died before waking their waiters, which may not look before they are parked.
         self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._woken)
         self._woken = {*snapshot.granted.names, *(entry.name for entry in granted)}
         self._done = Done(plan, snapshot, granted, missed)
@@ -197,9 +199,9 @@ class Reconciler:
             self._thefts.sign(f"{QUEUE}/{entry.name}", self.section.token)
             self._directory.rename(f"{QUEUE}/{entry.name}", f"{GRANTED}/{entry.name}")
         except FileNotFoundError:
-            return False  # withdrawn meanwhile: the slot is for the next one
+            return False  # it was withdrawn meanwhile, so the slot is for the next one
         except OSError:
-            # It can't be moved, or not by us: that fails nobody's request, and the slot is for the next one.
+            # It can't be moved, or not by this process. No request fails for that, and the slot is for the next one.
             self._passed_over[entry.name] = self.effects.monotonic() + grants.ACKNOWLEDGE_WITHIN
             return False
         self._to_wake.append(entry)
@@ -209,13 +211,13 @@ class Reconciler:
         try:
             return self._entries.remove(GRANTED, entry.name, PARKED)
         except OSError:
-            return False  # it goes on to count, and fails nobody's request
+            return False  # the grant goes on to count, and no request fails
 
     def leave(self) -> bool:
-        """Leave the section and wake whom it granted; True if `reconcile` is called for once more.
+        """Leave the section and wake those who were granted a slot; True if `reconcile` is called for once more.
 
-        Somebody may have released while we were inside: its attempt to enter failed, so it relies on whoever is inside
-        to look once more on the way out. And a robbed section must look at what it granted.
+        A process that releases while this one is inside can't enter, and relies on this one to look once more on its
+        way out. And a section that was stolen must look at what it granted.
         """
         to_wake, self._to_wake = self._to_wake, []
         done, self._done = self._done, None
@@ -226,7 +228,8 @@ class Reconciler:
             self.waker(entry.process, entry.name)
         if to_wake:
             self.effects.give_way()
-        # What follows would take the processor, or the section, from who was granted a slot.
+        # All the rest comes after that: it would take the processor, or the section, from those who were granted a
+        # slot.
         if done is None:
             return not ours
         again = not ours or unseen or self._is_called_for(done)
@@ -242,7 +245,7 @@ class Reconciler:
         """Whether something that `done` relied on has changed since."""
         plan, snapshot = done.plan, done.snapshot
         if not done.others_wait and not self._can_be_stolen:
-            return False  # nobody asks, and with many leases it takes long
+            return False  # nobody waits for the answer, and with many leases it takes long
         gone = {entry.name for entry in (*plan.revoke, *plan.take_back)}
         held = [group.without(gone) for group in (snapshot.granted, snapshot.leases, Group.of(done.granted))]
         counted = {name for group in held for name in group.names}
@@ -250,8 +253,9 @@ class Reconciler:
             return True
         if not done.others_wait or done.missed:
             return done.others_wait
-        # What keeps them out: all that is held, and tickets that declare a lower limit than else holds. Where none
-        # does, to look once more on the way out is two short listings instead of four, a quarter of a hand-off.
+        # Waiters are kept out by all that is held, and by tickets that declare a lower limit than would hold without
+        # them. If there is no such ticket, two short listings are enough here instead of four, which a hand-off would
+        # feel.
         limits = (self._policy.configured, *(group.lowest for group in held))
         lowest = min((limit for limit in limits if limit is not None), default=UNLIMITED)
         tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)]
@@ -263,5 +267,5 @@ class Reconciler:
         return {name for where in places for name in self._entries.names(where)}
 
     def has_to_wake(self, snapshot: Snapshot) -> bool:
-        """Whether somebody was granted a slot and not woken by this process yet; `reconcile` does that."""
+        """Whether somebody was granted a slot whom this process has not woken yet; `reconcile` wakes them."""
         return any(name not in self._woken for name in snapshot.granted.names)

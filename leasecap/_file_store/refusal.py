@@ -20,9 +20,9 @@ _MOST_NAMED = 8
 
 
 def refusal(directory: Directory, version: object, users: list[str] | None = None) -> StoreError:
-    """What to say to who is too old, or too new, for the pool.
+    """The error for a leasecap that is too old, or too new, for the pool.
 
-    :param users: who is in it; unset: all that its records name.
+    :param users: who is in the pool; unset: all that its records name.
     """
     users = _users(directory) if users is None else users
     used = f"; in it: {_listed(users)}" if users else ""
@@ -48,7 +48,7 @@ def refusal(directory: Directory, version: object, users: list[str] | None = Non
 
 
 def _users(directory: Directory) -> list[str]:
-    """Who is in the pool by its records, as far as they can be read."""
+    """Who is in the pool according to its records, as far as they can be read."""
     found = {called_at(directory, where, name): None for where in ENTRY_PLACES for name in names_in(directory, where)}
     return list(found)  # each process once
 

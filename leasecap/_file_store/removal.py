@@ -1,6 +1,6 @@
-"""Removing what the dead have in the queue, and notifying who stood behind them.
+"""Removing what the dead have in the queue, and notifying the processes that stood behind them.
 
-It is not on the way of a grant: what is known to be dead counts for nothing, and is removed when there is time.
+No grant waits for that: what is known to be dead counts for nothing, and is removed when there is time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None) -> list[str]:
     """Remove what the dead have in the queue or were granted, ``most`` entries at once; returns their names."""
-    dead, gone = frozenset(peers.dead), frozenset(peers.gone)  # another thread may find more
+    dead, gone = frozenset(peers.dead), frozenset(peers.gone)  # copies: another thread may find more meanwhile
     buried: list[str] = []
     queued: list[str] = []
     left = False
@@ -47,7 +47,8 @@ def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None
 
 
 def notify_behind(directory: Directory, notify: Notify, left: Collection[str]) -> None:
-    """Have those look that come to be first, or right behind another one, since the tickets ``left`` are gone."""
+    """The tickets ``left`` are gone: notify the processes that are first now, or right behind another one than
+    before."""
     try:
         behind = [parse_entry(name) for name in to_notify(directory.list(QUEUE), left)]
     except OSError:

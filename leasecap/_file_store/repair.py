@@ -1,14 +1,15 @@
 """A pool with a part missing, as a tidy-up or `git clone` leaves it: what is made again, and when.
 
-- ``queue``, ``parked``, ``staging``, ``trash`` and ``stolen``: always. They are found by their names at each use, so
-  whoever has the pool open uses the new ones from then on.
-- ``leases`` and ``granted``: when no other process of the pool lives. They may have been moved away with leases in
-  them, which would then not be counted.
-- ``lock`` and ``pool.json``: when nobody lives in the pool. Two locks would let two processes decide at once.
+- ``queue``, ``parked``, ``staging``, ``trash`` and ``stolen`` are always made again. They are found by their names at
+  each use, so whoever has the pool open uses the new ones from then on.
+- ``leases`` and ``granted`` are made again when no other process lives in the pool. They may have been moved away with
+  leases in them, which would not be counted then.
+- ``lock`` and ``pool.json`` are made again when nobody lives in the pool. Two locks would let two processes decide at
+  once.
 
-A process that has the pool open, and no entry in it, isn't seen. So whoever makes a lock leaves a note first and looks
-for the living after that; and whoever enters the section without finding the ``lock`` that it has locked looks for such
-a note (`assure`). Of the two, one sees the other.
+A process that has the pool open but no entry in it can't be seen. So whoever makes a lock first leaves a note, and only
+then looks who lives. And whoever enters the section and doesn't find the ``lock`` that it has locked looks for a note
+(`assure`). So one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _MOST_NAMED = 8
 
 
 def repair(effects: Effects, root: str, name: PoolName, lock: str) -> bool:
-    """Make what is missing again; False: nothing is, or the pool itself.
+    """Make what is missing again; False: nothing is missing, or the whole pool is.
 
-    :param lock: as in config.toml, where nothing tells what the pool was made with.
+    :param lock: the setting in config.toml, for a pool of which nothing says what it was made with.
     :raises StoreError: when that would harm those who live in it; it says who they are.
     """
     path = pool_path(root, name)
@@ -57,7 +58,7 @@ def repair(effects: Effects, root: str, name: PoolName, lock: str) -> bool:
 
 
 def explain(effects: Effects, root: str, name: PoolName, found: Incomplete) -> StoreError:
-    """The error for who only looks at a pool with parts missing."""
+    """The error for a process that only looks at a pool with parts missing."""
     directory = effects.directory(pool_path(root, name))
     try:
         pool = Pool(root, name, directory, found.kind, file_system(directory.path).local)
@@ -67,7 +68,7 @@ def explain(effects: Effects, root: str, name: PoolName, found: Incomplete) -> S
 
 
 def repair_open(effects: Effects, pool: Pool, lock: str = "auto") -> bool:
-    """`repair` of a pool that this process has open; "" for its kind where that isn't known."""
+    """`repair` of a pool that this process has open; its ``kind`` is "" where that isn't known."""
     try:
         check(pool.directory, pool.name)
     except Incomplete as found:
@@ -85,7 +86,7 @@ def _repair(effects: Effects, pool: Pool, lock: str, parts: tuple[str, ...]) -> 
     missing = [part for part in parts if part not in _ALWAYS]
     if not missing:
         return
-    note = f"{_NOTE}{effects.token()[:12]}"  # one that a killed process leaves is swept like what is half-made
+    note = f"{_NOTE}{effects.token()[:12]}"  # the note of a killed process is swept like a half-made file
     directory.write(note, b"")
     try:
         users = users_of(effects, pool)
@@ -93,7 +94,7 @@ def _repair(effects: Effects, pool: Pool, lock: str, parts: tuple[str, ...]) -> 
             missing = [part for part in missing if inode_of(directory, part) is None]
             if missing:
                 raise refusal(directory, tuple(missing), users)
-            return  # others have repaired it meanwhile, and live in it now
+            return  # others have repaired the pool meanwhile, and live in it now
         for part in missing:
             if part in _PLACES:
                 _make(directory, part)
@@ -121,7 +122,7 @@ def _make_lock(directory: Directory) -> None:
 
 
 def traces(directory: Directory) -> str:
-    """The kind of lock that has been used in the pool; "" if nothing tells."""
+    """The kind of lock that was used in the pool, by the traces of it; "" if there are none."""
     try:
         if directory.read("lock", 64).split()[:1] not in ([], [b"0"]):
             return "os"
@@ -137,8 +138,8 @@ def traces(directory: Directory) -> str:
 
 
 def users_of(effects: Effects, pool: Pool) -> list[str]:
-    """Who lives in the pool. Of this process what counts for nothing is left out: it knows what it does."""
-    # Where the kind isn't known a free lock proves no death.
+    """Who lives in the pool. This process's own entries that count for nothing are left out."""
+    # If the kind of the lock isn't known, a free OS lock proves no death.
     observer = Observer(
         effects, pool._replace(kind=pool.kind or "directory"), stale_after=STALE_AFTER, heartbeat=HEARTBEAT
     )
@@ -160,7 +161,7 @@ def users_of(effects: Effects, pool: Pool) -> list[str]:
 
 
 def refusal(directory: Directory, parts: tuple[str, ...], users: list[str]) -> StoreError:
-    """What to say of a pool with ``parts`` missing, in which ``users`` live."""
+    """The error for a pool with ``parts`` missing, in which ``users`` live."""
     lacks = ", ".join(parts)
     if not users or set(parts) <= set(_ALWAYS):
         remedy = "the next call for a slot makes it again: `leasecap run`, or any process that acquires"
@@ -177,7 +178,7 @@ def refusal(directory: Directory, parts: tuple[str, ...], users: list[str]) -> S
 def assure(pool: Pool, lock: tuple[int, int] | None) -> bool:
     """Inside the section: whether the pool's ``lock`` is still the one that was locked.
 
-    :param lock: its device and inode; None in a pool with a lock directory.
+    :param lock: device and inode of the file that was locked; None in a pool with a lock directory.
     :raises StoreError: when the pool is being repaired, or was made with another kind of lock meanwhile.
     """
     directory = pool.directory

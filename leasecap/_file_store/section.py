@@ -1,7 +1,7 @@
-"""The critical section of a pool: taken for two listings and a rename, never while waiting or running.
+"""The critical section of a pool: it is held for a few listings and a rename, never while somebody waits or works.
 
-Two kinds of lock guard it, and ``pool.json`` says which since the pool was made: `os_lock`, and `lock_directory` where
-there are no OS locks or several kernels share the root.
+There are two kinds of lock: `os_lock`, and `lock_directory` where there are no OS locks or where several kernels share
+the root. ``pool.json`` says which one the pool was made with.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     class Section(Protocol):
         """What both kinds of lock do.
 
-        :ivar token: signs what is granted inside where the lock can be stolen; else empty.
+        :ivar token: signs what is granted inside, if the lock can be stolen; else it is empty.
         """
 
         token: str
 
         def try_enter(self) -> bool:
-            """Try once; never waits.
+            """Try once to enter; never waits.
 
             :raises OSError: when the lock can't be had at all.
             """
 
         def leave(self) -> bool:
-            """Give it back; False: it was taken from us meanwhile."""
+            """Leave; False: the lock was taken from this process meanwhile."""
 
         def occupant(self) -> Occupant:
             """Who seems to be inside."""
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
             """In a fork's child: let go of what is the parent's."""
 
         def close(self) -> None:
-            """Keep nothing open; it can be entered again."""
+            """Close what is open; the section can be entered again all the same."""
 
 
 class Occupant(NamedTuple):
     """Who is inside.
 
     :ivar who: for an error message.
-    :ivar stay: tells this stay from any other, also of the same process.
+    :ivar stay: tells this stay from any other, even of the same process.
     """
 
     who: str
@@ -53,23 +53,23 @@ class Occupant(NamedTuple):
 
 
 SECTION_PATIENCE = 10.0
-"""Seconds for which one and the same stay inside the pool's own lock may last before it is an error. It takes less than
-a millisecond, for a process that runs; a stopped one is what lasts."""
+"""Seconds for which one stay inside the pool's own lock may last before it is an error. A process that runs is inside
+for a moment only, so one that stays is stopped."""
 
 SECTION_GRACE = 1.0
-"""Seconds to wait for the pool's own lock even when the caller gave no time: it says nothing about slots."""
+"""Seconds to wait for the pool's own lock even when the caller gave no time: a taken lock says nothing about slots."""
 
 _OCCUPANT_LOOK = 0.25
-"""Seconds between looks at who is inside, for whoever can't get in."""
+"""Seconds between looks at who is inside, for a process that can't get in."""
 
 
 def entering(
     section: Section, clock: Callable[[], float], path: str, deadline: float | None
 ) -> Generator[float, None, bool]:
-    """Enter; False: the caller's time is over, and it is merely busy inside.
+    """Enter; False: the caller's time is over, and the section is merely busy.
 
-    :raises StoreError: when whoever is inside stays there. One process that comes and goes all the time, with many
-        threads or tasks, is busy and not stopped: each stay has a mark of its own (`Occupant.stay`).
+    :raises StoreError: when one process stays inside. One that comes and goes all the time, with many threads or tasks,
+        is busy and not stopped: each of its stays has a mark of its own (`Occupant.stay`).
     """
     began = since = look_at = clock()
     end = None if deadline is None else max(deadline, began + SECTION_GRACE)
@@ -94,7 +94,7 @@ def entering(
             if over:
                 return False
         yield pause
-        # 200 newcomers who tried every 5 ms kept both cores from whoever was inside (`scripts/bench`, D). Releases
-        # don't wait here.
+        # The pauses grow: many newcomers that all try often would keep the processor from whoever is inside. No release
+        # waits here.
         pause = min(pause * 2, 0.05)
     return True

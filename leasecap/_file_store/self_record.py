@@ -23,7 +23,7 @@ def describe_self(
 ) -> Record:
     """A record of this process.
 
-    :param observer: this process's view of the pool; its intervals are those by which this process heartbeats.
+    :param observer: this process's view of the pool; it has the intervals of this process's heartbeats.
     :param argv: the command to show, if it isn't this process's own.
     """
     me = effects.me()
@@ -61,4 +61,4 @@ def _cwd() -> str:
     try:
         return os.getcwd()
     except OSError:
-        return ""  # removed under us
+        return ""  # somebody has removed the directory

@@ -40,7 +40,8 @@ class Snapshots:
         return self.take_with(self.feedback())
 
     def take_with(self, view: FeedbackView | None) -> Snapshot:
-        """The pool as it stands: four places, in the order in which entries move on, so that none is missed."""
+        """The pool as it stands. The four places are read in the order in which entries move, so that none is
+        missed."""
         queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
         snapshot = Snapshot(
             configured=self._policy.configured,
@@ -55,20 +56,21 @@ class Snapshots:
         return snapshot if view is None else view.seen_in(snapshot)
 
     def feedback(self) -> FeedbackView | None:
-        """What is known of the provider now; None: nothing.
+        """What is known of the provider now; None if nothing is.
 
         :raises StoreError: when that can't be read.
         """
         return None if self._feedback is None else self._feedback.view()
 
     def see_grants(self, granted: Collection[str] | None = None) -> dict[str, float]:
-        """Since when this process has seen each of the grants that are not taken up; ``granted`` are their names.
+        """When this process first saw each of the grants that are not taken up; ``granted`` are their names.
 
-        Who does the sweeping can change at any time, and goes by what it has seen itself.
+        Whoever sweeps goes by what it has seen itself, and that can be another process at any time.
         """
         now = self._effects.monotonic()
-        # It may have been taken back and granted again since. Not sooner than this: those far back, who look seldom,
-        # would never take back anything, and with three stopped at the head the pool stood still.
+        # After so long without a look a grant may have been taken back and made again, so what was seen is forgotten.
+        # It must not be sooner: a process far back looks seldom, and would never take back a grant. With the first few
+        # stopped, the pool would stand still.
         if now - self._last_look > grants.ACKNOWLEDGE_WITHIN:
             self._granted_since.clear()
         self._last_look = now
@@ -78,7 +80,7 @@ class Snapshots:
         return self._granted_since
 
     def note_late(self, names: Collection[str]) -> None:
-        """Begin to count anew for these grants: they could not be taken back."""
+        """Count anew for these grants, which could not be taken back."""
         self._granted_since.update(dict.fromkeys(names, self._effects.monotonic()))
 
     def _group(self, where: str) -> Group:

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 _PROBED = 8
-"""Entries that whoever needs a new one looks at, if there are many. More than one, so that they get fewer while there
-are dead ones."""
+"""Entries that a process looks at before it makes a new one, if there are many. It is more than one, so that they
+become fewer while there are dead ones."""
 
 
 def dead_in_staging(effects: Effects, pool: Pool) -> list[str]:
     """The names of a few entries whose processes are dead."""
-    # An observer for this look alone, which proves no death by heartbeats: the next look is for others.
+    # The observer serves for this look alone, so it can't see a heartbeat stand still.
     observer = Observer(effects, pool, stale_after=math.inf, heartbeat=0.0)
     try:
         names = [name for name in pool.directory.list(STAGING) if not name.startswith(STAGED_LOCK)]
         return [name for name in some_of(names, _PROBED, effects.token()) if not observer.lives(STAGING, name)]
     except OSError:
-        return []  # what can't be looked at fails nobody's request
+        return []  # what can't be looked at stays, and no request fails
 
 
 def some_of(names: list[str], number: int, token: str) -> list[str]:
-    """So many of them, others each time."""
+    """``number`` of the names, others each time."""
     first = int(token, 16) % max(len(names), 1)
     return (names[first:] + names[:first])[:number]

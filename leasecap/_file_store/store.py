@@ -7,9 +7,10 @@ An entry is a directory, and where it stands is its state::
        │                 unpark ── parked/ ◀─ take back                 │
        └──────────── granted at once ───────────────────────────────────┘
 
-and from anywhere to ``trash/``: release, withdraw, reap and revoke are all that one rename. It succeeds for exactly one
-process, and can't hit a successor since the name holds a token. Grants, publications and take-backs are done inside the
-critical section (`reconcile`); a release, an acknowledgement and a reap need none, since they never raise what is held.
+and from anywhere to ``trash/``: to release, withdraw, reap or revoke an entry is that one rename. It succeeds for
+exactly one process, and can't hit a successor, since the name holds a token. Grants, publications and take-backs are
+made inside the critical section (`reconcile`). A release, an acknowledgement and a reap don't need it: they never raise
+the load.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ def _nothing(*_: object) -> None:
 
 
 class Store:
-    """One open pool, as one process uses it; its threads share it.
+    """One open pool. The threads of a process share it.
 
     :ivar entries, observer, peers, section, snapshots, reconciler, sweeper, policy, order: its parts.
-    :ivar ask: asks the provider for its own count, in the background.
-    :ivar owes: slots were released and not yet handed off.
-    :ivar used: the higher, the later this process has asked for it.
+    :ivar ask: asks the provider how many requests it counts, in the background.
+    :ivar owes: whether slots were released and not yet handed off.
+    :ivar used: a number that rises with each use of the pool.
     """
 
     owes = False
@@ -85,11 +86,11 @@ class Store:
     ) -> None:
         """
         :param waker, notify: see `Reconciler`.
-        :param listens: whether a process surely lives, since it reads from its wake-up.
-        :param marks: of processes that don't answer.
-        :param refresh: has the pool follow the configuration if that has changed; never raises for it.
-        :param feedback: what the provider has answered; None leaves all that out.
-        :param ask: asks the provider for its own count, in the background.
+        :param listens: whether a process has its wake-up open, and so surely lives.
+        :param marks: the marks of processes that don't answer.
+        :param refresh: has the pool follow the configuration if that has changed; never raises.
+        :param feedback: what the provider has answered; None leaves feedback out.
+        :param ask: asks the provider how many requests it counts, in the background.
         :param clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
         """
         self.effects = effects
@@ -132,8 +133,8 @@ class Store:
     def configure(self, settings: PoolConfig) -> None:
         """Follow the configuration in all that it says of the pool; every change of config.toml calls this.
 
-        Who holds or waits goes on by the ``max_hold`` and ``kill_after`` that it asked with. The kind of lock stays
-        what the pool was made with, and that is told.
+        A lease or ticket keeps the ``max_hold`` and ``kill_after`` that it was asked for with. The kind of lock stays
+        what the pool was made with, and a warning says that.
         """
         self.observer.stale_after, self.observer.heartbeat = settings.stale_after, settings.heartbeat
         self.policy.configure(settings)
@@ -150,7 +151,7 @@ class Store:
     # -- entries of this process ------------------------------------------------------------------------------------
 
     def removed(self) -> str:
-        """Which directory of those that entries stand in was removed while this was open, for people; "" for none."""
+        """Which of the directories of entries was removed while the pool was open, for people; "" if none was."""
         root, path = self.pool.root, self.directory.path
         try:
             if not os.path.isdir(root):
@@ -160,11 +161,11 @@ class Store:
             if inode_of(self.directory, LEASES) is None:
                 return f"the directory {self.directory.full(LEASES)} was removed"
         except OSError:
-            pass  # can't be told
+            pass  # that can't be told
         return ""
 
     def repair(self) -> bool:
-        """Make parts of the pool again that were removed; False: none was.
+        """Make parts of the pool again that were removed; False: none is missing.
 
         :raises StoreError: when that would harm those who live in it.
         """
@@ -173,16 +174,16 @@ class Store:
         return repair_open(self.effects, self.pool)
 
     def can_begin_again(self, own_entry: OwnEntry, error: OSError) -> bool:
-        """Whether what failed with ``error`` is worth a try with another entry: what was in the way is put right.
+        """Put right what made a step fail with ``error``; returns whether it is worth a try with another entry.
 
-        :raises OSError, StoreError: when it can't be.
+        :raises OSError, StoreError: when it can't be put right.
         """
         if self.directory.renew():
             return True  # the program has closed all descriptors, in another thread
         return isinstance(error, FileNotFoundError) and (not self.entries.stands(own_entry) or self.repair())
 
     def beat(self, own_entry: OwnEntry) -> bool:
-        """Write a heartbeat, and first the intervals if they have changed: others go by those in the record.
+        """Write a heartbeat. If the intervals have changed they are written first, since others go by the record's.
 
         Returns False if the entry is gone.
 
@@ -195,14 +196,14 @@ class Store:
                 try:
                     self.entries.amend(own_entry, where, heartbeat=observer.heartbeat, stale_after=observer.stale_after)
                 except OSError:
-                    continue  # it isn't there, or nothing can be written: then the old ones go on to hold
+                    continue  # the entry isn't there, or nothing can be written: then the old intervals go on to hold
                 break
         return self.entries.beat(own_entry)
 
     def release(self, own_entry: OwnEntry, *, hand_off: bool = True) -> bool:
         """End a lease and hand its slot off; False if it had been taken already.
 
-        :param hand_off: else `owes` is set, and the caller sees to it.
+        :param hand_off: if False, `owes` is set and the caller hands off later.
         :raises OSError: when the lease can't be removed; it is still held then.
         """
         self.directory.renew()
@@ -226,14 +227,15 @@ class Store:
 
     def hand_off(self) -> None:
         """Grant what was released to those who wait, if any; never raises."""
-        self.owes = False  # first: what is released from now on may come too late for this
+        self.owes = False  # set first: a slot that is released from now on may come too late for this hand-off
         try:
-            # Who queues after this look was inside the section after our rename, or looks once more on its way out.
-            # Where somebody waited when this process was last inside, the look would only be made twice.
+            # A process that queues after this look was inside the section after the rename, or looks again on its way
+            # out. If somebody waited when this process was last inside, the queue isn't looked at here: inside it will
+            # be.
             if self.reconciler.others_wait or self.entries.names(QUEUE):
                 self.reconciler.transact()
         except (OSError, StoreError):
-            pass  # the slot is free all the same; the first in the queue sweeps and grants it, or says what is wrong
+            pass  # the slot is free all the same; the first in the queue sweeps and grants it, or raises what is wrong
 
     def withdraw(self, own_entry: OwnEntry) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
@@ -241,20 +243,20 @@ class Store:
         if not entries.remove(QUEUE, own_entry.name):
             if entries.acknowledge(own_entry):
                 return False
-            # Not there either: somebody took us for dead, and we're out all the same.
+            # If it isn't there either, somebody took this process for dead, and it is out all the same.
             entries.remove(PARKED, own_entry.name)
         else:
             self.notify_behind(own_entry.name)
         entries.close(own_entry)
         entries.delete(own_entry.name)
         if own_entry.entry.limit is not None:
-            self.hand_off()  # the limit that it declared no longer holds
+            self.hand_off()  # the limit that it declared no longer holds, so others may be granted a slot
         return True
 
     def finish(self, own_entry: OwnEntry) -> None:
         """End the entry wherever it stands, and hand off what it kept from others.
 
-        :raises OSError: when it can't be removed. To be tried again: while its process lives nobody else may.
+        :raises OSError: when it can't be removed. Try again then: while this process lives nobody else may remove it.
         """
         self.directory.renew()
         where = self.entries.drop(own_entry)
@@ -264,7 +266,7 @@ class Store:
             self.hand_off()
 
     def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
-        """Try once to enter, change the feedback's state, and do what that calls for; False: somebody is inside.
+        """Try once to enter, change the feedback's state, and reconcile; False: another process is inside.
 
         :param change: is given the state and the time (boot clock, seconds).
         :param anew: a state that can't be read is forgotten.
@@ -289,10 +291,10 @@ class Store:
         """
         if not self.entries.remove(LEASES, name):
             return False
-        self.hand_off()  # before the clean-up: somebody waits
+        self.hand_off()  # before the clean-up, since somebody may wait
         self.entries.delete(name)
         return True
 
     def notify_behind(self, *left: str) -> None:
-        """Have those look who stood behind these tickets, which are gone."""
+        """Notify the processes that stood behind these tickets, which are gone."""
         notify_behind(self.directory, self.reconciler.notify, left)

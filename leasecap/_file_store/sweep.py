@@ -1,4 +1,4 @@
-"""Sweeping: what dead processes left is removed, and what nobody did meanwhile is done."""
+"""Sweeping: remove what dead processes left, and do what nobody has done meanwhile."""
 
 from __future__ import annotations
 
@@ -33,28 +33,30 @@ if TYPE_CHECKING:
     from leasecap._file_store.snapshots import Snapshots
 
 _PROBED_HOLDERS = 200
-"""Holders that one sweep looks at, in turns: 5 ms. With more of them a killed one's slot comes free that much later."""
+"""Holders that one sweep looks at, in turns, so that a sweep stays short. If there are more, a killed one's slot comes
+free some sweeps later."""
 
 _PROBED_PROCESSES = 16
-"""Processes that wait and that a thorough sweep looks at, in turns: a process is looked at again before it is granted
-anything, and whoever stands behind it watches it. One that died harms nobody yet, but stays in the way of the eye."""
+"""Waiting processes that a thorough sweep looks at, in turns. It needs no more: a process is looked at again before it
+is granted anything, and the one behind watches it. Until then a dead one only shows in `status`."""
 
 ASK_AFTER = 1.0
-"""Seconds after which those who stand in the queue are asked whether they run, since a grant isn't taken up."""
+"""Seconds. If a grant isn't taken up for so long, all processes in the queue are asked whether they run."""
 
 ANSWERS_WITHIN = 0.5
-"""Seconds after which who was asked and hasn't answered is marked, once a grant is to be taken back: a second after the
-question, but for a sweep at each end that may come late. Without its mark the process would be granted the next one."""
+"""Seconds. When a grant is to be taken back, processes that were asked so long ago and haven't answered are marked.
+That is a second after the question, less what the sweeps at both ends may be late. Without a mark such a process would
+be granted the slot again."""
 
 _THOROUGH_EVERY = 1.0
-"""Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, and most of
-that was for nothing (`scripts/bench`, F). Not rarer than a heartbeat: such a gap starts an observer's count again."""
+"""Seconds between sweeps that also look at what holds no slot. An idle queue is swept ten times a second, which is
+mostly in vain. They must not come more seldom than `LONGEST_PAUSE`, or an observer's count would start again."""
 
 
 class Sweeper:
     """The sweeps of one process in one pool.
 
-    :ivar own_stamp: what it wrote at its last one.
+    :ivar own_stamp: the stamp that it wrote at its last sweep.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Sweeper:
         clear_up: Callable[[], None],
     ) -> None:
         """
-        :param ask: asks the provider for its own count, in the background.
+        :param ask: asks the provider how many requests it counts, in the background.
         :param clear_up: removes what killed processes have left half-made; called now and then.
         """
         self._effects = entries.effects
@@ -95,10 +97,10 @@ class Sweeper:
     def sweep(self, *, everything: bool = False) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
 
-        :param everything: something has happened, as far as the caller knows.
+        :param everything: look at all of it, since the caller knows that something has happened.
 
-        Returns the seconds until more can be granted without anybody's doing, as far as that is known. One entry that
-        can't be removed is left where it is and goes on to count; it fails nobody's request.
+        Returns the seconds until more can be granted without anybody's doing, as far as that is known. An entry that
+        can't be removed is left where it is and goes on to count; no request fails for it.
         """
         self._directory.renew()
         self._stamp()
@@ -109,8 +111,8 @@ class Sweeper:
         state = leases, self._policy.configured
         calm = not (thorough or everything) and state == self._calm and not self._entries.names(GRANTED)
         if calm and (self._declarer is None or self._peers.look(self._declarer) in ("runs", "away")):
-            # Nobody has moved since nothing was to be done, so only a death or a hold that has become too long can call
-            # for anything: two listings and a look at each process, half of what the whole snapshot costs.
+            # Nothing was to be done at the last sweep, and no entry has moved since. So only a death, or a lease held
+            # for too long, can call for anything. To look for these costs far less than a whole snapshot.
             reaped = self._clear(self._some_of([(LEASES, parse_entry(name)) for name in leases]))
             called_for = bool(reaped)
         else:
@@ -123,7 +125,7 @@ class Sweeper:
                 self._thorough_at = now + _THOROUGH_EVERY
                 self._sweep_corners(snapshot)
             snapshot = Looks(self._peers).at_the_slow(snapshot, now)
-            plan = grants.decide(snapshot, now)  # a look in advance: to enter costs more, and is mostly not called for
+            plan = grants.decide(snapshot, now)  # outside: to enter costs more, and mostly there is nothing to do
             self._ask_the_silent(plan, snapshot, now)
             died = bool(self._peers.gone or self._peers.dead)
             called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
@@ -145,7 +147,7 @@ class Sweeper:
         return min(changes_in, self._policy.rises_in)
 
     def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
-        """Look at those who wait: whose declared limit holds, and at times some of the others."""
+        """Look at one waiting process whose declared limit holds, and in a thorough sweep at some of the others."""
         peers = self._peers
         queue = sorted(snapshot.queue.names)
         first = {process_of(name): parse_entry(name) for name in reversed(queue)}
@@ -156,7 +158,7 @@ class Sweeper:
             seen = found[declarer] = peers.look(declarer)
             if seen in ("runs", "away"):
                 self._declarer = declarer
-                break  # one is enough for it to hold
+                break  # the limit holds while one of them lives
         return peers.seen_in(snapshot, found)
 
     def _in_turns(self, processes: list[str]) -> list[str]:
@@ -167,13 +169,13 @@ class Sweeper:
         return (processes + processes)[begin : self._next_waiting]
 
     def declarer(self) -> tuple[int, int] | None:
-        """Pid and start of a process that waits and whose declared limit holds, if that is so and it can be seen."""
+        """Pid and start of a waiting process whose declared limit holds, if there is one and it can be seen."""
         return None if self._declarer is None else self._peers.identity(self._declarer)
 
     def _ask_the_silent(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
-        """Ask all who wait whether they run, since a grant isn't taken up; mark those who don't answer in time.
+        """Ask all that wait whether they run, if a grant isn't taken up; mark those that don't answer in time.
 
-        All at once: several that are frozen together cost two seconds together, and not each.
+        They are asked all at once: so several that are frozen cost two seconds together, and not two seconds each.
         """
         marks = self._marks
         silent = {process_of(name) for name in snapshot.granted.names if self._is_late(snapshot, name, now)}
@@ -202,16 +204,17 @@ class Sweeper:
         return (held + held)[first : self._next]
 
     def _clear(self, holders: list[tuple[str, Entry]]) -> list[str]:
-        """`_reap`, and of those who live what is to be given away."""
+        """`_reap`, and then `_give_away` of what lives."""
         return self._reap(holders) + (self._give_away(holders) if self._policy.force else [])
 
     def _reap(self, entries: Iterable[tuple[str, Entry]]) -> list[str]:
-        """Move those whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
+        """Move entries whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
         dead = [(where, entry.name) for where, entry in entries if not self._observer.lives(where, entry.name)]
         return [name for where, name in dead if self._entries.discard(where, name)]
 
     def _give_away(self, holders: Iterable[tuple[str, Entry]]) -> list[str]:
-        """The same for leases held for too long, whose holders can't or don't do it themselves."""
+        """Move leases that were held for too long to ``trash/``, if their holders haven't given them away; the
+        names."""
         given: list[str] = []
         for where, entry in holders:
             hold = self._observer.hold(entry.name)
@@ -228,7 +231,7 @@ class Sweeper:
         return given
 
     def _sweep_corners(self, snapshot: Snapshot) -> None:
-        """What holds no slot."""
+        """Reap what holds no slot."""
         staging = self._directory.list(STAGING)
         staged = tuple(parse_entry(name) for name in staging if not name.startswith(STAGED_LOCK))
         self._reap((STAGING, entry) for entry in staged)
@@ -247,9 +250,9 @@ class Sweeper:
         self._clear_up()
 
     def _forget_thefts(self) -> None:
-        """Remove the marks of robbed sections whose holder can't come back, once nothing is above the limit.
+        """Remove the marks of stolen sections whose holder can't come back, once nothing is above the limit.
 
-        Until then what it granted, or grants, has to be known by its token.
+        Until then the grants of such a holder have to be known by its token.
         """
         stolen = self._directory.list(STOLEN)
         if not stolen or grants.decide(self._snapshots.take(), self._effects.monotonic()).over:
@@ -260,7 +263,7 @@ class Sweeper:
                 self._entries.unlink(f"{STOLEN}/{name}")
 
     def stamp(self) -> bytes:
-        """The mark of the last sweep, to compare with what one saw at one's own last look. No clock in it."""
+        """The stamp of the last sweep. It has no clock in it; a process compares it with the one it saw before."""
         try:
             return self._directory.read("sweep", 16)
         except OSError:
@@ -272,6 +275,6 @@ class Sweeper:
             try:
                 self._directory.overwrite("sweep", self.own_stamp)
             except FileNotFoundError:
-                self._directory.write("sweep", self.own_stamp)  # somebody has removed it
+                self._directory.write("sweep", self.own_stamp)  # somebody has removed the file
         except OSError:
-            pass  # then others sweep as well
+            pass  # without a new stamp others sweep as well

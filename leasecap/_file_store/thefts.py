@@ -1,7 +1,7 @@
-"""What a section that was stolen has granted.
+"""What the holder of a stolen lock has granted.
 
-Only a lock directory can be stolen. What is granted inside one carries the section's token, so that grants which the
-robbed holder makes later, not knowing, are told from those that count.
+Only a lock directory can be stolen. What is granted under one is signed with the token of that stay. So the grants that
+a robbed holder makes later, not knowing of the theft, can be told from those that count.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Thefts:
         self._directory = directory
 
     def sign(self, path: str, token: str) -> None:
-        """Write into the entry which section granted it."""
+        """Sign the entry with the token of the stay in which it was granted."""
         if token:
             self._directory.replace(f"{path}/by", token.encode())
 
     def suspects(self, snapshot: Snapshot, stuck: set[str]) -> frozenset[str]:
-        """Names of what is held by a grant of a robbed section, but for ``stuck``."""
+        """Names of what is held by a grant that a robbed holder has signed, without those in ``stuck``."""
         stolen = {name.partition(".")[0] for name in self._directory.list(STOLEN)}
         if not stolen:
             return frozenset()
@@ -44,19 +44,20 @@ class Thefts:
             return ""
 
     def adopt(self, token: str) -> None:
-        """Inside a section entered after a theft: vouch for what the robbed section has granted until now."""
+        """Inside, after a theft: vouch for what the robbed holder has granted until now, by signing it anew."""
         for where in HELD:
             for name in self._directory.list(where):
                 if self._signed_by(where, name):
                     try:
                         self.sign(f"{where}/{name}", token)
                     except FileNotFoundError:
-                        continue  # acknowledged or released meanwhile
+                        continue  # it was acknowledged or released meanwhile
 
     def granted_beside(self, counted: set[str]) -> bool:
-        """Whether, after a theft, something is held that we didn't count: the robbed holder granted it beside us.
+        """Whether, after a theft, something is held that isn't in ``counted``: the robbed holder has granted it
+        meanwhile.
 
-        It finds out, but its attempt to enter failed while we were inside.
+        That holder finds out, but it can't enter while this process is inside.
         """
         if not self._directory.list(STOLEN):
             return False

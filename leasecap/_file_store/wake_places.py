@@ -1,4 +1,4 @@
-"""The places ``wake/<process>/``, one for each process that waits: made, removed, and cleared away after the killed."""
+"""The places ``wake/<process>/``, one for each process that waits: making them, and removing them after the killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAKEUP = ".wakeup"
 """The named pipe, or plain file, in ``wake/<process>/``; marks stand beside it (`marks`)."""
 
 _MOST_CLEARED = 4
-"""Places that whoever makes its own looks at. More than are left behind on average."""
+"""Places that a process looks at when it makes its own; more than are left behind on average."""
 
 
 def place_of(process: str) -> str:
@@ -25,7 +25,7 @@ def place_of(process: str) -> str:
 
 
 def make_place(root: Directory, process: str, put: Callable[[str], int | None]) -> tuple[int | None, int]:
-    """Make the place of this process with its wake-up in it, aside and then in one step.
+    """Make the place of this process with its wake-up in it, under another name first, and put it in place in one step.
 
     Returns the descriptor of the wake-up and the inode of the place.
 
@@ -54,7 +54,8 @@ def make_place(root: Directory, process: str, put: Callable[[str], int | None]) 
 def put_file(root: Directory, name: str) -> int | None:
     """Make a plain file and lock it; returns the descriptor that holds the lock, None where there are no locks.
 
-    Make it aside: until it is locked it looks like one whose process has exited (`Directory.has_receiver`).
+    Make it under another name first: until it is locked it looks like one whose process has exited
+    (`Directory.has_receiver`).
     """
     fd = root.open(name, create=True)
     try:
@@ -66,24 +67,24 @@ def put_file(root: Directory, name: str) -> int | None:
 
 
 def remove_place(root: Directory, place: str) -> None:
-    """Remove it with all that is in it."""
+    """Remove the place with all that is in it."""
     try:
         for name in root.list(place):
             root.unlink(f"{place}/{name}")
         root.rmdir(place)
     except OSError:
-        pass  # not there, or at worst in nobody's way
+        pass  # it isn't there, or what is left of it harms nobody
 
 
 def clear_places(root: Directory, process: str) -> None:
-    """Remove some that no process listens at any more, others each time."""
+    """Remove some of the places at which no process listens any more, others each time."""
     try:
         names = root.list("wake")
         own = names.index(process)
         for name in (names[own + 1 :] + names[:own])[:_MOST_CLEARED]:
             if name[0] == ".":
-                continue  # being made, or left by one that was killed while it made it
+                continue  # a place that is being made, or one whose maker was killed (`leftovers`)
             if root.has_receiver(f"{place_of(name)}/{WAKEUP}") is False:
                 remove_place(root, place_of(name))
     except (OSError, ValueError):
-        pass  # another one was first
+        pass  # another process was first

@@ -1,12 +1,13 @@
 """Being woken: each process that waits has a `.wakeup`, and wakes when it changes.
 
-Wake-ups are hints: whoever waits polls as well. There are two kinds of them:
+Wake-ups are hints, and whoever waits polls as well. There are two kinds of wake-ups:
 
-- A *named pipe* (`receiver`), into which a granter writes the ticket that it granted. A blocked read costs nothing and
-  needs no observer. Who reads it also waits for the exits of processes, if it is given handles on them (`exits`), and
-  runs the process's look-outs when they are due (`lookout`).
+- A *named pipe* (`receiver`), into which a granter writes the name of the ticket that it granted. A blocked read costs
+  nothing and needs no observer. Whoever reads the pipe also waits for the exits of processes, if it is given handles on
+  them (`exits`), and runs the process's look-outs when they are due (`lookout`).
 - Where no named pipe can be made, a *plain file* that watchdog watches (`watched_file`). A change of it wakes all who
-  wait in the process. Their polls run the look-outs, once a second at least. It waits for no exits.
+  wait
+  in the process. Their polls run the look-outs, once a second at least, and nobody waits for exits.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from leasecap._store.wakeup import Received
 
     class Lookout(Protocol):
-        """What is run when it is due, by whoever receives.
+        """Whoever receives runs this when it is due.
 
-        :ivar due: on the monotonic clock.
+        :ivar due: when, on the monotonic clock.
         """
 
         due: float
@@ -45,22 +46,24 @@ if TYPE_CHECKING:
             """Look, if that is due."""
 
 
-_END = b"\0"  # in no ticket's name
+_END = b"\0"  # no ticket's name has it in it
 
 EVERYBODY = "*"
-"""What a change of a plain file says: all waiters of the process are to look. In no ticket's name."""
+"""A change of a plain file counts as this line: all waiters of the process are to look. No ticket's name has it in
+it."""
 
 _NOBODY = b"\n"
 
 MOST_HANDLES = 64
-"""Handles that one process has open at a time: most may have 1024 descriptors, and need them for their work."""
+"""Handles that one process has open at a time: many processes may have 1024 descriptors, and need them for their
+work."""
 
 
 class Watch:
     """This process's wake-up under one root, open while somebody waits.
 
-    A thread that waits alone in its process receives by itself; else a thread of the watch receives for all. To be
-    woken by that one first would cost each hand-off a second change of threads (`scripts/bench`, C).
+    A thread that waits alone in its process receives by itself, which spares each hand-off a second change of threads.
+    Else a thread of the watch receives for all.
     """
 
     def __init__(
@@ -71,14 +74,14 @@ class Watch:
         fork_lock: AbstractContextManager[object] | None = None,
     ) -> None:
         """
-        :param on_wake: called by whoever receives with what was written: names, each with a line feed.
+        :param on_wake: whoever receives calls it with what was written: names, each with a line feed.
         :param fork_lock: keeps forks off while it is held.
         """
         self._root = root
         self._process = process
         self._place = place_of(process)
         self._on_wake = on_wake
-        self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        self._lock = threading.RLock()  # a garbage collection may end a wait while this is held
         self._fork_lock = fork_lock or self._lock
         self._users = self._starts = 0
         self._receiver: Receiver | None = None
@@ -90,14 +93,14 @@ class Watch:
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
 
     def start(self, *, alone: bool = False) -> bool:
-        """Listen, or join who does; False if no thread is to be had for it. Pair it with `stop`.
+        """Listen for one more user; False if no thread can be had for it. Pair it with `stop`.
 
-        :param alone: the caller receives by itself (`receive`), as long as it is the only one.
+        :param alone: the caller receives by itself (`receive`), as long as it is the only user.
         """
         with self._lock:
             if self._file is not None or (self._receiver is None and not self._open()):
                 self._users += 1
-                return True  # by a plain file, late: see `reaches`
+                return True  # it is watched only later: see `reaches`
             assert self._receiver is not None
             if not (alone and not self._users) and not self._start_thread(self._receiver):
                 if not self._users:
@@ -108,7 +111,7 @@ class Watch:
 
     @property
     def runs_lookouts(self) -> bool:
-        """Whether whoever receives runs the look-outs. Else polls do."""
+        """Whether whoever receives runs the look-outs; else the polls run them."""
         return self._file is None
 
     def reaches(self) -> bool:
@@ -120,7 +123,7 @@ class Watch:
         return file is None or file.reaches()
 
     def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
-        """What comes within ``timeout`` seconds, for `pass_on`; None, at once, where the caller isn't to receive.
+        """What comes within ``timeout`` seconds, for `pass_on`. None at once if it isn't for the caller to receive.
 
         :param interrupts: deferred, and delivered while it waits.
         """
@@ -133,7 +136,8 @@ class Watch:
             return None
         try:
             self._receives_until = time.monotonic() + timeout
-            timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))  # asked again: either sees the other
+            # Set first, asked then; a look-out sets its `due` first and asks `wake_by` then. So one sees the other.
+            timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))
             with interrupts.delivered():
                 received = receiver.receive(timeout)
         finally:
@@ -144,13 +148,13 @@ class Watch:
         return received
 
     def pass_on(self, received: Received) -> None:
-        """Do what it calls for."""
+        """Do what was received."""
         for call in received.calls:
             call()
         self._on_wake(received.names)
 
     def interrupt(self) -> None:
-        """End the `receive` of another thread, or its next one."""
+        """End the `receive` that another thread is in, or else its next one."""
         with self._lock:
             if self._receiver is not None:
                 self._receiver.write(_NOBODY)
@@ -161,15 +165,15 @@ class Watch:
         return receiver is not None and receiver.has_thread
 
     def attend(self, lookout: Lookout) -> None:
-        """Have whoever receives run this look-out when it is due."""
+        """Whoever receives is to run this look-out when it is due."""
         self._lookouts.add(lookout)
 
     def leave(self, lookout: Lookout) -> None:
-        """No longer: nobody waits there."""
+        """Nobody is to run this look-out any more: nobody waits there."""
         self._lookouts.discard(lookout)
 
     def wake_by(self, when: float) -> None:
-        """A look-out has come to be due then."""
+        """A look-out has become due at that time."""
         if when < self._receives_until:
             self.interrupt()
 
@@ -179,7 +183,7 @@ class Watch:
     def is_there(self) -> bool:
         """Whether this process has a wake-up, beside which others leave their marks.
 
-        Makes it anew if it is gone: a tidy-up may have removed it (``rm -r wake/*``).
+        If it is gone, it is made anew: a tidy-up may have removed it (``rm -r wake/*``).
         """
         with self._lock:
             if self._receiver is None and (self._file is None or not self._file.stands):
@@ -217,17 +221,18 @@ class Watch:
             if self._receiver is not None:
                 self._receiver.renew(self._make())
         except OSError:
-            pass  # it is tried again at the next look; till then polling serves
+            pass  # the next look tries again; until then polling serves
 
     def stop(self) -> None:
-        """The last user stops it the first time. Who has waited twice will again, and keeps it until `close`."""
+        """End the listening of one user. The first wait's last user closes all; who waits twice will again, and keeps
+        it."""
         with self._lock:
             self._users -= 1
             if self._users == 0 and self._starts == 1:
                 self._close()
 
     def rest(self) -> None:
-        """Stop listening if nobody waits, and wait for the threads to end. The next wait begins anew."""
+        """Close the wake-up if nobody waits, and wait for its threads to end. The next wait begins anew."""
         with self._lock:
             if self._users:
                 return
@@ -240,7 +245,7 @@ class Watch:
             file.await_end()
 
     def close(self) -> None:
-        """At the process's end."""
+        """Close the wake-up, at the process's end."""
         with self._lock:
             self._close()
 
@@ -260,18 +265,18 @@ class Watch:
             return True
 
     def drop(self, handle: int) -> None:
-        """Wait for ``handle`` no longer, and close it."""
+        """Stop waiting for ``handle``, and close it."""
         with self._lock:
             if self._receiver is not None:
                 self._receiver.drop(handle)
 
     def _open(self) -> bool:
-        """Returns whether by a pipe; else it is a plain file."""
+        """Make the wake-up; returns whether it is a pipe, else it is a plain file."""
         self._starts += 1
         try:
             self._receiver = Receiver(self._make())
         except OSError:
-            # A platform without named pipes, a file system, or a sandbox.
+            # The platform or the file system has no named pipes, or a sandbox refuses to make one.
             self._open_file()
             return False
         clear_places(self._root, self._process)
@@ -311,7 +316,7 @@ class Watch:
                 self._thread = start_thread("wake", self._listen, receiver)
             except RuntimeError:
                 return False
-            receiver.has_thread = True  # who receives by itself now does so for all, and leaves it to the thread then
+            receiver.has_thread = True  # a waiter that still receives by itself does so for all, and then no more
         return True
 
     def _listen(self, receiver: Receiver) -> None:
@@ -323,11 +328,11 @@ class Watch:
             if not receiver.is_own():
                 self._begin_anew(receiver)
         finally:
-            receiver.close()  # here, so that no number is another file's while it is waited for or written to
+            receiver.close()  # the thread closes it, so that no number becomes another file's while it is in use
 
     def _receive(self, receiver: Receiver) -> Received:
         self._receives_until = self._due()
-        due = self._due()  # asked again: who makes one due sees until when this receives, or this sees when it is due
+        due = self._due()  # asked again, as in `receive`
         try:
             return receiver.receive(None if due == math.inf else max(due - time.monotonic(), 0.0))
         finally:
@@ -347,12 +352,12 @@ class Watch:
         if receiver is not None:
             remove_place(self._root, self._place)
             if receiver.has_thread or self._users:
-                receiver.write(_END)  # who receives it closes it
+                receiver.write(_END)  # whoever receives this line closes the receiver
             else:
                 receiver.close()
 
     def forget(self) -> None:
-        """In a fork's child: the watch is the parent's, and so are its threads."""
+        """In a fork's child: forget the watch, which is the parent's, as its threads are."""
         file, self._file = self._file, None
         if file is not None:
             file.forget()

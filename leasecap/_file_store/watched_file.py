@@ -1,9 +1,9 @@
 """A plain file that watchdog watches: what wakes a process where no named pipe is to be had.
 
-Whoever notifies the process changes the file, and that says only that something has changed. The observer is started
-late: most waits are over before its import would have paid, and till then polling serves. It serves as well where no
-observer is to be had, as past the inotify limit; and where one sees nothing, as on some file systems: the process
-counts as reached only once it has seen a change that it made itself.
+Whoever notifies the process changes the file; a change says only that something has happened. The observer is started
+late: most waits are over before its import would have paid. Until then polling serves, and also where no observer can
+be had, as past the inotify limit. On some file systems an observer sees nothing. So wake-ups count as reaching the
+process only once it has seen a change that it made itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _START_AFTER = 1.0
 """Seconds of waiting after which the observer is started."""
 
 _RETRY_AFTER = 60.0
-"""Seconds after which it is started once more if it sees nothing."""
+"""Seconds after which the observer is started once more, if it sees nothing."""
 
 
 class WatchedFile:
@@ -39,18 +39,18 @@ class WatchedFile:
         fork_lock: AbstractContextManager[object],
     ) -> None:
         """
-        :param path: of the file.
-        :param make: puts the file in place; returns a descriptor that shows that this process lives, if there is one.
+        :param path: the file's path.
+        :param make: puts the file in place; returns the descriptor whose lock shows that this process lives, if any.
         :param change: changes the file.
         :param on_change: called in a thread of the observer's.
-        :param fork_lock: keeps forks off while it is held: a child must copy no half-done import.
+        :param fork_lock: keeps forks off while it is held, since a child must not copy an import half done.
         """
         self._path = path
         self._make = make
         self._change = change
         self._on_change = on_change
         self._fork_lock = fork_lock
-        self._lock = threading.RLock()  # a wait may be ended by the garbage collector, anywhere
+        self._lock = threading.RLock()  # a garbage collection may end a wait while this is held
         self._start_at = time.monotonic() + _START_AFTER
         self._changes: FileChanges | None = None
         self._alive: int | None = None
@@ -63,7 +63,7 @@ class WatchedFile:
         return self._changes is not None
 
     def reaches(self) -> bool:
-        """Whether a change of the file wakes this process. Has a thread start the observer, once that is due."""
+        """Whether a change of the file wakes this process. Once that is due, a thread is made to start the observer."""
         changes = self._changes
         if changes is not None and self._has_seen and changes.is_alive():
             return True
@@ -78,17 +78,17 @@ class WatchedFile:
         try:
             thread = start_thread("observer", call)
         except RuntimeError:
-            return  # no more threads for this user; or the interpreter's end, and so the observer's
+            return  # this user may have no more threads; or the interpreter ends, and with it the observer
         self._threads = [*(one for one in self._threads if one.is_alive()), thread]
 
     def _start(self) -> None:
         try:
             with self._fork_lock:
-                self._drop()  # here: another thread may have started it
+                self._drop()  # another thread may have started one meanwhile
                 self._alive = self._make()
                 self._changes = FileChanges(os.path.dirname(self._path), self._see)
             self._change()
-        except Exception:  # whatever keeps watchdog from working, down to its import, is nobody's error
+        except Exception:  # if watchdog doesn't work, or can't even be imported, polling serves
             self._drop()
         if self._is_closed:
             self._drop()
@@ -99,26 +99,27 @@ class WatchedFile:
             self._on_change()
 
     def renew(self) -> None:
-        """Make it anew: it was removed."""
+        """Make the file anew, since it was removed."""
         self._drop()
         with self._lock:
             self._start_at = min(self._start_at, time.monotonic() + _START_AFTER)
 
     def close(self) -> None:
-        """Watch no longer; whoever made the file removes it."""
+        """Stop watching; whoever made the file removes it."""
         with self._lock:
             self._is_closed = True
         self._drop()
 
     def forget(self) -> None:
-        """In a fork's child, which has none of the observer's threads: watchdog's locks may be taken for ever."""
+        """In a fork's child: drop the observer without stopping it. Its threads aren't there, and its locks may be
+        held."""
         self._changes = None
         if self._alive is not None:
             os.close(self._alive)
             self._alive = None
 
     def await_end(self) -> None:
-        """After `close`: wait for the threads that start and end observers, and so for the observers' own."""
+        """After `close`: wait for the threads that start and stop observers, and so for the observers' own threads."""
         while self._threads:
             await_end(self._threads.pop())
 
@@ -130,5 +131,6 @@ class WatchedFile:
         if alive is not None:
             os.close(alive)
         if changes is not None:
-            # Apart: it waits for a thread, which may be the one that a garbage collection brought here.
+            # In a thread of its own: `stop` waits for a thread, and a garbage collection may have brought that very one
+            # here.
             self._apart(changes.stop)
