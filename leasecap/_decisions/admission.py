@@ -1,4 +1,4 @@
-"""What the provider's answers allow, as the decision about grants sees it."""
+"""What the provider's answers allow, as input to the decision about grants."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from leasecap._named_tuple import NamedTuple
 
 
 class Admission(NamedTuple):
-    """What the state means for the next grants; read by `grants`.
+    """What the feedback's state means for the next grants.
 
     :ivar closed: nobody is granted anything.
     :ivar limit: the reduced limit, or None.
-    :ivar high: up to this load a grant is a hand-off; None: grants aren't spaced.
+    :ivar high: a grant that keeps the load up to this is a hand-off, and isn't spaced; None: no grant is.
     :ivar raises: how many grants may raise the load above ``high`` now.
     :ivar answers: how many grants may be given on the provider's last answer; None: it isn't asked, or says nothing.
-    :ivar counted: how many the provider counted in flight; below the limit there is room for one more.
+    :ivar counted: how many requests the provider counted in flight; below the limit there is room for one more.
     :ivar changes_in: seconds until this changes by itself, as far as that is known.
     """
 

@@ -2,7 +2,7 @@
 
 So a look at a pool is a listing; no record is parsed under the pool lock, and a corrupt record can't move the cap. The
 name never changes: *where* an entry stands (``queue/``, ``granted/``, ``leases/``, ``parked/``) is its state. Names
-sort in queue order, and hold only ``[0-9a-f-]``, which no file system folds or refuses.
+sort in queue order, and have only ``[0-9a-f-]`` in them, which no file system folds or refuses.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _NAME_MAX = 255  # bytes: ext4, xfs, btrfs, APFS, NTFS
 
 
 class Entry(NamedTuple):
-    """A ticket or a lease, as its name tells it; entries sort in queue order.
+    """A ticket or a lease, by its name; entries sort in queue order.
 
-    :ivar name: the directory's name, the same all its life.
+    :ivar name: the directory's name, which never changes.
     :ivar token: unguessable and never used twice; the id that people see.
     :ivar process: the id under which its process is woken.
-    :ivar order: when it was asked for, as the pool counts that (`order`); only to be compared within the pool.
+    :ivar order: the place of its call, as the pool counts them (`order`); comparable within the pool alone.
     :ivar limit: the limit its owner declared, or None.
     :ivar ancestors: tokens of the leases its owner runs under in this pool, innermost first.
     """
@@ -49,10 +49,10 @@ def make_entry(
 ) -> Entry:
     """Return the entry with these facts.
 
-    :raises LeasecapError: when so many living ancestors don't fit into a file name (about ten).
+    :raises LeasecapError: when it has more living ancestors than fit into a file name (about ten).
     """
     # 500 - priority: three digits, and the higher priority sorts first.
-    # A clock that was moved (libfaketime moves this one, too) can be negative; a "-" would make the name nobody's.
+    # A clock that was moved (libfaketime moves this one too) can be negative, and with a "-" no name could be parsed.
     order = max(order, 0)
     name = "-".join((f"{500 - priority:03d}", f"{order:016x}", token, process, f"{limit or 0:x}", *ancestors))
     if len(name) > _NAME_MAX:
@@ -64,10 +64,10 @@ def make_entry(
     return parse_entry(name)
 
 
-# A sweep parses the names of all who hold, again and again.
+# Cached, since each sweep parses the names of all holders again.
 @lru_cache(maxsize=8192)
 def parse_entry(name: str) -> Entry:
-    """Return what ``name`` says. A name we didn't write is an entry without a token: it counts, and owns nothing."""
+    """Return what ``name`` says. A name that leasecap didn't write is an entry without a token: it counts as held."""
     parts = name.split("-")
     try:
         priority, order, token, process, limit, *ancestors = parts
@@ -81,19 +81,19 @@ def parse_entry(name: str) -> Entry:
 
 
 process_of = itemgetter(slice(38, 50))
-"""The process that a name of ours names, without parsing it."""
+"""The process in a name that leasecap wrote, without parsing the name."""
 
-_tail = itemgetter(slice(50, None))  # what follows the process: "-LIMIT", and "-ANCESTOR" for each
+_tail = itemgetter(slice(50, None))  # what follows the process in a name: "-LIMIT", and "-ANCESTOR" for each ancestor
 
 
 class Group:
     """The entries of one place, each name once.
 
-    An entry is parsed when it is asked for. Mostly it isn't: how many there are, and what they declare, is all that a
-    grant needs to know of those that hold a slot and of all but the first who wait. Their names' tails say it, and are
-    mostly equal: to decide with 1000 leases takes 17 us, and 320 where each of them is parsed and counted.
+    An entry is parsed only when it is asked for. Of most entries a grant needs to know only how many there are and what
+    limits they declare. The tails of their names say that, and most tails are equal. So a decision with many leases
+    takes a small part of the time that parsing each name would take.
 
-    :ivar names: as they were listed.
+    :ivar names: the names as they were listed.
     """
 
     __slots__ = ("_known", "names")
@@ -104,7 +104,7 @@ class Group:
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> Group:
-        """A group of these."""
+        """A group of these entries."""
         return Group(dict.fromkeys([entry.name for entry in entries]))
 
     def __len__(self) -> int:
@@ -114,21 +114,22 @@ class Group:
         return map(parse_entry, self.names)
 
     def without(self, names: Collection[str]) -> Group:
-        """The others."""
+        """The group without the entries of these names."""
         return Group([name for name in self.names if name not in names]) if names else self
 
     def without_processes(self, processes: Collection[str]) -> Group:
-        """Those of other processes."""
+        """The group without the entries of these processes."""
         return Group([name for name in self.names if process_of(name) not in processes]) if processes else self
 
     @property
     def lowest(self) -> int | None:
-        """The lowest limit that one of them declares. A planted name that ends like ours may declare one as well."""
+        """The lowest limit that an entry declares. A planted name that ends like one of leasecap's may declare one
+        too."""
         return (self._known or self._read())[0]
 
     @property
     def nested(self) -> bool:
-        """Whether one of them may run under another lease of the pool."""
+        """Whether an entry may run under another lease of the pool."""
         return (self._known or self._read())[1]
 
     def _read(self) -> tuple[int | None, bool]:

@@ -1,7 +1,7 @@
 """Who gets a slot, and what goes back to the queue: pure decisions.
 
-No clock, no file, no environment here: a snapshot and the time come in, a plan goes out. The plan is always computed
-from the whole snapshot, never "one came free, so grant one": so it can be carried out by anyone, at any time, again.
+A snapshot and the time come in, a plan goes out. The plan is always computed from the whole snapshot, and never "one
+came free, so grant one". So any process can make it at any time, and make it again.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ if TYPE_CHECKING:
 
 
 ACKNOWLEDGE_WITHIN = 2.0
-"""Seconds a grant may stay unacknowledged before it goes back to the queue. A waiter that runs looks at least once a
-second (`polling.FAR_LOOK`) or is woken, once more by whoever sees its grant: only one that is stopped, or whose event
-loop is blocked, is this late."""
+"""Seconds that a grant may stay unacknowledged before it goes back to the queue. A waiter that runs looks at least once
+a second (`polling.FAR_LOOK`), or is woken, and once more by whoever sees its grant. So only a waiter that is stopped,
+or whose event loop is blocked, is so late."""
 
 
 class Plan(NamedTuple):
-    """What is to be done, in this order. Doing a part of it is safe: each step alone keeps the cap.
+    """What is to be done, in this order. Doing only a part of it is safe: each step alone keeps the cap.
 
-    :ivar revoke: suspect leases above the limit; their holders are told that they are lost.
-    :ivar take_back: grants that go back to the queue, parked.
-    :ivar first: a ticket of each process that this makes one of the first two in the queue, which sweep; they are told.
-    :ivar stay: the same of those that were one of them before; they are told if they rest (`exits`).
-    :ivar behind: tickets of other processes that stood right behind one that is granted; they are told.
+    :ivar revoke: suspect leases above the limit; their holders find them lost.
+    :ivar take_back: grants that go back, into ``parked/``.
+    :ivar first: a ticket of each process that this makes one of the first two in the queue, which sweep. They are
+        notified.
+    :ivar stay: a ticket of each process that is one of the first two and was before. They are notified if they rest
+        (`exits`).
+    :ivar behind: tickets of other processes that stood right behind one that is granted. They are notified.
     :ivar over: whether more is held than the limit allows (it was lowered, or a lock directory was stolen).
     :ivar high: the load that the grants lead to, if it is the highest since a pause.
-    :ivar spent: whether one of them is given on the provider's answer.
+    :ivar spent: whether one of the grants is given on the provider's answer.
     :ivar ask: whether the provider has to be asked before anybody is granted anything more.
     :ivar pressed: whether the reduced limit alone keeps a ticket waiting.
     """
@@ -80,7 +82,7 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
     queue = sorted(snapshot.queue.names)
     grants = _Grants(snapshot, loads, reduced(full, snapshot.admission))
     grants.walk(queue)
-    # Who stands behind one that doesn't run may not know that it is one of the first two that do.
+    # A process behind one that doesn't run may not know that it is one of the first two that do.
     were_first = first_processes(queue, () if grants.granted else snapshot.away)
     return Plan(
         revoke=_of(excess, snapshot.leases),
@@ -106,7 +108,7 @@ def _right_behind(queue: list[str], grants: _Grants) -> tuple[Entry, ...]:
             granted.remove(name)
             left = process_of(name)
         elif left is not None:
-            # The first two watch all who hold anyway, and are told by themselves.
+            # The first two watch all holders anyway, and are notified by themselves.
             if process_of(name) not in (left, *first):
                 behind.append(parse_entry(name))
             left = None
@@ -116,13 +118,14 @@ def _right_behind(queue: list[str], grants: _Grants) -> tuple[Entry, ...]:
 
 
 def _of(names: Collection[str], *groups: Group) -> tuple[Entry, ...]:
-    """The entries of those names."""
+    """The entries with these names."""
     return tuple(entry for group in groups for entry in group if entry.name in names) if names else ()
 
 
 def _late(snapshot: Snapshot, now: float) -> frozenset[str]:
     """Names of grants that should have been acknowledged by now, or can't be since their process doesn't run."""
-    since, acknowledged = snapshot.granted_since, frozenset(snapshot.leases.names)  # while the listings were read
+    # A grant may have been acknowledged while the listings were read.
+    since, acknowledged = snapshot.granted_since, frozenset(snapshot.leases.names)
     return frozenset(
         name
         for name in snapshot.granted.names
@@ -132,9 +135,9 @@ def _late(snapshot: Snapshot, now: float) -> frozenset[str]:
 
 
 class _Grants:
-    """Who is granted a slot, the tickets being considered in queue order.
+    """Grants slots to the tickets, which are considered in queue order.
 
-    :ivar first: of those who aren't, the first one of each of the first two processes.
+    :ivar first: the first ticket, among those not granted, of each of the first two processes.
     """
 
     def __init__(self, snapshot: Snapshot, loads: Loads, limit: int | None) -> None:
@@ -152,7 +155,7 @@ class _Grants:
 
     def walk(self, queue: Iterable[str]) -> None:
         """Consider the sorted queue, as far as that matters."""
-        known: set[str] = set()  # of the first two processes; the others don't matter, once nobody else may be granted
+        known: set[str] = set()  # the first two processes; once no more is granted, the others don't matter
         for name in queue:
             if self._blocked and not self._nested:
                 if len(known) > 1:
@@ -168,10 +171,10 @@ class _Grants:
                 known.add(ticket.process)
 
     def consider(self, ticket: Entry) -> bool:
-        """Grant it if that can be; returns whether it is granted."""
+        """Grant the ticket a slot if the rules allow it; returns whether they do."""
         added = self._loads.added_by(ticket)
-        # Unchanged is granted even above the limit, where a lowered limit has left more leases than slots: a lender
-        # that waits for its borrower would otherwise never end, and the pool never drain.
+        # A ticket that leaves the load unchanged is granted even above the limit. After a limit was lowered below what
+        # runs, a lender that waits for its borrower would otherwise never end, and the pool never drain.
         if not self._admission.closed and (added == 0 or self._may_raise(ticket, self._loads.total + added)):
             self._loads.add(ticket)
             self.granted.append(ticket)
@@ -190,7 +193,7 @@ class _Grants:
         raises = high is not None and load > high
         if raises and (not admission.raises or self.high is not None):
             return False
-        # A newcomer that leaves a slot free takes nobody's, whatever the provider still counts.
+        # A newcomer that leaves a slot free takes nobody's slot, whatever the provider still counts.
         gated = admission.answers is not None and not (ticket.name == self._newcomer and load < limit)
         if gated and (self.spent or not admission.answers or admission.counted >= limit):
             self.ask = True

@@ -44,9 +44,9 @@ def full_limit(snapshot: Snapshot) -> int | None:
 
 
 def declarers(snapshot: Snapshot) -> Iterator[Entry]:
-    """Those who wait and whose declared limit holds, since all else would allow more: one for each process.
+    """Tickets whose declared limit is the one that holds, since all else would allow more: one for each process.
 
-    It counts only while one of them lives, and who waits far back is looked at by nobody else.
+    The limit counts only while one of these processes lives, and nobody else looks at a process that waits far back.
     """
     snapshot = living(snapshot)
     waiting = (snapshot.queue, snapshot.parked)

@@ -1,4 +1,4 @@
-"""How many slots a set of leases takes, borrowing counted: pure."""
+"""How many slots a set of leases takes, with borrowing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOBODY = Group()
 
 
 class Loads:
-    """How many slots a set of leases really takes, with borrowing.
+    """The load of a set of leases.
 
     A lease's *lender* is its nearest ancestor among the leases. A lease's load is the greater of its own slot and the
     sum of its borrowers' loads: the lender waits while its borrowers work. The pool's load is the sum over the leases
     without a lender. Nothing is stored about who borrowed from whom, and removing any lease never raises the load.
 
-    :ivar ended: tokens of those among them that count and have ended; they lend nothing to anybody else.
+    :ivar ended: tokens of leases that still count though they have ended; they lend nothing to a newcomer.
     """
 
     __slots__ = ("_borrowed", "_lender", "_load", "_unread", "ended", "total")
@@ -30,13 +30,14 @@ class Loads:
         self._borrowed: dict[str, int] = {}
         self._unread: Group | None = None
         if not leases.nested:
-            # Most leases run under no other: they are counted, and read when somebody might borrow from them.
+            # Most leases run under no other one. They are only counted, and parsed when somebody might borrow from
+            # them.
             self._unread = leases
             self.total = len(leases)
             return
         self.total = 0
         held = {lease.token or lease.name: lease for lease in leases}
-        # A lender has to be added before its borrowers. Orders are no help: those of two time namespaces don't compare.
+        # A lender has to be added before its borrowers. To sort by order would not do: an order is no time.
         for lease in held.values():
             line: list[Entry] = []
             upward: Entry | None = lease
@@ -58,7 +59,7 @@ class Loads:
         lender = self.lender_of(entry)
         while lender is not None:
             if self._borrowed.get(lender, 0) + 1 <= self._load[lender]:
-                return 0  # the lender's own slot, or one that its other borrowers gave up, covers it
+                return 0  # the lender's load already counts the slot: its own, or one that another borrower gave up
             lender = self._lender.get(lender)
         return 1
 

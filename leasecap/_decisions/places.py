@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-# Where an entry stands is its state. Three directories for what holds or may hold a slot and not one with marks in the
-# names: a rename *within* a directory can hide an entry from a listing that runs at the same time (readdir in several
-# chunks; measured on ext4: 45 % of listings of 1000 entries missed it), and a lease that a listing misses is granted
-# twice. Read in the order in which entries move on, none is ever missed.
+# Where an entry stands is its state. Each state has a directory of its own, in place of marks in the names: a rename
+# *within* a directory can hide the entry from a listing that runs at the same time (large directories are read in
+# several chunks), and a lease that a listing misses is granted twice. Read in this order, in which entries move, none
+# is missed.
 QUEUE, PARKED, GRANTED, LEASES = "queue", "parked", "granted", "leases"
 
 STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
 
 RESTS = "rests"
-"""The file in a ticket whose waiter looks more seldom, since the ends of all holders wake it (`exits`)."""
+"""The file in a ticket whose process looks more seldom, since the exits of all holders wake it (`exits`)."""

@@ -1,7 +1,7 @@
-"""When to look again: pure decisions of those who wait.
+"""When a waiter looks again: pure decisions.
 
-Two kinds of looks. A *ticket's* look asks what became of it. A *process's* look (`lookout`) asks who stands ahead of
-the process in the queue, and does for all what the first two processes there have to do.
+There are two kinds of looks. A *ticket's* look asks what became of the ticket. A *process's* look (`lookout`) asks who
+stands ahead of the process in the queue, and does what the first two processes have to do for all.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ SWEEP_EVERY = 0.1
 did, so a killed holder's slot is granted within two periods: inside the promised 300 ms."""
 
 COVERED_SWEEP = 1.0
-"""The same while the exit of every holder wakes them (`exits`)."""
+"""Seconds between two sweeps while the exit of every holder wakes the first two processes (`exits`)."""
 
 UNSWEPT = 1.25
-"""Seconds without a sweep after which any process sweeps: the first two are stopped where nobody can see it. More than
-`COVERED_SWEEP`, and with `THIRD_LOOK` less than the 2.3 s within which a slot passes those who are stopped."""
+"""Seconds without a sweep after which any process sweeps: the first two must be stopped where nobody can see it. It is
+more than `COVERED_SWEEP`, and with `THIRD_LOOK` less than the 2.3 s within which a slot passes stopped processes."""
 
 ATTACH_AFTER = 0.1
-"""Seconds after which a process that has queued behind others first looks at who is ahead of it, unless it waited for
-longer the last time. In a busy pool it has its slot by then, and a look would cost more than it saves."""
+"""Seconds after which a process that has queued behind others first looks who is ahead of it, unless its last wait was
+longer. In a busy pool it has its slot by then, and a look would cost more than it saves."""
 
 THIRD_LOOK = 0.25
-"""Seconds between two looks of the third process: the exits that wake it say nothing of the first two being stopped.
-Each one further back looks that much more seldom: it matters only if all before it are stopped."""
+"""Seconds between two looks of the third process: exits wake it, but no exit says that the first two are stopped. Each
+process further back looks more seldom by so much: its look matters only if all before it are stopped."""
 
 NEAR_RANK = 9
-"""Processes further back than this look once per `SELDOM_LOOK`. So many that are stopped together keep a killed
-holder's slot for as long; one that is released passes them at once, or when they have not answered (`marks`)."""
+"""Processes further back than this look once per `SELDOM_LOOK`. If all before them are stopped together, a killed
+holder's slot stays taken for so long. A slot that is released passes them at once, or when they have not answered
+(`marks`)."""
 
 FIRST_LOOK = 0.0015
 """Seconds between looks of a ticket that nobody wakes and that has just come near the head."""
@@ -51,7 +52,7 @@ class Standing(NamedTuple):
     """Where a process stands in a queue.
 
     :ivar first: its first ticket.
-    :ivar ahead: of each other process that has tickets ahead of that the last one, the nearest first.
+    :ivar ahead: of each process with tickets ahead of that one the last of these tickets; the nearest one first.
     """
 
     first: str
@@ -76,10 +77,10 @@ def standing(queue: Iterable[str], process: str) -> Standing | None:
 
 
 def to_notify(queue: Iterable[str], left: Collection[str]) -> list[str]:
-    """Tickets whose processes have to learn that those of ``left`` are no longer in the queue.
+    """Tickets whose processes have to learn that the tickets ``left`` are no longer in the queue.
 
-    That of each one right behind, who watched its process, and those of the first two processes if anything has changed
-    before the second one.
+    These are the ticket right behind each of them, whose process watched the one that left, and tickets of the first
+    two processes if anything has changed before the second one.
     """
     names = sorted(queue)
     first = first_processes(names)
@@ -111,7 +112,7 @@ class Wait(NamedTuple):
     :ivar waited: seconds since it queued.
     :ivar near_for: seconds since it came near the head.
     :ivar rate: tickets per second that it has seen go before it, or 0.0 when none has.
-    :ivar watched: a wake-up reaches it.
+    :ivar watched: whether a wake-up reaches it.
     """
 
     position: int
@@ -130,9 +131,9 @@ def is_near(position: int, limit: int) -> bool:
 def poll_interval(wait: Wait) -> float:
     """Return the seconds until a ticket's next look, if no wake-up comes first.
 
-    Who is woken looks only in case a wake-up was lost. Else near the head every 1.5 ms, growing to 1/128 of the time
-    spent there: a grant is then seen late by 0.4 % of the wait on average. Further back, half the time that the queue
-    seems to need to bring the waiter near the head.
+    A waiter that is woken looks only in case a wake-up was lost. One that isn't looks near the head every `FIRST_LOOK`
+    seconds, and then less often the longer it has been there, so that a grant is seen late by a small part of the wait.
+    Further back it waits for half the time that the queue seems to need to bring it near the head.
     """
     if wait.watched:
         return SELDOM_LOOK

@@ -1,4 +1,4 @@
-"""A pool at one moment, and what of it counts."""
+"""A pool at one moment, and which of its entries count."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Snapshot(NamedTuple):
 
     :ivar configured: the limit from configuration, or None.
     :ivar queue: tickets that wait.
-    :ivar parked: tickets whose owner did not acknowledge a grant; passed over until it moves.
-    :ivar granted: granted, not yet acknowledged; they count as held.
-    :ivar leases: held.
+    :ivar parked: tickets whose owner did not acknowledge a grant; they are passed over until it moves.
+    :ivar granted: entries that are granted and not yet acknowledged; they count as held.
+    :ivar leases: entries that are held.
     :ivar dead: names of entries whose owner is provably gone; they count for nothing.
-    :ivar gone: processes that have provably exited: so do their tickets, and what they were granted and had not
-        acknowledged. Their leases are judged one by one, since a command may outlive its wrapper.
-    :ivar away: processes that don't run now (stopped, or deaf): passed over, they keep their place.
-    :ivar granted_since: for names in ``granted``, when the observer first saw them there (its own monotonic clock).
+    :ivar gone: processes that have provably exited. Their tickets, and the grants that they had not acknowledged, count
+        for nothing. Their leases are judged one by one, since a command may outlive its wrapper.
+    :ivar away: processes that don't run now (stopped, or deaf); they are passed over and keep their place.
+    :ivar granted_since: when the observer first saw each name in ``granted`` there (its own monotonic clock).
     :ivar suspect: names of grants made inside a lock directory after it was stolen from the granter.
     :ivar cooling: leases that have ended and count for a while longer.
     :ivar newcomer: the name in ``queue`` that hasn't queued yet.
@@ -61,7 +61,7 @@ def living(snapshot: Snapshot) -> Snapshot:
 
 
 def first_processes(queue: Iterable[str], away: Collection[str] = ()) -> tuple[str, ...]:
-    """The first two distinct processes in the sorted queue, but for those that don't run."""
+    """The first two distinct processes in the sorted queue, without those in ``away``."""
     first: list[str] = []
     for name in queue:
         process = process_of(name)

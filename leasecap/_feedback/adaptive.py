@@ -1,9 +1,9 @@
 """What the provider's answers do to a pool: pauses, a lower limit and its way back, spaced grants. Pure decisions.
 
-No clock, no file, no environment here: a state, the rules and a time come in, a state goes out.
+A state, the rules and a time come in, a state goes out.
 
-The limit is cut by a factor and found again much as CUBIC does it for TCP (RFC 9438): quickly back to just under the
-level that failed, then a single step beyond it now and then. A plain sawtooth would meet the provider's limit all the
+The limit is cut by a factor and grows back much as CUBIC does it for TCP (RFC 9438): quickly to just under the level
+that failed, and then a single step beyond that now and then. A plain sawtooth would meet the provider's limit all the
 time.
 """
 
@@ -23,30 +23,31 @@ MAX_PROBE_INTERVAL = 600.0
 """Seconds between probes at most, however many have failed."""
 
 QUICK_STEPS = 30
-"""Quick growth takes one step per ``probe_interval / QUICK_STEPS``: 2 s by default, time for a refusal to be heard."""
+"""Quick growth takes one step per ``probe_interval / QUICK_STEPS``, which leaves time for a refusal to come."""
 
 EPOCH = 5.0
-"""Seconds after a cut in which a report that belongs to no lease doesn't cut again: its request may be an old one."""
+"""Seconds after a cut in which a report that belongs to no lease doesn't cut again: its request may be older."""
 
 FRESH_LATENCY = 60.0
-"""Seconds for which a rise of the time to first byte counts, after the last report of one."""
+"""Seconds for which a rise of the time to first byte counts, after the last report of such a time."""
 
 PER_REFUSAL = 10
-"""Grants that outweigh one refusal. Refusals for another reason than load (one in thirty, say) are so forgotten. Above
-a limit that is real most of what is granted is refused."""
+"""Grants that outweigh one refusal. So refusals for another reason than load (one in thirty, say) are forgotten, while
+above a real limit most grants are refused."""
 
 EVIDENCE = 2.5
-"""Refusals that no grants outweigh; after a first cut the next one takes more than these, so three in a row. What this
-and the two below are for the providers of `tests/support/provider_model.py` show."""
+"""After a first cut, the next one takes more refusals than these that no grants outweigh: so three in a row. The
+providers in `tests/support/provider_model.py` show what this constant and the two below are for."""
 
 EVIDENCE_OF_PROBE = 1.5
-"""The same for a step beyond a level that failed: refusals are likely there, and one more would come each time."""
+"""Likewise for a probe, a step beyond a level that failed: refusals are likely there, so fewer are waited for."""
 
 EVIDENCE_KEPT = 2.0
-"""What a cut leaves of the refusals that led to it: should the next be refused as well, it wasn't low enough."""
+"""The refusals that count on after a cut: if the next grant is refused as well, the cut wasn't low enough."""
 
 FRESH_ANSWER = 1.0
-"""Seconds for which an answer of the provider counts at least, from when it came: all that wait can look by then."""
+"""Seconds for which an answer of the provider counts at least, from when it came: time enough for each waiter to
+look."""
 
 _SHORT, _LONG, _SAMPLES = 0.3, 0.03, 20  # weights of the two moving averages, and how many values make them one
 _MOST_JITTER = 1.0
@@ -102,7 +103,7 @@ def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None,
         return 0, 0
     if usage.answered is None:
         return (0 if is_awaited(usage, rules, now) else None), 0
-    # From when it came: one that took longer than the interval would else be stale from the start, and so each of them.
+    # Counted from when the answer came. From the question on, answers slower than the interval would all be stale.
     if not 0 <= now - usage.answered < max(rules.usage_interval, FRESH_ANSWER):
         return 0, 0
     if usage.in_flight is None:
@@ -111,7 +112,8 @@ def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None,
 
 
 def is_awaited(usage: Usage, rules: Rules, now: float) -> bool:
-    """Whether grants wait for the answer to this question. For ``usage_timeout``, and not after one that gave none."""
+    """Whether grants wait for the answer: for ``usage_timeout`` at most, and not if the last question gave no
+    answer."""
     return usage.answered is None and usage.error is None and 0 <= now - usage.asked < rules.usage_timeout
 
 
@@ -129,13 +131,13 @@ def asking(state: State, now: float) -> State:
     """Somebody asks the provider now."""
     error, old = None, state.usage
     if old is not None:
-        # Until one is answered the other rules go on to decide: not each time anew only once nobody has answered.
+        # If the last question got no answer, that is kept: then the other rules decide while this one is out as well.
         error = "the last question was not answered" if old.answered is None else old.error
     return state._replace(usage=Usage(asked=now, answered=None, in_flight=None, error=error, spent=False))
 
 
 def answered(state: State, asked: float, now: float, in_flight: int | None, error: str | None) -> State:
-    """The question asked at ``asked`` was answered; an answer to an older one changes nothing."""
+    """The question asked at ``asked`` was answered; an answer to an older question changes nothing."""
     if state.usage is None or state.usage.asked != asked:
         return state
     return state._replace(usage=Usage(asked=asked, answered=now, in_flight=in_flight, error=error, spent=False))
@@ -154,7 +156,7 @@ def reported(state: State, rules: Rules, now: float, report: Report, level: int,
     if report.kind == "concurrency":
         if report.retry_after:
             bounded = min(report.retry_after, rules.max_pause)
-            # Only ever later than asked for, and not all machines of an account at once.
+            # The jitter only makes it later than was asked for, so that not all machines of an account come at once.
             jitter = report.jitter * min(bounded / 10, _MOST_JITTER)
             state = paused(state, now, min(bounded + jitter, rules.max_pause), report.why)
         return _refused(state, rules, now, report, level, load)
@@ -164,7 +166,7 @@ def reported(state: State, rules: Rules, now: float, report: Report, level: int,
 
 
 def paused(state: State, now: float, seconds: float | None, why: str) -> State:
-    """Close the pool for ``seconds`` (None: until a person resumes it). Never shortens a pause that holds."""
+    """Close the pool for ``seconds`` (None: until a person resumes it). A pause that holds is never shortened."""
     old = state.pause
     if old is not None and (old.until is None or (seconds is not None and old.until >= now + seconds)):
         return state
@@ -178,7 +180,7 @@ def resumed(state: State) -> State:
 
 
 def restored(state: State) -> State:
-    """Forget the reduction: a person has set the limit."""
+    """Forget the reduction, since a person has set the limit."""
     return state._replace(cut=None, refusals=0.0)
 
 
@@ -194,12 +196,12 @@ def _refused(state: State, rules: Rules, now: float, report: Report, level: int,
 
 
 def _is_news(state: State, report: Report, level: int, load: int, now: float) -> bool:
-    """Whether ``report`` tells anything about the limit that holds since the last cut."""
+    """Whether ``report`` says anything about the limit that holds since the last cut."""
     if state.last_cut is None:
         return True
     if report.granted is not None:
         return report.granted > state.last_cut
-    # Should nobody know which lease it is about, it may be one of those that were in flight then.
+    # If nobody knows which lease it is about, it may be about one that was in flight at the cut.
     return load <= level and not 0 <= now - state.last_cut < EPOCH
 
 
@@ -209,7 +211,7 @@ def _cut(state: State, rules: Rules, now: float, why: str, level: int) -> State:
     old = state.cut
     limit = min(level, max(rules.min_limit, min(round(level * rules.backoff), level - 1)))
     if limit == level and old is None:
-        return state  # nothing below it
+        return state  # there is no lower limit to cut to
     failed = old is not None and old.phase == "hold"
     probe_after = rules.probe_interval
     if old is not None and failed:
@@ -228,14 +230,14 @@ def _cut(state: State, rules: Rules, now: float, why: str, level: int) -> State:
 
 
 def _settled(cut: Cut) -> Cut:
-    """``cut``, on to the next phase if it is just under its ceiling."""
+    """``cut``, in the next phase if it is just under its ceiling."""
     if cut.phase == "quick" and cut.ceiling is not None and cut.limit >= cut.ceiling - 1:
         return cut._replace(phase="probe")
     return cut
 
 
 def pressed(state: State, rules: Rules, now: float, full: int) -> State:
-    """Somebody waits who would be granted a slot but for the reduced limit: grow, if it has been so for long enough.
+    """Only the reduced limit keeps somebody waiting: let it grow, if that has been so for long enough.
 
     :param full: the limit without the reduction.
     """
@@ -244,14 +246,14 @@ def pressed(state: State, rules: Rules, now: float, full: int) -> State:
         return state
     step = rules.probe_interval / QUICK_STEPS
     if not 0 <= now - cut.pressed <= step + 1.0:
-        # A break: nobody knows whether the provider would have taken more meanwhile. Looks come ten times a second.
+        # Looks come far more often. After a gap nobody knows whether the provider would have taken more meanwhile.
         return state._replace(cut=cut._replace(since=now, pressed=now))
     needed = {"quick": step, "probe": cut.probe_after, "hold": rules.probe_interval / 2}[cut.phase]
     if now - cut.since < needed:
         return state._replace(cut=cut._replace(pressed=now)) if now - cut.pressed >= step / 2 else state
     cut = cut._replace(since=now, pressed=now)
     if cut.phase == "hold":
-        # The level that failed has room again, so look quickly for where it ends now.
+        # The provider takes more than the level that failed, so the limit grows quickly until one fails again.
         cut = cut._replace(phase="quick", ceiling=None, probe_after=rules.probe_interval)
     cut = cut._replace(limit=cut.limit + 1)
     if cut.phase == "probe":
@@ -265,7 +267,7 @@ def granted(state: State, now: float, high: int | None, spent: bool, number: int
     """What ``number`` grants make of ``state``.
 
     :param high: the load they lead to, if that is the highest since a pause.
-    :param spent: whether one of them was given on the provider's answer.
+    :param spent: whether one of the grants was given on the provider's answer.
     """
     if number and state.refusals:
         state = state._replace(refusals=max(state.refusals - number / PER_REFUSAL, 0.0))
@@ -277,7 +279,7 @@ def granted(state: State, now: float, high: int | None, spent: bool, number: int
 
 
 def idled(state: State) -> State:
-    """The pool was idle for so long that its next grants are to be spaced."""
+    """The pool was idle for so long that its next grants are spaced."""
     return state._replace(ramp=Ramp(0, None))
 
 

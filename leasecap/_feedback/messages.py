@@ -1,4 +1,4 @@
-"""Why a pool gives out what it gives out: what feedback has made of it, in words for people."""
+"""What feedback keeps back in a pool, and why, in words for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from leasecap._feedback.rules import Rules
     from leasecap._feedback.state import Cut, Pause, State, Usage
 
-_RECENT = 60.0  # seconds for which a callable's answer is shown: whether it goes on asking only its process knows
+_RECENT = 60.0  # seconds for which a callable's answer is shown: only its process knows whether it goes on asking
 
 
 def explain(
@@ -22,7 +22,7 @@ def explain(
     """A line for each thing that keeps slots back.
 
     :param full: the limit without a reduction.
-    :param cooling: for how many seconds more each cooling slot is taken.
+    :param cooling: for each slot that cools down, the seconds that are left.
     """
     lines: list[str] = []
     pause, cut = state.pause, state.cut
@@ -46,7 +46,7 @@ def explain(
 
 
 def resume_command(pool: str) -> str:
-    """What opens the pool again, as it is typed."""
+    """The command that opens the pool again, as it is typed."""
     return f"`leasecap resume {_quoted(pool)}`"
 
 

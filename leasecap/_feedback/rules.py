@@ -9,17 +9,17 @@ class Rules(NamedTuple):
     """What a pool's configuration says of feedback; durations in seconds.
 
     :ivar max_pause: the longest pause that a Retry-After can ask for.
-    :ivar stagger: between grants that raise the load after a pause; 0 is off.
+    :ivar stagger: the time between grants that raise the load after a pause; 0 is off.
     :ivar stagger_after_idle: how long a pool must be idle for its next grants to be spaced as well; 0 is off.
     :ivar adaptive: "off", "reduce" (never grows back by itself) or "aimd".
     :ivar backoff: the factor of a cut.
     :ivar min_limit: no cut goes below it.
-    :ivar probe_interval: between two steps beyond a level that failed.
+    :ivar probe_interval: the time between two steps beyond a level that failed.
     :ivar latency_guard: whether a rising time to first byte cuts, and not only holds growth back.
-    :ivar cooldown: for which a released slot stays taken.
-    :ivar usage_command: prints how many requests the provider counts in flight.
-    :ivar usage_interval: between two questions, of the whole machine.
-    :ivar usage_timeout: for an answer.
+    :ivar cooldown: how long a released slot stays taken.
+    :ivar usage_command: a command that prints how many requests the provider counts in flight.
+    :ivar usage_interval: the time between two questions, of all processes of the pool.
+    :ivar usage_timeout: how long an answer may take.
     """
 
     max_pause: float = 600.0

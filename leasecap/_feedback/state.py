@@ -1,9 +1,9 @@
-"""``state.json``: all that feedback has taught about one pool, as data. What is made of it stands in `adaptive`.
+"""``state.json``: all that feedback has taught about one pool, as data. `adaptive` says what is made of it.
 
-One for all processes, and it outlives them. Times are seconds of the boot clock as the initial time namespace reads it:
-no step of the wall clock moves it, and it goes on in suspend. `rebased` carries them over a reboot. What can't be read
-as a state is none: it might have held a reduction or a pause, so nobody may go on as if there were none. A field that
-this version doesn't know is ignored, and a missing one has its default.
+All processes of a pool share one state, and it outlives them. Times are seconds of the boot clock as the initial time
+namespace reads it: no step of the wall clock moves it, and it goes on in suspend. `rebased` carries them over a reboot.
+A state that can't be read is an error: it might hold a reduction or a pause, so nobody may go on without it. A field
+that this version doesn't know is ignored, and a missing one has its default.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ MAX_BYTES = 16_384
 """A state is below 2 kB, unless its texts hold much that is not ASCII."""
 
 _LONGEST_TEXT = 300
-_HIGHEST = 1e15  # of any number: sums of times and products of limits stay finite
+_HIGHEST = 1e15  # no number is higher, so that sums of times and products of limits stay finite
 
 _SAME_CLOCK = 1.0
-"""Seconds by which boot and wall clock may drift apart without another boot, where no boot can be told by its id."""
+"""Seconds by which boot and wall clock may drift apart within one boot, where no boot has an id."""
 
 
 class Clock(NamedTuple):
     """The time.
 
-    :ivar epoch: the boot: two times compare only if theirs is the same. None is unknown and equals nothing.
+    :ivar epoch: the id of the boot. Two times are comparable only if it is the same; None is unknown and equals
+        nothing.
     :ivar boot: seconds since boot, suspended time included; the same in all time namespaces.
     :ivar wall: seconds since 1970.
     """
@@ -45,8 +46,8 @@ class Clock(NamedTuple):
 class Pause(NamedTuple):
     """Nobody is granted anything.
 
-    :ivar until: None: until a person resumes the pool.
-    :ivar length: from the report to the end; no step of the wall clock across a reboot makes it longer.
+    :ivar until: when it ends; None: when a person resumes the pool.
+    :ivar length: its seconds from the start; no step of the wall clock across a reboot makes it longer.
     :ivar why: for people.
     """
 
@@ -62,13 +63,13 @@ PHASES = ("quick", "probe", "hold")
 class Cut(NamedTuple):
     """A limit below the configured one.
 
-    :ivar limit: what holds now.
-    :ivar ceiling: the level that was cut from; None once a probe has held at it.
-    :ivar at: of the cut.
-    :ivar phase: "quick" growth to just under the ceiling, waiting for the next "probe", or waiting whether one will
-        "hold".
-    :ivar since: since when those who wait have pressed against this limit without a break.
-    :ivar pressed: when they were last seen to.
+    :ivar limit: the limit that holds now.
+    :ivar ceiling: the level from which it was cut; None once a probe has held at that.
+    :ivar at: when it was cut.
+    :ivar phase: "quick": it grows to just under the ceiling; "probe": it waits for the next probe; "hold": it waits
+        whether the last probe holds.
+    :ivar since: since when waiters have pressed against this limit without a gap.
+    :ivar pressed: when they were last seen to press.
     :ivar probe_after: seconds of pressing before the next probe.
     """
 
@@ -85,8 +86,8 @@ class Cut(NamedTuple):
 class Ramp(NamedTuple):
     """After a pause the load comes back step by step.
 
-    :ivar high: the highest load since then; up to it a grant is a hand-off, and free.
-    :ivar last: when that was reached; None: not yet.
+    :ivar high: the highest load since the pause; a grant up to it is a hand-off, which is never spaced.
+    :ivar last: when that load was reached; None: not yet.
     """
 
     high: int
@@ -105,10 +106,10 @@ class Latency(NamedTuple):
 class Usage(NamedTuple):
     """The last question to the provider.
 
-    :ivar asked: when.
-    :ivar answered: when; None while it is out.
-    :ivar in_flight: what it counts; None: no information.
-    :ivar error: why the last question that is over gave none.
+    :ivar asked: when it was asked.
+    :ivar answered: when it was answered; None while the question is out.
+    :ivar in_flight: how many requests the provider counts; None: no information.
+    :ivar error: why the last question that is over gave no information.
     :ivar spent: whether a grant was given on this answer.
     """
 
@@ -124,7 +125,7 @@ class State(NamedTuple):
 
     :ivar epoch, boot, wall: the `Clock` by which the times were written.
     :ivar last_cut: reports about leases granted before it don't cut again.
-    :ivar refusals: how many were heard, as far as later grants don't outweigh them (`adaptive.PER_REFUSAL`).
+    :ivar refusals: how many refusals came, less what later grants outweigh of them (`adaptive.PER_REFUSAL`).
     """
 
     epoch: str | None = None
@@ -143,7 +144,7 @@ NOTHING = State()
 
 
 def rebased(state: State, clock: Clock) -> State:
-    """``state`` with its times by ``clock``: through the wall clock, if it was written by another boot's.
+    """``state`` with its times by ``clock``. If another boot wrote it, the wall clock carries them over.
 
     A pause never becomes longer than it was from the start, and nothing past moves into the future. Whoever may write
     has to write the outcome: while the file keeps the times of the other boot, they begin anew at each reading.
@@ -213,11 +214,12 @@ def decode_state(data: bytes) -> State:
 
 
 def bounded(kind: type[T], raw: object) -> T:
-    """`from_json`, of texts and numbers with which no sum, product or file grows without bound."""
+    """`from_json` that refuses numbers and texts so large that a sum, a product or the file could grow without
+    bound."""
     return from_json(kind, raw, parts=_PARTS, in_bounds=_in_bounds)
 
 
 def _in_bounds(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= _LONGEST_TEXT
-    return not isinstance(value, (int, float)) or -_HIGHEST <= value <= _HIGHEST  # not a number is in no range
+    return not isinstance(value, (int, float)) or -_HIGHEST <= value <= _HIGHEST  # NaN is in no range

@@ -1,7 +1,7 @@
 """How long a lease may be held, and what is due when.
 
-On the monotonic clock, which stands while the machine sleeps: an agent isn't ended on waking for a night in which
-neither it nor anybody who waits for its slot could run. A process that is stopped is no such case, and its time runs.
+It goes by the monotonic clock, which stands while the machine sleeps. So no agent is ended for a night in which neither
+it nor anybody who waits for its slot could run. For a process that is stopped the time goes on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from leasecap._liveness.record import Record
 
 GRACE = 1.0
-"""Seconds that a KILL has to do its work before the slot is given away beside it."""
+"""Seconds from the KILL until the slot is given away, though the holder may still work."""
 
 
 class Hold(NamedTuple):
     """The end of one lease's time; moments are those of ``time.monotonic()``.
 
-    :ivar max_hold: seconds from the grant to that end.
-    :ivar kill_after: seconds that are then left.
-    :ivar over_at: the holder is told, a command gets TERM.
+    :ivar max_hold: seconds from the grant until its time is over.
+    :ivar kill_after: seconds that the holder then has to end.
+    :ivar over_at: when its time is over: the lease has expired, and a command gets TERM.
     """
 
     max_hold: float
@@ -30,12 +30,12 @@ class Hold(NamedTuple):
 
     @property
     def kill_at(self) -> float:
-        """A command gets KILL."""
+        """When a command gets KILL."""
         return self.over_at + self.kill_after
 
     @property
     def give_away_at(self) -> float:
-        """With ``reclaim = "force"`` the slot is given away, though the holder may still work."""
+        """When the slot is given away, with ``reclaim = "force"``, though the holder may still work."""
         return self.kill_at + GRACE
 
 

@@ -18,8 +18,8 @@ class Identity(NamedTuple):
     :ivar start: the start time in raw clock ticks since boot (Linux), else in microseconds since the epoch.
     :ivar boot: the kernel's boot id.
     :ivar machine: the machine id.
-    :ivar pid_ns: pid namespace; pids of two namespaces are different things.
-    :ivar time_ns: time namespace; it shifts the start ticks.
+    :ivar pid_ns: the pid namespace; pids of two namespaces are different things.
+    :ivar time_ns: the time namespace, which shifts the start ticks.
     :ivar sees_processes: whether the process table in view is this process's own.
     :ivar boot_offset: how far the time namespace has moved the boot clock (ns); None where that can't be told.
     """

@@ -1,12 +1,12 @@
 """``info.json``: what an entry says of its owner, for people and for proof of life.
 
-Never parsed under the pool lock and never trusted: a record that is truncated, changed, oversized or wrong-typed reads
-as None, and its entry counts as held until there is proof of death.
+A record is never parsed under the pool lock and never trusted: one that is truncated, changed, oversized or of wrong
+types reads as None, and its entry counts as held until there is proof of death.
 
-How it grows: a later version may add fields, and then raises ``version``. A reader ignores what it doesn't know,
-whatever the version says, and takes what it misses as unknown: `_MISSING` has the defaults, none of which proves a
-death. What an earlier reader would take wrongly (another meaning, a field gone) needs another format of the whole pool
-(`layout.FORMAT`), and then no earlier reader comes here.
+A later version may add fields, and then raises ``version``. A reader ignores fields that it doesn't know, whatever the
+version says, and takes a missing one as unknown: `_MISSING` has the defaults, none of which proves a death. A change
+that an earlier reader would misunderstand (another meaning, a field gone) needs another format of the whole pool
+(`layout.FORMAT`); then no earlier reader comes here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 16_384
-"""A record is below 2 kB; what is larger isn't ours."""
+"""A record is below 2 kB; leasecap has written nothing that is larger than this."""
 
 
 class Child(NamedTuple):
-    """A process that a record names beside its owner; ``pid`` 0: one that can't be seen in the process table."""
+    """A process that a record names beside its owner; ``pid`` 0: it can't be seen in the process table."""
 
     pid: int
     start: int
@@ -41,7 +41,7 @@ PENDING = Child(0, 0)
 class Record(NamedTuple):
     """See `presence.Identity` for the meaning of pid, start, boot, machine, pid_ns and time_ns.
 
-    The entry's token stands in its name alone: so the record of a spare is right for the entry that is made of it.
+    The entry's token stands in its name alone, so the record of a spare is right for the entry that is made of it.
 
     :ivar proof: "lock" where the holder keeps the OS lock on ``alive`` and heartbeats, "pid" where only the process
         table speaks for it (`leasecap acquire --for-pid`).
@@ -85,10 +85,10 @@ _MISSING: dict[str, object] = {
     "uid": 0,
     "local": False,
 }
-"""Of fields that are not there. There is no record without ``pid`` and ``proof``."""
+"""The defaults of missing fields. A record must have ``pid`` and ``proof``."""
 
 
-@lru_cache(maxsize=16)  # those of one process are mostly the same
+@lru_cache(maxsize=16)  # the records of one process are mostly the same
 def encode_record(record: Record) -> bytes:
     """The bytes of ``info.json``."""
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
@@ -102,7 +102,7 @@ def encode_record(record: Record) -> bytes:
 def checksum(raw: Mapping[str, object]) -> int:
     """What ``check`` must say in a record with these fields.
 
-    One changed bit can name another process, which doesn't run: and that overrules even a lock that is held.
+    One changed bit could name another process, which doesn't run, and that overrules even a lock that is held.
     """
     return crc32(_checked(raw))
 
@@ -112,12 +112,12 @@ def _checked(raw: Mapping[str, object]) -> bytes:
 
 
 def _is_as_written(data: bytes) -> bool:
-    # To check the bytes takes 2 us, to write the fields again 20; a granter reads a record inside the section.
+    # To check the bytes is far cheaper than to write the fields again, and a granter reads records inside the section.
     text, _, check = data.rpartition(b',"check":')
     return check.rstrip() == b"%d}" % crc32(text + b"}")
 
 
-@lru_cache(maxsize=16)  # as `encode`: 14 of the 90 us that `status` takes for a lease (`scripts/bench`, K)
+@lru_cache(maxsize=16)  # as for `encode_record`; `status` feels it
 def decode_record(data: bytes) -> Record | None:
     """The record, or None for anything that isn't one."""
     if len(data) > MAX_BYTES:
@@ -134,21 +134,21 @@ def decode_record(data: bytes) -> Record | None:
     beside = [process.pid for process in (found.child, found.agent) if process is not None]
     if not (0 < found.pid < 2**31 and all(0 <= pid < 2**31 for pid in beside)):
         return None
-    # NaN, which is before no moment, would make a hold over from the start.
+    # A hold of NaN seconds would be over from the start, since no moment is before it.
     if not all(limit is None or 0 <= limit < math.inf for limit in (found.max_hold, found.kill_after)):
         return None
-    # By an interval of none its owner would be dead at once, by an infinite one never.
+    # With an interval of 0 its owner would be dead at once, with an infinite one never.
     if not (0 < found.heartbeat < math.inf and 0 < found.stale_after < math.inf):
         return None
     return found
 
 
 def _in_bounds(value: object) -> bool:
-    # More could not be added to a time: no float holds it.
+    # An int that no float can hold could not be added to a time.
     return type(value) is not int or -(2**64) < value < 2**64
 
 
 def called(record: Record) -> str:
-    """``pid 4711 (claude -p)``: a process as it is named to people."""
+    """A process as it is named to people: ``pid 4711 (claude -p)``."""
     name = record.label or record.command
     return f"pid {record.pid} ({name if len(name) <= 40 else name[:39] + '…'})"

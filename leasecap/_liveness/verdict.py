@@ -1,4 +1,4 @@
-"""Is it alive? The evidence table: asked before anything is reaped, first row that applies decides.
+"""Is it alive? This is asked before anything is reaped; the first piece of evidence that applies decides.
 
 "Cannot tell" means alive, and an unknown value never equals another unknown one.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     Lock = Literal["held", "free", "unknown"]
 
 NOT_VISIBLE, UNREADABLE = "process not visible from here", "unreadable from here"
-"""Evidence of nothing: who is found alive by it counts until it can be seen, or a person releases its lease."""
+"""No evidence at all: such an entry counts as alive until its process can be seen, or a person releases the lease."""
 
 LOCK_HELD = "lock held"
 
 CONTAINERS_BOOT = "container "
-"""How a boot id begins that a container gave itself (systemd-nspawn): another one is no proof of a reboot."""
+"""A boot id that a container gave itself (systemd-nspawn) begins with this: another one is no proof of a reboot."""
 
 
 class Facts(NamedTuple):
@@ -32,9 +32,9 @@ class Facts(NamedTuple):
     :ivar observer: the process that asks.
     :ivar local: whether the observer's root is on a local file system.
     :ivar lock: the OS lock on ``alive``.
-    :ivar holder: presence of the recorded process, "unseen" unless `comparable`.
-    :ivar child: presence of the recorded command, None if there never was one.
-    :ivar unchanged: seconds for which the observer saw the same heartbeat; None if it, or the record, can't be read.
+    :ivar holder: presence of the recorded process; "unseen" unless `comparable`.
+    :ivar child: presence of the recorded command; None if there never was one.
+    :ivar unchanged: seconds for which the observer saw the same heartbeat; None if heartbeat or record can't be read.
     :ivar stale_after: seconds after which an unchanged heartbeat means dead.
     :ivar one_kernel: whether no two kernels can have the root mounted at a time: its file system is local, and nobody
         has said that it is shared (``lock = "directory"``).
@@ -68,7 +68,7 @@ def comparable(record: Record, observer: Identity) -> bool:
 
 
 def same_clocks(record: Record, observer: Identity) -> bool:
-    """Whether the writer's clocks, which count from the start of the machine, are those of ``observer``."""
+    """Whether the clocks of the record's writer, which count from the boot, are those of ``observer``."""
     return _same(record.boot, observer.boot) and _same(record.time_ns, observer.time_ns)
 
 
@@ -76,7 +76,7 @@ def judge(facts: Facts) -> Finding:
     """Return whether the entry's owner lives, and by which evidence."""
     record = facts.record
     if record is not None and facts.holder == "gone" and facts.child in (None, "gone"):
-        # Whatever a descendant inherited: a daemon left behind by the command must not hold the slot for ever.
+        # This overrules a held lock: a daemon that the command left behind must not keep the slot for ever.
         return Finding(False, "process gone")
     if facts.lock == "held":
         return Finding(True, LOCK_HELD)
@@ -92,7 +92,7 @@ def judge(facts: Facts) -> Finding:
     if record is not None and both_local and one_machine and _rebooted(record.boot, facts.observer.boot):
         return Finding(False, "machine rebooted")
     if record is not None and record.proof == "pid":
-        return Finding(True, NOT_VISIBLE)  # its holder never heartbeats
+        return Finding(True, NOT_VISIBLE)  # there are no heartbeats to go by
     if facts.unchanged is None:
         return Finding(True, UNREADABLE)
     if facts.unchanged >= facts.stale_after:
@@ -101,7 +101,7 @@ def judge(facts: Facts) -> Finding:
 
 
 def _rebooted(before: str | None, now: str | None) -> bool:
-    """Whether these are surely two boots, of which the first is over if they have one file system to themselves."""
+    """Whether these are surely two boots. The first one is over then, if one kernel at a time has the file system."""
     if before is None or now is None or before == now:
         return False
     return not (before.startswith(CONTAINERS_BOOT) or now.startswith(CONTAINERS_BOOT))
