@@ -1,7 +1,7 @@
-"""config.toml: read strictly, or refused with file, line, key, value and what is allowed.
+"""config.toml is read strictly, or refused with file, line, key, value and what is allowed.
 
-A key that is misspelt or a value of the wrong type must never leave a pool without its limit, so nothing in the file is
-ignored. What a key may hold stands in `schema`.
+A misspelt key or a value of the wrong type must never leave a pool without its limit, so nothing in the file is
+ignored. `schema` says what each key may hold.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class PoolConfig(NamedTuple):
     :ivar heartbeat: the time between two heartbeats.
     :ivar rules: what the provider's answers do.
     :ivar max_hold: how long a lease may be held; None: as long as it likes.
-    :ivar kill_after: how long who holds it for too long has to end.
-    :ivar reclaim: whether its slot is given away after that, though it may still work.
+    :ivar kill_after: how long a holder has to end once its time is over.
+    :ivar reclaim: whether the slot is given away after that, though its holder may still work.
     :ivar requests: what holds for requests that pass the gate.
     """
 
@@ -105,7 +105,7 @@ class Config(NamedTuple):
     gate: GateSettings | None = None
 
     def pool(self, text: str) -> PoolConfig:
-        """What holds for the pool that ``text`` names, be it by name, alias or endpoint.
+        """What holds for the pool that ``text`` names: by its name, an alias or an endpoint.
 
         :raises ConfigError: if ``text`` can't name a pool.
         """
@@ -123,11 +123,12 @@ class Config(NamedTuple):
             limit, source = preset, "preset"
         rules = Rules(**{key: settings.pop(key) for key in Rules._fields if key in settings})  # type: ignore[arg-type]
         requests = Requests(**{key: settings.pop(key) for key in Requests._fields if key in settings})  # type: ignore[arg-type]
-        # The parsers in _settings have given every value its type.
+        # The parsers of `schema` have given every value its type.
         return PoolConfig(name, limit, source if limit is not None else "", rules=rules, requests=requests, **settings)  # type: ignore[arg-type]
 
     def names(self) -> dict[str, str]:
-        """Every name that means a pool without anybody's having used it, by identity: configured, aliases, presets."""
+        """Every name that means a pool even if nobody has used that, by identity: configured names, aliases,
+        presets."""
         mentioned = map(pool_name, filter(None, (*self.commands.values(), self.default_pool)))
         configured = {name.identity: name.text for name in (*mentioned, *self.pools)}
         return {text: text for text in (*PRESETS, *self.aliases)} | configured
@@ -139,7 +140,7 @@ def config_path(root: str) -> str:
 
 
 def signature(path: str) -> tuple[int, ...]:
-    """A cheap value that changes when the file does; () without one. Take it before `load`, not after."""
+    """A cheap value that changes when the file does; () without a file. Take it before `load_config`, not after."""
     try:
         found = os.lstat(path)
         of_the_link: tuple[int, ...] = ()
@@ -153,7 +154,7 @@ def signature(path: str) -> tuple[int, ...]:
         return ()
     except OSError as error:
         return (-(error.errno or 1),)
-    # With the device: a link may come to lead to a file of another one, with the same number.
+    # The device belongs to it: a link may be changed to lead to a file of another device with the same number.
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev, *of_the_link
 
 
@@ -170,7 +171,7 @@ def load_config(root: str) -> Config:
 def parse_config(path: str, text: str | None) -> Config:
     """The configuration in ``text``, the contents of ``path`` (None: there is no such file).
 
-    :raises ConfigError: as `load` does.
+    :raises ConfigError: as `load_config` does.
     """
     if text is None:
         return Config(path, {}, None, (), {}, {}, {})
@@ -178,12 +179,12 @@ def parse_config(path: str, text: str | None) -> Config:
 
 
 class _Reader:
-    """Turns one parsed document into a Config; knows path and text for the errors alone."""
+    """Turns one parsed document into a Config. It needs path and text only for its errors."""
 
     def __init__(self, path: str, text: str) -> None:
         self._path = path
         self._text = text
-        self._spelling: dict[str, str] = {}  # of each pool's table, by identity
+        self._spelling: dict[str, str] = {}  # how each pool's table is spelled, by identity
 
     def config(self, document: Settings) -> Config:
         self._refuse_unknown((), document, TABLES)
@@ -308,7 +309,7 @@ class _Reader:
     def _parsed(self, keys: Sequence[str], parse: Callable[[object], T], value: object, allowed: str) -> T:
         try:
             return parse(value)
-        except ConfigError as error:  # of a name; it never repeats what may hold a password, so no value here
+        except ConfigError as error:  # a name is refused; it may have a password in it, so the value isn't shown
             raise self._error(keys, error.message, allowed=error.allowed) from None
         except ValueError:
             raise self._error(keys, "this value can't be used", value, f"allowed: {allowed}") from None

@@ -1,4 +1,5 @@
-"""config.toml as this process follows it: read again when it changes, the last good one in force meanwhile."""
+"""config.toml as this process follows it: it is read again when it changes, and a broken one leaves the last good
+one."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class ConfigFile:
-    """The one of a root.
+    """The config.toml of a root.
 
     :ivar config: the last good configuration.
     """
 
     def __init__(self, clock: Callable[[], float], root: str) -> None:
         """
-        :param clock: the monotonic one.
-        :raises ConfigError, StoreError: when it can't be used.
+        :param clock: the monotonic clock.
+        :raises ConfigError, StoreError: when the file can't be used.
         """
         self._clock = clock
         self.spell(root)
@@ -29,20 +30,20 @@ class ConfigFile:
         self._load()
 
     def spell(self, root: str) -> None:
-        """Find it in the root by this path from now on."""
+        """Look for the file below this path of the root from now on."""
         self._root, self._path = root, config_path(root)
 
     @property
     def is_there(self) -> bool:
-        """Whether there is one."""
+        """Whether there is such a file."""
         return self._text is not None
 
     def _load(self) -> None:
-        # The signature first: an edit in between is then seen as a change at the next look.
+        # The signature is taken first, so that an edit in between counts as a change at the next look.
         path = self._path
         found = signature(path)
         if self._broken is not None and self._broken[0] == found:
-            raise self._broken[1].with_traceback(None)  # to parse it at each look would hold up whoever waits
+            raise self._broken[1].with_traceback(None)  # to parse it again at each look would hold up all waiters
         text = read_text(path)
         try:
             self.config = parse_config(path, text)
@@ -54,26 +55,26 @@ class ConfigFile:
         self._stands_still_at = self._clock() + STANDS_STILL
 
     def stands_still_in(self) -> float:
-        """Seconds until it has been the same for long enough; 0 if it has, or need not."""
+        """Seconds until the file has been the same for long enough; 0 if it has been, or need not be."""
         if not self._stands_still and is_sealed(self._root, self._text or ""):
             self._stands_still = True
         if self._stands_still:
             return 0.0
         left = self._stands_still_at - self._clock()
-        return left if left > 0 else STANDS_STILL  # it is broken now, or not looked at yet: nobody is to spin for it
+        return left if left > 0 else STANDS_STILL  # it is broken, or not read yet; 0 would have waiters spin
 
     def is_due(self) -> bool:
-        """Whether it has changed, or has still to be seen to have stood still."""
+        """Whether `refresh` has something to do: the file has changed, or may have stood still for long enough."""
         if signature(self._path) != self._signature:
             return True
         return not self._stands_still and self._clock() >= self._stands_still_at
 
     def refresh(self) -> bool:
-        """Read it again if it has changed; False: it has stood still.
+        """Read the file again if it has changed; False: it has stood still.
 
-        :raises ConfigError, StoreError: when it can't be used; the last good one stays.
+        :raises ConfigError, StoreError: when it can't be used; the last good configuration stays.
         """
-        # By its contents as well: two edits within one tick of the file system's clock have one signature.
+        # The contents are compared too: two edits within one tick of the file system's clock have one signature.
         path = self._path
         if signature(path) == self._signature and self._text == read_text(path):
             self._stands_still = True

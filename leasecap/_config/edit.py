@@ -1,4 +1,5 @@
-"""Edits of config.toml by `leasecap limit`: comments and order stay, and whatever fails leaves the file as it was."""
+"""Edits of config.toml by `leasecap limit`: comments and order stay, and an edit that fails leaves the file as it
+was."""
 
 from __future__ import annotations
 
@@ -94,7 +95,7 @@ def _edited(path: str, text: str, name: str, value: int | str | None) -> str:
     if key is None:
         if value is None:
             return text
-        # As text at the end: tomlkit would put the table right above the next one, without a blank line.
+        # The table is added as text at the end: tomlkit would put it right above the next one, without a blank line.
         line = "\r\n" if "\r\n" in text else "\n"
         gap = "" if not text else line if text.endswith("\n") else line * 2
         header = tomlkit.key(["pools", name]).as_string()
@@ -168,7 +169,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        seal(root, text)  # it is whole: what it says counts at once
+        seal(root, text)  # says that the file is whole, so that a higher limit counts at once
         if signature(path) != seen:  # a text editor, which knows nothing of our lock
             raise StoreError(
                 "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."
@@ -208,7 +209,7 @@ def _take_owner_and_mode(path: str, descriptor: int) -> None:
     except FileNotFoundError:
         return
     if sys.platform == "win32":
-        return  # access lists, not modes; the directory's are taken over
+        return  # Windows has access lists in place of modes, and a file takes over those of its directory
     os.fchmod(descriptor, found.st_mode & 0o777)
     try:
         # `sudo leasecap limit` must not leave a file that its owner can't read.

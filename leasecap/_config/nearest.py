@@ -1,4 +1,4 @@
-"""The known word that somebody probably meant who wrote an unknown one."""
+"""The known word that was probably meant by an unknown one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_LONGEST = 40  # characters: it takes time by their square, and nobody has misspelt a word that is so long
+_LONGEST = 40  # characters; the search takes time by their square, and no known word is so long
 _ALIKE = 0.7  # "foo" and "pool" are not
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that is most like ``word``, or None if none is."""
+    """The one of ``known`` that is most like ``word``; None if none is like it."""
     if len(word) > _LONGEST:
         return None
     from difflib import get_close_matches

@@ -1,8 +1,8 @@
 """Which pool a name means.
 
 Two spellings that a person takes for one name are one pool: upper and lower case, composed and decomposed accents, and
-the many ways to write one endpoint. A name never becomes a path: the directory is a slug and a hash of the identity.
-Nothing of an endpoint but host and port is kept, and no error about one repeats it, for it may hold a key.
+the many ways to write one endpoint. A name never becomes a path: the directory is a slug and a hash of the identity. Of
+an endpoint only host and port are kept, and no error repeats the rest, which may hold a key.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_")
 class PoolName(NamedTuple):
     """One pool's name.
 
-    :ivar text: what people are shown: as it was written, or host:port, or the known pool of an endpoint.
+    :ivar text: what people are shown: the name as it was written, or host:port, or the known pool of an endpoint.
     :ivar identity: what makes two names one pool: normalised (NFC) and case-folded.
     :ivar directory: the name of the pool's directory, a slug of the identity and a hash of it; one plain path
-        component, ASCII and lower-case, so also safe where the file system ignores case.
+        component, ASCII and lower-case, so it is safe where the file system ignores case.
     """
 
     text: str
@@ -103,7 +103,7 @@ def _identity(name: str) -> str:
         return name.lower()
     from unicodedata import normalize
 
-    # Folding a composed text may leave it decomposed in another way: decompose, fold, compose.
+    # Folding may leave a composed text half decomposed. So it is decomposed, folded, and composed again.
     return normalize("NFC", normalize("NFD", name).casefold())
 
 
@@ -114,7 +114,8 @@ def _directory(identity: str) -> str:
 
 def sha256() -> Callable[[bytes], hashlib._Hash]:
     """The constructor of SHA-256."""
-    # Python's own, as `random` does: hashlib loads OpenSSL, which takes longer than all else of a first acquire.
+    # Python's own module, as `random` uses it: hashlib loads OpenSSL, which takes longer than the rest of a first
+    # acquire.
     try:
         if sys.version_info >= (3, 12):
             from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]
@@ -139,7 +140,7 @@ def _endpoint(text: str) -> str | None:
     if not is_url and not (_is_loopback(host) or (port and ("." in host or host.startswith("[")))):
         if ":" in text.rpartition("@")[0]:
             raise _refusal("it looks like user:password@host, but has no scheme")
-        return _hosts().get(_plain_host(host))  # a provider's host alone is no other pool than its URL
+        return _hosts().get(_plain_host(host))  # a provider's host alone means the same pool as its URL
     if "@" in tail:
         # In https://user:pa/ss@host/ the host is "user" to every parser: half a password would be the pool's name.
         raise _refusal(
@@ -172,7 +173,7 @@ def _cut(text: str) -> tuple[str, str]:
 
 
 def _split(address: str) -> tuple[str, str]:
-    """Host and port ("" if there is none); a port that is no number leaves the whole as the host."""
+    """Host and port ("" if there is none). If the port is no number, all of it is the host."""
     if address in _LOOPBACK:  # a bare ::1
         return address, ""
     host, colon, port = address.rpartition(":")
@@ -190,7 +191,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _host(host: str) -> str:
-    """The one spelling of a host."""
+    """The host in the one spelling that pools are named by."""
     if _is_loopback(host):
         return "localhost"
     if host.startswith("[") and host.endswith("]"):

@@ -1,7 +1,7 @@
 """What leasecap knows about providers without being told: which hosts are which pool, and limits with their reasons.
 
-A limit stands here only where a fact about the software or the service carries it. Where the provider's limit hangs on
-the account, the plan or the model, any number would be wrong for most, so there is none and a person has to set it.
+A limit stands here only where a fact about the software or the service justifies it. Where the provider's limit depends
+on the account, the plan or the model, any number would be wrong for most, so there is none and a person has to set it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Preset(NamedTuple):
 
     :ivar pool: the pool's name; lower-case ASCII, so that it is its own identity.
     :ivar limit: the limit when config.toml sets none for the pool, or None: a person must set one.
-    :ivar reason: why that number, or why none, in words for people.
+    :ivar reason: why there is that number, or none, in words for people.
     :ivar hosts: the endpoints that are this pool: ``host`` for ports 80 and 443, else ``host:port``.
     """
 
@@ -46,7 +46,7 @@ _ALL = (
         "OLLAMA_NUM_PARALLEL is 1 unless you set it: a model answers one request, the others wait in the server",
         ("localhost:11434",),
     ),
-    # No host: 8080 is llama-server's port by default, and that of half of all other local servers.
+    # It has no host: 8080 is llama-server's port by default, but many other local servers use it too.
     Preset(
         "llamacpp",
         1,

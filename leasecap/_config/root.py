@@ -18,7 +18,7 @@ ENVIRONMENT = "LEASECAP_HOME"
 def root_path() -> str:
     """The root's absolute path: ``LEASECAP_HOME``, else platformdirs' config directory of this user.
 
-    Where a link stands there, what it leads to: `trust.follow`.
+    If a link stands there, it is the path of what that leads to (`trust.follow`).
 
     :raises ConfigError: when ``LEASECAP_HOME`` is set to something that can't be meant, or there is no home.
     :raises StoreError: when a link there isn't to be trusted.
@@ -35,7 +35,7 @@ def _default() -> str:
     try:
         path = platformdirs.user_config_dir("leasecap", appauthor=False)
     except RuntimeError:
-        homeless = True  # so say its later versions; earlier ones give what begins with a ~
+        homeless = True  # later versions of platformdirs raise it; earlier ones return a path that begins with a ~
     if homeless or not os.path.isabs(path):
         raise ConfigError(
             "this user has no home directory, and so no place for the root",
@@ -51,7 +51,7 @@ def _default() -> str:
 def _checked(chosen: str) -> str:
     meant = chosen.strip().replace("\r", "").replace("\n", "")
     if meant != chosen or any(ord(letter) < 32 for letter in chosen):
-        # As an environment file with Windows' line ends has it: another root, in silence.
+        # An environment file with Windows' line ends has such a value, and it would silently be another root.
         raise ConfigError(
             "has a blank, a line end or another control character where it doesn't show",
             file="environment",
@@ -68,7 +68,7 @@ def _checked(chosen: str) -> str:
             allowed=f"for example {ENVIRONMENT}={os.path.expanduser(chosen[chosen.index('~') :])}",
         )
     if not os.path.isabs(chosen):
-        # Agents run in many directories: a relative root would be a different cap in each of them.
+        # Agents run in many directories, and in each of them a relative root would be another cap.
         raise ConfigError(
             "must be an absolute path: agents in different directories would each get a cap of their own",
             file="environment",
@@ -97,7 +97,7 @@ def make_root(path: str) -> None:
 
 
 def _refuse_others_home(path: str) -> None:
-    """The superuser, with somebody else's HOME (sudo), would make a root there that its owner can't open."""
+    """Refuse to make a root as the superuser in somebody else's HOME (sudo): its owner could not open it."""
     if sys.platform == "win32":
         return
     parent = os.path.dirname(path)
@@ -126,8 +126,8 @@ def _refuse_others_home(path: str) -> None:
 def check_root(path: str) -> None:
     """Refuse a root that others could have prepared or can change.
 
-    :raises StoreError: for something that's no directory (a link is followed before: `root_path`), another owner, or
-        write access for others.
+    :raises StoreError: if it is no directory (`root_path` has followed a link before), has another owner, or others may
+        write to it.
     """
     with faults(path):
         found = os.lstat(path)
@@ -136,7 +136,7 @@ def check_root(path: str) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise store_error(OSError(errno.ENOTDIR, "is no directory"), path)
     if sys.platform == "win32":
-        return  # access lists, not modes
+        return  # Windows has access lists in place of modes
     if found.st_uid != os.geteuid():
         raise StoreError(
             f"belongs to uid {found.st_uid}, and this is uid {os.geteuid()}",
@@ -153,7 +153,7 @@ def check_root(path: str) -> None:
 
 
 def _check_what_is_in_it(path: str) -> None:
-    """Where others can put something into the root, though not take away what is the user's."""
+    """Check what stands in a root into which others can put something, though they can't remove what is the user's."""
     if sys.platform == "win32":
         return
     for name in ("config.toml", "config.lock", "pools", "wake"):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Final, TypeAlias, TypeGuard
 
-    # What makes the value as leasecap uses it, or raises ValueError; and what may stand there, in words for people.
+    # A function that makes the value as leasecap uses it, or raises ValueError; and in words what may stand there.
     Key: TypeAlias = tuple[Callable[[object], object], str]
 
 #: What ``limit = "unlimited"`` means: a number, so that the lowest of several limits is still their ``min()``.
@@ -78,7 +78,7 @@ def _at_least(shortest: float) -> Callable[[object], float]:
 
 def _more_than_none(value: object) -> float:
     seconds = _seconds(value)
-    if seconds == 0:  # timeout(1) means "no limit" by it, and another reader "at once"
+    if seconds == 0:  # it would mean "no limit" to who knows timeout(1), and "at once" to others
         raise ValueError
     return seconds
 

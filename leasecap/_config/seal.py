@@ -1,6 +1,6 @@
-"""Whether config.toml is whole: what `leasecap limit` writes is, and a digest of it says so.
+"""Whether config.toml is whole. What `leasecap limit` writes is whole, and a digest of it says so.
 
-A file that a person is just writing can be valid half-way. It counts as whole once it has stood still.
+A file that a person is writing can be valid half-way. It counts as whole once it has stood still.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def seal(root: str, text: str) -> None:
-    """Say that ``text`` is a whole configuration, before it takes the place of config.toml.
+    """Note that ``text`` is a whole configuration, before it takes the place of config.toml.
 
-    Only under the lock of those who edit it. That can't be written: then it has to stand still as well.
+    Call it only under the editors' lock. If the note can't be written, the file has to stand still like any other.
     """
     try:
         fd = os.open(_seal_of(root), os.O_WRONLY | os.O_CREAT | _SAFELY, 0o600)
@@ -31,7 +31,7 @@ def seal(root: str, text: str) -> None:
 
 
 def is_sealed(root: str, text: str) -> bool:
-    """Whether ``text`` was said to be whole."""
+    """Whether it was noted that ``text`` is whole."""
     try:
         fd = os.open(_seal_of(root), os.O_RDONLY | _SAFELY)
         try:
@@ -43,7 +43,7 @@ def is_sealed(root: str, text: str) -> bool:
 
 
 def _seal_of(root: str) -> str:
-    # In the file that editors lock, which stays there anyway, and which locking it empties.
+    # The note stands in the file that editors lock. That file stays there anyway, and locking it empties it.
     return os.path.join(root, "config.lock")
 
 

@@ -1,4 +1,4 @@
-"""The file under config.toml: opened without trust in what lies there, parsed, searched for the line of an error."""
+"""The file config.toml: opening it without trusting what stands there, parsing it, finding the line of an error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-LARGEST = 1 << 18  # bytes; a file of some hundred pools has a tenth of that
+LARGEST = 1 << 18  # bytes; a file with some hundred pools is far smaller
 
 _MOST_PARTS = 16
-"""Parts that a dotted key may have. None here needs more than five, and for a key the parser takes time by their
-square: minutes for a line of 200 kB."""
+"""Parts that a dotted key may have. No key here needs more than five, and the parser takes time by the square of their
+number: minutes for one long line."""
 
 _LONGEST_SHOWN = 80
 
@@ -46,7 +46,7 @@ def read_text(path: str) -> str | None:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise _not_a_file(path, found.st_mode)
-        # Read on past the size: it may have grown, and says nothing on some file systems.
+        # It is read to the end, not to its size: it may have grown, and some file systems give no size.
         parts: list[bytes] = []
         while (part := os.read(descriptor, 1 << 16)) and sum(map(len, parts)) <= LARGEST:
             parts.append(part)
@@ -144,7 +144,7 @@ def line_of(text: str, keys: Sequence[str]) -> int | None:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """The statements of valid ``text``, each with its first line."""
+    """The statements of valid ``text``, each with the number of its first line."""
     import re
 
     strings = r"""\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'"""

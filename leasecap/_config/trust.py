@@ -1,4 +1,4 @@
-"""Whose a path is: links are followed only where nobody but the user and root could have put something else there."""
+"""Whom a path belongs to: a link is followed only if nobody but the user and root can change where it leads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _MOST_LINKS = 40  # as Linux has it
 def follow(path: str) -> str:
     """The real path of what the link at ``path`` leads to.
 
-    What it leads to, and each directory and link on the way there, must be the user's or root's, and nobody else may be
-    able to change it.
+    The target, and each directory and link on the way to it, must be the user's or root's, and nobody else may be able
+    to change it.
 
     :raises StoreError: when that isn't so, or nothing is there.
     """
@@ -74,15 +74,15 @@ def _check(path: str, on_the_way: str, found: os.stat_result) -> None:
 
 
 def danger(found: os.stat_result) -> str:
-    """What lets somebody else than the user and root change what stands there; "" for nothing."""
+    """Why somebody else than the user and root can change what stands there; "" if nobody can."""
     if sys.platform == "win32":
-        return ""  # access lists, not modes
+        return ""  # Windows has access lists in place of modes
     me = os.geteuid()
     if found.st_uid not in (me, 0):
         return f"belongs to uid {found.st_uid}"
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_ISLNK(found.st_mode) or (mode & stat.S_ISVTX and stat.S_ISDIR(found.st_mode)):
-        return ""  # a link has no mode; in a sticky directory everybody can move only what is one's own
+        return ""  # a link has no mode, and in a sticky directory nobody can move what is another's
     if mode & 0o002 or (mode & 0o020 and not _is_own_group(found.st_gid, me)):
         return f"can be changed by other users (mode {mode:04o})"
     return ""
@@ -90,9 +90,9 @@ def danger(found: os.stat_result) -> str:
 
 @lru_cache(maxsize=16)
 def _is_own_group(group: int, user: int) -> bool:
-    """Whether it is the user's own group, in which nobody else is."""
+    """Whether the group is the user's own, with nobody else in it."""
     if sys.platform == "win32" or group == 0:
-        return False  # containers give it to any user
+        return False  # containers put any user into the group 0
     import grp
     import pwd
 

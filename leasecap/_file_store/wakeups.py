@@ -224,8 +224,8 @@ class Watch:
             pass  # the next look tries again; until then polling serves
 
     def stop(self) -> None:
-        """End the listening of one user. The first wait's last user closes all; who waits twice will again, and keeps
-        it."""
+        """Stop listening for one user. Who waits a second time will do so again, so then it stays open until
+        `close`."""
         with self._lock:
             self._users -= 1
             if self._users == 0 and self._starts == 1:

@@ -1,1 +1,1 @@
-"""What any store of a pool offers: protocols and frozen data. Knows no store."""
+"""What any store of a pool offers: protocols and frozen data. Nothing here knows a store."""

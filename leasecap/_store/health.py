@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
 
     class Health(Protocol):
-        """One root, examined. Nothing in it is changed."""
+        """The health of one root. To ask it changes nothing."""
 
         def check_pool(self, name: PoolName) -> None:
-            """Whether a call for a slot could use the pool.
+            """Check that a call for a slot could use the pool.
 
             :raises StoreError: when it couldn't.
             """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
             """
 
         def wakeups(self, scratch: str) -> Wakeups:
-            """Try out how waiters are woken, in a directory made for that.
+            """Try out how waiters are woken, in the directory ``scratch``, which was made for that.
 
             :raises OSError: when it can't be tried.
             """
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class Leftovers(NamedTuple):
     """What dead processes have left; none of it counts as held.
 
-    :ivar counts: how much there is of each kind, by what to call it, that whoever next waits for a slot clears away.
-    :ivar thefts: marks of locks that were taken from dead processes.
-    :ivar half_made: paths of what was never used by anybody.
+    :ivar counts: how many there are of each kind, by what to call it; whoever next waits for a slot removes them.
+    :ivar thefts: how many marks there are of locks that were taken from dead processes.
+    :ivar half_made: paths of pools and files that were never put in place.
     """
 
     counts: dict[str, int]
@@ -49,10 +49,10 @@ class Leftovers(NamedTuple):
 class Wakeups(NamedTuple):
     """How waiters are woken.
 
-    :ivar by: "pipe" or "file"; "nothing" where no way reaches a process; "no thread" where none is to be had for it.
-    :ivar times: milliseconds that each took, up to the first that didn't come.
-    :ivar wanted: how many were tried.
-    :ivar patience: seconds for which each was waited for.
+    :ivar by: "pipe" or "file"; "nothing" if neither reaches a process; "no thread" if no thread can be had for it.
+    :ivar times: the milliseconds that each wake-up took, up to the first that didn't come.
+    :ivar wanted: how many wake-ups were tried.
+    :ivar patience: the seconds that each was waited for.
     """
 
     by: Literal["pipe", "file", "nothing", "no thread"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
         :ivar pool: the pool's name.
         :ivar token: the lease's id.
-        :ivar place: the root and the pool's directory in it, or what tells this pool from all others.
+        :ivar place: the root and the pool's directory in it, or whatever identifies the pool.
         :ivar record: what the lease says of its holder.
         :ivar hold: when its time is over, or None.
         """
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
             """The store's monotonic clock."""
 
         def keep(self, lease: object, on_gone: Callable[[], None], on_dropped: Callable[[], None]) -> None:
-            """Keep it alive in the background.
+            """Keep the lease alive in a thread.
 
-            :param on_gone: called there once the lease is found to be gone.
-            :param on_dropped: called there once nobody refers to ``lease`` any more.
+            :param on_gone: called in the thread once the lease is found to be gone.
+            :param on_dropped: called in the thread once nobody refers to ``lease`` any more.
             """
 
         def set_alarm(self, when: float, on_alarm: Callable[[], None]) -> None:
-            """Call ``on_alarm`` in the background at that moment of `now`."""
+            """Call ``on_alarm`` in the thread when `now` is ``when``."""
 
         def release(self, *, hand_off: bool = True) -> bool:
-            """Give the slot back; False: it had been taken already. Never raises: what fails is tried again.
+            """Give the slot back; False: it had been taken already. It never raises: what fails is tried again.
 
-            :param hand_off: else `owes` is true, and the caller sees to it.
+            :param hand_off: if False, the caller calls `hand_off` later, and until then `owes` is true.
             """
 
         @property
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
             """Whether slots of the pool were released and not yet handed off."""
 
         def hand_off(self) -> None:
-            """Grant what was released to those who wait."""
+            """Grant the slots that were released to those who wait."""
 
         def describe(self, **fields: Any) -> bool:
             """Change these fields of the record; False: the lease is gone.
@@ -65,16 +65,17 @@ if TYPE_CHECKING:
             """
 
         def let_go(self) -> None:
-            """Another process holds it now, or nobody: keep it alive no longer."""
+            """Keep the lease alive no longer: another process holds it now, or nobody does."""
 
         def give_away(self) -> bool | None:
-            """Take the slot from this process, whose time is over, where the pool's rule says so.
+            """Take the slot from this process, whose time is over, if the pool's configuration says so.
 
-            Returns whether it was taken; None: that failed, and is to be tried again.
+            Returns whether it was taken; None: that failed, so try again.
             """
 
         def removed(self) -> str:
-            """What was removed under it, for people; "" if nothing was."""
+            """What somebody has removed of the pool, with the lease in it, for people; "" if nothing was removed."""
 
         def inheritable(self) -> int | None:
-            """A descriptor whose inheritor keeps the lease alive as well; None where there is no such thing."""
+            """A descriptor that keeps the lease alive in a process that inherits it; None where there is no such
+            thing."""

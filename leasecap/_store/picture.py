@@ -1,4 +1,4 @@
-"""What any store shows of its pools to people: read without any lock, written nowhere."""
+"""What any store shows of its pools to people. To read it takes no lock and writes nothing."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
         """The pools of one root."""
 
         def names(self) -> list[PoolName]:
-            """The pools that somebody has used.
+            """The names of the pools that somebody has used.
 
             :raises StoreError: when that can't be read.
             """
 
         def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
-            """One of them; None if nobody has used it.
+            """The picture of one pool; None if nobody has used it.
 
-            :param settings: what the configuration says; None where that can't be used.
-            :raises OSError, LeasecapError: when it can't be read.
+            :param settings: what the configuration says of it; None if the configuration can't be used.
+            :raises OSError, LeasecapError: when the pool can't be read.
             """
 
         def silent_gates(self) -> tuple[SilentGate, ...]:
@@ -56,13 +56,13 @@ class EntryPicture(NamedTuple):
     :ivar state: a lease is "held", or "granted" while its waiter has not yet acknowledged; a ticket is "waiting",
         "parked", or passed over since its process is "stopped" or "deaf".
     :ivar record: what it says of its process; None if that can't be read.
-    :ivar host: where it runs; None for this machine.
-    :ivar alive: False when it is provably gone.
-    :ivar evidence: what that rests on.
+    :ivar host: where its process runs; None for this machine.
+    :ivar alive: False when its process is provably gone.
+    :ivar evidence: what ``alive`` rests on.
     :ivar stopped: whether its process, or its command, is seen to be stopped.
-    :ivar since: seconds since it was granted, or asked for; None if this boot's clock can't tell.
-    :ivar heartbeat_age: seconds; None likewise.
-    :ivar over_max_hold: seconds for which it has been held beyond its time; negative before, 0 where it has none.
+    :ivar since: seconds since it was granted, or asked for; None if this boot's clock can't say.
+    :ivar heartbeat_age: seconds since its last heartbeat; None likewise.
+    :ivar over_max_hold: seconds for which it has been held beyond its time; negative before that, 0 where it has none.
     """
 
     entry: Entry
@@ -82,11 +82,11 @@ class PoolPicture(NamedTuple):
 
     :ivar path: where it stands.
     :ivar lock: "os" or "directory".
-    :ivar stable: False if it changed so fast that no consistent view was to be had.
+    :ivar stable: False if it changed so fast that no consistent view could be had.
     :ivar snapshot: what decisions go by.
-    :ivar leases: in the order of the queue, and so are those who wait.
-    :ivar feedback: what the provider's answers have made of it; None where nobody has reported any.
-    :ivar error: why that can't be read, or None.
+    :ivar leases: the leases in the order of the queue, as the tickets are.
+    :ivar feedback: what the provider's answers have made of the pool; None where nobody has reported any.
+    :ivar error: why ``feedback`` can't be read, or None.
     """
 
     path: str

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from leasecap._store.view import PoolView
 
     class Store(Protocol):
-        """One open pool, as one process uses it; its threads share it.
+        """One open pool. The threads of a process share it.
 
         :ivar name: the pool's name.
         :ivar path: where it stands, for people.
-        :ivar place: the root and the pool's directory in it, or what tells this pool from all others.
+        :ivar place: the root and the pool's directory in it, or whatever identifies the pool.
         :ivar terms: what the configuration and the program say of feedback.
         """
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
             """This process."""
 
         def monotonic(self) -> float:
-            """Seconds of the clock that deadlines are on."""
+            """The seconds of the clock by which deadlines are given."""
 
         def wall_clock(self) -> float:
             """Seconds since 1970."""
 
         def chance(self) -> float:
-            """From 0 to 1, each time another one."""
+            """A random number from 0 to 1."""
 
         def ticket(self, want: Want) -> Ticket:
             """A new call for a slot."""
@@ -58,19 +58,19 @@ if TYPE_CHECKING:
             """
 
         def end(self, name: str) -> bool:
-            """End the lease of that name, whoever holds it; False if it is no more.
+            """End the lease of that name, whoever holds it; False if it is gone.
 
             :raises OSError: when it can't be removed.
             """
 
         def post(self, report: Report) -> None:
-            """Note what the provider has answered, and do what that calls for.
+            """Note what the provider has answered, and reconcile the pool with it.
 
             :raises OSError, StoreError: when it can't be noted.
             """
 
         def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
-            """Try once to change the feedback's state, and do what that calls for; False: the pool is busy.
+            """Try once to change the feedback's state and reconcile the pool with it; False: the pool is busy.
 
             :param change: is given the state and the time (boot clock, seconds).
             :param anew: a state that can't be read is forgotten.
@@ -78,13 +78,13 @@ if TYPE_CHECKING:
             """
 
         def feedback_now(self) -> float:
-            """The time by which the feedback's state counts (seconds)."""
+            """The time now, by the clock of the feedback's state (seconds)."""
 
         def busy_with(self) -> str:
             """Who keeps the pool busy, as far as that can be seen."""
 
         def wake_all(self) -> None:
-            """Have all look that wait, in whatever process."""
+            """Have all waiters look, in all processes."""
 
     class Root(Protocol):
         """One root, as this process uses it."""

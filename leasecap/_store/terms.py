@@ -1,4 +1,4 @@
-"""What is asked of a pool's provider."""
+"""What a pool's provider is asked for, and how its answers count."""
 
 from __future__ import annotations
 

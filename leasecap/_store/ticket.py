@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     State = Literal["held", "queued", "refused", "gone"]
 
     class Ticket(Protocol):
-        """One call for a slot, from the asking to the lease.
-
-        All of it takes well under a millisecond between two pauses, and blocks nowhere.
-        """
+        """One call for a slot, from the asking to the lease. No step of it blocks."""
 
         def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
             """Ask for a slot, in the same place of the order each time; yields for how long to pause at most.

@@ -18,8 +18,8 @@ class LeaseView(NamedTuple):
 
     :ivar record: what it says of its holder; None if that can't be read.
     :ivar granted: when it was granted, by the boot clock (seconds); None if it doesn't say.
-    :ivar held_for: seconds; None where its holder's clock isn't this one.
-    :ivar doubt: why nobody can tell from here whether its holder lives; empty if that can be told.
+    :ivar held_for: for how many seconds it has been held; None if its holder's clock isn't this one.
+    :ivar doubt: why it can't be told from here whether its holder lives; empty if it can.
     """
 
     entry: Entry
@@ -30,10 +30,10 @@ class LeaseView(NamedTuple):
 
 
 class FeedbackView(NamedTuple):
-    """What the provider's answers have made of it.
+    """What the provider's answers have made of a pool.
 
-    :ivar now: the time by which ``state`` counts (seconds).
-    :ivar cooling: seconds for which each slot goes on to count that cools down.
+    :ivar now: the time now, by the clock of ``state`` (seconds).
+    :ivar cooling: for each slot that cools down, the seconds for which it still counts.
     """
 
     state: State
@@ -45,7 +45,7 @@ class FeedbackView(NamedTuple):
 class PoolView(NamedTuple):
     """A pool at one moment.
 
-    :ivar pool: its name.
+    :ivar pool: the pool's name.
     :ivar rises_in: seconds until a higher limit is in force without anybody's doing; infinite if none is to come.
     """
 

@@ -15,29 +15,29 @@ if TYPE_CHECKING:
         """This process's wake-up."""
 
         def start(self, *, alone: bool = False) -> bool:
-            """Listen, or join who does; False if that can't be.
+            """Listen for one more user; False if that can't be done.
 
-            :param alone: the caller receives by itself (`receive`), as long as it is the only one; else a thread does.
+            :param alone: the caller receives by itself (`receive`), as long as it is the only user; else a thread does.
             """
 
         def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
-            """What comes within ``timeout`` seconds, for `pass_on`; None where it isn't for the caller to receive.
+            """What comes within ``timeout`` seconds, for `pass_on`. None if it isn't for the caller to receive.
 
             :param interrupts: deferred, and delivered while it waits.
             """
 
         def pass_on(self, received: Received) -> None:
-            """Do what it calls for."""
+            """Do what was received."""
 
         def interrupt(self) -> None:
-            """End the `receive` of another thread, or its next one."""
+            """End the `receive` that another thread is in, or else its next one."""
 
 
 class Received(NamedTuple):
     """What has come.
 
-    :ivar names: what was written to the wake-up, each with a line feed; or nothing.
-    :ivar calls: to be called, since their handles can be read from.
+    :ivar names: what was written to the wake-up: names, each with a line feed.
+    :ivar calls: what to call, since their handles can be read from.
     """
 
     names: bytes
