@@ -1,8 +1,8 @@
 """leasecap: a cross-process concurrency cap for AI agents on one machine.
 
 It is a *cooperative* cap on one kernel, not mutual exclusion with fencing: it keeps well-behaved processes from
-starting more than N pieces of work at once. A holder that its heartbeat alone speaks for (another kernel, a file system
-without locks) can be taken for dead while it runs; it is told (`Lease.lost`), nothing stops it.
+starting more than N pieces of work at once. Where only a heartbeat speaks for a holder (another kernel, a file system
+without locks), it can be taken for dead while it runs. Then `Lease.lost` is set, and nothing stops the holder.
 
 ::
 
@@ -55,7 +55,7 @@ _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
 
 
 def __getattr__(name: str) -> object:
-    # Defining one frozen dataclass costs 1.3 ms, and dataclasses itself 20: what isn't needed to acquire comes later.
+    # Dataclasses are slow to import and to define, so what isn't needed to acquire is loaded later.
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

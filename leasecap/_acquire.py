@@ -1,8 +1,7 @@
 """How a slot is acquired: one procedure for threads, event loops and `leasecap run`, on any store.
 
 It is a generator. It yields how long to pause at most (seconds) and is resumed then, or when its waker is called;
-`blocking` and `event_loop` have the drivers. Nothing in it blocks: each step between two pauses takes well under a
-millisecond.
+`blocking` and `event_loop` have the drivers. Nothing in it blocks.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Acquisition:
         interrupts: DeferredSignals | None = None,
     ) -> None:
         """
-        :param origin: the process in which it is made.
+        :param origin: the process in which the call is made.
         :param wake: called from any thread when it is worth looking before the pause is over.
         :param listen: begins to receive this process's wake-ups.
         :param interrupts: deferred in each step, and delivered while ``on_wait`` is called.
@@ -78,7 +77,9 @@ class Acquisition:
     def steps(self) -> Generator[float, None, HeldLease]:
         """Acquire; returns the lease.
 
-        :raises AcquireTimeout, ConfigError, StoreError: with nothing left behind. Nor is there when it is closed.
+        Nothing is left behind when it raises or is closed.
+
+        :raises AcquireTimeout, ConfigError, StoreError: as `leasecap.acquire`.
         """
         try:
             while True:

@@ -1,7 +1,7 @@
 """Which leases this code runs under: a context variable inside a process, ``LEASECAP_LEASE`` across processes.
 
-``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``; entries of other roots and pools
-are kept, since A in B in A must find A.
+``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``. Entries of other roots and pools
+are kept: a slot of pool A, under one of B, under one of A, must find the outer one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ ENVIRONMENT = "LEASECAP_LEASE"
 
 
 class Reference(str):
-    """The chain's word for a lease.
+    """An entry of the chain, which stands for a lease.
 
-    :ivar ended: the lease is no more, or no longer this process's. A signal handler that raises between `enter` and the
-        block, or a context that was copied, would else keep the word for ever.
+    :ivar ended: whether the lease has ended, or isn't this process's any more. Such an entry is passed over: a signal
+        handler that raises between `enter` and the block, or a copied context, may keep it in the chain for ever.
     """
 
     ended = False
@@ -31,7 +31,7 @@ class Reference(str):
 _within: ContextVar[tuple[str, ...]] = ContextVar("leasecap_within", default=())
 
 
-@lru_cache(maxsize=64)  # 25 us of an acquire's 350; a root's own symlinks don't move under a process that has it open
+@lru_cache(maxsize=64)  # an acquire feels it; a root's own symlinks don't move under a process that has it open
 def place(root: str, pool_directory: str) -> str:
     """The word for a pool."""
     root = os.path.realpath(root).replace("%", "%25").replace(os.pathsep, "%3A")
@@ -39,7 +39,7 @@ def place(root: str, pool_directory: str) -> str:
 
 
 def reference(root: str, pool_directory: str, token: str) -> Reference:
-    """The chain's word for a lease."""
+    """The entry of the chain for a lease."""
     return Reference(f"{place(root, pool_directory)}/{token}")
 
 
@@ -53,7 +53,7 @@ def current() -> tuple[str, ...]:
 
 
 def tokens(root: str, pool_directory: str) -> tuple[str, ...]:
-    """The tokens of those in one pool, innermost first."""
+    """The tokens of the leases in one pool that this code runs under, innermost first."""
     chain = current()
     if not chain:
         return ()
@@ -81,12 +81,12 @@ def _unquoted(root: str) -> str:
 
 
 def enter(entry: str) -> None:
-    """The code that follows, in this context, runs under the lease."""
+    """From here on the code in this context runs under the lease."""
     _within.set((entry, *_entered()))
 
 
 def leave(entry: str) -> None:
-    """No longer. By value and not by a reset token: a generator may be closed in another context than it began in."""
+    """End `enter`. There is no reset token: a generator may be closed in another context than the one it began in."""
     _within.set(tuple(other for other in _entered() if other != entry))
 
 

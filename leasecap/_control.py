@@ -1,4 +1,4 @@
-"""What people and programs say about a pool: what its provider answered, that it is to pause, that it may go on."""
+"""Reporting what a provider answered, and pausing, resuming and restoring a pool."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _KIND_OF = {429: "concurrency", 503: "concurrency", 529: "concurrency", 402: "qu
 """RFC 9110 and 6585; 529 is what Anthropic answers when it is overloaded. Every other status is neutral."""
 
 _LONGEST_RETRY_AFTER = 100  # characters; an HTTP date has 29
-_warned_unreadable: set[str] = set()  # pools
+_warned_unreadable: set[str] = set()  # paths of pools
 
-_PATIENCE, _PAUSE = 5.0, 0.01  # seconds, for the pool's lock, which is held for less than a millisecond
+_PATIENCE, _PAUSE = 5.0, 0.01  # seconds to try for the pool's lock, and between tries; it is held for moments only
 
 
 def report(
@@ -45,8 +45,8 @@ def report(
 ) -> None:
     """Note what the provider answered; `leasecap.report` documents the arguments.
 
-    :param who: reports it, for people.
-    :param granted: when the lease was granted that it is about (boot clock); None: that isn't known.
+    :param who: who reports it, for people.
+    :param granted: when the lease that it is about was granted (boot clock); None: that isn't known.
     :raises TypeError, ValueError: for arguments that can't be meant; nothing is noted.
     :raises StoreError: when it can't be noted, or the state of the pool can't be read.
     """
@@ -77,7 +77,7 @@ def _lease_here(store: Store) -> tuple[str, float | None]:
     """Who holds the lease that this runs under, and since when (boot clock)."""
     me = store.me()
     tokens = _ancestry.tokens(*store.place)
-    # A hook of an agent whose slot was taken by `acquire --for-pid` has no chain: the agent is a parent of it.
+    # An agent's hook has no chain if `acquire --for-pid` took the slot, but the agent is one of its parents.
     parents = frozenset(ancestors_of(me.pid))
     found: dict[int, tuple[str, float | None]] = {}
     for lease in store.view().leases:
@@ -104,7 +104,7 @@ def _checked(
     if retry_after is not None and seconds is None:
         _warn_unreadable(store, retry_after)
     if kind is None:
-        # An empty header says as much as none; any other comes with a refusal, whether it can be read or not.
+        # An empty header counts as none. Any other one came with a refusal, whether it can be read or not.
         refused = status is None and retry_after is not None and str(retry_after).strip() != ""
         kind = _KIND_OF.get(status or 0, "concurrency" if refused else "neutral")
     if kind == "neutral" and ttfb is None:
@@ -119,7 +119,7 @@ def _checked(
 
 
 def check_report(status: int | None, retry_after: float | str | None, kind: str | None, ttfb: float | None) -> None:
-    """Refuse what can't be meant; what a provider may have sent is no reason to.
+    """Refuse arguments that can't be meant. What a provider may have sent is never refused.
 
     :raises TypeError, ValueError: for the caller's own mistakes.
     """
@@ -134,7 +134,7 @@ def check_report(status: int | None, retry_after: float | str | None, kind: str 
 
 
 def _check_status(status: int) -> None:
-    """Three digits are whatever a server sends, and 0 is curl's word for no answer at all."""
+    """Refuse what is no HTTP status: three digits, or 0, by which curl means no answer at all."""
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"status must be a whole number, not {status!r}")
     if status and not 100 <= status <= 999:
@@ -146,7 +146,7 @@ def parse_retry_after(value: float | str, wall: float) -> float | None:
 
     Never raises for what a provider may send.
 
-    :param wall: seconds since 1970, to reckon a date from; one that has passed is 0.
+    :param wall: now, in seconds since 1970; a date that has passed means 0.
     :raises TypeError: for what is neither a number nor a text.
     """
     if not isinstance(value, str):
@@ -161,7 +161,7 @@ def parse_retry_after(value: float | str, wall: float) -> float | None:
 
     try:
         moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:  # "-0000": a time of day in UTC, says RFC 5322
+        if moment.tzinfo is None:  # "-0000" means UTC (RFC 5322)
             from datetime import UTC
 
             moment = moment.replace(tzinfo=UTC)
@@ -171,7 +171,7 @@ def parse_retry_after(value: float | str, wall: float) -> float | None:
 
 
 def _warn_unreadable(store: Store, value: float | str) -> None:
-    """Once for each pool: a provider that sends such a thing sends it with each refusal."""
+    """Log a warning, once for each pool: a provider that sends such a header sends it with each refusal."""
     if store.path not in _warned_unreadable:
         _warned_unreadable.add(store.path)
         from leasecap._redact import printable
@@ -243,5 +243,5 @@ def _changed(store: Store, change: Callable[[State, float], State], anew: bool) 
                 remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
             )
         time.sleep(_PAUSE)
-    store.wake_all()  # to see why they wait, or that they need not
+    store.wake_all()  # waiters see why they wait, or that they need not
     return after[-1]

@@ -6,7 +6,7 @@ import math
 
 ALLOWED = "seconds (1.5) or numbers with units (500ms, 30s, 1m30s, 5m, 1h, 1d), a year at most"
 
-# Below what select(), Condition.wait() and time.sleep() can take on any platform; a longer wait is a slip of the pen.
+# This is below what select(), Condition.wait() and time.sleep() can take on any platform. Nobody means a longer wait.
 LONGEST = 365 * 86400.0
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -14,9 +14,8 @@ _NUMBER = "0123456789."
 
 
 def parse_duration(text: str) -> float:
-    """The seconds that ``text`` means: ``1.5``, ``500ms``, ``30s``, ``1m30s``, ``1d03h``; fractions in the last.
-
-    What `format_duration` shows can be read.
+    """The seconds that ``text`` means: ``1.5``, ``500ms``, ``30s``, ``1m30s``, ``1d03h``. Only the last number may have
+    a fraction. All that `format_duration` shows can be read.
 
     :raises ValueError: for anything else (nan, infinity, a sign, an exponent, an unknown unit, units that don't
         fall, more than a year); it says what is allowed.
@@ -49,7 +48,7 @@ def _seconds(text: str) -> float | None:
 def format_duration(seconds: float) -> str:
     """A short text for people, cut and not rounded: ``0.4s``, ``12s``, ``3m05s``, ``2h10m``, ``4d03h``.
 
-    What is below zero (two clocks that disagree) is shown as ``0.0s``.
+    A negative duration (two clocks disagree) is shown as ``0.0s``.
     """
     if seconds < 10:
         tenths = max(0, int(seconds * 10))

@@ -8,8 +8,8 @@
     ├── LeaseLost                             the lease was taken while its holder still ran, or held for too long
     └── StoreError                            the root, a file or a lock can't be used
 
-Each one says what happened, where, and what to do now; each one can be pickled (a worker process hands it to its
-parent whole). Wrong arguments (a negative timeout, ``True`` for a number) are Python's own ``TypeError`` and
+Each error says what happened, where, and what to do now. Each one can be pickled: a worker process hands it whole to
+its parent. Wrong arguments (a negative timeout, ``True`` for a number) are Python's own ``TypeError`` and
 ``ValueError``.
 """
 
@@ -30,7 +30,7 @@ class AcquireTimeout(LeasecapError, TimeoutError):
     """No slot came in time; the ticket has been withdrawn.
 
     :ivar pool: the pool's name.
-    :ivar limit: the limit that was in force (None: none known).
+    :ivar limit: the limit that was in force; None if none is known.
     :ivar holders: what held the slots, one short line each.
     :ivar position: the place in the queue when the time was up, 1 for the head; 0 if it never queued.
     :ivar waited: seconds between the call and the error.
@@ -115,7 +115,7 @@ class LeaseLost(LeasecapError):
     :ivar lease: the id of the lease.
     :ivar gone: whether its slot may be in use by another process now.
     :ivar max_hold: the seconds for which it could be held, if these are over; else None.
-    :ivar parent: the pid that holds it, in a fork's child; else None.
+    :ivar parent: in a fork's child the pid that holds it; else None.
     :ivar why: what took it, or None.
     """
 

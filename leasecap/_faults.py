@@ -1,4 +1,4 @@
-"""From an errno to an error a person can act on."""
+"""Turning an OSError into an error that a person can act on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_LOCKS = (
 )
 
 _FEW_INODES = 64
-"""As many as are left where none was: who fails removes what it has half made before it says why."""
+"""With so few inodes left, there was none when the step failed: it has removed what it had half made since."""
 
 _REMEDIES = {
     errno.ENOLCK: _NO_LOCKS,
@@ -48,7 +48,7 @@ _REMEDIES = {
 
 
 def store_error(error: OSError, path: str) -> StoreError:
-    """Say ``error`` as a `StoreError` about ``path``."""
+    """``error`` as a `StoreError` about ``path``."""
     what = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0, "run `leasecap doctor` for a check of the whole root")
     if error.errno == errno.ENOSPC and not _has_inodes(path):
@@ -67,7 +67,7 @@ def _has_inodes(path: str) -> bool:
                 return True
             path = os.path.dirname(path)
         else:
-            return found.f_files == 0 or found.f_favail > _FEW_INODES  # btrfs counts none
+            return found.f_files == 0 or found.f_favail > _FEW_INODES  # btrfs gives no number of inodes
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""The code of modules that are loaded when they are needed, kept in memory from a process's first call for a slot on.
+"""Keeping in memory, from a process's first call for a slot on, the code of modules that it loads only when needed.
 
-A process may wait or hold for days, and leasecap be upgraded or uninstalled meanwhile. What it loads then would be
-gone, or of a version that doesn't fit the rest. Loading all of it at once would bring asyncio and others to processes
-that never need them. So the code is read at once, and run when it is imported.
+A process may wait or hold for days, while leasecap is upgraded or uninstalled. A module that it imports then would be
+gone, or of a version that doesn't fit the rest. To import all modules at once would bring asyncio and others to
+processes that never need them. So their code is read at once, and run when they are imported.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ LATER = (
     "_wait.event_loop",
     "_wait.progress",
 )
-"""What a wait, a hold, a report or a release may need, and what that needs."""
+"""The modules that a wait, a hold, a report or a release may need, with those that these import."""
 
 
 class _Kept:
-    """Finds and loads the modules that are kept, while the package is the one that they belong to."""
+    """Finds and loads the kept modules, as long as the imported package is the one that they belong to."""
 
     def __init__(self, package: ModuleType) -> None:
         self._package = package
@@ -64,7 +64,7 @@ class _Kept:
             spec = PathFinder.find_spec(full, [folder])
             code = spec.loader.get_code(full)  # type: ignore[union-attr]
         except (AttributeError, ImportError, OSError):
-            return  # it can't be kept: its import will say why, if it comes to that
+            return  # it can't be kept; if it is ever imported, the import says why
         if spec is not None and code is not None:
             spec.loader = self  # type: ignore[assignment]  # it has what the import system calls
             self._specs[full], self._code[full] = spec, code
@@ -85,7 +85,7 @@ _kept: list[_Kept] = []
 
 
 def keep() -> None:
-    """Keep what isn't loaded yet, once."""
+    """Keep the modules that aren't loaded yet; only the first call does anything."""
     if _kept:
         return
     kept = _Kept(sys.modules[_PACKAGE])

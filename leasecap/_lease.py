@@ -41,12 +41,12 @@ class Lease:
     Inside the ``with`` block the code, and commands started with `env`, run *under* the lease: what they acquire in the
     same pool borrows its slot while this code waits for them.
 
-    One that no code refers to any more gives its slot back, with a `ResourceWarning` and a line in the log; in a cycle
-    of references that is when it is collected. Its ``lost`` is true then.
+    A lease to which no code refers any more gives its slot back, with a `ResourceWarning` and a line in the log; in a
+    cycle of references it does so when it is collected. Its ``lost`` is true then.
 
     :ivar pool: the pool's name.
     :ivar id: what `leasecap status` shows and `leasecap release` takes.
-    :ivar reference: the lease's word in ``LEASECAP_LEASE``.
+    :ivar reference: the lease's entry in ``LEASECAP_LEASE``.
     :ivar lost: true once the slot was taken while this process still ran: judged dead by a foreign kernel, released by
         a person, or given away as ``expired``. Can be waited for (``lease.lost.wait(5)``) and awaited
         (``await lease.lost``).
@@ -56,7 +56,7 @@ class Lease:
     :ivar loss: what took it, for people, once it is lost; else "".
     """
 
-    _released = True  # until it is whole
+    _released = True  # until the object is whole, so that `__del__` does nothing to a half-made one
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Lease:
         on_lost: Callable[[Lease], object] | None,
         reopen: Callable[[], AbstractContextManager[Store]],
     ) -> None:
-        """:param reopen: opens the pool for a block, also after the release and in a fork's child."""
+        """:param reopen: opens the pool for a block, even after the release or in a fork's child."""
         self.pool = held.pool
         self.id = held.token
         self.lost = LeaseEvent("lost")
@@ -78,7 +78,7 @@ class Lease:
         self._on_lost = on_lost
         self.reference = _ancestry.reference(*held.place, self.id)
         self._origin = Origin(runtime.own)
-        self._lock = threading.RLock()  # a handler of what is told under it may release the lease
+        self._lock = threading.RLock()  # warnings are logged under it, and a log handler may release the lease
         self._teller: threading.Thread | None = None
         self._self = ref(self)
         self._right = [held]
@@ -92,8 +92,8 @@ class Lease:
         self._released = False
 
     def __del__(self) -> None:
-        # The slot is given back by the heartbeat thread (`Gone`), also where this is interrupted. At the interpreter's
-        # exit the module may be empty already.
+        # The heartbeat thread gives the slot back (`Gone`), even if this is interrupted. At the interpreter's exit the
+        # module's names may be None already.
         if warn is not None and self.held:
             warn(f"{self!r} was dropped without a release", ResourceWarning, 2)
 
@@ -105,7 +105,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether this process holds the slot, as far as it knows. After a fork, the child holds nothing."""
+        """Whether this process holds the slot, as far as it knows. A fork's child holds nothing."""
         return not self._released and not self.lost and self._origin.is_here()
 
     def check(self) -> None:
@@ -120,17 +120,17 @@ class Lease:
             raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold, why=self.loss or None)
 
     def release(self) -> None:
-        """Give the slot back. Any number of times, from any thread; a lost lease's release does nothing.
+        """Give the slot back. It may be called any number of times, from any thread; for a lost lease it does nothing.
 
-        Never raises for trouble with the store, which must not replace the result of the work: that is logged, and
-        tried again in the background.
+        It never raises for trouble with the store, which must not replace the result of the work: the trouble is
+        logged, and the release tried again in the background.
         """
         surely(self._give_back)
         self._await_on_lost()
 
     def _give_back(self, *, hand_off: bool = True) -> None:
         if not self._origin.is_here():
-            return  # before the lock: another thread of the parent may have held it in the moment of the fork
+            return  # without taking the lock: another thread of the parent may have held that when it forked
         with self._lock:
             if self._released or not _take(self._right):
                 return
@@ -140,7 +140,7 @@ class Lease:
             self._teller = self._set_lost()
 
     def _await_on_lost(self) -> None:
-        """Let ``on_lost`` have its say about a loss that the release found out; the process's end may follow."""
+        """Give ``on_lost`` time for a loss that the release found out, since the process may end right after it."""
         teller, self._teller = self._teller, None
         if teller is not None:
             teller.join(_HEAR_OUT)
@@ -155,8 +155,8 @@ class Lease:
     ) -> None:
         """Tell the pool what the provider answered to work under this lease; see `leasecap.report`.
 
-        Can be called after the release as well. A refusal of work that began before the last cut of the limit doesn't
-        cut it again.
+        It can be called after the release as well. A refusal of work that began before the last cut of the limit
+        doesn't cut it again.
         """
         from leasecap import _control
         from leasecap._liveness.record import called
@@ -168,7 +168,7 @@ class Lease:
             )
 
     def note_child(self, child: Child) -> None:
-        """Write down which command runs under this lease: the slot stays taken until that one is gone as well.
+        """Note the command that runs under this lease: the slot stays taken until that is gone as well.
 
         :raises LeaseLost: in a fork's child.
         :raises StoreError: when that can't be written.
@@ -176,14 +176,14 @@ class Lease:
         self._amend(child=child)
 
     def hand_to(self, pid: int, start: int) -> None:
-        """Let the process ``pid`` hold it from now on, as long as it runs or until the lease is released by its id.
+        """Let the process ``pid`` hold the lease from now on, until it ends or somebody releases the lease by its id.
 
         :raises LeaseLost: in a fork's child.
         :raises StoreError: when that can't be written.
         """
         with DeferredSignals():
             self._amend(pid=pid, start=start, proof="pid", agent=None)
-            self._released = self.reference.ended = True  # by this process
+            self._released = self.reference.ended = True  # as far as this process is concerned
             self._held.let_go()
 
     def _amend(self, **fields: Any) -> None:
@@ -197,7 +197,7 @@ class Lease:
 
     @property
     def liveness_fd(self) -> int | None:
-        """The descriptor whose OS lock says that the lease lives, to be inherited; None in a pool without OS locks."""
+        """The descriptor to be inherited, whose OS lock says that the lease lives; None in a pool without OS locks."""
         return self._held.inheritable()
 
     def env(self) -> dict[str, str]:
@@ -229,7 +229,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is GeneratorExit:
-            surely(self._leave)  # the task is closed, perhaps long after its loop: it can't be suspended any more
+            surely(self._leave)  # the task is closed, perhaps long after its loop, and can't be suspended any more
             return
         joined = False
         turn: asyncio.Future[None] | None = None
@@ -237,10 +237,10 @@ class Lease:
         def leave() -> None:
             nonlocal joined, turn
             _ancestry.leave(self.reference)
-            # The slot is free at once. Of those who release in one round of the loop the first hands all of them on.
+            # The slot is free at once. The first of the tasks that release in one round of the loop hands off for all.
             self._give_back(hand_off=False)
             if not joined and self._held.owes and self._origin.is_here():
-                with self._runtime.own.lock:  # a fork must copy no half-done import
+                with self._runtime.own.lock:  # a fork must not copy an import half done
                     from leasecap._wait.event_loop import turns
                 joined, turn = True, turns().join(first=True)
                 if turn is None:
@@ -276,9 +276,13 @@ class Lease:
         return self._call_on_lost()
 
     def _mark_lost(self) -> None:
-        """Under the lock: who finds out second, in a release, may end the process, and must not before it is told."""
+        """Note the loss and log it, under the lock.
+
+        A release in another thread may find the loss too, and then the process may end. It waits for the lock, so that
+        the warning comes first.
+        """
         if self.hold is not None and self._held.now() >= self.hold.over_at:
-            self.expired._set()  # a sweeper was first to act on it
+            self.expired._set()  # a sweeper has acted before this process noticed
         if self.lost._set() and self.expired and self.hold is not None:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
             log_warning(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
@@ -295,9 +299,9 @@ class Lease:
             log_warning(f"on_lost of lease {self.id} raised {error!r}")
 
     def _time_is_over(self) -> None:
-        """In the heartbeat thread."""
+        """In the heartbeat thread: the lease was held for ``max_hold``."""
         assert self.hold is not None
-        # First, since what follows is the user's code.
+        # The next alarm is set before `on_lost` is called, which is the user's code.
         self._alarm(self.hold.give_away_at)
         if not self._released and self.expired._set():
             self._call_on_lost()
@@ -306,8 +310,10 @@ class Lease:
         self._held.set_alarm(when, partial(_weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
-        """In the heartbeat thread. A sweeper does the same, but only one that can compare clocks with this process."""
-        with self._lock:  # a release in this moment would keep the entry as a spare, and not know that it was lost
+        """In the heartbeat thread: give the slot away. A sweeper does that too, if it can compare clocks with this
+        process.
+        """
+        with self._lock:  # a release at the same time would keep the entry as a spare, not knowing that it was lost
             if self._released:
                 return
             taken = self._held.give_away()
@@ -322,14 +328,15 @@ class Lease:
 
 
 def _weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
-    """For who looks after a lease in the background, and must not keep it."""
+    """Call ``do`` with the lease, if it is still there: what looks after it in the background must not keep it."""
     found = lease()
     if found is not None:
         do(found)
 
 
 def _take(right: list[HeldLease]) -> HeldLease | None:
-    """The slot, if it is the caller's to give back. In a cycle that is collected the lease may be released as well."""
+    """The slot, if it is for the caller to give back. A finalizer in a collected cycle may release the lease as
+    well."""
     try:
         return right.pop()
     except IndexError:
@@ -343,7 +350,7 @@ def _end_dropped(right: list[HeldLease], reference: Reference, lost: LeaseEvent)
         return
     reference.ended = True
     held.release()
-    lost._set()  # for who kept that alone
+    lost._set()  # somebody may have kept that without the lease
     log_warning_apart(
         f"lease {held.token} of pool {held.pool!r} was dropped without a release, so its slot was "
         "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"

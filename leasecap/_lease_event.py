@@ -1,4 +1,4 @@
-"""What happens to a lease: true or false, to be waited for in threads and in tasks."""
+"""An event that happens to a lease, which threads and tasks can wait for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LeaseEvent:
-    """What happens to a lease once, if ever: true or false, something to wait for, and something to await.
+    """An event that happens to a lease at most once: it can be tested, waited for and awaited.
 
     It takes no lock, which a signal handler that raises could leave taken.
     """
@@ -19,7 +19,7 @@ class LeaseEvent:
     def __init__(self, name: str) -> None:
         self._name = name
         self._is_set = False
-        self._unset = [True]  # for the first who takes it out
+        self._unset = [True]  # whoever takes this out is the first to set the event
         self._waiters: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
@@ -67,7 +67,7 @@ class LeaseEvent:
                 pass  # `_set` has called it
 
     def _set(self) -> bool:
-        """Returns whether this was the first time."""
+        """Set the event; returns whether it wasn't set before."""
         try:
             self._unset.pop()
         except IndexError:

@@ -26,27 +26,27 @@ _COROUTINE, _GENERATOR, _ASYNC_GENERATOR = "coroutine", "generator", "async gene
 _MANAGER, _ASYNC_MANAGER, _TASK, _FUTURE, _VALUE = "manager", "async manager", "task", "future", "value"
 
 _NOT_BEGUN = frozenset({_COROUTINE, _ASYNC_GENERATOR, _ASYNC_MANAGER})
-"""What does nothing before an event loop runs it."""
+"""Kinds of results that do nothing before an event loop runs them."""
 
 
 def limited(pool: str, **options: Unpack[AcquireOptions]) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Hold a slot of ``pool`` during each call; takes the arguments of `leasecap.acquire`.
 
-    What a call returns is returned as what it is. If that is a coroutine, a future (a task stays that task), a
-    generator of either kind, or what ``contextlib.contextmanager`` and ``asynccontextmanager`` make, the slot is held
-    until it has ended. With any other object it ends with the call, also if that can be entered or awaited (a response,
-    a file, a connection).
+    A call returns what the function returns. If that is a coroutine, a future (a task stays that task), a generator of
+    either kind, or what ``contextlib.contextmanager`` and ``asynccontextmanager`` make, the slot is held until it has
+    ended. With any other object the slot is given back when the call ends, even if the object can be entered or awaited
+    (a response, a file, a connection).
 
     A generator function, a coroutine function and a context manager take their slot when they are first advanced or
-    entered; a function that only turns out to return one takes it when it is called, in its first call at least. Only a
+    entered. A plain function that returns one takes it when it is called, at least in its first call. Only a
     generator's own code runs under the lease, not the code that consumes it: a stream that is half read is still in
-    flight, so its slot is not one to be borrowed.
+    flight, so its slot can't be borrowed.
 
     :raises TypeError, ValueError: for arguments that can't be meant, at once.
     """
     if not isinstance(pool, str):
         raise TypeError(f'limited() takes the name of a pool, as in @leasecap.limited("anthropic"), not {pool!r}')
-    refuse_wrong(Options(**options))  # a wrong one is an error of the decoration, not of the first call
+    refuse_wrong(Options(**options))  # a wrong argument raises here, and not in the first call
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         return functools.wraps(function)(_wrapped(function, pool, options))
@@ -57,7 +57,7 @@ def limited(pool: str, **options: Unpack[AcquireOptions]) -> Callable[[Callable[
 def _wrapped(function: Callable[..., Any], pool: str, options: AcquireOptions) -> Callable[..., Any]:
     import inspect  # slow to load
 
-    # An object may be called by a method of any kind.
+    # For an object that can be called, its ``__call__`` may be of any kind.
     called = (function, getattr(type(function), "__call__", None))  # noqa: B004  # not whether it can be called
     if any(map(inspect.isasyncgenfunction, called)):
         return _async_generator(function, functools.partial(acquire_async, pool, **options))
@@ -76,7 +76,7 @@ def _wrapped(function: Callable[..., Any], pool: str, options: AcquireOptions) -
 
 
 def _makes_managers(function: object) -> bool:
-    """Whether ``contextlib`` has made the function. All that it has made share one code."""
+    """Whether ``contextlib`` has made the function: all such functions share one code object."""
     import contextlib
 
     made = contextlib.contextmanager(iter), contextlib.asynccontextmanager(iter)  # type: ignore[arg-type]
@@ -85,10 +85,10 @@ def _makes_managers(function: object) -> bool:
 
 
 def _by_result(function: Callable[..., Any], pool: str, options: AcquireOptions) -> Callable[..., Any]:
-    kinds: set[str] = set()  # of what it has returned until now
+    kinds: set[str] = set()  # the kinds of what it has returned until now
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        # To wait for a slot here would block the loop that has to bring those to their end who hold the slots.
+        # To wait for a slot here would block the very loop that has to bring the holders of slots to their end.
         if kinds and kinds <= _NOT_BEGUN and is_in_loop():
             result = function(*args, **kwargs)
             kinds.add(_kind(result))
@@ -138,7 +138,7 @@ def _kind(result: object) -> str:
 
 
 def _keep(result: Any, pool: str, options: AcquireOptions, lease: Lease | None) -> Any:
-    """``result``, with a slot that is held until it has ended: that of ``lease``, or one taken when it begins."""
+    """``result`` with a slot that is held until it has ended: the slot of ``lease``, or one taken when it begins."""
 
     def begin() -> Lease:
         return acquire(pool, **options) if lease is None else lease
@@ -154,7 +154,7 @@ def _keep(result: Any, pool: str, options: AcquireOptions, lease: Lease | None) 
     if kind == _ASYNC_GENERATOR:
         return _async_generator(lambda: result, begin_async)()
     if kind in (_MANAGER, _ASYNC_MANAGER):
-        # Both are the manager's own: the generator to be entered, and what makes the next one where it decorates.
+        # A manager has a generator to be entered, and makes another one each time when it is used as a decorator.
         inner, again = result.gen, result.func
         if kind == _MANAGER:
             result.gen = _generator(lambda: inner, begin)()
@@ -178,7 +178,7 @@ async def _coroutine(inner: Any, begin: Callable[[], Awaitable[Lease]]) -> Any:
 
 
 def _later(function: Callable[..., Any], args: Any, kwargs: Any, pool: str, options: AcquireOptions) -> object:
-    """A task that calls it once it has a slot."""
+    """A task that calls the function once it has a slot."""
     import asyncio
 
     async def call() -> Any:

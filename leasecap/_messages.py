@@ -1,4 +1,4 @@
-"""Short lines about holders, for errors and for those who wait."""
+"""Short texts about a pool, for errors and for waiters."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _line(lease: LeaseView) -> str:
     who = "unreadable record" if lease.record is None else called(lease.record)
     if lease.held_for is not None and lease.held_for >= 0:
         who += f" for {format_duration(lease.held_for)}"
-    if lease.doubt:  # nobody can tell from here whether it lives: only a person can end that
+    if lease.doubt:  # it can't be told from here whether the holder lives, so only a person can end the lease
         who += f" ({lease.doubt}; if it is gone: leasecap release {lease.entry.token or lease.entry.name})"
     return who
 
 
 def why(view: PoolView) -> str | None:
-    """What the provider's answers, or an edit of the configuration, keep back."""
+    """Why slots are kept back by the provider's answers, or by an edit of the configuration."""
     lines: tuple[str, ...] = ()
     feedback = view.feedback
     if feedback is not None:
@@ -47,7 +47,7 @@ def why(view: PoolView) -> str | None:
 
 
 def no_limit(pool: str, config: Config) -> ConfigError:
-    """What to say where nothing gives the pool a limit: the name may be misspelt."""
+    """The error where nothing gives the pool a limit; the name may be misspelt."""
     import shlex
 
     from leasecap._config.nearest import nearest
@@ -64,7 +64,7 @@ def no_limit(pool: str, config: Config) -> ConfigError:
 
 
 def parent_notice(view: PoolView, me: Identity) -> str | None:
-    """Say so when a parent of this process holds what it waits for, though the chain of leases didn't arrive."""
+    """A notice if a parent of this process holds what it waits for, but ``LEASECAP_LEASE`` didn't arrive; else None."""
     parents = set(ancestors_of(me.pid))
     for record in (lease.record for lease in view.leases):
         if record is not None and record.pid_ns == me.pid_ns and record.pid in parents:

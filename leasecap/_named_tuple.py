@@ -1,8 +1,8 @@
 """``typing.NamedTuple`` without importing typing, and reading one from JSON that anybody may have written.
 
-The data that an acquire needs is made of named tuples: defining one costs 0.1 ms, a frozen dataclass 1.3 ms, and there
-are twenty; dataclasses itself costs 20 ms to import and typing 5, of the 30 that importing leasecap may cost (measured
-on Python 3.11; the rest of what they import comes with json anyway). What loads later uses dataclasses.
+The data that an acquire needs is made of named tuples. A frozen dataclass takes many times as long to define, and
+dataclasses and typing are slow to import: all of that would be most of what importing leasecap costs. What loads later
+uses dataclasses.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def from_json(
 ) -> T:
     """The tuple that ``raw``, a parsed object, describes. A field that ``kind`` doesn't have is ignored.
 
-    :param defaults: of fields that are not there; else those of ``kind``.
+    :param defaults: the values of fields that are not there; left out: the defaults of ``kind``.
     :param parts: the kind of each field that is a tuple itself.
     :param in_bounds: whether a value of the right type can be meant.
     :raises ValueError: when a field without a default is missing, or one isn't of its type; it says which.

@@ -1,4 +1,4 @@
-"""Which process something belongs to."""
+"""Knowing in which process something was made."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Process(Protocol):
-        """What is renewed in a fork's child."""
+        """Something that is renewed in a fork's child."""
 
         id: str
 
 
 class Origin:
-    """The process in which something was made. A fork's child has a copy of it, and must keep its hands off.
+    """The process in which something was made. A fork's child has a copy of that, and must not touch it.
 
-    Not by the pid alone, which a child in a pid namespace of its own may share. Not by what the fork hook renews alone
-    either: a fork in C runs no hooks.
+    The pid alone doesn't tell them apart: a child in a pid namespace of its own may have the same one. Nor does what
+    the fork hook renews: a fork in C runs no hooks. So both are compared.
     """
 
     __slots__ = ("_own", "_process", "pid")
@@ -31,11 +31,11 @@ class Origin:
         self._process = own.id
 
     def is_here(self) -> bool:
-        """Whether this is that process."""
+        """Whether this process is the one."""
         return self._process == self._own.id and self.pid == os.getpid()
 
     def check(self, what: str) -> None:
-        """After what may have forked.
+        """Call it after the user's code, which may have forked.
 
         :raises LeasecapError: in the child, which must not go on with what is its parent's.
         """

@@ -1,7 +1,7 @@
 """What may be recorded and shown of a command or a label: no keys, nothing that a terminal obeys.
 
-Masking is a guess, made towards hiding too much: a masked word costs a reader little, a key in a world of log files
-costs an account. It is no licence to put keys on command lines, where every process of the machine can read them.
+Masking is a guess that rather hides too much: a masked word costs a reader little, a key in a log file may cost an
+account. It makes no command line a safe place for keys: every process of the machine can read them there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _NAMES = (
     "key", "keys", "token", "secret", "secrets", "password", "passwd", "passphrase", "passcode", "pass", "pw", "pat",
     "auth", "authorization", "bearer", "credential", "credentials", "cookie", "jwt", "sig", "signature",
 )  # fmt: skip
-# Also at the end of a word without a separator: apikey, authtoken, clientSecret. Not "pat" or "pass": compat, bypass.
+# These count at the end of a word without a separator too: apikey, authtoken, clientSecret. "pat" and "pass" don't, for
+# the sake of compat and bypass.
 _ENDINGS = (
     "key",
     "token",
@@ -36,13 +37,13 @@ _ENDINGS = (
     "cookie",
 )
 
-# What a key that its issuer marked has in it, in lower case.
+# Marks that issuers put into their keys, in lower case.
 _ISSUERS = (
     "sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "gh", "github_pat_", "glpat-", "akia", "asia", "aiza", "ya29.", "xox",
     "xai-", "hf_", "gsk_", "r8_", "npm_", "pypi-", "pplx-", "tvly-", "dop_v1_", "sg.", "age-secret-key-", "eyj",
 )  # fmt: skip
 
-_LONG_RUN = 20  # characters; a shorter run is no key that nothing else gives away
+_LONG_RUN = 20  # characters; without any other sign a shorter run counts as no key
 
 # Options of curl and its kin whose value is user:password.
 _USERS = frozenset({"-u", "-U", "--user", "--proxy-user"})
@@ -148,16 +149,16 @@ def _is_secret_name(name: str) -> bool:
 
 
 def _patterns(text: str) -> Iterator[tuple[re.Pattern[str], str]]:
-    """Those that may match, by a mark that each of them needs, and their replacements.
+    """The patterns that may match, and their replacements. Each pattern needs a mark, which is looked for first.
 
-    Compiling them all takes 5 ms, of the 8 that a process's first acquire took.
+    To compile all of them would be most of a process's first acquire.
     """
-    import re  # here: importing it with this module would cost those who never record a command
+    import re  # imported here, so that it costs nothing where no command is recorded
 
     lower = text.casefold()  # as (?i) does: the long s is an s
     for marks, pattern, replacement in _table():
         if all(any(mark in lower for mark in some) for some in marks):
-            yield re.compile(pattern), replacement  # once: re has a cache of its own
+            yield re.compile(pattern), replacement  # re keeps what it has compiled
 
 
 @lru_cache(maxsize=1)
@@ -165,7 +166,7 @@ def _table() -> tuple[tuple[tuple[Sequence[str], ...], str, str], ...]:
     """Marks (one of each group has to be there, in lower case), pattern, replacement."""
     names = "|".join(_NAMES)
     endings = "|".join(_ENDINGS)
-    # Possessive where it can be (*+, ?+): six times as fast for a word like key_key_key_...
+    # Possessive where it can be (*+, ?+), which is far faster for a word like key_key_key_...
     name = rf"(?:[\w.-]*[_.-])?(?:{names})(?:[_.-][\w.-]*+)?+|[\w.-]*(?:{endings})"
     return (
         # scheme://user:password@host; a password may hold a slash
@@ -215,7 +216,7 @@ def _long_runs() -> re.Pattern[str]:
 
 
 def _looks_random(run: str) -> bool:
-    """Whether a run of key characters reads like drawn lots and not like words joined by separators."""
+    """Whether a run of key characters looks random, and not like words joined by separators."""
     import re
 
     for piece in re.split(r"[/=~]", run):
@@ -227,7 +228,7 @@ def _looks_random(run: str) -> bool:
             return True
         if len(piece) >= 20 and _turns(piece) >= 0.45:
             return True
-    # base64 with slashes has short pieces; paths have few turns
+    # base64 with slashes has short pieces too, but paths have few turns
     return len(run) >= 32 and _turns(run) >= 0.3
 
 

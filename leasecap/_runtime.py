@@ -1,4 +1,4 @@
-"""What this process has open: its roots, and what it has in their pools. A fork's child starts with nothing."""
+"""The roots that this process has open, and what it has in their pools. A fork's child starts with nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Runtime:
-    """Everything of this process.
+    """All that this process has open.
 
     :ivar own: what it has in its pools.
     """
@@ -44,8 +44,8 @@ class Runtime:
         self._forget_roots()
 
     def _forget_roots(self) -> None:
-        self._roots: dict[str, OpenRoot] = {}  # by each spelling
-        self._removed: list[OpenRoot] = []  # another directory stands in their place, or none
+        self._roots: dict[str, OpenRoot] = {}  # by each spelling of the path
+        self._removed: list[OpenRoot] = []  # roots whose path has another directory now, or none
 
     def root(self, path: str) -> OpenRoot:
         """The root at ``path``, its configuration up to date. One directory is one root, however it is spelled.
@@ -63,10 +63,10 @@ class Runtime:
             return root
 
     def _another(self, path: str, inode: Inode | None, known: OpenRoot | None) -> OpenRoot:
-        """The root at ``path``, where that isn't (or no longer) the one which is ``known``."""
+        """The root at ``path``, which isn't the ``known`` one, or isn't any more."""
         same = [root for root in self._roots.values() if root.inode == inode is not None]
         if known is not None and known.inode is None and not same:
-            known.inode = inode  # it was made since
+            known.inode = inode  # the root was made since
             return known
         root = self._roots[path] = same[0] if same else OpenRoot(self.own, path, inode, self._ask)
         if known is not None and known not in self._roots.values():
@@ -79,12 +79,12 @@ class Runtime:
             root.close()
 
     def still(self, root: OpenRoot) -> OpenRoot:
-        """``root``, or what stands in its place now; in a fork's child another one than the parent's."""
+        """``root``, or the root that stands in its place now. A fork's child gets one of its own."""
         with self.own.lock:
             return root if root in self._roots.values() else self.root(root.path)
 
     def close(self, path: str) -> None:
-        """Be done with the root at ``path``; a process that uses many would run out of descriptors."""
+        """Close the root at ``path``: a process that uses many would run out of descriptors."""
         with self.own.lock:
             root = self._roots.get(path)
             self._roots = {spelling: other for spelling, other in self._roots.items() if other is not root}
@@ -102,7 +102,7 @@ class Runtime:
             yield FileStore(self.own, root, store)
 
     def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore]:
-        """`using`, for what may be closed by now, or is the parent's of a fork."""
+        """`using` for a root that may be closed by now, or that is the parent's in a fork's child."""
         return self.using(self.still(root), pool)
 
     def is_on_disk(self, root: str, name: PoolName) -> bool:
@@ -112,11 +112,11 @@ class Runtime:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            pass  # opening it will say what is wrong
+            pass  # to open the pool will say what is wrong
         return True
 
     def name_on_disk(self, root: str, directory: str) -> PoolName:
-        """The name of the pool in that directory, as it stands there."""
+        """The name of the pool in that directory, as its description has it."""
         return name_on_disk(self.own.effects, root, directory)
 
     def pictures(self, root: str) -> Pictures:
@@ -133,7 +133,7 @@ class Runtime:
         return SilentGates(self.own.effects, root)
 
     def health(self, root: str) -> Health:
-        """What only its store can know of how well a root is."""
+        """What only the store can know of a root's health."""
         from leasecap._file_store.health import FileHealth
 
         return FileHealth(self.own.effects, root)
@@ -149,16 +149,16 @@ class Runtime:
 
     def _ask(self, root: OpenRoot, store: Store) -> None:
         """Ask the provider for its own count, in the background."""
-        with self.own.lock:  # a fork must copy no half-done import
-            from leasecap._usage import ask  # few pools have somebody to ask
+        with self.own.lock:  # a fork must not copy an import half done
+            from leasecap._usage import ask  # imported here, since few pools have a provider that can be asked
 
         face = FileStore(self.own, root, store)
         ask(face, lambda: self.own.keep_open(store))
 
     def restore(self, root: OpenRoot, name: PoolName) -> None:
-        """Do what the pool's state calls for after a person has set its limit, and forget a reduced one.
+        """Forget a reduced limit and reconcile the pool, after a person has set its limit.
 
-        :raises StoreError: when the pool can't be used; those who wait see the change at their next look.
+        :raises StoreError: when the pool can't be used; waiters see the change at their next look.
         """
         from leasecap._control import restore
 
@@ -168,7 +168,7 @@ class Runtime:
                 restore(store)
 
     def at_exit(self) -> None:
-        """Leave nothing behind that somebody would have to sweep."""
+        """Leave nothing behind that others would have to sweep."""
         for root in self._all():
             root.at_exit()
 
@@ -178,7 +178,7 @@ class Runtime:
     def before_fork(self) -> None:
         """End the threads that have nothing to do, or Python would warn of a fork beside threads.
 
-        Those that look after a lease or a wait go on, since these do.
+        Threads that look after a lease or a wait go on.
         """
         if self.own.own_entries:
             return
@@ -190,7 +190,7 @@ class Runtime:
             root.notifier.rest()
 
     def after_fork_in_child(self) -> None:
-        """Let go of all that is the parent's."""
+        """Let go of what is the parent's."""
         self.own.lock._at_fork_reinit()  # type: ignore[attr-defined]  # the fork hooks go on to take this one
         process.forget()
         self.own.forget_entries()
@@ -204,13 +204,13 @@ runtime = Runtime()
 atexit.register(runtime.at_exit)
 
 if hasattr(os, "register_at_fork"):
-    # The lock is held across the fork, so that no descriptor is open and not yet known.
+    # The lock is held across the fork, so that the child copies no descriptor that isn't noted yet.
     os.register_at_fork(
-        # Not in a lambda, where a signal handler that raises could keep the lock from being given back.
+        # The methods themselves are registered: in a lambda a signal handler could raise before the lock is given back.
         before=runtime.own.lock.acquire,
         after_in_parent=runtime.own.lock.release,
         after_in_child=runtime.after_fork_in_child,
     )
     if sys.version_info >= (3, 12):
-        # Done before the lock above is taken: of these hooks the last one is called first.
+        # It runs before the lock above is taken: hooks are called in the reverse order of their registration.
         os.register_at_fork(before=partial(surely, runtime.before_fork))

@@ -1,4 +1,4 @@
-"""Threads of leasecap's own: daemons, since no program waits for them; where none is to be had, its caller goes on."""
+"""leasecap's own threads. They are daemons, so that no program waits for them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _ENDS_WITHIN = 1.0  # seconds
 
 
 def start_thread(name: str, call: Callable[..., object], *args: object) -> threading.Thread:
-    """Start it.
+    """Start a thread that makes this call.
 
-    :raises RuntimeError: when the user has too many, or the interpreter can't have one or is on its way out.
+    :raises RuntimeError: when the user has too many threads, or when the interpreter can't have one or is ending.
     """
     if not _is_main_interpreter():
-        # Python 3.12 and later refuse most of them; where one runs when a subinterpreter ends, the process is aborted.
+        # If a daemon thread runs when its subinterpreter ends, Python aborts the process. From 3.12 on it mostly
+        # refuses to start one.
         raise RuntimeError("a subinterpreter can't have daemon threads")
     thread = threading.Thread(target=call, args=args, name=f"leasecap-{name}", daemon=True)
     thread.start()
@@ -29,15 +30,16 @@ def start_thread(name: str, call: Callable[..., object], *args: object) -> threa
 
 
 def await_end(thread: threading.Thread) -> None:
-    """Wait for one that has been told to end, for a second at most; not for the calling one."""
+    """Wait, a second at most, for a thread that was asked to end. Nothing is done for the calling thread."""
     if thread is not threading.current_thread():
         thread.join(_ENDS_WITHIN)
 
 
 def end_before_fork(rest: Callable[[], None]) -> None:
-    """Call ``rest``, and return once the threads that it ends have ended for the kernel (Linux) as well.
+    """Call ``rest``, and return once the threads that it ends are gone for the kernel (Linux) too.
 
-    That counts them a moment longer than `join` waits, and Python takes its count to warn of a fork beside threads.
+    The kernel counts a thread for a moment longer than `join` waits, and Python goes by that count when it warns of a
+    fork beside threads.
     """
     not_ours = _tasks_without_thread()
     rest()
@@ -47,7 +49,7 @@ def end_before_fork(rest: Callable[[], None]) -> None:
 
 
 def _tasks_without_thread() -> set[int]:
-    """Threads that Python doesn't know, or no longer; none where that can't be told."""
+    """The kernel's threads of this process that Python doesn't know (any more); none where that can't be told."""
     try:
         tasks = set(map(int, os.listdir("/proc/self/task")))
     except OSError:
@@ -56,13 +58,13 @@ def _tasks_without_thread() -> set[int]:
 
 
 def are_greenlets() -> bool:
-    """Whether gevent has put its greenlets in the place of threads: all of them stand still while one blocks."""
+    """Whether gevent has replaced threads by greenlets: all of them stand still while one blocks."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def is_in_loop() -> bool:
-    """Whether this thread runs an event loop of asyncio just now, which stands still while it blocks."""
+    """Whether this thread is running an event loop of asyncio, which stands still while the thread blocks."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
 

@@ -1,10 +1,10 @@
 """Asking the provider how many requests it counts in flight.
 
-In a thread of its own and outside the critical section: a slow answer delays nobody who needs none. One question at a
-time, and one per ``usage_interval``, of all processes of the pool: that it is asked stands in the pool's state.
+A thread of its own asks, outside the critical section, so a slow answer delays nobody who doesn't need it. All
+processes of the pool ask one question at a time, and one per ``usage_interval``: the pool's state says that one is out.
 
-A question that doesn't come back costs what it costs once. While a callable blocks, or a command can't be ended (it
-runs as somebody else, or hangs in the kernel), this process asks no second time and notes that there is no information.
+If a question doesn't come back, no second one is asked. While a callable blocks, or a command can't be ended (it runs
+as somebody else, or hangs in the kernel), this process only notes that there is no information.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from leasecap._store.store import Store
     from leasecap._store.terms import Terms
 
-_MOST_BYTES = 4096  # of an answer: it is one number
-_MOST = 10**9  # that a provider can count in flight
+_MOST_BYTES = 4096  # an answer is one number, so it isn't longer
+_MOST = 10**9  # no provider counts more requests in flight
 _ENDS_WITHIN = 1.0  # seconds from SIGKILL to the end, for a process that can be ended
-_EXIT_LOOK, _OUTPUT_LOOK = 0.01, 0.05  # seconds between looks whether the command has ended: its output has, or hasn't
-_TRIES, _PAUSE = 200, 0.01  # at the pool's lock, with an answer in hand; after that the question counts as unanswered
+_EXIT_LOOK, _OUTPUT_LOOK = 0.01, 0.05  # seconds between looks whether the command has ended: after its output, before
+_TRIES, _PAUSE = 200, 0.01  # tries for the pool's lock to note an answer; if all fail the question stays unanswered
 
 
 class _Asker:
     """The questions of this process about one pool.
 
-    :ivar busy: held while one is out.
+    :ivar busy: a lock that is held while a question is out.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class _Asker:
         self._warned = False
 
     def stop(self) -> None:
-        """Kill what has not ended, without waiting for it."""
+        """Kill a command that has not ended; don't wait for it."""
         if self._left is not None:
             _kill(self._left)
 
     def answer(self, store: Store, terms: Terms, done: Callable[[], None], asked: float) -> None:
-        """Ask, and note the answer. Releases `busy`, and calls ``done`` in the end."""
+        """Ask, and note the answer; then release `busy` and call ``done``."""
         try:
             in_flight, error = self._count(terms)
         finally:
@@ -76,7 +76,7 @@ class _Asker:
             done()
 
     def _count(self, terms: Terms) -> tuple[int | None, str | None]:
-        """What the provider says, or why that is no information."""
+        """What the provider counts, or why there is no information."""
         try:
             found = terms.count() if terms.count is not None else self._output(terms)
             if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < _MOST:
@@ -95,7 +95,7 @@ class _Asker:
         if self._left is not None and not _ended(self._left):
             raise ValueError(f"the command of the last question (pid {self._left.pid}) can't be ended")
         command: Sequence[str] = terms.rules.usage_command
-        # A group of its own, so that what the command has started ends with it: `sh -c` leaves its children behind.
+        # It gets a process group of its own, so that what it starts ends with it: `sh -c` leaves its children behind.
         group = None if sys.platform == "win32" else 0
         process = self._left = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=group
@@ -114,21 +114,22 @@ class _Asker:
 
 
 _askers: dict[tuple[int, str], _Asker] = {}
-"""By process, since a fork's child has none of its parent's threads; and by pool, which may be opened anew."""
+"""By process, since a fork's child has none of its parent's threads, and by the pool's path, since it may be opened
+anew."""
 
 
 @atexit.register
 def _stop_all() -> None:
-    """A process that ends while a command hangs leaves none behind."""
+    """Kill the commands that still run, when this process ends."""
     for (pid, _), asker in list(_askers.items()):
         if pid == os.getpid():
             asker.stop()
 
 
 def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
-    """Ask, unless somebody else does or just has.
+    """Ask, unless another process is asking or has just asked.
 
-    :param keep_open: keeps the pool open until what it returns is called.
+    :param keep_open: keeps the pool open until the function that it returns is called.
     """
     terms = store.terms
     asker = _askers.setdefault((os.getpid(), store.path), _Asker())
@@ -155,21 +156,21 @@ def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
                 done()
                 log_warning(f"the provider can't be asked for its usage: {error}")
             else:
-                free = False  # the thread's now
+                free = False  # the thread releases it
     finally:
         if free:
             asker.busy.release()
 
 
 def _output_of(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    """What it prints until it ends.
+    """What the command prints until it ends.
 
     :raises ValueError: when it prints more than a number, or takes longer.
     """
     import subprocess
 
     late = f"no answer within {seconds:g} s"
-    if sys.platform == "win32":  # where a pipe can't be polled
+    if sys.platform == "win32":  # a pipe can't be polled there
         try:
             return process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:
@@ -184,7 +185,8 @@ def _output_of(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         while True:
-            # First: what has ended prints no more. What it has started may keep the pipe open for as long as it likes.
+            # Asked before the read: a command that has ended prints no more, though a child of it may keep the pipe
+            # open.
             ended = child_has_ended(process.pid)
             try:
                 more: bytes | None = os.read(fd, _MOST_BYTES)
@@ -207,7 +209,7 @@ def _output_of(process: subprocess.Popen[bytes], seconds: float) -> bytes:
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """End it and what it has started; False if it goes on all the same."""
+    """End the command and what it has started; False if it goes on all the same."""
     import subprocess
 
     if process.stdout is not None:
@@ -235,5 +237,5 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _shown(value: object) -> str:
     try:
         return str(value)[:150] if isinstance(value, BaseException) else f"{value!r:.60}"
-    except Exception:  # it is the user's, or a whole number of more digits than Python writes
+    except Exception:  # its repr is the user's code, or it is an int with more digits than Python writes
         return type(value).__name__

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A root of the test's own, for this process and those it starts: no configuration, nobody else's leases.
 
-    Write ``config.toml`` into it to set limits; one above 1 counts once the file has been the same for a second, while
-    ``leasecap limit`` and ``limit=`` count at once. The variables that leasecap reads are unset.
+    Write ``config.toml`` into it to set limits. A limit above 1 counts once the file has been the same for a second;
+    ``leasecap limit`` and ``limit=`` count at once. The environment variables that leasecap reads are unset.
     """
     root = tmp_path / "leasecap-root"
     root.mkdir(mode=0o700)

@@ -1,1 +1,2 @@
-"""`leasecap doctor`: what is tried out on this machine, this root and this process. One check is one function."""
+"""`leasecap doctor`: it tries things out on this machine, in this root and in this process. One check is one
+function."""

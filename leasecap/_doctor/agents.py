@@ -1,6 +1,6 @@
-"""Whether the agents on this machine let their sandboxed commands write the root, as their user settings say.
+"""Whether the agents on this machine let their sandboxed commands write the root, by their user settings.
 
-A prediction, and never "bad": a project, a profile or an option on the command line can say otherwise.
+That is a prediction, and never "bad": a project, a profile or an option on the command line can say otherwise.
 """
 
 from __future__ import annotations

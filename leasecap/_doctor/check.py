@@ -1,4 +1,4 @@
-"""What a check is, and what it looks at."""
+"""What a check finds, and what it looks at."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Check:
     """One finding.
 
-    :ivar verdict: "bad" is what refuses agents a slot or breaks the cap; "note" is what a person may want to know.
+    :ivar verdict: "bad": agents are refused a slot, or the cap breaks; "note": a person may want to know it.
     :ivar remedy: what to do, "" for nothing. Lines that begin with two blanks are to be typed or copied as they are.
     """
 
@@ -33,7 +33,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What is examined.
+    """The place that is examined.
 
     :ivar root: the root's path; it need not exist.
     :ivar source: where that path comes from.
@@ -54,7 +54,7 @@ class Site:
 
 
 def guarded(name: str, check: Callable[P, Check], *args: P.args, **kwargs: P.kwargs) -> Check:
-    """The check's finding; whatever it raises is a finding, too."""
+    """The check's finding; an exception that it raises is a finding too."""
     try:
         return check(*args, **kwargs)
     except LeasecapError as error:
@@ -66,6 +66,6 @@ def guarded(name: str, check: Callable[P, Check], *args: P.args, **kwargs: P.kwa
 
 
 def refused(name: str, error: str) -> Check:
-    """A finding from the text of one of our errors: what happened, and on lines of its own what to do."""
+    """A finding made of the text of an error: its first line says what happened, the others what to do."""
     found, _, remedy = error.partition("\n")
     return Check(name, "bad", found, remedy)

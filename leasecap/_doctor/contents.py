@@ -1,4 +1,4 @@
-"""What stands in the root: the configuration, the pools, and what the dead have left behind."""
+"""What is in the root: the configuration, the pools, and what dead processes have left."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from leasecap._doctor.check import Site
 
-_VERY_OLD = 3600.0  # seconds that no doctor takes
+_VERY_OLD = 3600.0  # seconds; no doctor takes so long
 
 
 def config(site: Site) -> Check:
-    """Whether config.toml and the environment can be used, and what is in it."""
+    """Whether config.toml and the environment can be used, and what config.toml says."""
     path = config_path(site.root)
     loaded = load_config(site.root)
-    # What the environment says beside the file; they raise what an acquire would.
+    # The environment has a say beside the file. These raise what an acquire would raise.
     checked(Options(), loaded.pool(os.environ.get("LEASECAP_POOL") or "any"))
     if not os.path.lexists(path):
         return Check("config", "ok", "no config.toml: presets hold, and what agents declare with --limit")
@@ -46,7 +46,7 @@ def kinds_of_lock(root: str) -> list[str]:
     try:
         kinds |= {pool.lock for pool in status().pools if pool.lock is not None}
     except (LeasecapError, OSError):
-        pass  # so does the check of the pools
+        pass  # the check of the pools says what is wrong
     if "auto" in kinds:
         kinds.discard("os")
     return sorted(kinds)
@@ -80,7 +80,7 @@ def pools(site: Site) -> Check:
 
 
 def leftovers(site: Site) -> Check:
-    """What dead processes have left. Shown, never removed: none of it counts as held."""
+    """What dead processes have left. It is shown and never removed: none of it counts as held."""
     seen = status().pools
     dead = [one for pool in seen for one in pool.holders if not one.alive]
     gone = [one for pool in seen for one in pool.waiters if not one.alive]
@@ -102,11 +102,11 @@ def leftovers(site: Site) -> Check:
 
 
 def _scratch(root: str) -> Iterator[str]:
-    """What a killed doctor has left."""
+    """The directories that a killed doctor has left."""
     for name in os.listdir(root):
         path = os.path.join(root, name)
         try:
             if name.startswith(SCRATCH) and time.time() - os.lstat(path).st_mtime > _VERY_OLD:
                 yield path
         except FileNotFoundError:
-            pass  # just removed
+            pass  # somebody has just removed it

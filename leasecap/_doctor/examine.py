@@ -1,7 +1,8 @@
-"""`leasecap doctor`: whether this machine, this root and this process can keep a cap, tried out and not assumed.
+"""`leasecap doctor`: whether this machine, this root and this process can keep a cap. That is tried out and not
+assumed.
 
-One check is one function that returns one `Check`. It changes nothing that is not its own: what is tried out is tried
-in a directory made for the purpose and removed afterwards.
+One check is one function that returns one `Check`. Doctor changes nothing that is not its own: things are tried out in
+a directory that is made for the purpose and removed afterwards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kernel's part: clocks, the process table, notifications."""
+"""Checks of the machine: clocks, the process table, notifications."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def clock() -> Check:
 
 
 def processes() -> Check:
-    """Whether a holder's end can be seen in the process table."""
+    """Whether a holder's exit can be seen in the process table."""
     me = this_process()
     if me.boot is None:
         return Check(
@@ -69,7 +69,7 @@ def processes() -> Check:
 
 
 def notifications(site: Site) -> Check:
-    """Whether a waiter is woken, the way it is done when a slot comes free, and how fast."""
+    """Whether a waiter is woken, in the way that is used when a slot comes free, and how fast."""
     with scratch(site.ground) as path:
         woken = runtime.health(site.root).wakeups(path)
     if woken.by == "no thread":

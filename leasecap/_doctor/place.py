@@ -1,4 +1,4 @@
-"""The root as a place: where it is, whose it is, what it stands on, and what can be done there."""
+"""Checks of the root as a place: where it is, whose it is, which file system it is on, and what can be done there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # to recognise, not
 
 @contextmanager
 def scratch(ground: str) -> Iterator[str]:
-    """A directory of one's own in ``ground``, which is gone afterwards."""
+    """A new directory in ``ground`` for the block, which is removed afterwards."""
     import shutil
     import tempfile
 
@@ -73,7 +73,7 @@ def permissions(site: Site) -> Check:
 
 
 def file_system(site: Site) -> Check:
-    """What it stands on, and whether the kernel's own knowledge suffices there."""
+    """Which file system the root is on, and whether one kernel alone can write to it."""
     found = file_system_of(site.ground)
     free = shutil.disk_usage(site.ground).free
     text = f"{found.type}, {'local' if found.local else 'not known to be local'}, {_amount(free)} free"
@@ -108,7 +108,7 @@ def _amount(size: float) -> str:
 
 
 def writing(site: Site) -> Check:
-    """What every lease does there: make, write, rename from one directory into another, remove."""
+    """Whether what every lease does can be done there: make, write, rename into another directory, remove."""
     with faults(site.ground), scratch(site.ground) as path:
         directory = Directory(path)
         try:
@@ -138,7 +138,7 @@ def _rename(directory: Directory) -> None:
 
 
 def locks(site: Site) -> Check:
-    """Whether OS locks exclude, between two open descriptions; between processes, the proof shows it."""
+    """Whether OS locks exclude each other, between two open descriptions. The proof shows it between processes."""
     effects = Effects()
     with scratch(site.ground) as path:
         directory = Directory(path)

@@ -1,4 +1,4 @@
-"""The proof: two processes fight for one slot, and their own clocks say whether both ever held it at once."""
+"""The proof: two processes compete for one slot, and their own clocks say whether both ever held it at once."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ POOL = "doctor"
 LIMIT = 1
 _WORDS = {"os": "OS locks", "directory": "lock directory"}
 _TOO_LONG = 15.0  # seconds for all of it; a prover stops by itself after 3 s
-_MORE_FIGHTS = 2  # where the two did not want the slot at the same time
+_MORE_FIGHTS = 2  # more tries, if the two did not want the slot at the same time
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What two lists of hold intervals show.
+    """What the two lists of hold intervals show.
 
     :ivar rounds: how often each of the two held the slot.
     :ivar overlaps: holds that began while the other process held.
@@ -59,14 +59,14 @@ def judge(one: Holds, other: Holds) -> Judgement:
 
 
 def met(one: Holds, other: Holds) -> bool:
-    """Whether both wanted the slot at the same time; else nothing is proved."""
+    """Whether both wanted the slot at the same time; else nothing is proved by the intervals."""
     return bool(one and other) and max(one[0][0], other[0][0]) < min(one[-1][1], other[-1][1])
 
 
 def proof(ground: str, lock: str) -> Check:
-    """Let two processes fight for the one slot of a pool in a root made for it in ``ground``.
+    """Let two processes compete for the one slot of a pool, in a root made for that in ``ground``.
 
-    :param lock: as in config.toml.
+    :param lock: the kind of lock, as in config.toml.
     """
     with scratch(ground) as root:
         text = f'[defaults]\nlimit = {LIMIT}\nlock = "{lock}"\n'
@@ -77,7 +77,7 @@ def proof(ground: str, lock: str) -> Check:
         for _ in range(_MORE_FIGHTS):
             if isinstance(one, str) or isinstance(other, str) or met(one, other):
                 break
-            one, other = _fight(root)  # on a busy machine one may be done before the other has begun
+            one, other = _fight(root)  # on a busy machine one process may be done before the other has begun
         if isinstance(one, str) or isinstance(other, str):
             found = f"a process that was to take the slot could not: {one if isinstance(one, str) else other}"
             return Check("proof", "bad", found, "see the other findings; if all are ok, please report this one")
@@ -125,7 +125,7 @@ def _fight(root: str) -> tuple[Holds | str, Holds | str]:
     import subprocess
     import threading
 
-    # Wherever this package was found is where the children must find it.
+    # The children must find this very package.
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "LEASECAP_HOME": root, "PYTHONPATH": paths}
@@ -135,7 +135,7 @@ def _fight(root: str) -> tuple[Holds | str, Holds | str]:
         for _ in range(2):
             provers.append(  # noqa: PERF401  # the first must be known if the second can't be started
                 subprocess.Popen(
-                    # -P: a file named like a module, in whatever directory this is, must not be imported.
+                    # -P: a file in the present directory that is named like a module must not be imported.
                     [sys.executable, "-P", "-m", "leasecap._doctor.prover"],
                     env=environment,
                     stdin=subprocess.PIPE,
@@ -147,7 +147,7 @@ def _fight(root: str) -> tuple[Holds | str, Holds | str]:
         timer.start()
         for prover in provers:
             assert prover.stdout is not None
-            prover.stdout.readline()  # it has started, so that neither is done before the other begins
+            prover.stdout.readline()  # wait until it has started, so that neither is done before the other begins
         for prover in provers:
             _go(prover)
         return _report(provers[0]), _report(provers[1])
@@ -172,7 +172,7 @@ def _go(prover: subprocess.Popen[str]) -> None:
         prover.stdin.write("go\n")
         prover.stdin.flush()
     except BrokenPipeError:
-        pass  # it has ended: its report says why
+        pass  # the process has ended, and its report says why
 
 
 def _report(prover: subprocess.Popen[str]) -> Holds | str:

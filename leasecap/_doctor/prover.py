@@ -1,4 +1,4 @@
-"""A process of the proof: takes the one slot, holds it, gives it back, again and again, and reports when it held it."""
+"""A process of the proof: it takes the one slot, holds it and gives it back, again and again, and reports the times."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _holds() -> list[tuple[int, int]]:
         try:
             lease = leasecap.acquire(POOL, timeout=left)
         except leasecap.AcquireTimeout:
-            break  # the other one was so slow; what it got is in the report
+            break  # the other process was so slow; the report has the holds until here
         with lease:
             begin = clock()
             time.sleep(HOLD)

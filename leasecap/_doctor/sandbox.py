@@ -1,4 +1,4 @@
-"""Whether this process is shut in, whether it may write the root all the same, and what to allow if not."""
+"""Whether this process is in a sandbox, whether it may write the root all the same, and what to allow if not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INSIDE = "A sandbox shows only from inside: have each kind of agent run `leasec
 
 
 def sandbox(site: Site) -> Check:
-    """What shuts this process in, and the recipe if it keeps it from writing the root."""
+    """The sandbox that this process is in, and what to do if it keeps the process from writing the root."""
     signs = ", ".join(restrictions(site.ground))
     if not _forbidden(site):
         if signs:
@@ -34,7 +34,7 @@ def sandbox(site: Site) -> Check:
 
 
 def _forbidden(site: Site) -> bool:
-    """Whether writing fails as in a sandbox, and not for want of space, say."""
+    """Whether writing fails as it does in a sandbox, and not for another reason such as a full disk."""
     try:
         place.writing(site)
     except StoreError as error:
@@ -93,8 +93,8 @@ def _status() -> dict[str, str]:
 
 
 def _has_landlock() -> bool:
-    # A process can't ask whether Landlock restricts it, and /sys/kernel/security is often not mounted: so ask the
-    # kernel for its Landlock version. The number is the same on all architectures.
+    # A process can't ask whether Landlock restricts it, and /sys/kernel/security is often not mounted. So the kernel is
+    # asked for its version of Landlock. The number of that system call is the same on all architectures.
     import ctypes
 
     create_ruleset, version_flag = 444, 1
@@ -116,4 +116,4 @@ def _own_mount_namespace() -> bool:
     try:
         return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
     except OSError:
-        return False  # pid 1 is somebody else's: can't tell
+        return False  # pid 1 is another user's, so it can't be told

@@ -17,12 +17,12 @@ class PoolFeedback:
     """What the provider's answers have made of a pool.
 
     :ivar full_limit: the limit without a reduction; "unlimited" where a person wrote so.
-    :ivar reduced_limit: the limit it was reduced to, or None.
+    :ivar reduced_limit: the limit to which it was reduced, or None.
     :ivar reduced_ago: seconds since the last cut.
-    :ivar reduced_by: what the last cut followed on.
+    :ivar reduced_by: what led to the last cut.
     :ivar paused: whether nobody is granted anything.
-    :ivar pause_left: seconds; None when not paused, or until a person resumes the pool.
-    :ivar paused_by: what the pause followed on.
+    :ivar pause_left: seconds until it ends; None when it isn't paused, or ends when a person resumes the pool.
+    :ivar paused_by: what led to the pause.
     :ivar cooling: slots that are still counted though their lease has ended.
     :ivar usage: how many requests the provider counted in flight when it was last asked; None: no information.
     :ivar usage_age: seconds since that answer.
@@ -49,7 +49,7 @@ def described(pool: str, snapshot: Snapshot, view: FeedbackView | None) -> PoolF
     full = full_limit(snapshot)
     if view is None:
         return PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, ())
-    from leasecap._feedback.messages import explain  # with all that it needs, where there is anything to say
+    from leasecap._feedback.messages import explain  # imported only where there is anything to say
 
     now, state = view.now, view.state
     paused = snapshot.admission.closed

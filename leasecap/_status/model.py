@@ -17,17 +17,18 @@ class Holder:
     """A slot that is held.
 
     :ivar state: "held", or "granted" while the waiter has not yet acknowledged.
-    :ivar host: where it runs; None for this machine.
+    :ivar host: where the process runs; None for this machine.
     :ivar child: the pid of the command that `leasecap run` started.
-    :ivar held_for: seconds; None if this boot's clock can't tell.
-    :ivar heartbeat_age: seconds; None likewise.
-    :ivar alive: False when it is provably gone, and reaped as soon as somebody wants the slot.
-    :ivar evidence: what that rests on.
-    :ivar stopped: whether it, or its command, is seen to be stopped (Ctrl-Z, SIGSTOP): it holds its slot all the same.
+    :ivar held_for: seconds for which it has been held; None if this boot's clock can't say.
+    :ivar heartbeat_age: seconds since the last heartbeat; None likewise.
+    :ivar alive: False when the holder is provably gone; it is reaped as soon as somebody wants the slot.
+    :ivar evidence: what ``alive`` rests on.
+    :ivar stopped: whether the process, or its command, is seen to be stopped (Ctrl-Z, SIGSTOP). It holds its slot all
+        the same.
     :ivar borrows_from: the id of the lease whose slot it may use.
     :ivar limit: the limit it declared.
     :ivar max_hold: seconds for which it may be held; None: for ever.
-    :ivar over_max_hold: seconds for which it has been held beyond that; None: it isn't over, or that can't be told.
+    :ivar over_max_hold: seconds for which it has been held beyond that; None: its time isn't over, or can't be told.
     """
 
     id: str
@@ -54,8 +55,9 @@ class Holder:
 class Waiter:
     """A ticket in the queue.
 
-    :ivar state: "waiting"; or why it is passed over: its process is "stopped" or "deaf" (it did not answer when it was
-        asked, and has not looked since), or the ticket "parked" (it did not take up a grant, until its waiter looks).
+    :ivar state: "waiting", or why it is passed over. "stopped": its process is. "deaf": its process did not answer when
+        it was asked, and has not looked since. "parked": it did not take up a grant, and its waiter has not looked
+        since.
     :ivar position: 1 for the head; 0 while parked.
     """
 
@@ -80,9 +82,9 @@ class PoolStatus:
     """A pool.
 
     :ivar limit: the effective limit; "unlimited" where a person wrote so, None where nothing gives one.
-    :ivar limit_source: where that comes from.
+    :ivar limit_source: where the limit comes from.
     :ivar in_flight: slots in use; a borrower and its lender count once.
-    :ivar stable: False if the pool changed so fast that no consistent view was to be had.
+    :ivar stable: False if the pool changed so fast that no consistent view could be had.
     :ivar lock: "os" or "directory"; None for a pool that nobody used yet.
     :ivar error: why the pool can't be used, or None.
     :ivar feedback: what the provider's answers have made of it; None where that can't be read, or nobody used it yet.
@@ -115,11 +117,11 @@ class SilentGate:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything under one root, at one time.
+    """All that is under one root, at one time.
 
     :ivar time: RFC 3339, UTC.
     :ivar config_error: why ``config.toml`` can't be used, or None.
-    :ivar error: why it can't be said which pools there are, or None.
+    :ivar error: why the pools can't be listed, or None.
     :ivar silent_gates: commands that may go past their gate.
     """
 
@@ -132,10 +134,10 @@ class Status:
     silent_gates: tuple[SilentGate, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
-        """What `leasecap status --json` prints: text that every reader of JSON takes.
+        """What `leasecap status --json` prints, which every reader of JSON takes.
 
-        A path, a label or a command may hold bytes that are no text. Python keeps them as lone surrogates, on which
-        many readers fail. Here they are U+FFFD.
+        A path, a label or a command may have bytes in it that are no text. Python keeps these as lone surrogates, on
+        which many readers of JSON fail. So they are U+FFFD here.
         """
         found = _as_text(asdict(self))
         assert isinstance(found, dict)

@@ -1,4 +1,4 @@
-"""What `leasecap status` shows: read without any lock, written nowhere, and able to cope with whatever it finds."""
+"""What `leasecap status` shows. To read it takes no lock and writes nothing, and whatever it finds is shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEMA_VERSION = 1
 
 
 def status(pool: str | None = None) -> Status:
-    """Who holds and who waits, in ``pool`` or in all pools. Takes no lock, writes nothing, needs no write access.
+    """Who holds and who waits, in ``pool`` or in all pools. It takes no lock, writes nothing and needs no write access.
 
     :raises ConfigError: for a pool name that can't be one.
     """

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Waiter(Protocol):
-        """What a blocking driver waits with."""
+        """What `drive` waits with."""
 
         def wake(self) -> None:
-            """End the wait, or the next one if none is under way; from any thread."""
+            """End the wait, or the next one if none is under way. Any thread may call it."""
 
         def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
             """Return after ``timeout`` seconds or when woken.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
             """
 
         def listen(self, watch: Wakeup) -> bool:
-            """Begin to receive this process's wake-ups; False if that can't be."""
+            """Begin to receive this process's wake-ups; False if that can't be done."""
 
 
 class ThreadWaiter:
@@ -40,7 +40,7 @@ class ThreadWaiter:
     __slots__ = ("_asleep", "_hears", "_watch")
 
     def __init__(self) -> None:
-        # A lock that is held until somebody wakes: an event costs more, and most acquires never wait.
+        # The lock is held until somebody wakes this thread. An event would cost more, and most acquires never wait.
         self._asleep = threading.Lock()
         self._asleep.acquire()
         self._hears = False
@@ -72,8 +72,8 @@ class ThreadWaiter:
                 time.sleep(EARLY)
 
     def _receive(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
-        """Whether something has come; None where it isn't for this thread to receive."""
-        self._hears = True  # first: from now on whoever wakes it writes to the pipe as well
+        """Whether something has come; None if it isn't for this thread to receive."""
+        self._hears = True  # set before the wait: whoever wakes this thread from now on writes to the pipe as well
         try:
             if self._asleep.acquire(blocking=False):
                 return True
@@ -87,7 +87,7 @@ class ThreadWaiter:
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: DeferredSignals) -> T:
-    """Run ``steps`` to the end in this thread; whatever is raised closes them, so that they clean up.
+    """Run ``steps`` to the end in this thread. If anything is raised they are closed, so that they clean up.
 
     :param interrupts: deferred, and delivered while it waits.
     """

@@ -1,7 +1,8 @@
-"""Running an acquisition in a task, which is suspended. Loaded when the first task acquires: asyncio is slow to load.
+"""Running an acquisition in a task, which is suspended. It is loaded when the first task acquires: asyncio is slow to
+load.
 
-A signal handler that raises does so in the callbacks of an event loop as well, which then lives on without them. So no
-wait depends on one callback alone.
+A signal handler may raise in a callback of an event loop, and the loop then goes on without that callback. So no wait
+depends on one callback alone.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 _AGAIN = 1.0
 """Seconds after which a callback that should have come counts as lost."""
 
-_NEVER = 1e6  # seconds; in milliseconds it fits into 32 bits, which is all that the timers of some loops have
+_NEVER = 1e6  # seconds; some loops count the milliseconds of their timers in 32 bits
 
 
 class LoopWaiter:
-    """Suspends the calling task. Belongs to one event loop; only `wake` may be called from elsewhere."""
+    """Suspends the calling task. It belongs to one event loop; only `wake` may be called from elsewhere."""
 
     __slots__ = ("__weakref__", "_future", "_loop", "_woken", "abandon")
 
@@ -40,7 +41,7 @@ class LoopWaiter:
         self.abandon: Callable[[], None] = lambda: None
 
     def waker(self) -> Callable[[], None]:
-        """`wake`, for who must not keep the task: one of a loop that is gone is collected."""
+        """`wake` as a function that doesn't keep the task: if its loop is gone, the task is collected."""
         waiter = ref(self)
 
         def wake() -> None:
@@ -54,7 +55,7 @@ class LoopWaiter:
         try:
             self._loop.call_soon_threadsafe(surely, self._end)
         except RuntimeError:
-            self.abandon()  # the loop was closed meanwhile: nobody waits there any more
+            self.abandon()  # the loop was closed meanwhile, so nobody waits in it
 
     def _end(self) -> None:
         self._woken = True
@@ -79,11 +80,11 @@ class LoopWaiter:
 async def drive_async(
     begin: Callable[[LoopWaiter, DeferredSignals], Generator[float, None, T]], heartbeats: Background
 ) -> T:
-    """Run the steps to the end in this task; whatever is raised closes them, so that they clean up.
+    """Run the steps to the end in this task. If anything is raised they are closed, so that they clean up.
 
     When the loop is closed, or the task collected, the thread of ``heartbeats`` closes them.
 
-    :param begin: makes them, to be run with signals deferred.
+    :param begin: makes the steps, which run with signals deferred.
     """
     interrupts, waiter, steps, presence = DeferredSignals(), LoopWaiter(), None, None
     try:
@@ -103,7 +104,7 @@ async def drive_async(
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     except GeneratorExit:
-        # A finalizer, perhaps: in whatever thread, and in the middle of anything.
+        # This may be a finalizer, in any thread and in the middle of anything.
         if steps is not None and not heartbeats.call(steps.close):
             steps.close()
         raise
@@ -117,7 +118,7 @@ async def drive_async(
 
 
 class _Presence:
-    """Notices that an event loop is closed under a task: it lets go of all its timers then, due or not."""
+    """Notices that an event loop is closed while a task waits in it: then the loop drops all its timers, due or not."""
 
     __slots__ = ("_gone",)
 
@@ -125,7 +126,7 @@ class _Presence:
         loop = waiter._loop
 
         def close_if_closed() -> None:
-            if loop.is_closed():  # else the timer was due all the same, or the loop doesn't keep what it returns
+            if loop.is_closed():  # else the timer came due, or the loop doesn't keep the handle that it returns
                 close()
 
         def abandon() -> None:
@@ -149,10 +150,9 @@ def _nothing() -> None:
 
 
 class Turns:
-    """The longer steps of an event loop's tasks, one in each of its rounds, so that they don't add up.
+    """Spreads the longer steps of an event loop's tasks, one in each of its rounds.
 
-    200 tasks that began at once kept everything else from the loop for 0.3 s, and 16 that ended at once for 50 ms
-    (`scripts/bench`, I).
+    Many tasks that begin or end at once would else keep everything else from the loop until all of them are done.
     """
 
     __slots__ = ("_loop", "_passed_at", "_taken", "_waiting", "_watched_until")
@@ -164,11 +164,12 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def join(self, *, first: bool = False) -> asyncio.Future[None] | None:
-        """Take this task's turn if there was none yet in this round; else it comes when what this returns is done.
+        """Take this task's turn if there was none yet in this round (None); else its turn comes when the future is
+        done.
 
-        That of a cancelled one is passed over, or was this round's. Signals have to be deferred.
+        The turn of a cancelled task is passed over, or counts as this round's. Signals have to be deferred.
 
-        :param first: ahead of all who wait.
+        :param first: the turn comes before all that wait for theirs.
         """
         if not self._taken:
             self._taken = True
@@ -200,7 +201,7 @@ class Turns:
                 if not was_cancelled:
                     return
         finally:
-            self._pass_later()  # behind the task that this wakes
+            self._pass_later()  # the loop calls it after it has woken the task
 
     def _watch(self) -> None:
         now = self._loop.time()
@@ -212,14 +213,14 @@ class Turns:
         if self._waiting:
             self._watch()
             if self._loop.time() >= self._passed_at + _AGAIN:
-                self._pass_on()  # nobody else does
+                self._pass_on()  # the callback that should have done it was lost
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 
 def turns() -> Turns:
-    """Those of the running event loop."""
+    """The turns of the running event loop."""
     loop = asyncio.get_running_loop()
     found = _turns.get(loop)
     if found is None:

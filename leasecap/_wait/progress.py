@@ -1,4 +1,4 @@
-"""What a waiter can tell."""
+"""What ``on_wait`` is given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What ``on_wait`` is told, after about a second of waiting and then ever more rarely.
+    """How a wait stands. ``on_wait`` is given one after about a second of waiting, and then ever more rarely.
 
     :ivar position: the place in the queue, 1 for the head. It can grow: a higher priority or an older call goes before.
     :ivar waited: seconds since the call.

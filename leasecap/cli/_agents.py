@@ -1,4 +1,4 @@
-"""Which process is the agent that a hook was started by."""
+"""Finding the agent that started a hook."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _SHELLS = frozenset({"sh", "ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "mksh", "nu", "pwsh", "tcsh", "zsh"})
 _WRAPPERS = frozenset({"doas", "pipx", "sudo", "time", "timeout", "uv", "uvx"})
-"""Start a command, wait for it, and are no agents."""
+"""Programs that start a command and wait for it, and are no agents."""
 
 _NEAREST = "\0"
-"""What ``--for-parent`` without a name stands for: nothing that anybody can type."""
+"""The value of ``--for-parent`` without a name; nobody can type it."""
 
 
 class Agent(NamedTuple):
@@ -44,7 +44,7 @@ class Agent(NamedTuple):
 
 
 def agent_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb ``--for-pid`` and ``--for-parent``, as ``pid`` and ``parent``."""
+    """Give a verb the options ``--for-pid`` and ``--for-parent``; it gets their values as ``pid`` and ``parent``."""
     for option in (
         click.option(
             "--for-parent", "parent", metavar="[NAME]", is_flag=False, flag_value=_NEAREST,
@@ -109,7 +109,7 @@ def _parent_above_the_shells() -> int:
         name = _name(argv)
         if name in _SHELLS:
             if not _has_work(argv):
-                break  # a person types into it
+                break  # a person types into this shell
         elif name not in _WRAPPERS:
             if pid == 1:
                 break
@@ -129,7 +129,7 @@ def _name(argv: Sequence[str]) -> str:
 
 
 def _names(pid: int) -> set[str]:
-    """What people call the process: its program, what an interpreter runs, and what it calls itself."""
+    """The names of the process: its program, the script that an interpreter runs, and the name that it gave itself."""
     argv = command_of(pid)
     words = [word for word in argv[:2] if not word.startswith("-")]
     found = {os.path.basename(word) for word in words} | {_name(argv)}
@@ -153,7 +153,7 @@ def _takes_a_command(argv: Sequence[str]) -> bool:
 
 
 def _has_work(argv: Sequence[str]) -> bool:
-    """Whether a shell was given commands or a script; else it reads what somebody types."""
+    """Whether a shell was given commands or a script. If not, it reads what somebody types."""
     return _takes_a_command(argv) or any(not word.startswith("-") for word in argv[1:])
 
 

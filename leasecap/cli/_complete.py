@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENVIRONMENT = "_LEASECAP_COMPLETE"
-"""Says which shell asks; the arguments are the words up to the cursor, for bash its line and ``COMP_WORDBREAKS``."""
+"""The variable that says which shell asks. The arguments are the words up to the cursor; those of bash are its line and
+``COMP_WORDBREAKS``."""
 
 _KINDS = {"dir": "directories", "file": "files"}
 
@@ -27,8 +28,8 @@ class Answer(NamedTuple):
     """What can stand in place of the last word.
 
     :ivar kind: see the module.
-    :ivar values: with what each means.
-    :ivar prefix: what the last word has before the value (``--pool=``).
+    :ivar values: each value with its meaning.
+    :ivar prefix: the part of the last word before the value (``--pool=``).
     :ivar command_at: index of the word with which a command of its own begins.
     """
 
@@ -59,7 +60,7 @@ def main(group: click.Group) -> None:
         lines = _for_bash(group, given[0], given[1])
     else:
         answer = answer_to(group, given)
-        # fish replaces the whole word, zsh has put the prefix aside.
+        # fish replaces the whole word; the script for zsh has set the prefix aside.
         prefix = answer.prefix if shell == "fish" else ""
         lines = _lines(answer, answer.command_at, [(prefix + value, means) for value, means in answer.values])
     print("\n".join(lines))
@@ -77,8 +78,8 @@ def _for_bash(group: click.Group, line: str, breaks: str) -> list[str]:
     last = words[-1]
     values = []
     for value, _ in answer.values:
-        # Inside quotes bash puts the value there as it is, and closes them. Else it replaces what follows the last
-        # character that breaks words, which is a part of the word for everybody else.
+        # Inside quotes bash inserts the value as it is, and closes them. Else it replaces only what follows the last
+        # character of COMP_WORDBREAKS, which to every other program is a part of the word.
         whole = value if last.quote else answer.prefix + _escaped(value)
         if not last.quote:
             broken = max((last.raw.rfind(each) for each in breaks if each not in " \t\n\"'"), default=-1) + 1
@@ -92,7 +93,7 @@ def _escaped(value: str) -> str:
 
 
 def split(line: str) -> list[Word]:
-    """The words of a shell's line; the last one is that at its end, which is empty after a blank."""
+    """The words of a shell's line. The last one stands at the end of the line, and is empty after a blank."""
     words: list[Word] = []
     at, text, quote, escaped = -1, "", "", False
     for index, char in enumerate(line):
@@ -190,7 +191,7 @@ def _wanting(options: dict[str, click.Option], word: str) -> click.Option | None
     for index, char in enumerate(word[1:], 1):
         found = options.get(f"-{char}")
         if found is not None and _takes_value(found):
-            return found if index == len(word) - 1 else None  # else the rest is the value
+            return found if index == len(word) - 1 else None  # if more letters follow, they are the value
     return None
 
 

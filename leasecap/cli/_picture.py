@@ -1,4 +1,5 @@
-"""A status as lines of text: all of them, or what fits on a screen. Pure: it knows no terminal, clock or file."""
+"""A status as lines of text: all of them, or those that fit on a screen. Nothing here knows a terminal, clock or
+file."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 _COMMAND_LEAST = 20  # columns left to the command on a narrow terminal
 _DIRECTORY_MOST = 24
-_COMMAND_MOST = 200  # and where nothing says how wide it is
+_COMMAND_MOST = 200  # columns for the command where nothing says how wide the terminal is
 
 
 class _Table(NamedTuple):
-    """Lines under a head of their own; each may be left out."""
+    """Lines under a head; any of the lines may be left out."""
 
     head: Line
     rows: list[Line]
@@ -146,7 +147,7 @@ def _called(entry: Holder | Waiter) -> str:
 
 
 def _directory(entry: Holder | Waiter, home: str) -> str:
-    """Where it was started, the end of a long path: what tells three worktrees apart stands there."""
+    """Where it was started. Of a long path the end is shown, in which several worktrees differ."""
     path = printable(entry.cwd or "", 500)
     if home and (path == home or path.startswith(home + "/")):
         path = "~" + path.removeprefix(home)
@@ -185,7 +186,7 @@ def _fit(rows: int, top: list[Line], sections: Sequence[_Section]) -> list[Line]
 
 
 def _fit_heads(rows: int, top: list[Line], sections: Sequence[_Section]) -> list[Line]:
-    """Not even what is said of each pool has room."""
+    """The lines when not even the heads of all pools have room."""
     lines = list(top)
     shown = 0
     for section in sections:
@@ -198,7 +199,7 @@ def _fit_heads(rows: int, top: list[Line], sections: Sequence[_Section]) -> list
 
 
 def _shares(room: int, needs: Sequence[int]) -> list[int]:
-    """Divide ``room`` lines: the same number to each, or as many as it needs, if that is fewer."""
+    """Divide ``room`` lines: each gets the same number, or as many as it needs if that is fewer."""
     shares = [0] * len(needs)
     while room and (hungry := [at for at, need in enumerate(needs) if shares[at] < need]):
         each = max(min(room // len(hungry), *(needs[at] - shares[at] for at in hungry)), 1)
@@ -263,7 +264,7 @@ def _width(character: str) -> int:
 
 
 def aged(found: Status, seconds: float) -> Status:
-    """The same picture so many seconds later, as far as it needs no look at the pools."""
+    """The same picture so many seconds later, without a new look at the pools: only the ages change."""
     from dataclasses import replace
 
     def older(age: float | None) -> float | None:

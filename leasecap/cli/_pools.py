@@ -1,4 +1,4 @@
-"""Which pool a verb means when it isn't told, and what a shell completes."""
+"""Which pool a verb means when none is given, and what a shell completes."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def pool_of_environment() -> str | None:
 
 
 def known_pool(pool: str) -> PoolName:
-    """The pool of that name, if there is one: configured, preset, or used before.
+    """The pool of that name, if there is one: it is configured, preset, or was used before.
 
-    :raises UnknownPool: where there is none; in one line, with the name that was probably meant.
+    :raises UnknownPool: if there is none; its one line has the name that was probably meant.
     :raises ConfigError, StoreError: if it can't name a pool, or the configuration can't be used.
     """
     root = root_path()
@@ -73,7 +73,8 @@ def known_pool(pool: str) -> PoolName:
 
 
 def suggestion(name: PoolName, config: Config, root: str) -> str:
-    """The end of a sentence about a name that means no pool: which one was probably meant, or where they are listed."""
+    """The end of a sentence about a name that means no pool: which pool was probably meant, or where they are
+    listed."""
     from leasecap._config.nearest import nearest
 
     known = {other.identity: other.text for other in runtime.pictures(root).names()} | config.names()
@@ -87,7 +88,7 @@ def pool_here() -> str | None:
     for entry in _ancestry.current():
         directory = entry.rpartition("/")[0].rpartition("/")[2]
         name = runtime.name_on_disk(root, directory)
-        if name.identity != directory and _ancestry.tokens(root, directory):  # it is there, and of this root
+        if name.identity != directory and _ancestry.tokens(root, directory):  # the pool is there, and in this root
             return name.text
     from leasecap._status.read import status
 
@@ -96,7 +97,7 @@ def pool_here() -> str | None:
         for holder in pool.holders:
             if holder.host is None and holder.alive and holder.pid is not None:
                 held.setdefault(holder.pid, set()).add(pool.pool)
-    # A parent that holds slots of two pools can mean either.
+    # If a parent holds slots of two pools, it can't be told which one is meant.
     nearest = next((held[pid] for pid in ancestors_of(os.getpid()) if pid in held), set())
     return nearest.pop() if len(nearest) == 1 else None
 

@@ -1,4 +1,4 @@
-"""What verbs have in common: words to stderr, options."""
+"""What verbs have in common: messages to stderr, and types of options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leasecap._redact import printable
 
 
 def say(message: str) -> None:
-    """A message of ours: to stderr, each line marked, control characters made harmless."""
+    """Print a message to stderr. Each line begins with "leasecap:", and control characters are escaped."""
     for line in message.splitlines():
         click.echo(f"leasecap: {printable(line, 2000)}", err=True)
 
@@ -29,7 +29,7 @@ class Verb(click.Command):
                     raise click.UsageError(f"{' / '.join(param.opts)} is given more than once", ctx)
             return options, rest, order
 
-        if not ctx.resilient_parsing:  # as for completion
+        if not ctx.resilient_parsing:  # completion parses so
             parser.parse_args = parse_once  # type: ignore[method-assign]
         return parser
 

@@ -1,4 +1,4 @@
-"""The terminal of `status --watch`: a screen of its own, which is left as it was found, however that ends."""
+"""The terminal of `status --watch`: it draws on the alternate screen, and leaves the terminal as it was found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J"  # the alternate screen, without a cursor, empty
 _LEAVE = "\x1b[?25h\x1b[?1049l"
-_CLEAR, _CLEAR_BELOW = "\x1b[K", "\x1b[J"  # what is left of the line, and below it
+_CLEAR, _CLEAR_BELOW = "\x1b[K", "\x1b[J"  # clear the rest of the line, and all below it
 
 
 def _present(*names: str) -> frozenset[int]:
@@ -35,17 +35,17 @@ _USUAL = (80, 24)  # columns, rows
 
 
 def is_screen() -> bool:
-    """Whether stdout is a terminal that can more than show text."""
+    """Whether stdout is a terminal that can do more than show text."""
     return _is_terminal() and os.environ.get("TERM", "dumb") not in ("dumb", "")
 
 
 def columns() -> int | None:
-    """How wide stdout is; None where nothing says."""
+    """How wide stdout is; None if that can't be told."""
     return _size()[0] if _is_terminal() else None
 
 
 def home() -> str:
-    """The user's home directory, or an empty string where that tells nothing."""
+    """The user's home directory; empty if to show it as ``~`` would say nothing."""
     found = os.path.expanduser("~")
     return "" if found in ("~", "/") else found
 
@@ -55,7 +55,7 @@ def _is_terminal() -> bool:
 
 
 def _size() -> tuple[int, int]:
-    # Not as `shutil` does: COLUMNS and LINES don't follow when a window is resized.
+    # `shutil` would go by COLUMNS and LINES, which don't follow when a window is resized.
     try:
         wide, high = os.get_terminal_size(sys.stdout.fileno())
     except (OSError, ValueError):
@@ -77,7 +77,7 @@ def _styled(part: str, style: str) -> str:
 
 
 class Screen:
-    """The alternate screen, in the block. Signals are only noted: none of them gets between a picture and its end.
+    """The alternate screen, for the block. Signals are only noted, so that none comes between a picture and its end.
 
     :ivar ended: the signal that asks this process to end.
     :ivar resized: the picture is to be drawn anew at once.
@@ -124,7 +124,8 @@ class Screen:
         lines = [
             paint(line) + ("" if cells(text(line)) >= wide else _CLEAR) for line in render(high, wide, found, home())
         ]
-        # Home, and clear the rest after drawing: no flicker. No line feed after the last line: nothing scrolls.
+        # The cursor goes home and the rest is cleared after drawing, so nothing flickers. Without a line feed after the
+        # last line nothing scrolls.
         self._write("\x1b[H" + "\r\n".join(lines) + ("" if len(lines) >= high else _CLEAR_BELOW))
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

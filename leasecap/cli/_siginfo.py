@@ -1,9 +1,9 @@
 """Blocked signals taken with ``sigwaitinfo`` (Linux).
 
-It alone tells *who* sent a signal: the kernel (the terminal sent it to the whole foreground group, the command has got
-it already) or a process (it was meant for leasecap alone and must be passed on). The process's alarm ends a wait that
-has an end. ``sigtimedwait`` would do that, but when it is interrupted (SIGSTOP, a frozen container, a debugger) and
-goes on after its time, Python returns whatever stands in memory as the signal.
+It alone tells *who* sent a signal: the kernel (the terminal sent it to the whole foreground group, so the command has
+it already) or a process (it was meant for leasecap alone and must be passed on). A wait with a time-out is ended by the
+process's alarm. ``sigtimedwait`` has a time-out of its own, but if it is interrupted (SIGSTOP, a frozen container, a
+debugger) and goes on after its time, Python returns whatever stands in memory as the signal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ assert sys.platform == "linux"
 
 from leasecap.cli._taken import FROM_TERMINAL, Taken, led_by_us
 
-# Ignored by default, so one that a stray `wake` sends late hurts nobody, and hardly anybody sends it.
+# It is ignored by default, so it does no harm if a `wake` sends it late, and hardly any other program sends it.
 _WAKE = signal.SIGURG
 _SI_KERNEL = 0x80  # si_code of Linux (asm-generic/siginfo.h); the signal module doesn't name it
 
@@ -27,10 +27,11 @@ class SignalSource:
     """Takes the signals that the main thread has blocked, which must be the one that makes it."""
 
     def __init__(self, ignored: frozenset[signal.Signals]) -> None:
-        """:param ignored: were so when the process started. They are taken all the same: the command may want them."""
+        """:param ignored: signals that were ignored when the process started. They are taken all the same: the command
+        may want them."""
         self._thread = _thread.get_ident()
         signal.pthread_sigmask(signal.SIG_BLOCK, {_WAKE})
-        # An alarm that was set before an exec is kept here, since the waits need the timer.
+        # An alarm may have been set before the exec. Its time is noted here, since the waits need the timer.
         left = signal.getitimer(signal.ITIMER_REAL)[0]
         self._alarm_at = time.monotonic() + left if left else math.inf
 
@@ -46,11 +47,11 @@ class SignalSource:
         """One of ``signals``, or None after ``timeout`` seconds or a `wake`."""
         info = self._wait(signals | {_WAKE}, timeout)
         while info is not None and info.si_signo == _WAKE:
-            # Linux hands out a thread's own signals before those of the process: a TERM may have come long before.
+            # Linux gives out a thread's own signals before those of the process, so a TERM may have come long before.
             info = self._wait(signals | {_WAKE}, 0)
         if info is None:
             return None
-        # An alarm comes from the kernel, too, but to us alone.
+        # An alarm comes from the kernel too, but to this process alone.
         from_terminal = info.si_code == _SI_KERNEL and info.si_signo in FROM_TERMINAL and not led_by_us(info.si_signo)
         return Taken(info.si_signo, from_terminal, info.si_pid)
 
@@ -71,10 +72,10 @@ class SignalSource:
                 return info
             if now >= end:
                 return None
-            # Else it is the alarm of an earlier wait, which something else ended in that moment.
+            # Otherwise it is the alarm of an earlier wait, which something else ended in that moment.
 
     @staticmethod
     def _set_alarm(moment: float) -> None:
-        """Have the kernel send SIGALRM at that moment; at an infinite one never."""
+        """Have the kernel send SIGALRM at that moment; at none if it is infinite."""
         left = 0.0 if moment == math.inf else max(moment - time.monotonic(), 1e-6)
         signal.setitimer(signal.ITIMER_REAL, left)

@@ -1,7 +1,7 @@
-"""Blocked signals taken from a pipe, which the C-level handler writes their numbers to.
+"""Blocked signals taken from a pipe, into which Python's C handler writes their numbers.
 
-Where there is no ``sigwaitinfo``, as on macOS, whose ``sigwait`` has no time-out either: the signals are unblocked
-round a ``select`` on the pipe. Who sent one is then a guess: the terminal, if our group is in its foreground.
+This is for platforms without ``sigwaitinfo``, as macOS, whose ``sigwait`` has no time-out either. The signals are
+unblocked round a ``select`` on the pipe. Who sent one is then a guess: the terminal, if our group is in its foreground.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SignalSource:
     """Takes the signals that the main thread has blocked, which must be the one that makes it."""
 
     def __init__(self, ignored: frozenset[signal.Signals]) -> None:
-        """:param ignored: were so when the process started, and stay so."""
+        """:param ignored: signals that were ignored when the process started; they stay ignored."""
         self._ignored = ignored
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
@@ -37,7 +37,7 @@ class SignalSource:
         try:
             os.write(self._write, b"\0")
         except BlockingIOError:
-            pass  # full: the reader has enough to wake up for
+            pass  # the pipe is full, so the reader wakes up anyway
 
     def holds(self, signum: signal.Signals) -> bool:
         """Whether it has come and waits to be taken."""
@@ -46,7 +46,7 @@ class SignalSource:
     def take(self, signals: frozenset[signal.Signals], timeout: float | None) -> Taken | None:
         """One of ``signals``, or None after ``timeout`` seconds or a `wake`."""
         signals -= self._ignored
-        for signum in signals:  # each time: in the queue, and for a stop, the default action of SIGTSTP is wanted
+        for signum in signals:  # set each time: in the queue, and for a stop, SIGTSTP has its default action
             signal.signal(signum, _noted_in_the_pipe)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         try:
@@ -54,7 +54,7 @@ class SignalSource:
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
-            self._noted += os.read(self._read, 4096).replace(b"\0", b"")  # a `wake` needs no more than to be read
+            self._noted += os.read(self._read, 4096).replace(b"\0", b"")  # a `wake` writes zeros
         except BlockingIOError:
             pass  # nothing new
         if not self._noted:
@@ -72,7 +72,7 @@ def _in_foreground() -> bool:
     try:
         terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)
     except OSError:
-        return False  # no terminal, or it hung up
+        return False  # there is no terminal, or it hung up
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:

@@ -1,4 +1,4 @@
-"""What `run` and `acquire` ask for alike, and what both say of it."""
+"""The options that `run` and `acquire` share, and what both print about a slot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 class Asked(NamedTuple):
-    """The options as they were given; None: not."""
+    """The options as they were given; None: not given."""
 
     pool: str | None
     limit: int | None
@@ -56,7 +56,7 @@ class Asked(NamedTuple):
         )
 
     def say_granted(self, pool: str, lease: str, waited: float) -> None:
-        """Say that the slot came, where that is wanted."""
+        """Say that the slot came, if -v was given."""
         if self.verbose:
             say(f"{pool}: slot {lease} after {format_duration(waited)}")
 
@@ -92,7 +92,7 @@ _OPTIONS = (
 
 
 def slot_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a verb these options; it is called with an `Asked`, and with what it has besides."""
+    """Give a verb these options. It is called with an `Asked`, and with its other arguments."""
 
     @wraps(command)
     def called(**given: Any) -> int:

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 CANNOT_START, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
-# Python ignores these before the first line of ours runs, so what they were is not to be known; the default is what
-# the command would have got from almost everybody. Without it `leasecap run yes | head -1` never ends.
+# Python ignores these before our first line runs, so their earlier state can't be known. The command gets the default,
+# as from almost every other parent. Without that `leasecap run yes | head -1` never ends.
 _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-# Says that this directory of PATH doesn't have it; the next one may. The last three come from network mounts.
+# These say that a directory of PATH doesn't have the command; the next one may. The last three come from network
+# mounts.
 _NOT_HERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT})
 
 
@@ -63,7 +64,7 @@ class Outcome:
 
 
 class Child:
-    """The running command. Only `supervise` reaps it, so until then its pid can't become somebody else's.
+    """The running command. Only `supervise` waits for it, so until then its pid can't become another process's.
 
     :ivar pid: its process id.
     :ivar outcome: how it ended; None until then.
@@ -74,9 +75,10 @@ class Child:
         self.outcome: Outcome | None = None
 
     def look(self) -> int | None:
-        """What has become of it since the last look: the signal by which it has stopped; 0: it goes on, or has ended.
+        """What has happened to it since the last look. A number: it was stopped by that signal. 0: it goes on, or has
+        ended. None: nothing has happened.
 
-        None: nothing new. A report is given once, so a stop that was dealt with is not seen again.
+        The kernel reports each change once, so a stop that was dealt with is not seen again.
         """
         news = None
         while self.outcome is None:
@@ -91,7 +93,7 @@ class Child:
         return news
 
     def has_ended(self) -> bool:
-        """Whether it has; without taking the report from `look`."""
+        """Whether it has ended. `look` still sees that."""
         return self.outcome is not None or child_has_ended(self.pid)
 
 
@@ -111,7 +113,7 @@ def spawn(
 
     :param note: is given the command's pid, and returns once that is written down. If it raises, nothing is started.
     :raises Interrupted: a signal to end has arrived already; nothing was started.
-    :raises SpawnError: no process was to be had; with the exit status to use.
+    :raises SpawnError: no process could be made; it has the exit status to use.
     """
     gate.wait(0)  # a Ctrl-C in the moment of the grant must not start the command first
     opened: list[int] = []
@@ -119,7 +121,7 @@ def spawn(
         if inherit_fd is not None:
             import fcntl
 
-            # Inheritable in this process too, for as long as the spawn takes: nobody else here starts processes.
+            # It is inheritable in this process too while the spawn lasts, but nothing else here starts processes.
             opened.append(fcntl.fcntl(inherit_fd, fcntl.F_DUPFD, 10))
         word, say = os.pipe()
         opened += (word, say)
@@ -130,13 +132,13 @@ def spawn(
             note(pid)
             os.write(say, b"\n")
         except BrokenPipeError:
-            pass  # it was killed meanwhile; `supervise` will find out by what
+            pass  # the child was killed meanwhile; `supervise` finds out by what
         except BaseException:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
     except OSError as e:
-        # What F_DUPFD says where the limit of descriptors is not above the number.
+        # F_DUPFD says EINVAL if the limit of descriptors is not above the number.
         what = os.strerror(errno.EMFILE) if e.errno == errno.EINVAL else e.strerror
         hint = "; raise `ulimit -n`" if e.errno in (errno.EINVAL, errno.EMFILE) else ""
         raise SpawnError(f"cannot start a process for {argv[0]!r}: {what}{hint}", CANNOT_START) from e
@@ -147,7 +149,8 @@ def spawn(
 
 
 def _fork() -> int:
-    # Python warns of a fork beside threads: the child may need a lock that one of them had. Ours makes system calls.
+    # Python warns of a fork beside threads: the child may need a lock that one of them held. This child only makes
+    # system calls.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
@@ -157,9 +160,9 @@ def _become(argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int], wo
     """In the child: become the command once ``word`` can be read from, or end if nothing will come."""
     status = CANNOT_START
     try:
-        os.close(say)  # held here as well it would keep the wait for the word from ending
+        os.close(say)  # else the read below would never see the end of the pipe
         if os.read(word, 1):
-            # Before the mask: a Ctrl-C that has come meanwhile is the command's, and there is no handler any more.
+            # Handlers are reset before the mask: a Ctrl-C that has come meanwhile is for the command.
             for signum in signal.valid_signals():
                 if signum in _IGNORED_BY_PYTHON or callable(signal.getsignal(signum)):
                     signal.signal(signum, signal.SIG_DFL)
@@ -175,7 +178,7 @@ def _become(argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int], wo
 
 def _exec_along_path(argv: Sequence[str], env: Mapping[str, str]) -> None:
     """:raises OSError: with the path that it is about."""
-    # execvpe is of no use: it says nothing of an interpreter that is missing.
+    # execvpe would not say that an interpreter is missing.
     name = argv[0]
     if "/" in name:
         candidates = [name]
@@ -192,9 +195,9 @@ def _exec_along_path(argv: Sequence[str], env: Mapping[str, str]) -> None:
             if "/" in name:
                 raise
             if e.errno == errno.ENOENT and os.path.exists(candidate):
-                raise  # it is here, its interpreter is not
+                raise  # the file is here, so its interpreter is missing
             if e.errno == errno.EACCES:
-                denied = denied or e  # a later directory may have one that can be executed (as execvp does)
+                denied = denied or e  # as execvp, try on: a later directory may have one that can be executed
             elif e.errno not in _NOT_HERE:
                 raise
     raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)

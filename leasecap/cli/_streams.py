@@ -1,7 +1,7 @@
 """The three standard streams, whatever the caller made of them: closed, full, or a pipe that nobody reads.
 
-What a verb prints to stdout is its result: if that can't be written the verb fails, with `OutputError`. What it says on
-stderr is said to whom it may concern: it never fails, and a message that nobody takes is dropped.
+What a verb prints to stdout is its result: if that can't be written the verb fails, with `OutputError`. A message on
+stderr never fails: if nobody reads it, it is dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE = getattr(select, "PIPE_BUF", 512)  # a pipe that can be written to has r
 class OutputError(OSError):
     """What was to be printed on stdout could not be written.
 
-    Not with the errno of its cause: click ends the process by itself where it meets EPIPE.
+    It hasn't the errno of its cause, since click ends the process by itself when it meets EPIPE.
 
     :ivar closed: whether nobody reads it any more.
     """
@@ -43,7 +43,7 @@ class _Stdout(io.FileIO):
             written: int | None = super().write(data)
         except OSError as error:
             raise OutputError(error.errno or errno.EIO) from None
-        if written is None:  # somebody who shares it has made it non-blocking
+        if written is None:  # another process that shares stdout has made it non-blocking
             raise OutputError(errno.EAGAIN)
         return written
 
@@ -68,7 +68,7 @@ class _Stderr(io.FileIO):
         poll = select.poll()  # unlike select() it takes descriptors of any number
         poll.register(self.fileno(), select.POLLOUT)
         read = bool(poll.poll(self._patience * 1000))
-        self._patience = _PATIENCE if read else 0.0  # who doesn't read is not waited for a second time
+        self._patience = _PATIENCE if read else 0.0  # a reader that doesn't read is not waited for a second time
         return read
 
 
@@ -82,7 +82,7 @@ def prepare() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            # For reading: what is written fails as it would on a closed descriptor.
+            # Opened for reading, so that writing to it fails as on a closed descriptor.
             os.open(os.devnull, os.O_RDONLY)
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
@@ -94,16 +94,16 @@ def _text(raw: io.FileIO, like: TextIO | None) -> io.TextIOWrapper:
     encoding = "utf-8" if like is None else like.encoding
     errors = "backslashreplace" if like is None else like.errors
     if isinstance(raw, _Stderr):
-        # No BufferedWriter: Python aborts where a thread is inside one when the process ends, and what fails is told in
-        # threads of their own (`_log.log_warning_apart`).
+        # There is no BufferedWriter: Python aborts if a thread is inside one when the process ends, and warnings are
+        # written in threads of their own (`_log.log_warning_apart`).
         return io.TextIOWrapper(raw, encoding, errors, write_through=True)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=raw.isatty())
 
 
 def give_up_output(error: OutputError) -> None:
-    """Die of SIGPIPE if nobody reads on, as other tools do; else let what is still buffered go nowhere.
+    """Die of SIGPIPE if nobody reads on, as other tools do; else drop what is still buffered.
 
-    Python would try to write it once more, and complain, when it ends.
+    Python would try to write that once more when it ends, and complain.
     """
     if error.closed and sys.platform != "win32":
         die_of(signal.SIGPIPE)

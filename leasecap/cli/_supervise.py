@@ -1,4 +1,4 @@
-"""The command under ``leasecap run``: watched, and its end passed on. `_spawn` starts it.
+"""Watching the command under ``leasecap run``, which `_spawn` has started, and ending as it ended.
 
 The command is a plain child in *our* process group: it has the terminal, job control and resizing exactly as it would
 have them without us, and what the terminal sends reaches it without our help. What is left to do: pass on the signals
@@ -42,8 +42,8 @@ HELD_TOO_LONG = 124  # what timeout(1) exits with
 def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outcome:
     """Wait for the command's end, passing signals on and stopping as it stops. Never raises because of a signal.
 
-    If we are told to end (TERM to leasecap alone), the command is told, and we still wait for it: the slot is in use
-    for as long as it runs. The same goes for a command that is told, and then killed, since its time by ``hold`` is
+    If leasecap alone gets a signal to end, it passes that on and still waits for the command: the slot is in use for as
+    long as the command runs. The same goes for a command that gets TERM, and then KILL, since its time by ``hold`` is
     over.
     """
     due = None if hold is None else (hold.over_at, signal.SIGTERM)
@@ -52,11 +52,11 @@ def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outco
         left = None if due is None else due[0] - time.monotonic()
         if hold is not None and due is not None and left is not None and left <= 0:
             ending, due = due[1], None
-            if not child.has_ended():  # one that has ended in time may not have been noticed yet
+            if not child.has_ended():  # the command may have ended in time without having been noticed yet
                 overdue = True
                 _end(child, ending, hold)
                 if ending == signal.SIGTERM:
-                    # From now on, whenever that is: who was stopped past both moments must not send both at once.
+                    # Counted from now: a leasecap that was stopped past both moments must not send both at once.
                     due = time.monotonic() + hold.kill_after, signal.SIGKILL
             continue
         taken = gate.take(left)
@@ -67,14 +67,16 @@ def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outco
             continue
         news = child.look()
         reap_orphans(child.pid)
-        # Without a terminal there is no `fg`: who stopped as well would sleep through the end of the command's time.
+        # Without a terminal there is no `fg`, so leasecap doesn't stop too: it would miss the end of the command's
+        # time.
         while news and (hold is None or _has_terminal()):
-            # By the same signal, so that the shell says "Stopped (tty input)" where it would without us.
+            # It stops by the same signal, so that the shell says "Stopped (tty input)" where it would without us.
             signum = news if news in STOPPING else signal.SIGTSTP
             continued = gate.stop(signum, lambda: child.look() != 0)
             news = child.look()
-            # `fg` continues the whole group. If the command still stands where it stood, the continue was for us alone.
-            # Otherwise none may follow: it would undo the Ctrl-Z that stopped the command again in the meantime.
+            # `fg` continues the whole group. If the command is still stopped as before, the CONT was for leasecap alone
+            # and is passed on. Otherwise it must not be: it would undo a Ctrl-Z that has stopped the command again
+            # since.
             if continued and news is None:
                 _send(child, signal.SIGCONT)
         if child.outcome is not None:
@@ -98,7 +100,7 @@ def _end(child: Child, signum: signal.Signals, hold: Hold) -> None:
         what = f"pid {child.pid} still runs: it gets KILL"
     sent = _send(child, signum)
     log_warning(what if sent else f"{what}, but may not be signalled by us: it runs on")
-    # As timeout(1) does: what is stopped takes no TERM before it is continued.
+    # As timeout(1) does it: a stopped command takes no TERM before it is continued.
     if signum != signal.SIGKILL:
         _send(child, signal.SIGCONT)
 
@@ -106,8 +108,8 @@ def _end(child: Child, signum: signal.Signals, hold: Hold) -> None:
 def _pass_on(child: Child, taken: Taken) -> None:
     if taken.sender == child.pid:
         return  # the command signalled its whole group, itself included, as vim does for Ctrl-Z
-    # The terminal's signal reached the command as well, unless that has moved to a group of its own (timeout(1) does):
-    # then we are the only one in the foreground who can tell it.
+    # A signal of the terminal has reached the command as well, unless that has moved to a group of its own, as
+    # timeout(1) does. Then only leasecap can pass it on.
     if not (taken.from_terminal and _in_our_group(child)):
         _send(child, taken.signum)
 
@@ -116,11 +118,12 @@ def _in_our_group(child: Child) -> bool:
     try:
         return os.getpgid(child.pid) == os.getpgrp()
     except (PermissionError, ProcessLookupError):
-        return True  # it has just ended (macOS has no group for a zombie); nobody is left to be told
+        return True  # it has just ended (macOS has no group for a zombie), so there is nobody to pass it on to
 
 
 def _send(child: Child, signum: int) -> bool:
-    """False: it may not be signalled by us. sudo runs as somebody else, and only its own terminal can tell it."""
+    """Send the command a signal; False: leasecap may not. sudo runs as another user, whom only its terminal can
+    signal."""
     try:
         os.kill(child.pid, signum)
     except PermissionError:
@@ -133,8 +136,9 @@ def _send(child: Child, signum: int) -> bool:
 def die_like(outcome: Outcome) -> int:
     """End as the command ended: return its exit status, or die of its signal, so that our parent sees the same.
 
-    Does not return for a signal: flush and release before. Returns 128 + n where the signal can't kill us (pid 1). One
-    whose time was over is 124 whatever it made of that: what it exits with would look like its own failure or success.
+    For a signal it doesn't return, so flush and release before. It returns 128 + n if the signal can't kill this
+    process (pid 1). For a command whose time was over it returns 124 in any case: the command's own status would look
+    like its success or failure.
     """
     if outcome.overdue:
         return HELD_TOO_LONG
@@ -149,11 +153,11 @@ def die_like(outcome: Outcome) -> int:
 
 
 def _dump_no_core() -> None:
-    """The command's core dump is of use; ours on top would hide it, or overwrite it."""
+    """Dump no core of our own: it would hide or overwrite the command's, which is of use."""
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    # Not 0: Linux ignores that limit where core_pattern is a pipe (systemd-coredump, apport). 1 is its special case
+    # The limit isn't 0, which Linux ignores if core_pattern is a pipe (systemd-coredump, apport). 1 is its special case
     # for "not even to a pipe", and for a file it is less than the smallest core.
     soft = 1 if hard == resource.RLIM_INFINITY or hard >= 1 else 0
     resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -1,4 +1,4 @@
-"""A signal that ``leasecap run`` has taken, and what can be told of its sender."""
+"""A signal that ``leasecap run`` has taken, and what is known of its sender."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FROM_TERMINAL = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.
 class Taken:
     """One signal that has been taken.
 
-    :ivar signum: which.
+    :ivar signum: its number.
     :ivar from_terminal: True if the terminal sent it, to our whole process group.
     :ivar sender: the pid that sent it; 0 if unknown.
     """

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from leasecap._status.model import Status
 
 _TICK = 1.0
-"""Seconds after which ages are moved on; and between two readings where no change can be seen."""
+"""Seconds after which ages are moved on, and between two readings where changes can't be seen."""
 
 _APART = 0.1
-"""Seconds between two readings, at least."""
+"""The least seconds between two readings."""
 
 _READ_EVERY = 5.0
-"""Seconds after which all is read though no change was seen: some file systems are watched without error in vain."""
+"""Seconds after which all is read though no change was seen: on some file systems an observer starts and sees
+nothing."""
 
 _NO_CHANGE = frozenset({"alive", "sweep", "lock", "config.lock", "asked", "rests"})
-"""Heartbeats, stamps, locks and marks; names that begin with a dot are none either."""
+"""Files whose change the picture doesn't show: heartbeats, stamps, locks and marks. Nor does it show hidden names."""
 
 _ASIDE = frozenset({"staging", "trash", "lock.d", "stolen"})
-"""Directories of a pool of which the picture shows nothing."""
+"""Directories of a pool whose contents the picture doesn't show."""
 
 
 def watch(look: Callable[[], Status]) -> None:
@@ -48,7 +49,7 @@ def watch(look: Callable[[], Status]) -> None:
 
 
 def is_change(path: str) -> bool:
-    """Whether what happened to a file, given by its path in the root, can show in a picture."""
+    """Whether a change of the file at this path, in the root, can show in the picture."""
     parts = path.split(os.sep)
     if parts[-1] in _NO_CHANGE or parts[-1][0] == ".":
         return False
@@ -60,8 +61,8 @@ class _Watching:
 
     def __init__(self, look: Callable[[], Status]) -> None:
         self._look = look
-        # A lock that is held until somebody wakes. An event's own lock is not for signal handlers: one that came while
-        # this thread had it would wait for itself.
+        # The lock is held until somebody wakes the loop. An event would not do, since signal handlers wake too: one
+        # that came while this thread held the event's own lock would wait for itself.
         self._asleep = threading.Lock()
         self._asleep.acquire()
         self._changed = False
@@ -76,10 +77,11 @@ class _Watching:
             pass  # it was woken already
 
     def run(self, show: Callable[[Status], None], screen: Screen | None = None) -> None:
-        """Until a signal ends it, which ``screen`` notes; without one it raises here."""
+        """Show pictures until a signal ends it. ``screen`` notes the signal; without a screen its handler raises
+        here."""
         while screen is None or screen.ended is None:
             self._observe()
-            self._changed = False  # first: what changes while it reads is read once more
+            self._changed = False  # set before the reading: what changes meanwhile is read once more
             found = self._look()
             read_at = drawn_at = time.monotonic()
             show(found)
@@ -91,13 +93,13 @@ class _Watching:
                 self._asleep.acquire(timeout=max(until - time.monotonic(), 0.0))
 
     def _interval(self) -> float:
-        """Seconds from a reading to the next one."""
+        """The seconds from a reading to the next one."""
         if self._changed:
             return _APART
         return _READ_EVERY if self._changes is not None and self._changes.is_alive() else _TICK
 
     def _observe(self) -> None:
-        """See to it that changes are seen, as far as they can be."""
+        """Start an observer if there is none, as far as one can be had."""
         if self._changes is not None:
             if self._changes.is_alive():
                 return

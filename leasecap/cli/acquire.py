@@ -52,8 +52,9 @@ def command(asked: Asked, pid: int | None, parent: str | None) -> int:
         _print(held.lease, "the agent keeps it")
         return 0
     try:
-        agent.check()  # it may have ended while we waited
-        _print(lease.id, "the slot was given back")  # first: nobody could give back a slot whose id is lost
+        agent.check()  # the agent may have ended while this waited
+        # before the lease is handed over: without its id nobody could end it
+        _print(lease.id, "the slot was given back")
         lease.hand_to(*agent.process)
     except BaseException:
         lease.release()
@@ -70,5 +71,5 @@ def _print(lease: str, otherwise: str) -> None:
     except OSError as error:
         if sys.stdout is not None:
             with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else it would fail once more at the end
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else Python would try to write it again at its end
         raise LeasecapError(f"the lease's id could not be written to stdout ({error.strerror}): {otherwise}") from None

@@ -25,7 +25,7 @@ def _as_limit(context: click.Context, parameter: click.Parameter, text: str | No
     return Limit(unlimited=True).convert(text, parameter, context)
 
 
-# "-1" has to reach _as_limit, which says what is wrong with it, and not be taken for an option.
+# "-1" must not be taken for an option: _as_limit says what is wrong with it.
 @click.command("limit", cls=Verb, context_settings={"ignore_unknown_options": True})
 @click.argument("pool", required=False, shell_complete=complete_pool)
 @click.argument("limit", metavar="[N|unlimited]", required=False, callback=_as_limit)

@@ -20,7 +20,7 @@ VERBS = (
     "run", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor", "completion",
 )  # fmt: skip
 
-_COMPLETE = "_LEASECAP_COMPLETE"  # as in `_complete`, which else isn't loaded
+_COMPLETE = "_LEASECAP_COMPLETE"  # the same as in `_complete`, which is loaded only for completion
 
 WRONG_USAGE, OWN_FAILURE_OF_RUN = 2, 125
 """`run` keeps every status below 125 for the command it runs, as env and timeout do."""
@@ -90,12 +90,12 @@ def main() -> None:
         say(str(error))
         status = failed
     except OSError as error:
-        # What is still to be opened when nothing can be, above all: a module, a directory.
+        # Mostly no descriptor is left, and a module or a directory can't be opened.
         say(str(store_error(error, str(error.filename or "the system"))))
         status = failed
     except click.Abort:
-        # click's word for Ctrl-C: die of it, so that a shell loop round us ends as well.
+        # click raises this for Ctrl-C. The process dies of SIGINT, so that a shell loop round it ends as well.
         _streams.die_of(signal.SIGINT)
-    # What is left goes with the process. Python would look through all of it for cycles at exit.
+    # What is left goes with the process. Without this Python would look through all of it for cycles at exit.
     gc.freeze()
     sys.exit(status)
