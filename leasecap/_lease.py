@@ -120,10 +120,9 @@ class Lease:
             raise LeaseLost(self.pool, self.id, bool(self.lost), max_hold, why=self.loss or None)
 
     def release(self) -> None:
-        """Give the slot back. It may be called any number of times, from any thread; for a lost lease it does nothing.
+        """Give the slot back; from any thread, any number of times. For a lost lease it does nothing.
 
-        It never raises for trouble with the store, which must not replace the result of the work: the trouble is
-        logged, and the release tried again in the background.
+        Trouble with the store must not replace the result of the work: it is logged, and the release tried again.
         """
         surely(self._give_back)
         self._await_on_lost()
@@ -270,17 +269,12 @@ class Lease:
             self.loss = removed or "released by a person, or taken for dead"
             self._mark_lost()
         if removed:
-            log_warning_apart(
-                f"lease {self.id} of pool {self.pool!r} is lost: {removed}. Newcomers don't count it any more"
-            )
+            lost = f"lease {self.id} of pool {self.pool!r} is lost: {removed}."
+            log_warning_apart(f"{lost} Newcomers don't count it any more")
         return self._call_on_lost()
 
     def _mark_lost(self) -> None:
-        """Note the loss and log it, under the lock.
-
-        A release in another thread may find the loss too, and then the process may end. It waits for the lock, so that
-        the warning comes first.
-        """
+        """Note and log the loss, under the lock: a release in another thread may find it too, and end the process."""
         if self.hold is not None and self._held.now() >= self.hold.over_at:
             self.expired._set()  # a sweeper has acted before this process noticed
         if self.lost._set() and self.expired and self.hold is not None:
@@ -310,9 +304,7 @@ class Lease:
         self._held.set_alarm(when, partial(_weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
-        """In the heartbeat thread: give the slot away. A sweeper does that too, if it can compare clocks with this
-        process.
-        """
+        """In the heartbeat thread. A sweeper does the same, if it can compare its clocks with this process's."""
         with self._lock:  # a release at the same time would keep the entry as a spare, not knowing that it was lost
             if self._released:
                 return
@@ -335,8 +327,7 @@ def _weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
 
 
 def _take(right: list[HeldLease]) -> HeldLease | None:
-    """The slot, if it is for the caller to give back. A finalizer in a collected cycle may release the lease as
-    well."""
+    """The slot, if it is for the caller to give back: a finalizer in a collected cycle may release the lease too."""
     try:
         return right.pop()
     except IndexError:

@@ -1,13 +1,12 @@
 """Being woken: each process that waits has a `.wakeup`, and wakes when it changes.
 
-Wake-ups are hints, and whoever waits polls as well. There are two kinds of wake-ups:
+Wake-ups are hints, and whoever waits polls as well. There are two kinds:
 
 - A *named pipe* (`receiver`), into which a granter writes the name of the ticket that it granted. A blocked read costs
   nothing and needs no observer. Whoever reads the pipe also waits for the exits of processes, if it is given handles on
   them (`exits`), and runs the process's look-outs when they are due (`lookout`).
 - Where no named pipe can be made, a *plain file* that watchdog watches (`watched_file`). A change of it wakes all who
-  wait
-  in the process. Their polls run the look-outs, once a second at least, and nobody waits for exits.
+  wait in the process. Their polls run the look-outs, once a second at least, and nobody waits for exits.
 """
 
 from __future__ import annotations
@@ -49,14 +48,12 @@ if TYPE_CHECKING:
 _END = b"\0"  # no ticket's name has it in it
 
 EVERYBODY = "*"
-"""A change of a plain file counts as this line: all waiters of the process are to look. No ticket's name has it in
-it."""
+"""A change of a plain file counts as this line: all waiters of the process are to look. No ticket has it in its name."""
 
 _NOBODY = b"\n"
 
 MOST_HANDLES = 64
-"""Handles that one process has open at a time: many processes may have 1024 descriptors, and need them for their
-work."""
+"""Handles that a process has open at a time: many may have no more than 1024 descriptors, and need them for work."""
 
 
 class Watch:
@@ -224,8 +221,7 @@ class Watch:
             pass  # the next look tries again; until then polling serves
 
     def stop(self) -> None:
-        """Stop listening for one user. Who waits a second time will do so again, so then it stays open until
-        `close`."""
+        """Stop listening for one user. A first wait's end closes all; who waits again keeps it open until `close`."""
         with self._lock:
             self._users -= 1
             if self._users == 0 and self._starts == 1:
