@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _END = b"\0"  # no ticket's name has it in it
 
 EVERYBODY = "*"
-"""A change of a plain file counts as this line: all waiters of the process are to look. No ticket has it in its name."""
+"""A change of a plain file counts as this line: all waiters of the process look. No ticket has it in its name."""
 
 _NOBODY = b"\n"
 
