@@ -41,7 +41,7 @@ SILENT_AFTER = 60.0
 class Gate:
     """One gate, for one command.
 
-    :ivar metered: how many requests were.
+    :ivar metered: how many requests took a slot, here or at a gate nearer to the provider.
     """
 
     def __init__(
@@ -177,14 +177,16 @@ class Gate:
     async def _pass(self, down: Downstream, request: h11.Request, upstream: Upstream, target: bytes) -> None:
         terms = self._pools.terms(upstream)
         exchange = Exchange(self._shared, down, request, target, terms)
-        if terms.pool is None or is_free(request.method, target, upstream.base_path):
+        free = is_free(request.method, target, upstream.base_path)
+        if not free and (terms.pool is not None or terms.nearer):
+            self.metered += 1
+            if self.metered == 1:
+                self._silent_gates.forget()
+        if free or terms.pool is None:
             await exchange.pass_through()
             return
         if not is_known(target, upstream.base_path):
             self._log_unknown(upstream.name, target)
-        self.metered += 1
-        if self.metered == 1:
-            self._silent_gates.forget()
         await exchange.meter(terms.pool)
 
     def _log_unknown(self, name: str, target: bytes) -> None:

@@ -28,11 +28,13 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 class Terms(NamedTuple):
     """What holds for one request. Durations are seconds; None: for ever.
 
-    :ivar pool: whose slot it takes; None: it takes none.
+    :ivar pool: whose slot it takes; None: it takes none here.
+    :ivar nearer: whether a gate nearer to the provider meters it.
     """
 
     upstream: Upstream
     pool: str | None
+    nearer: bool
     options: Options
     first_byte_timeout: float | None
     idle_timeout: float | None
@@ -74,6 +76,7 @@ class Pools:
         return Terms(
             upstream,
             settings.name.text if metered else None,
+            metered_nearer(upstream, self._environ) is not None,
             self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
             _timeout(requests.first_byte_timeout, FIRST_BYTE_TIMEOUT, local),
             _timeout(requests.idle_timeout, IDLE_TIMEOUT, local),

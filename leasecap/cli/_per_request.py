@@ -31,6 +31,7 @@ from leasecap._messages import no_limit
 from leasecap._runtime import runtime
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import say
+from leasecap.cli._spawn import NOT_EXECUTABLE, NOT_FOUND
 from leasecap.cli._supervise import spawn, supervise
 
 TYPE_CHECKING = False
@@ -109,7 +110,8 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
         thread.finish(signals)
     for line in dict.fromkeys(trouble):
         say(line)
-    if thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
+    has_run = outcome.exit_status not in (NOT_EXECUTABLE, NOT_FOUND)
+    if has_run and thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
         say(f"{program} made no request that took a slot: it may have another way to its provider")
     return outcome
 
@@ -128,6 +130,9 @@ def _own_pools(asked: Asked, argv: Sequence[str], prepared: Prepared, config: Co
     try:
         pool = chosen_pool(asked.pool, argv[0], config)
     except ConfigError:
+        ahead = [up for up in prepared.upstreams.values() if chain.metered_nearer(up, os.environ) is not None]
+        if ahead and asked.pool is None:
+            return {}  # what is metered there needs no pool here
         if prepared.own is None or asked.pool is not None:
             raise
         pool = prepared.upstreams[prepared.own].origin

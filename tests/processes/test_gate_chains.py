@@ -35,7 +35,7 @@ def provider() -> Iterator[Provider]:
 def served(provider: Provider, *command: str) -> None:
     done = run(*command, env=environment_of(provider))
     assert (done.returncode, done.stdout.split()) == (0, ["200"]), done.stderr
-    assert len(provider.requests) == 1
+    assert len(provider.requests) == 1 and "made no request" not in done.stderr
     assert status().in_flight == 0
 
 
@@ -54,6 +54,10 @@ def test_block_leased_under_a_gate_lends_its_slot(provider: Provider) -> None:
 
 def test_gate_under_a_gate_leaves_metering_to_it(provider: Provider) -> None:
     served(provider, *GATED, *PROGRAM, *GATED, *PYTHON, ONCE)
+
+
+def test_gate_under_a_gate_needs_no_pool(provider: Provider) -> None:
+    served(provider, *GATED, *PROGRAM, "run", "--per-request", "--", *PYTHON, ONCE)
 
 
 def test_gate_under_two_gates_leaves_metering_to_the_last(provider: Provider) -> None:
