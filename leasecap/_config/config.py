@@ -13,7 +13,7 @@ from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
 from leasecap._config.schema import AGENT_KEYS, KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
 from leasecap._config.schema import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
-from leasecap._config.toml_file import key_text, line_of, parse_toml, read_text
+from leasecap._config.toml_file import key_text, line_of, parse_toml, read_text, value_text
 from leasecap._errors import ConfigError
 from leasecap._feedback.rules import Rules
 from leasecap._liveness.stamp import BEATS, HEARTBEAT, STALE_AFTER
@@ -321,7 +321,7 @@ class _Reader:
             message,
             file=self._path,
             key=key_text(_public(keys)),
-            value=None if value is _NO_VALUE else _shown(value),
+            value=None if value is _NO_VALUE else value_text(value),
             allowed=allowed,
             line=line_of(self._text, keys),
         )
@@ -335,22 +335,6 @@ def _public(keys: Sequence[str]) -> Sequence[str]:
         return "pools", pool_name(keys[1]).text, *keys[2:]
     except ConfigError:
         return ("pools",)
-
-
-def _shown(value: object) -> str:
-    """A refused value for people, much as TOML writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    if isinstance(value, str):
-        from leasecap._redact import mask, printable
-
-        return f'"{printable(mask(value), 60)}"'
-    try:
-        return str(value)
-    except ValueError:  # Python refuses to write a whole number of thousands of digits
-        return "a huge number"
 
 
 def _alias_names(settings: Settings) -> tuple[PoolName, ...]:

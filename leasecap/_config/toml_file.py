@@ -189,3 +189,19 @@ def _quoted(key: str) -> str:
     from leasecap._redact import mask, printable
 
     return '"' + printable(mask(key), _LONGEST_SHOWN).replace('"', '\\"') + '"'
+
+
+def value_text(value: object) -> str:
+    """A refused value for people, much as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        from leasecap._redact import mask, printable
+
+        return f'"{printable(mask(value), 60)}"'
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write an int with thousands of digits
+        return "a huge number"

@@ -12,9 +12,21 @@ from leasecap._store.wakeup import Received
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Lookout(Protocol):
+        """Whoever receives runs this when it is due.
+
+        :ivar due: when, on the monotonic clock.
+        """
+
+        due: float
+
+        def run(self, now: float) -> None:
+            """Look, if that is due."""
+
 
 _PIPE_HOLDS = 65536  # bytes, on Linux; if a pipe holds more, the rest is read next
-
 
 _abandoned: list[object] = []
 

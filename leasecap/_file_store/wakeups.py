@@ -26,31 +26,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from typing import Protocol
 
+    from leasecap._file_store.receiver import Lookout
     from leasecap._file_store.watched_file import WatchedFile
     from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._host.directory import Directory
     from leasecap._store.wakeup import Received
 
-    class Lookout(Protocol):
-        """Whoever receives runs this when it is due.
 
-        :ivar due: when, on the monotonic clock.
-        """
-
-        due: float
-
-        def run(self, now: float) -> None:
-            """Look, if that is due."""
-
-
-_END = b"\0"  # no ticket's name has it in it
+_END, _NOBODY = b"\0", b"\n"  # no ticket's name has them in it
 
 EVERYBODY = "*"
 """A change of a plain file counts as this line: all waiters of the process look. No ticket has it in its name."""
-
-_NOBODY = b"\n"
 
 MOST_HANDLES = 64
 """Handles that a process has open at a time: many may have no more than 1024 descriptors, and need them for work."""
@@ -59,8 +46,8 @@ MOST_HANDLES = 64
 class Watch:
     """This process's wake-up under one root, open while somebody waits.
 
-    A thread that waits alone in its process receives by itself, which spares each hand-off a second change of threads.
-    Else a thread of the watch receives for all.
+    A thread that waits alone in its process receives by itself, which spares a hand-off the second change of threads
+    that it takes when a thread of the watch receives for all.
     """
 
     def __init__(
@@ -133,7 +120,7 @@ class Watch:
             return None
         try:
             self._receives_until = time.monotonic() + timeout
-            # Set first, asked then; a look-out sets its `due` first and asks `wake_by` then. So one sees the other.
+            # Asked after the line above; a look-out sets its `due` before it calls `wake_by`. So one sees the other.
             timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))
             with interrupts.delivered():
                 received = receiver.receive(timeout)
