@@ -1,9 +1,11 @@
-"""What a command gets so that its requests pass the gate. Pure but for `read_file` and `write_files`."""
+"""What a command gets so that its requests pass the gate. Pure but for the files."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
+import tempfile
 from types import MappingProxyType
 
 from leasecap._config.gate import GateSettings
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 1 << 20  # bytes of an agent's own configuration
 _LOOPBACK = ("127.0.0.1", "localhost")  # not "[::1]": httpx refuses to start with it
+_RUNTIME = "/run"
 _NAME = re.compile(r"\{([a-z0-9-]+)\}")
 
 
@@ -53,6 +56,22 @@ def read_file(path: str) -> str | None:
             return file.read(_LARGEST)
     except (OSError, ValueError):
         return None
+
+
+def private_path(environ: Mapping[str, str], name: str, uid: int) -> str:
+    """Where ``uid`` is to make a directory for `write_files`.
+
+    That is where nobody else can write, if there is such a place: Gemini CLI believes nothing that stands somewhere
+    below a directory that others can write, as /tmp.
+    """
+    for directory in (environ.get("XDG_RUNTIME_DIR"), _RUNTIME):
+        try:
+            found = os.stat(directory or "")
+        except OSError:
+            continue
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o022:
+            return os.path.join(str(directory), name)
+    return os.path.join(tempfile.gettempdir(), name)
 
 
 def write_files(directory: str, files: Mapping[str, str]) -> None:

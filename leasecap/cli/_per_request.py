@@ -11,7 +11,6 @@ import secrets
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from leasecap import _log
 from leasecap._config.root import root_path
 from leasecap._errors import ConfigError, LeasecapError
 from leasecap._gate import chain
-from leasecap._gate.environment import prepare, write_files
+from leasecap._gate.environment import prepare, private_path, write_files
 from leasecap._gate.terms import Pools
 from leasecap._host.descriptors import raise_descriptor_limit
 from leasecap._messages import no_limit
@@ -75,7 +74,7 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     config = runtime.root(root_path()).config
     token = secrets.token_urlsafe(24)
     environ = dict(os.environ)
-    private = os.path.join(tempfile.gettempdir(), f"leasecap-{secrets.token_hex(8)}")
+    private = private_path(environ, f"leasecap-{secrets.token_hex(8)}", os.geteuid())
     trouble: list[str] = []
     with ExitStack() as ending:
         listener = ending.enter_context(_listen())

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 from gate_commands import HOME, WORK, prepared
 
 from leasecap._errors import ConfigError, LeasecapError
+from leasecap._gate import environment
 from leasecap._gate.clients import PROVIDERS, TOKEN_VARIABLE
-from leasecap._gate.environment import read_file, write_files
+from leasecap._gate.environment import private_path, read_file, write_files
 
 GATE = "http://127.0.0.1:4000/TOK"
 
@@ -204,6 +206,23 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert read_file(str(tmp_path / "private" / "a.json")) == "{}"
     with pytest.raises(FileExistsError):
         write_files(str(tmp_path / "private"), {})
+
+
+@pytest.mark.posix("owners and modes")
+def test_files_go_where_nobody_else_can_write_if_there_is_such_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, open_to_all = tmp_path / "mine", tmp_path / "open"
+    for directory, mode in ((mine, 0o700), (open_to_all, 0o777)):
+        directory.mkdir()
+        directory.chmod(mode)
+    monkeypatch.setattr(environment, "_RUNTIME", str(tmp_path / "missing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert private_path({"XDG_RUNTIME_DIR": str(mine)}, "name", os.getuid()) == str(mine / "name")
+    assert private_path({"XDG_RUNTIME_DIR": str(open_to_all)}, "name", os.getuid()) == str(tmp_path / "name")
+    assert private_path({}, "name", os.getuid()) == str(tmp_path / "name")
+    monkeypatch.setattr(environment, "_RUNTIME", str(mine))
+    assert private_path({"XDG_RUNTIME_DIR": str(open_to_all)}, "name", os.getuid()) == str(mine / "name")
 
 
 def test_a_file_that_cannot_be_read_is_none(tmp_path: Path) -> None:
