@@ -8,9 +8,10 @@ a directory that is made for the purpose and removed afterwards.
 from __future__ import annotations
 
 import os
+import sys
 
 from leasecap._config.root import ENVIRONMENT, root_path
-from leasecap._doctor import agents, contents, machine, place, proof, sandbox
+from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox
 from leasecap._doctor.check import Check, Site, guarded, refused
 from leasecap._errors import LeasecapError
 
@@ -58,6 +59,10 @@ def _about(site: Site) -> Iterator[Check]:
         yield from _trials(site)
     for agent in agents.present():
         yield guarded(agent.name, agent.check, site)
+    if sys.platform != "win32":  # `run` refuses there
+        yield guarded("gate", gate.extra)
+        for name in gate.on_path(site):
+            yield guarded(name, gate.reached, name, site)
 
 
 def _about_the_root(site: Site) -> Iterator[Check]:

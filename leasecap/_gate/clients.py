@@ -55,6 +55,7 @@ class Agent(NamedTuple):
     """One command that is known.
 
     :ivar provider: the upstream of its own requests, or None: it has many.
+    :ivar reached: what leads its requests through the gate, as people are told; "" if nothing does.
     :ivar settings: which of its own files the gate can read, a module of `agents`.
     :ivar paths: variables that it reads with another path than others do.
     :ivar environment: what lifts its time-outs: they would count the time in the queue. Never replaces what is set.
@@ -67,6 +68,7 @@ class Agent(NamedTuple):
 
     name: str
     provider: str | None = None
+    reached: str = ""
     settings: Literal["", "claude", "codex", "gemini", "opencode", "qwen"] = ""
     paths: Mapping[str, str] = {}
     environment: Mapping[str, str] = {}
@@ -136,6 +138,7 @@ _AGENTS = (
     Agent(
         "claude",
         "anthropic",
+        "ANTHROPIC_BASE_URL",
         "claude",
         environment={"API_FORCE_IDLE_TIMEOUT": "0", "API_TIMEOUT_MS": _AN_HOUR},
         # Else it sends the definitions of all tools with each request.
@@ -149,13 +152,32 @@ _AGENTS = (
         ),
         dotenv="ignored",
     ),
-    Agent("codex", "codex", "codex", dotenv="ignored"),
-    Agent("gemini", "gemini", "gemini", elsewhere=("GOOGLE_GENAI_USE_VERTEXAI",)),
-    Agent("opencode", None, "opencode", paths={"ANTHROPIC_BASE_URL": "/v1"}, dotenv="ignored"),
-    Agent("qwen", "openai", "qwen", environment={"QWEN_CODE_API_TIMEOUT_MS": _AN_HOUR}),
-    Agent("aider", dotenv="above"),
-    Agent("llm", "openai"),
-    Agent("ollama", "ollama", dotenv="ignored"),
+    Agent("codex", "codex", "-c model_provider, token in a header", "codex", dotenv="ignored"),
+    Agent(
+        "gemini",
+        "gemini",
+        "GOOGLE_GEMINI_BASE_URL, CODE_ASSIST_ENDPOINT",
+        "gemini",
+        elsewhere=("GOOGLE_GENAI_USE_VERTEXAI",),
+    ),
+    Agent(
+        "opencode",
+        None,
+        "OPENCODE_CONFIG_CONTENT",
+        "opencode",
+        paths={"ANTHROPIC_BASE_URL": "/v1"},
+        dotenv="ignored",
+    ),
+    Agent(
+        "qwen",
+        "openai",
+        "OPENAI_BASE_URL, ANTHROPIC_BASE_URL",
+        "qwen",
+        environment={"QWEN_CODE_API_TIMEOUT_MS": _AN_HOUR},
+    ),
+    Agent("aider", None, "OPENAI_API_BASE, ANTHROPIC_API_BASE and the like", dotenv="above"),
+    Agent("llm", "openai", "OPENAI_BASE_URL"),
+    Agent("ollama", "ollama", "OLLAMA_HOST", dotenv="ignored"),
     Agent(
         "pi",
         left_to_user="pi takes its addresses from its own models.json alone, and the gate's address is new in each "

@@ -5,7 +5,6 @@ The gate is a thread of this process. It listens before the command is started, 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import shutil
@@ -22,7 +21,7 @@ import click
 from leasecap import _log
 from leasecap._config.root import root_path
 from leasecap._errors import ConfigError, LeasecapError
-from leasecap._gate import chain
+from leasecap._gate import chain, extra
 from leasecap._gate.environment import prepare, private_path, write_files
 from leasecap._gate.terms import Pools
 from leasecap._host.descriptors import raise_descriptor_limit
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 OUTLIVING = 10.0
 """Seconds for which the gate stays when the command has ended, for what that has started and left behind."""
 
-_NEEDED = ("h11", "httpcore2", "anyio")
 _BACKLOG = 1024
 
 
@@ -68,9 +66,8 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     :raises LeasecapError: before the command is started.
     :raises SpawnError, Interrupted: as `spawn` does.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise LeasecapError(f"--per-request needs {' and '.join(missing)}: pip install 'leasecap[gate]'")
+    if missing := extra.missing():
+        raise LeasecapError(f"--per-request needs {' and '.join(missing)}: {extra.INSTALL}")
     config = runtime.root(root_path()).config
     token = secrets.token_urlsafe(24)
     environ = dict(os.environ)

@@ -16,14 +16,16 @@ from pathlib import Path
 import pytest
 from children import await_stop
 from helper_process import helper
-from places import IS_ROOT, REPOSITORY
+from places import IS_ROOT, PLATFORM, REPOSITORY
 from referee import until
 
 import leasecap
-from leasecap._doctor import agents, contents, machine, place, proof, sandbox
+from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox
 from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
 from leasecap._file_store import health, watched_file
+from leasecap._gate import extra
+from leasecap._gate.clients import AGENTS
 from leasecap._host import process
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
@@ -113,7 +115,8 @@ def test_a_sound_root_passes_every_check_and_nothing_stays_in_it(made: Path) -> 
     checks = findings()
     assert bad(checks) == []
     expected = "root permissions config pools leftovers writing sandbox locks notifications proof clock processes"
-    assert set(expected.split()) | {"file system"} == set(checks)
+    gate = {"gate"} if PLATFORM != "win32" else set()
+    assert {*expected.split(), "file system", *gate} == set(checks) - set(AGENTS)
     assert list(made.iterdir()) == []
 
 
@@ -640,6 +643,68 @@ def test_claude_code_settings_are_read(made: Path, home: Path, settings: object,
     assert check.verdict == verdict
     if verdict == "note":
         assert f'  {{"sandbox": {{"filesystem": {{"allowWrite": ["{made}"]}}}}}}' in check.remedy.splitlines()
+
+
+# -- a slot per request -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All of PATH, and nothing in it yet."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path / "bin"
+
+
+def put_on_path(commands: Path, *names: str) -> None:
+    for name in names:
+        (commands / name).write_text("#!/bin/sh\n")
+        (commands / name).chmod(0o755)
+
+
+def test_a_gate_without_its_packages_is_noted_with_the_line_to_type(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extra, "_NEEDED", ("os", "no_such_package"))
+    check = gate.extra()
+    assert (check.verdict, check.found) == ("note", "leasecap run --per-request lacks no_such_package")
+    assert check.remedy.splitlines()[-1] == "  pip install 'leasecap[gate]'"
+
+
+def test_a_gate_with_its_packages_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "_NEEDED", ("os",))
+    assert gate.extra().verdict == "ok"
+
+
+@pytest.mark.posix("`run` refuses on Windows")
+def test_agents_on_path_are_named_with_what_leads_them_through(made: Path, commands: Path) -> None:
+    put_on_path(commands, "claude", "codex", "pi", "something-else")
+    checks = findings()
+    assert checks["claude"].found == "through the gate by ANTHROPIC_BASE_URL"
+    assert checks["codex"].found == "through the gate by -c model_provider, token in a header"
+    assert (checks["pi"].verdict, checks["pi"].found) == ("note", "the gate can't reach it")
+    assert "without --per-request" in checks["pi"].remedy
+    assert not {"gemini", "something-else"} & set(checks)
+    assert bad(checks) == []
+
+
+def test_agents_that_config_toml_teaches_are_named(made: Path, commands: Path) -> None:
+    put_on_path(commands, "claude", "mine", "pi")
+    (made / "config.toml").write_text(
+        '[gate.agents.mine]\nprovider = "openai"\n[gate.agents.pi]\nvariables = { PI_URL = "{openai}" }\n'
+        '[gate.agents.elsewhere]\nprovider = "openai"\n'
+    )
+    assert gate.on_path(site(made)) == ["claude", "pi", "mine"]
+    for name in ("mine", "pi"):
+        found = f"through the gate by [gate.agents.{name}] in config.toml"
+        assert gate.reached(name, site(made)) == Check(name, "ok", found)
+
+
+def test_agents_are_named_though_config_toml_can_not_be_read(made: Path, commands: Path) -> None:
+    put_on_path(commands, "claude")
+    (made / "config.toml").write_text("this is [no TOML")
+    assert gate.on_path(site(made)) == ["claude"]
+    assert gate.reached("claude", site(made)).verdict == "ok"
 
 
 # -- another directory, and no crash ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from gate_commands import HOME, WORK, prepared
 
 from leasecap._errors import ConfigError, LeasecapError
 from leasecap._gate import environment
-from leasecap._gate.clients import PROVIDERS, TOKEN_VARIABLE
+from leasecap._gate.clients import AGENTS, PROVIDERS, TOKEN_VARIABLE, Agent
 from leasecap._gate.environment import private_path, read_file, write_files
 
 GATE = "http://127.0.0.1:4000/TOK"
@@ -236,3 +236,11 @@ def test_nothing_of_the_given_environment_is_changed() -> None:
     before = dict(environ)
     prepared("codex", environ=environ)
     assert environ == before
+
+
+@pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS.keys())
+def test_every_agent_says_how_it_is_reached_or_why_not(agent: Agent) -> None:
+    assert bool(agent.reached) != bool(agent.left_to_user)
+    variables = {variable.name for provider in PROVIDERS.values() for variable in provider.variables}
+    named = {word.strip(",") for word in agent.reached.split() if word.strip(",").isupper()}
+    assert named <= variables | {"OPENCODE_CONFIG_CONTENT"}

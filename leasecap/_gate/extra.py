@@ -1,0 +1,14 @@
+"""What `leasecap run --per-request` needs beside leasecap itself; looked for without being loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+
+INSTALL = "pip install 'leasecap[gate]'"
+
+_NEEDED = ("h11", "httpcore2", "anyio")
+
+
+def missing() -> list[str]:
+    """The packages that aren't installed."""
+    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
