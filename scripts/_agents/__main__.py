@@ -44,9 +44,10 @@ def main() -> int:
         signal.alarm(signal.alarm(0) or MINUTES * 60)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda caught, _: sys.exit(128 + caught))  # an exception, so that all is ended
-    if given.installed:
-        return play(chosen, seen=not given.unseen)
-    return prepare(chosen, ci=given.ci)
+    try:
+        return play(chosen, seen=not given.unseen) if given.installed else prepare(chosen, ci=given.ci)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def overdue(number: int, frame: object) -> NoReturn:
