@@ -71,7 +71,11 @@ def private_path(environ: Mapping[str, str], name: str, uid: int) -> str:
             continue
         if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o022:
             return os.path.join(str(directory), name)
-    return os.path.join(tempfile.gettempdir(), name)
+    try:
+        temporary = tempfile.gettempdir()
+    except OSError:  # none can be written to, which matters to the few agents alone that need files
+        temporary = environ.get("TMPDIR") or "/tmp"  # noqa: S108
+    return os.path.join(temporary, name)
 
 
 def write_files(directory: str, files: Mapping[str, str]) -> None:

@@ -225,6 +225,15 @@ def test_files_go_where_nobody_else_can_write_if_there_is_such_a_place(
     assert private_path({"XDG_RUNTIME_DIR": str(open_to_all)}, "name", os.getuid()) == str(mine / "name")
 
 
+def test_no_temporary_directory_is_no_trouble_before_files_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.setattr(environment, "_RUNTIME", "/missing")
+    assert private_path({"TMPDIR": "/full"}, "name", 0) == "/full/name"
+
+
 def test_a_file_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert read_file(str(tmp_path)) is None
     assert read_file(str(tmp_path / "none")) is None
