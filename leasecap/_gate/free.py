@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _FREE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
@@ -27,8 +27,38 @@ _BEGINNINGS = (
     "v1internal",
 )
 
-# "*" is any one segment, or the beginning of one that ends as written; "**" at the end is any number of segments.
-_FREE = (
+
+class _Endpoints:
+    """Some of them, by patterns. "*" is any one segment, or the beginning of one that ends as written; "**" at the end
+    is any number of segments.
+    """
+
+    def __init__(self, *patterns: str) -> None:
+        split = [tuple(pattern.split("/")) for pattern in patterns]
+        self._exact = {pattern for pattern in split if not any("*" in part for part in pattern)}
+        self._others = [pattern for pattern in split if pattern not in self._exact]
+
+    def match(self, endpoints: Sequence[Sequence[str]]) -> bool:
+        """Whether one of these endpoints, each in segments, is among them."""
+        return any(tuple(endpoint) in self._exact for endpoint in endpoints) or any(
+            _matches(endpoint, pattern) for endpoint in endpoints for pattern in self._others
+        )
+
+
+def _matches(segments: Sequence[str], pattern: Sequence[str]) -> bool:
+    if pattern[-1] == "**":
+        pattern = pattern[:-1]
+        segments = segments[: len(pattern)]
+    return len(segments) == len(pattern) and all(map(_fits, segments, pattern))
+
+
+def _fits(segment: str, pattern: str) -> bool:
+    if pattern.startswith("*"):
+        return segment.endswith(pattern[1:]) and (":" in pattern or ":" not in segment)
+    return segment == pattern
+
+
+_FREE = _Endpoints(
     # counting
     "messages/count_tokens",
     "responses/input_tokens",
@@ -74,7 +104,7 @@ _FREE = (
     "api/signout",
 )
 
-_METERED = (
+_METERED = _Endpoints(
     "api/chat",
     "api/create",
     "api/embed",
@@ -109,13 +139,13 @@ def is_free(method: bytes, target: bytes, base_path: str = "") -> bool:
     :param target: as it came, without the gate's own part.
     :param base_path: what the upstream's own base URL begins its paths with.
     """
-    return method in _FREE_METHODS or _matches(_endpoints(target, base_path), _FREE)
+    return method in _FREE_METHODS or _FREE.match(_endpoints(target, base_path))
 
 
 def is_known(target: bytes, base_path: str = "") -> bool:
     """Whether the endpoint is known, as free or as metered; a POST to another one is worth a line in the log."""
     endpoints = _endpoints(target, base_path)
-    return _matches(endpoints, _FREE) or _matches(endpoints, _METERED)
+    return _METERED.match(endpoints) or _FREE.match(endpoints)
 
 
 def _endpoints(target: bytes, base_path: str) -> list[Sequence[str]]:
@@ -140,20 +170,3 @@ def _endpoints(target: bytes, base_path: str) -> list[Sequence[str]]:
         if segments[: len(parts)] == parts:
             ways.append(segments[len(parts) :])
     return ways
-
-
-def _matches(endpoints: Iterable[Sequence[str]], patterns: Iterable[str]) -> bool:
-    return any(_match(endpoint, pattern.split("/")) for endpoint in endpoints for pattern in patterns)
-
-
-def _match(segments: Sequence[str], pattern: Sequence[str]) -> bool:
-    if pattern[-1] == "**":
-        pattern = pattern[:-1]
-        segments = segments[: len(pattern)]
-    return len(segments) == len(pattern) and all(map(_fits, segments, pattern))
-
-
-def _fits(segment: str, pattern: str) -> bool:
-    if pattern.startswith("*"):
-        return segment.endswith(pattern[1:]) and (":" in pattern or ":" not in segment)
-    return segment == pattern
