@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 from leasecap import _ancestry
 from leasecap._api import acquire_async_with
@@ -74,7 +75,7 @@ class Exchange:
             facts = read_request(
                 self._target, self._header(b"content-type"), self._header(b"content-encoding"), body.start or b""
             )
-            key = self._key(body.start or b"") if body.can_be_sent_again else None
+            key = partial(self._key, body.start or b"") if body.can_be_sent_again else None
             with self._shared.places.keeping(key, self._terms.keep_place) as kept:
                 await self._attempts(pool, body, facts, kept)
 

@@ -50,21 +50,23 @@ class Places:
         return digest.digest()
 
     @contextmanager
-    def keeping(self, key: bytes | None, seconds: float) -> Iterator[Kept]:
+    def keeping(self, key: Callable[[], bytes] | None, seconds: float) -> Iterator[Kept]:
         """A place for the block; unless it is ``done`` by then, the next request of this key has it for ``seconds``.
 
-        :param key: None: keep nothing.
+        :param key: called only when it is needed, since it reads the whole body; None: keep nothing.
         """
         kept = Kept(self._take(key))
         try:
             yield kept
         finally:
             if not kept.done and key is not None and seconds > 0:
-                self._kept[key] = self._clock() + seconds, kept.place
+                self._kept[key()] = self._clock() + seconds, kept.place
                 while len(self._kept) > _MOST:
                     self._kept.popitem(last=False)
 
-    def _take(self, key: bytes | None) -> Place:
+    def _take(self, key: Callable[[], bytes] | None) -> Place:
+        if key is None or not self._kept:
+            return Place()
         # Taken out, and not shared: of two equal requests at once one is no repetition of the other.
-        until, place = (0.0, Place()) if key is None else self._kept.pop(key, (0.0, Place()))
+        until, place = self._kept.pop(key(), (0.0, Place()))
         return place if self._clock() < until else Place()

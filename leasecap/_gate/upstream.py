@@ -220,7 +220,7 @@ class Upstreams:
             return
         kept = self._idle.setdefault(sending.origin, [])
         kept.append(connection)
-        while kept and kept[0].has_expired():
+        while len(kept) > 1 and kept[0].has_expired():
             await kept.pop(0).aclose()
 
     async def _take(self, origin: Origin) -> Connection | None:

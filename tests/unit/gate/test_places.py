@@ -32,7 +32,7 @@ def places(clock: Clock) -> Places:
 
 
 def taken(places: Places, key: bytes | None, *, done: bool = False) -> object:
-    with places.keeping(key, 120) as kept:
+    with places.keeping(None if key is None else lambda: key, 120) as kept:
         kept.done = done
         return kept.place
 
@@ -49,7 +49,7 @@ def test_place_of_an_answered_request_is_not_kept(places: Places) -> None:
 
 
 def test_place_is_kept_when_the_client_goes(places: Places) -> None:
-    with pytest.raises(asyncio.CancelledError), places.keeping(b"a", 120) as kept:
+    with pytest.raises(asyncio.CancelledError), places.keeping(lambda: b"a", 120) as kept:
         raise asyncio.CancelledError
     assert taken(places, b"a") is kept.place
 
@@ -64,12 +64,20 @@ def test_place_is_forgotten_in_the_end(places: Places, clock: Clock) -> None:
 
 def test_place_is_not_shared_by_two_at_once(places: Places) -> None:
     first = taken(places, b"a")
-    with places.keeping(b"a", 120) as one, places.keeping(b"a", 120) as other:
+    with places.keeping(lambda: b"a", 120) as one, places.keeping(lambda: b"a", 120) as other:
         assert one.place is first and other.place is not first
 
 
 def test_place_without_a_key_is_not_kept(places: Places) -> None:
     assert taken(places, None) is not taken(places, None)
+
+
+def test_key_of_an_answered_request_is_not_computed(places: Places) -> None:
+    def key() -> bytes:
+        raise AssertionError("it reads the whole body")
+
+    with places.keeping(key, 120) as kept:
+        kept.done = True
 
 
 def test_places_are_bounded(places: Places) -> None:
@@ -90,7 +98,7 @@ def test_who_comes_again_stands_before_who_came_meanwhile(places: Places) -> Non
     order: list[str] = []
 
     async def ask(name: str, key: bytes) -> None:
-        with places.keeping(key, 120) as kept:
+        with places.keeping(lambda: key, 120) as kept:
             async with await acquire_async_with("p", Options(limit=1, place=kept.place)):
                 order.append(name)
                 kept.done = True
