@@ -77,7 +77,8 @@ class Downstream:
         self._received = bytearray()  # and not yet read
         self._http = h11.Connection(h11.SERVER)
         self._hints: asyncio.TimerHandle | None = None
-        self._unsent = b""
+        self._unsent = bytearray()
+        self._flushing: asyncio.Handle | None = None
         self.started = False
 
     async def next_request(self) -> h11.Request | None:
@@ -158,30 +159,38 @@ class Downstream:
         """The answer's head, which goes out with what follows, or with `flush`."""
         self._stop_hints()
         self.started = True
-        self._unsent = self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
+        self._unsent += self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of its body."""
-        await self._send(h11.Data(data=data))
+        """Send a piece of its body. Pieces that follow each other without a pause go out together."""
+        self._unsent += self._http.send(h11.Data(data=data)) or b""
+        if len(self._unsent) >= _READ:
+            self._write()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._write)
+        await self._writer.drain()  # of a client that reads slowly no more is kept than this
 
     async def end(self) -> bool:
         """Its body is whole. Returns whether the connection can take another request."""
-        await self._send(h11.EndOfMessage())
+        self._unsent += self._http.send(h11.EndOfMessage()) or b""
+        await self.flush()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._received += self._http.trailing_data[0]
         return True
 
-    async def _send(self, event: h11.Event) -> None:
-        self._unsent += self._http.send(event) or b""
-        await self.flush()
-
     async def flush(self) -> None:
         """Send what has not gone out yet; waits for a client that reads slowly."""
-        data, self._unsent = self._unsent, b""
+        self._write()
+        await self._writer.drain()
+
+    def _write(self) -> None:
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            flushing.cancel()
+        data, self._unsent = self._unsent, bytearray()
         if data:
             self._writer.write(data)
-        await self._writer.drain()
 
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Answer a request that could not be read, by hand: h11 answers none that it hasn't read."""
@@ -193,6 +202,8 @@ class Downstream:
     def abort(self) -> None:
         """Break the connection, so that no client takes what it has got for the whole answer."""
         self._stop_hints()
+        if self._flushing is not None:
+            self._write()  # a piece that was to go out now
         connection = self._writer.get_extra_info("socket")
         try:
             # A plain close would be the proper end of an answer that is as long as the connection.

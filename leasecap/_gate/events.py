@@ -25,6 +25,9 @@ _PREAMBLE = frozenset({"ping", "response.created", "response.queued", "response.
 _NO_CHOICES = Fault(503, "no_choices")
 _COMPLETIONS = frozenset({"chat.completion", "chat.completion.chunk"})
 
+_TOGETHER = 1 << 14
+"""Bytes that are read in one go once nobody waits for what they say."""
+
 _MOST_TRIES = 64
 """How often the first element of an array is looked for: each time all that came is read again."""
 
@@ -44,6 +47,8 @@ class AnswerReader:
         self._body: list[bytes] = []  # of an answer that is one JSON value
         self._decoder = decoder(header(headers, b"content-encoding"))
         self._came = self._tries = 0
+        self._unread: list[bytes] = []
+        self._unread_size = 0
         self._seen = False  # the first event, or all
         self._reads = (
             200 <= status <= 299
@@ -56,6 +61,12 @@ class AnswerReader:
         """Read the next piece of the body, as it came."""
         if not self._reads or self._decoder is None:
             return
+        if self._seen:  # the head is out: what is looked for now is told at the end
+            self._unread.append(chunk)
+            self._unread_size += len(chunk)
+            if self._unread_size < _TOGETHER:
+                return
+            chunk = self._take_unread()
         self._came += len(chunk)
         self._read(self._decoder.decode(chunk))
         if self._decoder.stopped:
@@ -65,10 +76,17 @@ class AnswerReader:
 
     def end(self) -> None:
         """The body is over."""
-        if self._reads:
+        if self._reads and self._decoder is not None:
+            self._read(self._decoder.decode(self._take_unread()))
             self._read_rest()
             self._events, self._body = EventStream(), []
         self._reads, self.first_is_whole = False, True
+
+    def _take_unread(self) -> bytes:
+        taken = b"".join(self._unread)
+        self._unread.clear()
+        self._unread_size = 0
+        return taken
 
     def _read(self, text: bytes) -> None:
         if self._media == b"text/event-stream":

@@ -189,7 +189,17 @@ def test_the_first_line_lets_the_head_go() -> None:
     read.feed(b"\n")
     assert read.first_is_whole
     read.feed(b'{"error": "INTERNAL_ERROR"}\n')
+    read.end()
     assert read.fault == Fault(500, "error")
+
+
+def test_an_error_far_on_in_the_stream_is_found_before_its_end() -> None:
+    read = reader()
+    read.feed(FINE["chat"])
+    read.feed(event(anthropic("overloaded_error"), "error"))
+    for _ in range(1000):
+        read.feed(FINE["chat"])
+    assert read.fault == Fault(529, "overloaded_error")
 
 
 @pytest.mark.parametrize("media", [SSE, JSON, NDJSON])

@@ -1,0 +1,104 @@
+"""What a client's connection writes, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from leasecap._gate.downstream import Downstream
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = [(b"content-type", b"text/plain"), (b"transfer-encoding", b"chunked")]
+
+
+class Writer:
+    """Keeps what is written to it, each time by itself."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.drained = 0
+        self.transport = self
+
+    def get_extra_info(self, name: str) -> Any:
+        return self if name == "socket" else ("127.0.0.1", 1)
+
+    def setsockopt(self, *option: object) -> None:
+        """As a socket has it."""
+
+    def write(self, data: bytes) -> None:
+        self.written.append(bytes(data))
+
+    async def drain(self) -> None:
+        self.drained += 1
+
+    def abort(self) -> None:
+        self.written.append(b"ABORT")
+
+
+def serving(what: Callable[[Downstream, Writer], Coroutine[Any, Any, None]]) -> None:
+    """Do this once a request has come and its answer has begun."""
+
+    async def main() -> None:
+        reader, writer = asyncio.StreamReader(), Writer()
+        reader.feed_data(REQUEST)
+        down = Downstream(reader, writer)  # type: ignore[arg-type]
+        assert await down.next_request() is not None
+        async for _ in down.body():
+            raise AssertionError("there is none")
+        down.start(200, b"OK", HEAD)
+        await what(down, writer)
+
+    asyncio.run(main())
+
+
+def test_pieces_without_a_pause_go_out_together_and_others_at_once() -> None:
+    async def check(down: Downstream, writer: Writer) -> None:
+        await down.send(b"one")
+        await down.send(b"two")
+        assert writer.written == []
+        await asyncio.sleep(0)
+        [first] = writer.written
+        assert first.endswith(b"3\r\none\r\n3\r\ntwo\r\n")
+        await down.send(b"three")
+        await asyncio.sleep(0)
+        assert writer.written[1:] == [b"5\r\nthree\r\n"]
+
+    serving(check)
+
+
+def test_pieces_that_are_many_do_not_gather() -> None:
+    async def check(down: Downstream, writer: Writer) -> None:
+        await down.send(b"x" * (1 << 16))
+        assert len(writer.written) == writer.drained == 1
+
+    serving(check)
+
+
+def test_end_of_an_answer_goes_out_with_its_last_piece_and_once() -> None:
+    async def check(down: Downstream, writer: Writer) -> None:
+        await down.send(b"one")
+        assert await down.end()
+        await asyncio.sleep(0)
+        [all_of_it] = writer.written
+        assert all_of_it.endswith(b"3\r\none\r\n0\r\n\r\n")
+
+    serving(check)
+
+
+def test_break_comes_after_the_pieces_that_were_sent() -> None:
+    async def check(down: Downstream, writer: Writer) -> None:
+        await down.send(b"one")
+        down.abort()
+        assert writer.written[0].endswith(b"3\r\none\r\n")
+        assert writer.written[1:] == [b"ABORT"]
+
+    serving(check)
+
+
+def test_break_before_any_piece_sends_no_head() -> None:
+    async def check(down: Downstream, writer: Writer) -> None:
+        down.abort()
+        assert writer.written == [b"ABORT"]
+
+    serving(check)
