@@ -6,7 +6,6 @@ The gate is a thread of this process. It listens before the command is started, 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -69,9 +68,10 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     if missing := extra.missing():
         raise LeasecapError(f"--per-request needs {' and '.join(missing)}: {extra.INSTALL}")
     config = runtime.root(root_path()).config
-    token = secrets.token_urlsafe(24)
+    # As `secrets` has them, which loads OpenSSL before the command starts.
+    token = os.urandom(24).hex()
     environ = dict(os.environ)
-    private = private_path(environ, f"leasecap-{secrets.token_hex(8)}", os.geteuid())
+    private = private_path(environ, f"leasecap-{os.urandom(8).hex()}", os.geteuid())
     trouble: list[str] = []
     with ExitStack() as ending:
         listener = ending.enter_context(_listen())
