@@ -29,8 +29,12 @@ PYTHON = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
 
 
 def requirements(pyproject: str, groups: list[str]) -> list[str]:
-    """What the groups ask for: `pip install --group` needs pip 25.1, which is newer than many Pythons bring."""
-    table = tomllib.loads(pyproject)["dependency-groups"]
+    """What the groups ask for: `pip install --group` needs pip 25.1, which is newer than many Pythons bring.
+
+    The package's own extras are groups as well.
+    """
+    found = tomllib.loads(pyproject)
+    table = found["project"]["optional-dependencies"] | found["dependency-groups"]
     return [requirement for group in groups for requirement in table[group]]
 
 

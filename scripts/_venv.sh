@@ -1,6 +1,6 @@
 # Sourced by the scripts beside it, which set $root (the checkout) before.
 #
-# use_venv GROUP...: make or refresh the checkout's own virtual environment with these dependency groups of
+# use_venv GROUP...: make or refresh the checkout's own virtual environment with these dependency groups and extras of
 # pyproject.toml, and set $venv to its path. Your own environments, active or not, are neither used nor changed.
 # find_python: set $python to $PYTHON, or else to the first one that is new enough.
 

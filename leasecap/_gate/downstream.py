@@ -34,6 +34,7 @@ EARLY_HINTS_EVERY = 15.0
 """Seconds. The clients that a 103 keeps waiting give up after 60 at the earliest."""
 
 _READ = 64 * 1024
+_TOGETHER = 16 * 1024
 _EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
@@ -164,7 +165,7 @@ class Downstream:
     async def send(self, data: bytes) -> None:
         """Send a piece of its body. Pieces that follow each other without a pause go out together."""
         self._unsent += self._http.send(h11.Data(data=data)) or b""
-        if len(self._unsent) >= _READ:
+        if len(self._unsent) >= _TOGETHER:
             self._write()
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self._write)

@@ -159,6 +159,7 @@ class Exchange:
         self._start(answer)
         for piece in held:
             await self._down.send(piece)
+        await self._down.flush()  # the first event doesn't wait for those behind it
         async for piece in pieces:
             reader.feed(piece)
             await self._down.send(piece)

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from .targets import Results
 
 BEGIN, END = "<!-- results: written by scripts/bench -->", "<!-- end of results -->"
-OURS = ("leasecap", "leasecap run", "leasecap status")
-PACKAGES = ("leasecap", "filelock", "watchdog", "posix_ipc", "portalocker", "fasteners")
+GATE_BEGIN, GATE_END = (
+    "<!-- results of the gate: written by scripts/bench --gate -->",
+    "<!-- end of the gate's results -->",
+)
+OURS = ("leasecap", "leasecap run --per-request", "leasecap run", "leasecap status")
+PACKAGES = ("leasecap", "filelock", "watchdog", "posix_ipc", "portalocker", "fasteners", "h11", "httpcore2", "anyio")
 
 
 def machine(base: str) -> list[str]:
@@ -95,21 +99,26 @@ def in_markdown(rows: Sequence[Sequence[str]]) -> Iterator[str]:
             yield "|---" * len(row) + "|"
 
 
-def page(results: Results, titles: Mapping[str, str], head: Sequence[str], picture: str) -> str:
-    """What stands between the marks."""
+def page(results: Results, titles: Mapping[str, str], head: Sequence[str], picture: str = "") -> str:
+    """What stands between the marks.
+
+    :param picture: its file; empty: there is none.
+    """
     lines = [f"Measured with `scripts/bench {' '.join(sys.argv[1:])}`:".replace(" `:", "`:"), ""]
     lines += [f"- {line}" for line in head]
-    lines += ["", f"![utilisation and hand-off per limiter]({picture})", "", "### Targets", ""]
+    if picture:
+        lines += ["", f"![utilisation and hand-off per limiter]({picture})"]
+    lines += ["", "### Targets", ""]
     lines += in_markdown(verdict_table(results))
     for name, figures in results.items():
         lines += ["", f"### {name}: {titles[name]}", "", *in_markdown(table(figures))]
     return "\n".join(lines)
 
 
-def put_into(path: Path, text: str) -> None:
+def put_into(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Put ``text`` between the marks of the page; the prose around them is written by hand."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
     if not rest or not after:
-        raise ValueError(f"{path} has lost the marks {BEGIN!r} and {END!r}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{path} has lost the marks {begin!r} and {end!r}")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")

@@ -75,6 +75,14 @@ def _over_python(of: _Figures) -> float:
     return of["leasecap status"]["wall ms"] - of["python -c pass"]["wall ms"]
 
 
+_GATE = "leasecap run --per-request"
+_RUNS, _ANSWERS = "ms until the command runs", "ms until the first answer"
+
+
+def _more_than_run(figure: str, base: str | None = None) -> Callable[[_Figures], float]:
+    return lambda of: of[_GATE][figure] - of["leasecap run"][base or figure]
+
+
 _TARGETS: list[tuple[str, str, Callable[[_Figures], float], float, float | None, bool]] = [
     ("A", "p50 over the old protocol's", _ratio("p50 us", "mkdir_poll"), 0.3, 0.1, False),
     ("A", "p50 over SoftFileLease's", _ratio("p50 us", "filelock_lease"), 1.0, None, False),
@@ -97,4 +105,15 @@ _TARGETS: list[tuple[str, str, Callable[[_Figures], float], float, float | None,
     ("J", "hand-off at 1000 leases over 10", _growth("hand-off p50 ms, leases held"), 3.0, None, False),
     ("J", "hand-off at 1000 tickets over 10", _growth("hand-off p50 ms, tickets queued"), 3.0, None, False),
     ("K", "ms over `python -c pass`", _over_python, 150.0, None, False),
+    ("L", "free, p50 ms added", _ours("free p50 ms", _GATE), 0.7, None, False),
+    ("L", "plain with a slot, p50 ms added", _ours("plain p50 ms", _GATE), 2.0, None, False),
+    ("L", "stream with a slot, first byte, p50 ms added", _ours("stream, first byte p50 ms", _GATE), 2.0, None, False),
+    ("L", "stream with a slot, p50 ms added", _ours("stream p50 ms", _GATE), 2.0, None, False),
+    ("M", "peak MiB", _ours("peak MiB after all", _GATE), 45.0, None, False),
+    ("N", "ms before the command runs, over `leasecap run`", _more_than_run(_RUNS), 20.0, None, False),
+    ("N", "ms until it answers, over `leasecap run`", _more_than_run(_ANSWERS, _RUNS), 200.0, None, False),
+    ("P", "use of the cap, %", _ours("use of the cap, %", _GATE), 95.0, None, True),
+    ("P", "refused", _ours("refused", _GATE), 0.0, None, False),
+    ("Q", "use of the cap, %", _ours("use of the cap, %", _GATE), 70.0, None, True),
+    ("Q", "refused", _ours("refused", _GATE), 0.0, None, False),
 ]

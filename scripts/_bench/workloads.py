@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from . import commands, contention, scale, single
 from .contention import Contention
+from .gate import added, queue, usage
 from .limiters import load
 
 Figures = dict[str, dict[str, float]]
@@ -72,3 +73,32 @@ def workloads(tiny: bool) -> dict[str, Workload]:
             "status of many pools", lambda base, _: scale.status(size(50, 2), size(20, 2), size(10, 1), base)
         ),
     }
+
+
+def gate_workloads(tiny: bool) -> dict[str, Workload]:
+    """Of the gate. At the small size without what takes long to start."""
+
+    def size(full: int, small: int) -> int:
+        return small if tiny else full
+
+    others, number, queued, lag = not tiny, size(500, 5), size(200, 8), 0.01 if tiny else 0.1
+    found = {
+        "L": Workload(
+            "added to a request of 76 kB (free; with a slot; with a slot and an answer of 450 events), over direct",
+            lambda base, _: added.latency(number, size(3, 1), base, others=others),
+        ),
+        "M": Workload(
+            "memory and processor time of each way", lambda base, _: added.footprint(number, base, others=others)
+        ),
+        "N": Workload("from the start of the wrapper", lambda base, _: added.start(size(10, 1), base)),
+        "O": Workload(
+            f"{queued} requests at once, limit 4, each {lag * 1e3:g} ms",
+            lambda base, _: queue.drain(queued, 4, lag, base),
+        ),
+        "P": Workload(
+            f"six sessions of Claude Code, cap {usage.CAP}, requests of {usage.SHORTEST:g} to {usage.LONGEST:g} s",
+            lambda base, _: usage.claude(6, base),
+        ),
+        "Q": Workload("the same with two each of Claude Code, Codex and SDKs", lambda base, _: usage.mixed(6, base)),
+    }
+    return {name: found[name] for name in found if others or name not in "PQ"}
