@@ -43,6 +43,9 @@ class SignalSource:
         """Whether it has come and waits to be taken."""
         return signum in signal.sigpending()
 
+    def continued(self) -> None:
+        """A SIGCONT came: the kernel has dropped the stop signals that waited."""
+
     def take(self, signals: frozenset[signal.Signals], timeout: float | None) -> Taken | None:
         """One of ``signals``, or None after ``timeout`` seconds or a `wake`."""
         info = self._wait(signals | {_WAKE}, timeout)

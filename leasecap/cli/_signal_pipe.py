@@ -13,7 +13,7 @@ import sys
 
 assert sys.platform != "win32"  # `run` refuses there
 
-from leasecap.cli._taken import FROM_TERMINAL, Taken, led_by_us
+from leasecap.cli._taken import FROM_TERMINAL, STOPPING, Taken, led_by_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class SignalSource:
         """Whether it has come and waits to be taken."""
         return signum in self._noted or signum in signal.sigpending()
 
+    def continued(self) -> None:
+        """A SIGCONT came: drop the stop signals that wait to be taken, as the kernel drops those that are pending."""
+        self._noted = [signum for signum in self._noted if signum not in STOPPING]
+
     def take(self, signals: frozenset[signal.Signals], timeout: float | None) -> Taken | None:
         """One of ``signals``, or None after ``timeout`` seconds or a `wake`."""
         signals -= self._ignored
@@ -54,7 +58,10 @@ class SignalSource:
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
-            self._noted += os.read(self._read, 4096).replace(b"\0", b"")  # a `wake` writes zeros
+            new = os.read(self._read, 4096).replace(b"\0", b"")  # a `wake` writes zeros
+            if signal.SIGCONT in new:
+                self.continued()
+            self._noted += new
         except BlockingIOError:
             pass  # nothing new
         if not self._noted:

@@ -17,6 +17,8 @@ import sys
 
 assert sys.platform != "win32"  # `run` refuses there
 
+from leasecap.cli._taken import STOPPING as STOPPING
+
 if sys.platform == "linux":
     from leasecap.cli._siginfo import SignalSource
 else:
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 #: Ask us to end. While queued, they withdraw the ticket. SIGALRM is among them because an alarm survives exec:
 #: ``perl -e 'alarm 60; exec @ARGV' leasecap run ...`` is the ``timeout`` of systems that have none.
 ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGALRM, signal.SIGTERM})
-#: Stop a process by default, and are left to do that, but never at an arbitrary moment.
-STOPPING = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 
 _QUEUED = ENDING | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGCHLD}
 _RUNNING = _QUEUED | {signal.SIGTSTP}
@@ -134,6 +134,9 @@ class SignalGate:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})  # here we are stopped, and here we go on
         signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
         continued = signal.SIGCONT in signal.sigpending()
+        if continued:
+            # A Ctrl-Z that was noted behind the report of the stop it made: taken after `bg`, it would be passed on.
+            self._source.continued()
         signal.signal(signal.SIGCONT, signal.signal(signal.SIGCONT, signal.SIG_IGN))  # discards it
         return continued
 

@@ -14,6 +14,10 @@ assert sys.platform != "win32"  # `run` refuses there
 FROM_TERMINAL = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
 
 
+#: Stop a process by default, and are left to do that, but never at an arbitrary moment.
+STOPPING = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+
+
 class Taken:
     """One signal that has been taken.
 

@@ -495,6 +495,29 @@ def test_a_continue_that_is_waiting_wins_over_the_report_of_an_earlier_stop(
 
 
 @pytest.mark.parametrize("mechanism", ["pipe"])
+def test_a_stop_noted_behind_its_own_report_is_over_with_the_continue(
+    wrap: Callable[..., Wrapped], env: dict[str, str]
+) -> None:
+    env["HOOK"] = """
+import signal
+stop = gate.stop
+def note_and_stop(*arguments):
+    gate._source._noted.append(signal.SIGTSTP)  # the terminal's, which has stopped the command
+    return stop(*arguments)
+gate.stop = note_and_stop
+"""
+    wrapped = wrap(*tell())
+    child = wrapped.ready()
+    for _ in range(2):
+        os.kill(child, signal.SIGTSTP)
+        assert wrapped.stops_or_ends()
+        os.killpg(wrapped.pid, signal.SIGCONT)  # as `bg` does
+        assert wrapped.line() == "GOT SIGCONT"
+    wrapped.send(signal.SIGTERM)
+    assert wrapped.end() == (5, "GOT SIGTERM\n")
+
+
+@pytest.mark.parametrize("mechanism", ["pipe"])
 def test_a_continue_noted_behind_the_report_of_a_stop_is_waiting_too(
     wrap: Callable[..., Wrapped], env: dict[str, str]
 ) -> None:
