@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.partition(".")[0]
 
 LATER = (
+    "_config.gate",
     "_config.nearest",
     "_control",
     "_feedback.adaptive",

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from holders import HOLD, configure, give_back, hold, queue, ready
@@ -297,6 +298,13 @@ def test_a_limit_declared_by_a_process_that_was_killed_in_the_queue_is_gone(team
         assert seconds(worker, moment) < 2 * AFTER_A_KILL  # five slots go round on two cores
 
 
+def wakes(wake: Path) -> str:
+    """The process that listens; it queues before it does."""
+    until(lambda: wake.is_dir() and any(name[0] != "." for name in os.listdir(wake)), "it listens")
+    (name,) = [name for name in os.listdir(wake) if name[0] != "."]
+    return name
+
+
 def test_a_tidy_up_of_the_wake_ups_makes_nobody_deaf(team: Team) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
@@ -304,7 +312,7 @@ def test_a_tidy_up_of_the_wake_ups_makes_nobody_deaf(team: Team) -> None:
     hold(holder)
     waiter = waits(team, 0)
     wake = team.root / "wake"
-    (before,) = [name for name in os.listdir(wake) if name[0] != "."]
+    before = wakes(wake)
     shutil.rmtree(wake / before)
     until(lambda: (wake / before / ".wakeup").exists(), "it is made anew")
     moment = time.monotonic_ns()
@@ -319,7 +327,7 @@ def test_a_mark_is_answered_however_coarse_the_clock_of_the_file_system_is(team:
     hold(holder)
     waiter = waits(team, 0)
     wake = team.root / "wake"
-    (process,) = [name for name in os.listdir(wake) if name[0] != "."]
+    process = wakes(wake)
     before = os.stat(wake / process)
     (wake / process / "deaf").touch()
     os.utime(wake / process, ns=(before.st_atime_ns, before.st_mtime_ns))
