@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-from . import cap, feedback
+from . import cap, feedback, per_request
 from .stage import DemoError, Screen, Stage
 
-ACTS = [cap.play, feedback.play]
+ACTS = [cap.play, feedback.play, per_request.play]
 
 
 def main() -> int:

@@ -20,6 +20,17 @@ LEASED = ["leasecap", "run", "-p", "demo", "--limit", str(LIMIT), "--", *AGENT]
 
 
 @dataclass(frozen=True)
+class Crew:
+    """The agents of a run, and how long the provider takes for each of their requests, in seconds."""
+
+    agents: int = AGENTS
+    requests: int = len(QUESTIONS)
+    shortest: float = 0.3
+    longest: float = 1.0
+    seed: int = SEED
+
+
+@dataclass(frozen=True)
 class Run:
     """What the provider measured while the agents ran, with times from the start of the first agent."""
 
@@ -32,14 +43,22 @@ class Run:
     def peak(self) -> int:
         return max((in_flight for _, in_flight, _ in self.record), default=0)
 
+    def use(self, limit: int) -> float:
+        """The share of the limit that was in use, from the first request to the end of the last."""
+        if len(self.record) < 2:
+            return 0.0
+        pairs = zip(self.record, self.record[1:], strict=False)
+        used = sum(min(in_flight, limit) * (end - begin) for (begin, in_flight, _), (end, _, _) in pairs)
+        return used / limit / (self.record[-1][0] - self.record[0][0])
+
 
 def play(stage: Stage) -> list[str]:
     """Run and show both; what the leased run was meant to keep and did not."""
     screen = stage.screen
     screen.say(f"A provider on loopback allows {LIMIT} requests in flight and answers any more with 429.")
     screen.say(f"{AGENTS} agents, each a process of its own, send it {len(QUESTIONS)} requests each, all at once.")
-    bare = run_agents(stage, "bare", AGENT, look=False)
-    leased = run_agents(stage, "leased", LEASED, look=True)
+    bare = run_agents(stage, "bare", AGENT, Crew())
+    leased = run_agents(stage, "leased", LEASED, Crew(), look=True)
     show(screen, bare, leased)
     broken = broken_promises(leased)
     if not broken:
@@ -47,17 +66,19 @@ def play(stage: Stage) -> list[str]:
     return broken
 
 
-def run_agents(stage: Stage, name: str, command: Sequence[str], *, look: bool) -> Run:
-    """Run the command `AGENTS` times at once against a provider of its own; on the way, `look` at `leasecap status`."""
+def run_agents(stage: Stage, name: str, command: Sequence[str], crew: Crew, *, look: bool = False) -> Run:
+    """Run the command for each agent at once against a provider of its own; on the way, `look` at `leasecap status`."""
     screen = stage.screen
-    screen.heading(f"{name}: {AGENTS} x  {' '.join(command)}")
-    referee = Referee(stage, LIMIT, SEED)
+    screen.heading(f"{name}: {crew.agents} x  {' '.join(command)}")
+    referee = Referee(stage, LIMIT, crew.seed, crew.shortest, crew.longest)
     begin = time.monotonic()
-    agents = stage.start_all(AGENTS, name, command, referee)
+    agents = stage.start_all(crew.agents, name.replace(" ", "-"), command, referee)
     while running := sum(agent.poll() is None for agent in agents.values()):
         now = referee.measurements()
-        screen.progress(f"  {now['answered']} of {AGENTS * len(QUESTIONS)} requests answered, {now['refused']} refused")
-        if look and now["in_flight"] >= LIMIT and LIMIT < running < AGENTS:
+        screen.progress(
+            f"  {now['answered']} of {crew.agents * crew.requests} requests answered, {now['refused']} refused"
+        )
+        if look and now["answered"] >= crew.agents // 2 and now["in_flight"] >= LIMIT < running:
             look = False
             show_status(stage)
         if time.monotonic() - begin > PATIENCE:

@@ -134,8 +134,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, required=True, help="requests answered at a time")
     parser.add_argument("--seed", type=int, required=True, help="of how long the answers take")
+    parser.add_argument("--shortest", type=float, default=0.3, help="seconds that an answer takes at least")
+    parser.add_argument("--longest", type=float, default=1.0, help="and at most")
     options = parser.parse_args()
-    with Provider(options.limit, options.seed) as provider:
+    with Provider(options.limit, options.seed, options.shortest, options.longest) as provider:
         threading.Thread(target=provider.serve_forever, daemon=True).start()
         print(provider.server_port, flush=True)
         sys.stdin.read()

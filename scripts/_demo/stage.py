@@ -131,8 +131,11 @@ def check(agents: Mapping[Path, subprocess.Popen[str]], name: str) -> None:
 class Referee:
     """The provider in a process of its own, and what it has measured."""
 
-    def __init__(self, stage: Stage, limit: int, seed: int) -> None:
-        self._process = stage.start(["python", "provider.py", "--limit", str(limit), "--seed", str(seed)])
+    def __init__(self, stage: Stage, limit: int, seed: int, shortest: float = 0.3, longest: float = 1.0) -> None:
+        """:param shortest: how many seconds an answer takes at least; ``longest``: at most."""
+        options = {"limit": limit, "seed": seed, "shortest": shortest, "longest": longest}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        self._process = stage.start(["python", "provider.py", *words])
         assert self._process.stdout is not None
         first = self._process.stdout.readline()
         if not first.strip().isdigit():

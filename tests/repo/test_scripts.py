@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from places import REPOSITORY
 
-from _demo import feedback, picture
+from _demo import feedback, per_request, picture
 from _demo.agent import ask
 from _demo.cap import Run, broken_promises
 from _demo.provider import Provider
@@ -132,6 +132,28 @@ def test_demo_fails_when_the_limit_was_not_found_or_a_request_was_lost(
     limit: int, answered: int, complaints: int
 ) -> None:
     assert len(feedback.broken_promises(limit, answered)) == complaints
+
+
+def run_that_used(share: float, answered: int = 27, refused: int = 0) -> Run:
+    return Run([(0.0, 3, 0), (share, 0, refused), (1.0, 0, refused)], answered, refused, 1.0)
+
+
+def test_use_of_a_limit_counts_what_is_over_it_as_full() -> None:
+    assert Run([(1.0, 6, 3), (2.0, 1, 3), (3.0, 0, 3)], 2, 3, 3.0).use(2) == pytest.approx(0.75)
+    assert Run([], 0, 0, 1.0).use(2) == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "complaints"),
+    [
+        (run_that_used(0.9), 0),
+        (run_that_used(0.9, refused=1), 1),
+        (run_that_used(0.9, answered=26), 1),
+        (run_that_used(0.4), 1),
+    ],
+)
+def test_demo_fails_when_a_slot_per_request_is_no_better_or_loses_one(found: Run, complaints: int) -> None:
+    assert len(per_request.broken_promises(run_that_used(0.5), found)) == complaints
 
 
 def run_with_path(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
