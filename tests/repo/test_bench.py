@@ -9,8 +9,10 @@ import pytest
 from places import REPOSITORY
 
 from _bench import contention, measures, picture, report, single, targets
+from _bench.gate import added, usage
+from _bench.gate.client import is_whole
 from _bench.measures import Hold
-from _bench.workloads import workloads
+from _bench.workloads import gate_workloads, workloads
 
 # Two slots, held for a second each: the first two at once, the third 0.1 s after the first ended, the fourth 0.3 s.
 HOLDS = [
@@ -94,5 +96,38 @@ def test_workloads_have_a_row_with_pipes_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_page_has_its_marks() -> None:
-    page = REPOSITORY / "docs" / "benchmarks.md"
-    assert page.read_text().count(report.BEGIN) == page.read_text().count(report.END) == 1
+    page = (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    for mark in (report.BEGIN, report.END, report.GATE_BEGIN, report.GATE_END):
+        assert page.count(mark) == 1
+
+
+def test_use_of_a_cap_ends_with_the_last_answer() -> None:
+    assert usage.used([(1.0, 2.0), (1.0, 3.0), (2.0, 3.0)], 2) == pytest.approx(1.0)
+    assert usage.used([(1.0, 2.0), (4.0, 5.0)], 2) == pytest.approx(0.25)
+    assert math.isnan(usage.used([], 2))
+
+
+def test_what_a_way_adds_is_the_least_difference_of_a_round() -> None:
+    took = [{added.DIRECT: [0.001], "x": [0.004]}, {added.DIRECT: [0.005], "x": [0.007]}]
+    assert added.least(took, "x", 0.5) == pytest.approx(2.0)
+    assert added.least(took, added.DIRECT, 0.5) == pytest.approx(1.0)
+
+
+def test_an_answer_is_whole_with_its_length_or_its_last_chunk() -> None:
+    assert is_whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2", b"ab")
+    assert not is_whole(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nX: y", b"ab")
+    assert is_whole(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", b"1\r\na\r\n0\r\n\r\n")
+    assert not is_whole(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", b"1\r\na\r\n")
+
+
+def test_targets_of_the_gate_are_differences_to_a_plain_run() -> None:
+    figures = {
+        "leasecap run": {"ms until the command runs": 70.0},
+        added.GATE: {"ms until the command runs": 80.0, "ms until the first answer": 250.0},
+    }
+    assert [verdict.measured for verdict in targets.verdicts({"N": figures})] == [10.0, 180.0]
+
+
+def test_no_workload_has_two_meanings_and_the_tiny_gate_needs_no_agent() -> None:
+    assert not {*workloads(tiny=False)} & {*gate_workloads(tiny=False)}
+    assert {*gate_workloads(tiny=False)} - {*gate_workloads(tiny=True)} == {"P", "Q"}
