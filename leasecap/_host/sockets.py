@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SEES_PEERS = sys.platform == "linux"
 """Whether it can be told on this platform."""
 
+_PIECE = 1 << 14
+
 _MAPPED = bytes(10) + b"\xff\xff"
 """What stands before an IPv4 address where an IPv6 socket talks IPv4."""
 
@@ -105,12 +107,18 @@ def _hex(packed: bytes) -> str:
 
 
 def _find(table: str, needle: bytes) -> PeerSocket | None:
+    rest = b""
     try:
         with open(table, "rb", buffering=0) as file:
-            content = file.read()
+            # No further than to the row: the kernel writes each as it is read, and there may be thousands.
+            while piece := file.read(_PIECE):
+                rows, _, rest = (rest + piece).rpartition(b"\n")
+                found = find_row(rows, needle)
+                if found is not None:
+                    return found
     except OSError:
-        return None
-    return find_row(content, needle)
+        pass
+    return None
 
 
 def find_row(content: bytes, needle: bytes) -> PeerSocket | None:

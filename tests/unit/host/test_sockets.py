@@ -52,6 +52,14 @@ def test_the_other_end_is_found(server: str, client: str, family: socket.Address
 
 
 @linux
+def test_the_other_end_is_found_wherever_the_table_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(*KINDS[0]) as (_, accepted):
+        for piece in range(100, 300, 7):  # a row has some 150 bytes
+            monkeypatch.setattr(sockets, "_PIECE", piece)
+            assert peer_uid(*ends(accepted)) == os.getuid()
+
+
+@linux
 def test_a_peer_that_only_listens_on_is_found() -> None:
     with connected(*KINDS[0]) as (asking, accepted):
         asking.shutdown(socket.SHUT_WR)
