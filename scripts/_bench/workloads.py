@@ -99,6 +99,8 @@ def gate_workloads(tiny: bool) -> dict[str, Workload]:
             f"six sessions of Claude Code, cap {usage.CAP}, requests of {usage.SHORTEST:g} to {usage.LONGEST:g} s",
             lambda base, _: usage.claude(6, base),
         ),
-        "Q": Workload("the same with two each of Claude Code, Codex and SDKs", lambda base, _: usage.mixed(6, base)),
+        "Q": Workload(
+            "the same with two of Claude Code, two of Codex, and two SDKs", lambda base, _: usage.mixed(base)
+        ),
     }
     return {name: found[name] for name in found if others or name not in "PQ"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +13,18 @@ BUILD = Path(__file__).resolve().parents[3] / "build" / "agents"
 REQUESTS = 5  # of a session of Claude Code or of an SDK
 RUNS = 3  # of Codex in a session, of a request each
 
+ASKS = {
+    "anthropic": "anthropic.Anthropic(max_retries=20).messages.create(model='m', max_tokens=5, messages=asked).content",
+    "openai": "openai.OpenAI(max_retries=20).chat.completions.create(model='m', messages=asked).choices",
+}
 SDK = f"""
-import time, anthropic, openai
-one, other = anthropic.Anthropic(max_retries=20), openai.OpenAI(max_retries=20)
-asked = [{{"role": "user", "content": "hi"}}]
-for number in range({REQUESTS}):
-    if number % 2:
-        assert one.messages.create(model="m", max_tokens=5, messages=asked).content
-    else:
-        assert other.chat.completions.create(model="m", messages=asked).choices
+import time, {{name}}
+asked = [{{{{"role": "user", "content": "hi"}}}}]
+for _ in range({REQUESTS}):
+    assert {{asks}}
     time.sleep(0.2)
 """
+MIXED = ("claude", "codex", "openai", "claude", "codex", "anthropic")
 
 
 class Session(NamedTuple):
@@ -45,8 +45,9 @@ def sessions() -> dict[str, Session]:
         found["claude"] = Session((claude, "-p", "Read the file, again and again."))
     if codex := program("codex"):
         found["codex"] = Session((codex, "exec", "--skip-git-repo-check", "hi"), RUNS)
-    if python := sdk_python():
-        found["sdk"] = Session((python, "-c", SDK))
+    for name, asks in ASKS.items():
+        if python := python_with(name):
+            found[name] = Session((python, "-c", SDK.format(name=name, asks=asks)))
     return found
 
 
@@ -60,11 +61,10 @@ def program(name: str) -> str | None:
     return next((found for place in places() if (found := shutil.which(name, path=str(place)))), None)
 
 
-def sdk_python() -> str | None:
-    """A Python that has the SDKs."""
-    for python in sorted(BUILD.glob("**/bin/python"))[:10] if BUILD.exists() else ():
-        if subprocess.run([python, "-c", "import anthropic, openai"], capture_output=True).returncode == 0:
-            return str(python)
+def python_with(package: str) -> str | None:
+    """One that has the package, in the environments of scripts/agents."""
+    for place in sorted(BUILD.glob(f"*/lib/python3.*/site-packages/{package}/__init__.py")):
+        return str(place.parents[4] / "bin" / "python")
     return None
 
 

@@ -145,7 +145,8 @@ def perform(session: Session, wrap: Wrap, work: Path, environment: Mapping[str, 
             failed.append(f"{Path(session.argv[0]).name}: not over after {PATIENCE:.0f} s")
             return
         if done.returncode:
-            failed.append(f"{Path(session.argv[0]).name}: {(done.stderr or done.stdout).strip()[-300:]}")
+            last = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-1:]
+            failed.append(f"{Path(session.argv[0]).name}: {''.join(last)[:200]}")
             return
 
 
@@ -158,10 +159,10 @@ def claude(number: int, base: str) -> dict[str, dict[str, float]]:
     return measure([found] * number, base)
 
 
-def mixed(number: int, base: str) -> dict[str, dict[str, float]]:
-    """Q: as many of Claude Code, of Codex, and of the SDKs of OpenAI and Anthropic."""
+def mixed(base: str) -> dict[str, dict[str, float]]:
+    """Q: those of `clients.MIXED`."""
     found = clients.sessions()
-    if lacking := {"claude", "codex", "sdk"} - {*found}:
-        print(f"left out: {', '.join(sorted(lacking))} (scripts/agents installs them)")
+    if lacking := {*clients.MIXED} - {*found}:
+        print(f"left out: {', '.join(sorted(lacking))} (scripts/agents installs what is missing)")
         return {}
-    return measure([session for _ in range(number // 3) for session in found.values()], base)
+    return measure([found[name] for name in clients.MIXED], base)
