@@ -16,6 +16,7 @@ import h11
 
 from leasecap._gate.asker import Asker
 from leasecap._gate.head import HEAD_MAX, Refused, end_of_head
+from leasecap._host.sockets import has_closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ LINGER = 1.0
 
 EARLY_HINTS_EVERY = 15.0
 """Seconds. The clients that a 103 keeps waiting give up after 60 at the earliest."""
+
+PRESENCE_EVERY = 1.0
+"""Seconds between two looks at a client whose body is not read yet: its end stands behind that, and is not seen."""
 
 _READ = 64 * 1024
 _TOGETHER = 16 * 1024
@@ -51,14 +55,15 @@ class ClientConnection(asyncio.StreamReaderProtocol):
     serving: asyncio.Task[None] | None = None
 
     def eof_received(self) -> bool | None:
-        self._end()
+        self.leave()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._end()
+        self.leave()
 
-    def _end(self) -> None:
+    def leave(self) -> None:
+        """The client is gone."""
         serving, self.serving = self.serving, None
         if serving is not None:
             serving.cancel()
@@ -80,6 +85,8 @@ class Downstream:
         self._hints: asyncio.TimerHandle | None = None
         self._unsent = bytearray()
         self._flushing: asyncio.Handle | None = None
+        self._looks: asyncio.TimerHandle | None = None
+        self._closed = False
         self.started = False
 
     async def next_request(self) -> h11.Request | None:
@@ -141,6 +148,10 @@ class Downstream:
                 return
             yield bytes(event.data)
 
+    def has_read_all(self) -> bool:
+        """Whether the request has been read to its end; if not, the connection can't take another one."""
+        return self._http.their_state is h11.DONE
+
     def keep_waiting(self) -> None:
         """Until the answer's head goes out, let the client know now and then that it isn't forgotten."""
         # A client of HTTP/1.0 would take a 103 for the answer.
@@ -151,25 +162,38 @@ class Downstream:
         self._writer.write(_EARLY_HINTS)
         self._hints = asyncio.get_running_loop().call_later(EARLY_HINTS_EVERY, self._hint)
 
-    def _stop_hints(self) -> None:
-        hints, self._hints = self._hints, None
-        if hints is not None:
-            hints.cancel()
+    def look_for_its_end(self) -> None:
+        """Until the answer's head goes out, look whether the client is gone though nothing is read from it."""
+        self._looks = asyncio.get_running_loop().call_later(PRESENCE_EVERY, self._look)
+
+    def _look(self) -> None:
+        if has_closed(self._writer.get_extra_info("socket")):
+            connection = self._writer.transport.get_protocol()
+            assert isinstance(connection, ClientConnection)
+            connection.leave()
+        else:
+            self.look_for_its_end()
+
+    def _stop_timers(self) -> None:
+        timers, self._hints, self._looks = (self._hints, self._looks), None, None
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
 
     def start(self, status: int, reason: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """The answer's head, which goes out with what follows, or with `flush`."""
-        self._stop_hints()
+        self._stop_timers()
         self.started = True
         self._unsent += self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
 
     async def send(self, data: bytes) -> None:
         """Send a piece of its body. Pieces that follow each other without a pause go out together."""
+        await self._writer.drain()  # of a client that reads slowly no more is kept than this
         self._unsent += self._http.send(h11.Data(data=data)) or b""
         if len(self._unsent) >= _TOGETHER:
             self._write()
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self._write)
-        await self._writer.drain()  # of a client that reads slowly no more is kept than this
 
     async def end(self) -> bool:
         """Its body is whole. Returns whether the connection can take another request."""
@@ -182,8 +206,9 @@ class Downstream:
 
     async def flush(self) -> None:
         """Send what has not gone out yet; waits for a client that reads slowly."""
-        self._write()
+        # Before it and not after: who has the last of an answer needs no slot while the client takes its time.
         await self._writer.drain()
+        self._write()
 
     def _write(self) -> None:
         flushing, self._flushing = self._flushing, None
@@ -201,8 +226,10 @@ class Downstream:
         await self._writer.drain()
 
     def abort(self) -> None:
-        """Break the connection, so that no client takes what it has got for the whole answer."""
-        self._stop_hints()
+        """Break the connection, so that no client takes what it has got for the whole answer; unless it is closed."""
+        self._stop_timers()
+        if self._closed:
+            return
         if self._flushing is not None:
             self._write()  # a piece that was to go out now
         connection = self._writer.get_extra_info("socket")
@@ -214,8 +241,8 @@ class Downstream:
         self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Close it once all has been sent, and the client has read it."""
-        self._stop_hints()
+        """Close it once all has been sent, however slowly the client reads."""
+        self._stop_timers()
         try:
             # Closed while something of the client's is unread, TCP would reset the connection, and the answer be lost.
             self._writer.write_eof()
@@ -225,3 +252,4 @@ class Downstream:
         except (OSError, TimeoutError):
             pass
         self._writer.close()
+        self._closed = True  # what the system still has to send isn't lost

@@ -48,7 +48,8 @@ def answer(
     :param provider: an id of the table of providers. OpenAI's shape is what all others have taken over.
     :param retry_after: seconds.
     """
-    text = printable(f"leasecap: {message.removeprefix('leasecap:').strip()}", _LONGEST_MESSAGE)
+    line = " ".join(message.removeprefix("leasecap:").split())
+    text = printable(f"leasecap: {line}", _LONGEST_MESSAGE)
     shape = _SHAPES.get(provider, _openai)
     body = json.dumps(shape(status, text, retry_after)).encode("ascii")
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), MARK]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from functools import partial
 
 from leasecap import _ancestry
@@ -20,7 +20,7 @@ from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     import h11
 
@@ -60,8 +60,9 @@ class Exchange:
         try:
             self._start(answer)
             await self._down.flush()  # its body may take its time
-            async for piece in answer.chunks():
-                await self._down.send(piece)
+            async with aclosing(answer.chunks()) as pieces:
+                async for piece in pieces:
+                    await self._down.send(piece)
         finally:
             await answer.aclose()
 
@@ -72,6 +73,8 @@ class Exchange:
         self._down.keep_waiting()
         with self._shared.room.holding() as holding:
             body = await holding.read(self._down, head.body_length(self._request))
+            if not body.can_be_sent_again:
+                self._down.look_for_its_end()
             facts = read_request(
                 self._target, self._header(b"content-type"), self._header(b"content-encoding"), body.start or b""
             )
@@ -103,7 +106,8 @@ class Exchange:
             if options.borrow:
                 for reference in self._down.asker.leases(pool):
                     lent.enter_context(_ancestry.running(reference))
-            lease = await acquire_async_with(pool, options._replace(label=label, place=kept.place))
+            options = options._replace(label=label, place=kept.place, on_lost=_log_lost)
+            lease = await acquire_async_with(pool, options)
         async with lease:
             yield lease
 
@@ -130,16 +134,23 @@ class Exchange:
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
             ttfb = time.monotonic() - sent
-            return await self._relay(lease, answer, ttfb, facts, attempt, replayable=body.can_be_sent_again)
+            async with aclosing(self._pieces(answer, facts)) as pieces:
+                return await self._relay(lease, answer, pieces, ttfb, attempt, replayable=body.can_be_sent_again)
         finally:
             await answer.aclose()
 
     async def _relay(
-        self, lease: Lease, answer: Answer, ttfb: float, facts: RequestFacts, attempt: int, *, replayable: bool
+        self,
+        lease: Lease,
+        answer: Answer,
+        pieces: AsyncIterator[bytes],
+        ttfb: float,
+        attempt: int,
+        *,
+        replayable: bool,
     ) -> Again | None:
         """Give the client the answer, unless it is a refusal that is kept from it."""
         reader = AnswerReader(answer.status, answer.headers)
-        pieces = self._pieces(answer, facts)
         held = await self._held(answer, reader, pieces)
         refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
         if refused is None and reader.fault is not None:
@@ -186,18 +197,18 @@ class Exchange:
             reader.feed(piece)
         return held
 
-    async def _pieces(self, answer: Answer, facts: RequestFacts) -> AsyncIterator[bytes]:
+    async def _pieces(self, answer: Answer, facts: RequestFacts) -> AsyncGenerator[bytes]:
         idle = self._terms.idle_timeout if facts.streams else self._terms.answer_timeout
-        pieces = answer.chunks()
-        while True:
-            try:
-                async with asyncio.timeout(idle):
-                    piece = await anext(pieces, None)
-            except TimeoutError:
-                raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None
-            if piece is None:
-                return
-            yield piece
+        async with aclosing(answer.chunks()) as pieces:
+            while True:
+                try:
+                    async with asyncio.timeout(idle):
+                        piece = await anext(pieces, None)
+                except TimeoutError:
+                    raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None
+                if piece is None:
+                    return
+                yield piece
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
@@ -221,5 +232,10 @@ class Exchange:
                 self._shared.first_bytes.note(lease.pool, report.ttfb)
             else:
                 lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=report.ttfb)
-        except LeasecapError as error:
+        except (LeasecapError, OSError) as error:
             log_warning(f"what the provider answered could not be noted: {error}")
+
+
+def _log_lost(lease: Lease) -> None:
+    if not lease.expired:  # then it is broken off
+        log_warning(f"the slot of a request to {lease.pool} was lost ({lease.loss}): the request ran on beside the cap")

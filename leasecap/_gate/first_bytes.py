@@ -33,5 +33,5 @@ class FirstBytes:
         for pool, times in noted.items():
             try:
                 report(pool, ttfb=sum(times) / len(times))
-            except LeasecapError as error:
+            except (LeasecapError, OSError) as error:
                 log_warning(f"how long the provider of {pool} took could not be noted: {error}")

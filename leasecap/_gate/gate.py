@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
+    from typing import Any
 
     import h11
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX = 1024
 """Clients' connections at once. An idle one is never closed by the gate: the next request may be on its way."""
 
+
+_TURNS = 10
+"""Of the event loop, for what the command began just before its end: it is connected, but not yet accepted."""
 
 SILENT_AFTER = 60.0
 """Seconds without a request that takes a slot after which `status` says so."""
@@ -70,10 +74,13 @@ class Gate:
     async def serve(self, ended: asyncio.Event, patience: float) -> None:
         """Serve until the command has ``ended``, and then until the last connection is closed, or for ``patience``."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_fault)
         server = await loop.create_server(self._connection, sock=self._listener)
         silent = loop.call_later(SILENT_AFTER, self._note_silence)
         try:
             await ended.wait()
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             try:
                 async with asyncio.timeout(patience):
                     while self._open:  # whose process has outlived the command
@@ -170,8 +177,11 @@ class Gate:
             down.abort()
             return False
         headers, body = errors.answer(status, message, provider, retry_after)
+        if not down.has_read_all():
+            headers.append((b"connection", b"close"))
         down.start(status, reason(status), headers)
-        await down.send(body)
+        if request.method != b"HEAD":
+            await down.send(body)
         return await down.end()
 
     async def _pass(self, down: Downstream, request: h11.Request, upstream: Upstream, target: bytes) -> None:
@@ -194,6 +204,15 @@ class Gate:
         if path not in self._unknown and len(self._unknown) < 100:
             self._unknown.add(path)
             log_warning(f"{name}: {path.decode('latin-1')} is not known to cost nothing, so requests to it take a slot")
+
+
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """In place of asyncio's own words, which go to the terminal that is the command's."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        log_warning(f"the gate is in trouble: {error.strerror}")
+    elif isinstance(error, Exception):
+        _log_failure(error)
 
 
 def _log_failure(error: Exception) -> None:

@@ -83,7 +83,7 @@ class Answer:
         self._sending = sending
         self._response: httpcore2.Response | None = response
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """The body, as it comes and never decoded; once it is whole, the connection serves the next request.
 
         :raises UpstreamError: when it breaks off, or isn't HTTP.
@@ -108,8 +108,10 @@ class Answer:
         """Close the connection at once, unless the body has been read to its end."""
         response, self._response = self._response, None
         if response is not None:
-            await response.aclose()
-            await self._owner._give_back(self._sending)
+            try:
+                await response.aclose()
+            finally:  # also if the client goes in this moment
+                await self._owner._give_back(self._sending)
 
 
 class Upstreams:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import select
 import sys
 
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
 
 SEES_PEERS = sys.platform == "linux"
@@ -60,6 +62,30 @@ def peer_inode(peer: tuple[object, ...], local: tuple[object, ...]) -> int | Non
     """The inode of the socket at the other end of an accepted connection; None where that can't be told."""
     found = peer_socket(peer, local)
     return None if found is None else found.inode
+
+
+def has_closed(connection: socket.socket) -> bool:
+    """Whether the other end of a connection is closed, though what it sent before that has not been read.
+
+    Elsewhere than on Linux the connection may have to be broken for that to show.
+    """
+    if sys.platform == "win32":
+        return False
+    poll = select.poll()
+    poll.register(connection, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0)) or (SEES_PEERS and _is_abandoned(connection))
+
+
+def _is_abandoned(connection: socket.socket) -> bool:
+    """Whether no process has the other end. Its system sends the end after all data, for which there may be no room."""
+    try:
+        needles = _needles(connection.getpeername(), connection.getsockname())
+        tables = [(_read(table), needle) for table, needle in needles]
+    except (OSError, ValueError):
+        return False
+    return any(needle in content for content, needle in tables) and not any(
+        find_row(content, needle) for content, needle in tables
+    )
 
 
 def pids_of_socket(inode: int, candidates: Iterable[int] = ()) -> list[int] | None:
@@ -119,6 +145,11 @@ def _find(table: str, needle: bytes) -> PeerSocket | None:
     except OSError:
         pass
     return None
+
+
+def _read(table: str) -> bytes:
+    with open(table, "rb", buffering=0) as file:
+        return file.read()
 
 
 def find_row(content: bytes, needle: bytes) -> PeerSocket | None:

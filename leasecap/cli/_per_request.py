@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -28,11 +29,13 @@ from leasecap._messages import no_limit
 from leasecap._runtime import runtime
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import say
+from leasecap.cli._signals import ENDING
 from leasecap.cli._spawn import NOT_EXECUTABLE, NOT_FOUND
 from leasecap.cli._supervise import spawn, supervise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
     from leasecap._config.config import Config
@@ -47,6 +50,7 @@ OUTLIVING = 10.0
 """Seconds for which the gate stays when the command has ended, for what that has started and left behind."""
 
 _BACKLOG = 1024
+_MOST_LINES = 20
 
 
 def check_options(asked: Asked, *, status_given: bool) -> None:
@@ -72,7 +76,7 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     token = os.urandom(24).hex()
     environ = dict(os.environ)
     private = private_path(environ, f"leasecap-{os.urandom(8).hex()}", os.geteuid())
-    trouble: list[str] = []
+    trouble = Trouble()
     with ExitStack() as ending:
         listener = ending.enter_context(_listen())
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -85,11 +89,11 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
         _check_limits(own, options, config)
         _say_at_start(asked, prepared, own, config)
         if prepared.files:
-            write_files(private, prepared.files)
             ending.callback(shutil.rmtree, private, ignore_errors=True)
+            write_files(private, prepared.files)
         pools = Pools(own, options, environ)
         # Its terminal is the command's own from here on.
-        _log.sink = trouble.append
+        _log.sink = trouble.note
         ending.callback(setattr, _log, "sink", say)
         child = spawn(signals, prepared.argv, {**prepared.environment, **_told(address, prepared, pools)})
         raise_descriptor_limit()
@@ -100,16 +104,37 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
 
             return Gate(listener, token, prepared.upstreams, pools, environ, program)
 
-        thread = GateThread(make, listener, trouble.append, signals.wake)
+        thread = GateThread(make, listener, trouble.note, signals.wake)
         thread.start()
         outcome = supervise(signals, child)
         thread.finish(signals)
-    for line in dict.fromkeys(trouble):
-        say(line)
+    trouble.tell()
     has_run = outcome.exit_status not in (NOT_EXECUTABLE, NOT_FOUND)
     if has_run and thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
         say(f"{program} made no request that took a slot: it may have another way to its provider")
     return outcome
+
+
+class Trouble:
+    """What went wrong while the terminal was the command's: told at the end, each thing once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, None] = {}
+        self._more = 0
+
+    def note(self, line: str) -> None:
+        """From any thread."""
+        if len(self._lines) < _MOST_LINES or line in self._lines:
+            self._lines[line] = None
+        else:
+            self._more += 1
+
+    def tell(self) -> None:
+        """On standard error."""
+        for line in self._lines:
+            say(line)
+        if self._more:
+            say(f"and {self._more} times more")
 
 
 def _listen() -> socket.socket:
@@ -182,6 +207,7 @@ class GateThread:
         self._trouble = trouble
         self._thread = threading.Thread(target=self._run, name="leasecap gate", daemon=True)
         self._end: Callable[[], object] = lambda: None
+        self._cancel: Callable[[], object] = lambda: None
         self._wake = wake
         self._ended = threading.Event()
         self._done = threading.Event()
@@ -195,8 +221,11 @@ class GateThread:
     def _run(self) -> None:
         try:
             import asyncio
+            import logging
 
-            asyncio.run(self._serve())
+            # It would write to the terminal that is the command's.
+            logging.getLogger("asyncio").disabled = True
+            asyncio.run(self._serve(), debug=False)
         except BaseException as error:
             self._trouble(f"the gate failed: {error!r}; requests were refused from then on")
         finally:
@@ -210,10 +239,16 @@ class GateThread:
         self.gate = self._make()
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         with self._lock:
-            self._end = lambda: loop.call_soon_threadsafe(ended.set)
+            self._end = lambda: _call_in(loop, ended.set)
+            serving = asyncio.current_task()
+            assert serving is not None
+            self._cancel = lambda: _call_in(loop, serving.cancel)
             if self._ended.is_set():
                 ended.set()
-        await self.gate.serve(ended, OUTLIVING)
+        try:
+            await self.gate.serve(ended, OUTLIVING)
+        except asyncio.CancelledError:
+            pass  # cut short
 
     def finish(self, signals: SignalGate) -> None:
         """The command has ended: serve what outlives it for a while, or until a signal says to end."""
@@ -222,6 +257,23 @@ class GateThread:
             self._end()
         until = time.monotonic() + OUTLIVING + 1
         while not self._done.is_set() and (left := until - time.monotonic()) > 0:
-            if signals.take(left) is not None:
-                return
+            taken = signals.take(left)
+            if taken is None:
+                continue
+            if taken.signum == signal.SIGTSTP:
+                signals.stop(taken.signum, lambda: True)
+            elif taken.signum in ENDING and signal.getsignal(taken.signum) is not signal.SIG_IGN:
+                self.cut()
         self._thread.join(1)
+
+    def cut(self) -> None:
+        """Break off what is still served."""
+        with self._lock:
+            self._cancel()
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        pass  # it has ended

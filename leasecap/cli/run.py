@@ -70,9 +70,13 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
         return error.status
     except Interrupted as interrupted:
         outcome = Outcome(signal=interrupted.signum)
+    _say_end(asked, outcome)
+    return die_like(outcome)
+
+
+def _say_end(asked: Asked, outcome: Outcome) -> None:
     if asked.verbose:
         say(f"ended with {f'signal {outcome.signal}' if outcome.signal else f'status {outcome.exit_status}'}")
-    return die_like(outcome)
 
 
 def _run_per_request(context: click.Context, gate: SignalGate, asked: Asked, argv: tuple[str, ...]) -> int:
@@ -89,6 +93,7 @@ def _run_per_request(context: click.Context, gate: SignalGate, asked: Asked, arg
         return error.status
     except Interrupted as interrupted:
         outcome = Outcome(signal=interrupted.signum)
+    _say_end(asked, outcome)
     return die_like(outcome)
 
 

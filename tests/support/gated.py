@@ -58,7 +58,11 @@ class Gated:
         if not line:
             self.process.kill()
             raise AssertionError(self.process.communicate()[1])
-        self.seen: dict[str, str] = json.loads(line)
+        self._reach(json.loads(line))
+
+    def _reach(self, seen: dict[str, str]) -> None:
+        """Find out how the gate is reached, by the command's environment."""
+        self.seen = seen
         url = urlsplit(self.seen["ANTHROPIC_BASE_URL"])
         assert url.hostname == "127.0.0.1" and url.port is not None, self.seen["ANTHROPIC_BASE_URL"]
         self.port = url.port

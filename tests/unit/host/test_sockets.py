@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from leasecap._host import sockets
-from leasecap._host.sockets import PeerSocket, peer_inode, peer_socket, peer_uid, pids_of_socket
+from leasecap._host.sockets import PeerSocket, has_closed, peer_inode, peer_socket, peer_uid, pids_of_socket
 
 linux = pytest.mark.linux("/proc/net is Linux's")
 
@@ -105,6 +105,59 @@ ROW = b"   1: 0100007F:8F1E 0100007F:9625 01 00000000:00000000 00:00000000 00000
 def test_a_row_tells_owner_and_inode(row: bytes, found: PeerSocket | None) -> None:
     content = b"  sl  local_address rem_address   st\n   0: 00000000:07E8 00000000:0000 0A\n" + row + b"\n"
     assert sockets.find_row(content, b" 0100007F:8F1E 0100007F:9625 ") == found
+
+
+@pytest.mark.posix("there is no poll")
+@pytest.mark.parametrize(("server", "client", "family"), KINDS)
+def test_an_open_connection_is_not_closed(server: str, client: str, family: socket.AddressFamily) -> None:
+    with connected(server, client, family) as (asking, accepted):
+        assert not has_closed(accepted)
+        asking.sendall(b"unread")
+        assert not has_closed(accepted)
+
+
+def fill(asking: socket.socket) -> None:
+    asking.setblocking(False)
+    try:
+        while True:
+            asking.send(bytes(1 << 20))
+    except BlockingIOError:
+        pass
+
+
+@linux
+@pytest.mark.parametrize(("server", "client", "family"), KINDS)
+@pytest.mark.parametrize("full", [False, True])
+def test_a_close_behind_what_is_unread_is_seen(
+    server: str, client: str, family: socket.AddressFamily, full: bool
+) -> None:
+    with connected(server, client, family) as (asking, accepted):
+        fill(asking) if full else asking.sendall(b"unread")
+        asking.close()
+        assert has_closed(accepted)
+
+
+@linux
+def test_an_end_of_sending_counts_as_a_close() -> None:
+    with connected(*KINDS[0]) as (asking, accepted):
+        asking.sendall(b"unread")
+        asking.shutdown(socket.SHUT_WR)
+        assert has_closed(accepted)
+
+
+@linux
+def test_where_the_tables_show_nothing_no_close_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(*KINDS[0]) as (asking, accepted):
+        fill(asking)
+        asking.close()
+        monkeypatch.setattr(sockets, "_read", lambda table: b"")
+        assert not has_closed(accepted)
+
+        def unreadable(table: str) -> bytes:
+            raise PermissionError
+
+        monkeypatch.setattr(sockets, "_read", unreadable)
+        assert not has_closed(accepted)
 
 
 @linux
