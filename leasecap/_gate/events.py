@@ -61,10 +61,10 @@ class AnswerReader:
         """Read the next piece of the body, as it came."""
         if not self._reads or self._decoder is None:
             return
-        if self._seen:  # the head is out: what is looked for now is told at the end
+        if self._seen:  # the head is out: nothing but an error is looked for any more
             self._unread.append(chunk)
             self._unread_size += len(chunk)
-            if self._unread_size < _TOGETHER:
+            if self._unread_size < _TOGETHER and b"error" not in chunk:
                 return
             chunk = self._take_unread()
         self._came += len(chunk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import commands, contention, scale, single
+from . import commands, contention, requests, scale, single
 from .contention import Contention
 from .gate import added, queue, usage
 from .limiters import load
@@ -71,6 +71,9 @@ def workloads(tiny: bool) -> dict[str, Workload]:
         "J": Workload("many leases and tickets", lambda base, _: scale.growth(sizes, size(500, 5), base)),
         "K": Workload(
             "status of many pools", lambda base, _: scale.status(size(50, 2), size(20, 2), size(10, 1), base)
+        ),
+        "R": Workload(
+            "a request with a slot, beside the bare transport", lambda base, _: requests.measure(size(1000, 10), base)
         ),
     }
 

@@ -55,6 +55,7 @@ def test_importing_leasecap_imports_nothing_heavy(before: set[str]) -> None:
     modules, _ = fresh("import leasecap")
     assert "leasecap" in modules
     assert (modules - before) & HEAVY == set()
+    assert modules & {"leasecap._transport", "leasecap._gate", "leasecap.httpx", "leasecap.httpx2"} == set()
 
 
 def test_importing_leasecap_does_nothing(root: Path, tmp_path: Path) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import leasecap
+import leasecap.httpx
+import leasecap.httpx2
 from leasecap import Lease
 
 PACKAGE = Path(leasecap.__file__).parent
@@ -24,6 +29,11 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 def test_every_public_name_is_put_to_use_by_the_typed_consumer() -> None:
     assert set(leasecap.__all__) - used(ast.parse(CONSUMER.read_text())) == set()
+
+
+@pytest.mark.parametrize("module", [leasecap.httpx, leasecap.httpx2])
+def test_every_public_name_of_the_transports_is_put_to_use(module: ModuleType) -> None:
+    assert set(module.__all__) - used(ast.parse(CONSUMER.read_text())) == set()
 
 
 def test_everything_public_about_a_lease_is_documented() -> None:

@@ -7,7 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import assert_type
 
+import httpx
+import httpx2
+
 import leasecap
+import leasecap.httpx
+import leasecap.httpx2
 from leasecap import (
     UNSET,
     AcquireTimeout,
@@ -129,6 +134,41 @@ async def decorated() -> None:
     function("1")  # type: ignore[arg-type]
     generator()  # type: ignore[call-arg]
     leasecap.limited("p", tiemout=5)  # type: ignore[call-arg]
+
+
+def transports() -> None:
+    sync: httpx2.BaseTransport = leasecap.httpx2.LeaseTransport("p", httpx2.HTTPTransport(), timeout=None, limit=1)
+    httpx2.Client(transport=sync)
+    leasecap.httpx2.LeaseTransport(transport=sync, priority=-3, label="x", borrow=False, max_hold=60, on_wait=told)
+    tasks: httpx2.AsyncBaseTransport = leasecap.httpx2.AsyncLeaseTransport("p", httpx2.AsyncHTTPTransport())
+    httpx2.AsyncClient(transport=tasks)
+    httpx.Client(transport=leasecap.httpx.LeaseTransport("p", httpx.HTTPTransport()))
+    httpx.AsyncClient(transport=leasecap.httpx.AsyncLeaseTransport("p", httpx.AsyncHTTPTransport()))
+    leasecap.httpx2.LeaseTransport("p", httpx.HTTPTransport())  # type: ignore[arg-type]
+    leasecap.httpx2.LeaseTransport("p", tasks)  # type: ignore[arg-type]
+    leasecap.httpx2.AsyncLeaseTransport("p", sync)  # type: ignore[arg-type]
+    leasecap.httpx2.LeaseTransport("p", tiemout=5)  # type: ignore[call-arg]
+
+
+async def clients() -> None:
+    sync: httpx2.Client = leasecap.httpx2.Client("p", queue_timeout=30, limit=2, timeout=5, http2=True)
+    tasks: httpx2.AsyncClient = leasecap.httpx2.AsyncClient(priority=1, on_lost=print)
+    other: httpx.Client = leasecap.httpx.Client("p", queue_timeout=None)
+    others: httpx.AsyncClient = leasecap.httpx.AsyncClient("p", label="x")
+    print(sync, tasks, other, others)
+    with leasecap.httpx2.Client() as client:
+        assert_type(client, leasecap.httpx2.Client)
+    async with leasecap.httpx2.AsyncClient() as client_of_tasks:
+        assert_type(client_of_tasks, leasecap.httpx2.AsyncClient)
+    leasecap.httpx2.Client("p", queue_timeout="5m")  # type: ignore[arg-type]
+    try:
+        sync.post("http://localhost:8000/v1/messages")
+    except leasecap.httpx2.SlotTimeout as error:
+        ours: AcquireTimeout = error
+        theirs: httpx2.PoolTimeout = error
+        print(ours, theirs)
+        assert_type(error.position, int)
+        assert_type(error.request, httpx2.Request)
 
 
 def errors(error: LeasecapError) -> None:
