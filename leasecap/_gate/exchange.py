@@ -14,6 +14,7 @@ from leasecap._gate import head
 from leasecap._gate.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
 from leasecap._gate.events import HELD_AT_MOST, AnswerReader
 from leasecap._gate.head import Refused
+from leasecap._gate.patience import Patience
 from leasecap._gate.reading import read_request
 from leasecap._gate.upstream import Origin, UpstreamError
 from leasecap._log import log_warning
@@ -126,7 +127,7 @@ class Exchange:
         terms, sent = self._terms, time.monotonic()
         patience = terms.first_byte_timeout if facts.streams else terms.answer_timeout
         try:
-            async with asyncio.timeout(patience):
+            async with Patience(patience):
                 answer = await self._send(body.content())
         except TimeoutError:
             # Never sent again: the provider may still be at work on it.
@@ -202,7 +203,7 @@ class Exchange:
         async with aclosing(answer.chunks()) as pieces:
             while True:
                 try:
-                    async with asyncio.timeout(idle):
+                    async with Patience(idle):
                         piece = await anext(pieces, None)
                 except TimeoutError:
                     raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None

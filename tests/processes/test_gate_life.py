@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from children import await_stop
 from commands import environment, start, status, until
-from gated import Gated
+from gated import Gated, configure
 from gated_terminal import GatedTerminal
 from provider import Provider
 from provider_steps import Latch, reply, stream
@@ -195,6 +195,24 @@ def test_the_leases_of_a_stopped_gate_stay(provider: Provider, tmp_path: Path) -
         client.up_to(b"data: 2\n\n")
         until(lambda: waiter.got)
         waiter.end()
+        gate.screen.type("\n")
+        gate.screen.expect("end\r\n")
+
+
+def test_no_time_out_runs_out_while_the_gate_is_stopped(root: Path, provider: Provider, tmp_path: Path) -> None:
+    configure(root, "idle_timeout = 1\n")
+    latch = Latch()
+    provider.plan(stream(b"data: 1\n\n", latch, b"data: 2\n\n"))
+    with GatedTerminal(provider, tmp_path) as gate, gate.connect() as client:
+        client.send(gate.request(body=b'{"stream": true}'))
+        client.up_to(b"data: 1\n\n\r\n")
+        gate.screen.type("\x1a")
+        gate.screen.expect("Stopped")
+        latch.set()
+        provider.ended()
+        assert client.is_silent(2.7)
+        gate.screen.type("fg\n")
+        client.up_to(b"data: 2\n\n")
         gate.screen.type("\n")
         gate.screen.expect("end\r\n")
 
