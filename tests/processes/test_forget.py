@@ -85,7 +85,7 @@ def test_forget_counts_no_dead(team: Team, lock: str) -> None:
     ready(holder, waiter)
     hold(holder)
     queue(team, waiter)
-    for worker in (holder, waiter):
+    for worker in (waiter, holder):  # the waiter first: it would take the holder's slot
         worker.kill()
         worker.wait()
     assert (team.pool().in_flight, team.pool().waiting) == (1, 1)
