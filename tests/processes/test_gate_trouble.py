@@ -312,7 +312,7 @@ def test_a_gate_that_served_is_never_silent(provider: Provider, monkeypatch: pyt
     with GateInside(provider, monkeypatch) as gate:
         assert gate.ask().status == 200
         gate.gate._note_silence()
-    assert leasecap.status().silent_gates == ()
+        assert leasecap.status().silent_gates == ()
 
 
 def test_a_silence_that_cant_be_noted_is_told(root: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
