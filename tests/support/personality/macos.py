@@ -225,6 +225,13 @@ class _Finder:
         return spec
 
 
+def _system_proxies() -> ModuleType:
+    """What urllib asks for the proxies in the system's settings: there are none."""
+    module = ModuleType("_scproxy")
+    vars(module).update(_get_proxy_settings=dict, _get_proxies=dict)
+    return module
+
+
 def _no_proc(event: str, args: tuple[Any, ...]) -> None:
     """There is no /proc for leasecap's code."""
     if event not in ("open", "os.listdir") or not isinstance(args[0], str) or not args[0].startswith("/proc"):
@@ -246,6 +253,7 @@ def become() -> None:
             setattr(select, f"KQ_{name}", value)
     os.register_at_fork(after_in_child=_close_in_child)
     sys.meta_path.insert(0, _Finder)
+    sys.modules["_scproxy"] = _system_proxies()
     sys.platform = "darwin"
     sys.addaudithook(_no_proc)
 
