@@ -6,6 +6,7 @@ them (RFC 9112, 11.2). So what two servers could read differently is refused bef
 
 from __future__ import annotations
 
+from leasecap._gate.clients import NO_TOKEN, TOKEN_HEADER
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 HEAD_MAX = 64 * 1024  # bytes
-TOKEN_HEADER = b"x-leasecap-gate"
-"""Carries the token of a client that can't have it in its base URL. Never goes upstream."""
+_TOKEN_HEADER = TOKEN_HEADER.encode()
 
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"upgrade"})
 # What the gate answers by itself; the body is sent in one go once the slot is there.
-_NEVER_UPSTREAM = _HOP_BY_HOP | {b"proxy-authorization", b"te", b"expect", b"host", TOKEN_HEADER}
+_NEVER_UPSTREAM = _HOP_BY_HOP | {b"proxy-authorization", b"te", b"expect", b"host", _TOKEN_HEADER}
 
 
 class Refused(Exception):
@@ -106,8 +106,8 @@ def route(request: h11.Request, token: str, upstreams: Collection[str]) -> Route
     from hmac import compare_digest
 
     _, found, rest = (*request.target.split(b"/", 2), b"")[:3]
-    if found == b"-":
-        found = next((value for name, value in request.headers if name == TOKEN_HEADER), b"")
+    if found == NO_TOKEN.encode():
+        found = next((value for name, value in request.headers if name == _TOKEN_HEADER), b"")
     if not compare_digest(found, token.encode()):
         raise Refused(403, "the address is not that of this run: it was made for an earlier command, or is incomplete")
     end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))

@@ -41,8 +41,8 @@ def test_every_function_is_there(name: str) -> None:
 
 def test_every_variable_is_there() -> None:
     code = "".join(path.read_text() for path in (REPOSITORY / "leasecap").rglob("*.py"))
-    used = set(re.findall(r"\bLEASECAP_[A-Z]+\b", code)) - {"LEASECAP_COMPLETE"}  # the shells' own, by `completion`
-    assert used == set(re.findall(r"`(LEASECAP_[A-Z]+)`", section("Environment")))
+    used = set(re.findall(r"\bLEASECAP_[A-Z_]+\b", code)) - {"LEASECAP_COMPLETE"}  # the shells' own, by `completion`
+    assert used == set(re.findall(r"`(LEASECAP_[A-Z_]+)`", section("Environment")))
 
 
 def test_readme_is_short() -> None:
