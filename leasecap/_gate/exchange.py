@@ -11,13 +11,13 @@ from leasecap import _ancestry
 from leasecap._api import acquire_async_with
 from leasecap._errors import LeasecapError
 from leasecap._gate import head
-from leasecap._gate.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
-from leasecap._gate.events import HELD_AT_MOST, AnswerReader
 from leasecap._gate.head import Refused
 from leasecap._gate.patience import Patience
-from leasecap._gate.reading import read_request
 from leasecap._gate.upstream import Origin, UpstreamError
 from leasecap._log import log_warning
+from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
+from leasecap._provider.events import HELD_AT_MOST, AnswerReader
+from leasecap._provider.reading import read_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     import h11
 
-    from leasecap._gate.absorb import PoolReport
     from leasecap._gate.bodies import Body
     from leasecap._gate.downstream import Downstream
-    from leasecap._gate.places import Kept
-    from leasecap._gate.reading import RequestFacts
     from leasecap._gate.shared import Shared
     from leasecap._gate.terms import Terms
     from leasecap._gate.upstream import Answer
     from leasecap._lease import Lease
+    from leasecap._provider.absorb import PoolReport
+    from leasecap._provider.places import Kept
+    from leasecap._provider.reading import RequestFacts
 
 
 HELD_FOR = 5.0
@@ -229,10 +229,12 @@ class Exchange:
         try:
             if report is None:
                 return
-            if report.kind is None and report.ttfb is not None:
-                self._shared.first_bytes.note(lease.pool, report.ttfb)
-            else:
-                lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=report.ttfb)
+            ttfb = report.ttfb
+            if report.kind is None and ttfb is not None:
+                ttfb = self._shared.first_bytes.note(lease.pool, ttfb, time.monotonic())
+                if ttfb is None:
+                    return
+            lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
         except (LeasecapError, OSError) as error:
             log_warning(f"what the provider answered could not be noted: {error}")
 

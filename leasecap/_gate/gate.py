@@ -7,16 +7,16 @@ import asyncio
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout, LeasecapError
 from leasecap._gate import errors, head
-from leasecap._gate.absorb import clamp_retry_after
 from leasecap._gate.downstream import ClientConnection, Downstream, reason
 from leasecap._gate.exchange import Exchange
-from leasecap._gate.free import is_free, is_known
 from leasecap._gate.head import Refused
 from leasecap._gate.shared import Shared
 from leasecap._gate.upstream import UpstreamError
 from leasecap._gate.upstreams import detour
 from leasecap._host.sockets import peer_uid
 from leasecap._log import log_warning
+from leasecap._provider.absorb import clamp_retry_after
+from leasecap._provider.free import is_free, is_known
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
@@ -95,7 +95,6 @@ class Gate:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
             await self._shared.client.aclose()
-            self._shared.first_bytes.report()
 
     def _note_silence(self) -> None:
         if self.metered:

@@ -6,9 +6,9 @@ import random
 import time
 
 from leasecap._gate.bodies import Room
-from leasecap._gate.first_bytes import FirstBytes
-from leasecap._gate.places import Places
 from leasecap._gate.upstream import Upstreams
+from leasecap._provider.first_bytes import FirstBytes
+from leasecap._provider.places import Places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from leasecap._ancestry import place
+from leasecap._ancestry import is_same_pool, place
 from leasecap._config.root import root_path
-from leasecap._gate.chain import is_metered_nearer, metered_nearer
 from leasecap._named_tuple import NamedTuple
+from leasecap._provider.chain import metered_nearer
 from leasecap._request import Options
 from leasecap._runtime import runtime
 
@@ -62,7 +62,7 @@ class Pools:
         None: in no pool.
         """
         root, settings, metered = self._settings(upstream)
-        return place(root.path, settings.name.directory) if metered else metered_nearer(upstream, self._environ)
+        return place(root.path, settings.name.directory) if metered else self._metered_nearer(upstream)
 
     def terms(self, upstream: Upstream) -> Terms:
         """What holds for a request to that upstream now.
@@ -70,13 +70,14 @@ class Pools:
         :raises ConfigError, StoreError: when the configuration can't be used.
         """
         root, settings, metered = self._settings(upstream)
-        if metered and is_metered_nearer(upstream, place(root.path, settings.name.directory), self._environ):
+        nearer = self._metered_nearer(upstream)
+        if nearer is not None and is_same_pool(nearer, place(root.path, settings.name.directory)):
             metered = False
         requests, local = settings.requests, upstream.host in _LOCAL
         return Terms(
             upstream,
             settings.name.text if metered else None,
-            metered_nearer(upstream, self._environ) is not None,
+            nearer is not None,
             self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
             _timeout(requests.first_byte_timeout, FIRST_BYTE_TIMEOUT, local),
             _timeout(requests.idle_timeout, IDLE_TIMEOUT, local),
@@ -84,6 +85,9 @@ class Pools:
             requests.absorb,
             requests.keep_place,
         )
+
+    def _metered_nearer(self, upstream: Upstream) -> str | None:
+        return metered_nearer(upstream.address, upstream.base_path, self._environ)
 
     def _settings(self, upstream: Upstream) -> tuple[Root, PoolConfig, bool]:
         """The root, what holds for the upstream's pool, and whether a request takes a slot of it."""

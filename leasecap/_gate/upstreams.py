@@ -35,6 +35,10 @@ class Upstream(NamedTuple):
         return Address(self.scheme, self.host, self.port, "").origin
 
     @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
     def authority(self) -> bytes:
         """What its Host header says."""
         return self.origin.partition("://")[2].encode()

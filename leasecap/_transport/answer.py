@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from leasecap._gate.absorb import REFUSALS, refusal, refusal_of, to_report
-from leasecap._gate.events import HELD_AT_MOST, AnswerReader
+from leasecap._provider.absorb import REFUSALS, refusal, refusal_of, to_report
+from leasecap._provider.events import HELD_AT_MOST, AnswerReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._gate.absorb import PoolReport
-    from leasecap._gate.reading import Headers
+    from leasecap._provider.absorb import PoolReport
+    from leasecap._provider.reading import Headers
 
 
 class Answer:

@@ -13,17 +13,17 @@ from weakref import WeakValueDictionary
 from leasecap._durations import format_duration
 from leasecap._errors import LeasecapError
 from leasecap._log import log_warning
+from leasecap._provider.first_bytes import FirstBytes
 from leasecap._transport.answer import Answer
-from leasecap._transport.first_bytes import FirstBytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from leasecap._gate.absorb import PoolReport
-    from leasecap._gate.reading import Headers
     from leasecap._lease import Lease
+    from leasecap._provider.absorb import PoolReport
+    from leasecap._provider.reading import Headers
     from leasecap._transport.messages import AsyncByteStream, ByteStream
     from leasecap._wait.progress import Waiting
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from typing import Any, Protocol
 
-    from leasecap._gate.reading import Headers
+    from leasecap._provider.reading import Headers
 
     class Url(Protocol):
         """:ivar netloc: host and port, without user and password; :ivar raw_path: with the query."""

@@ -12,11 +12,10 @@ from leasecap._api import acquire_async_with, acquire_with
 from leasecap._config.pool_name import pool_name
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
-from leasecap._gate.chain import VARIABLE, metered_nearer
-from leasecap._gate.free import is_free
-from leasecap._gate.places import Places
-from leasecap._gate.reading import header, read_request
-from leasecap._gate.upstreams import Upstream
+from leasecap._provider.chain import VARIABLE, metered_nearer
+from leasecap._provider.free import is_free
+from leasecap._provider.places import Places
+from leasecap._provider.reading import header, read_request
 from leasecap._request import refuse_wrong
 from leasecap._runtime import runtime
 from leasecap._transport.call import Call, look_for_unread
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from leasecap._gate.places import Kept
     from leasecap._lease import Lease
+    from leasecap._provider.places import Kept
     from leasecap._request import Options
     from leasecap._store.ticket import Place
     from leasecap._transport.messages import Request
@@ -79,7 +78,7 @@ class Meter:
         """Whether it goes to the gate that this process runs under, which takes a slot for it itself."""
         url = request.url
         path = url.raw_path.decode("latin-1").partition("?")[0]
-        nearer = metered_nearer(Upstream("", url.scheme, url.host, url.port or 0, path), os.environ)
+        nearer = metered_nearer(f"{url.host}:{url.port or 0}", path, os.environ)
         if nearer is None or self._pool is None:
             return nearer is not None
         root = runtime.root(root_path())

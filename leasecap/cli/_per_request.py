@@ -21,11 +21,12 @@ import click
 from leasecap import _log
 from leasecap._config.root import root_path
 from leasecap._errors import ConfigError, LeasecapError
-from leasecap._gate import chain, extra
+from leasecap._gate import extra
 from leasecap._gate.environment import prepare, private_path, write_files
 from leasecap._gate.terms import Pools
 from leasecap._host.descriptors import raise_descriptor_limit
 from leasecap._messages import no_limit
+from leasecap._provider import chain
 from leasecap._runtime import runtime
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import say
@@ -151,7 +152,8 @@ def _own_pools(asked: Asked, argv: Sequence[str], prepared: Prepared, config: Co
     try:
         pool = chosen_pool(asked.pool, argv[0], config)
     except ConfigError:
-        ahead = [up for up in prepared.upstreams.values() if chain.metered_nearer(up, os.environ) is not None]
+        ups = prepared.upstreams.values()
+        ahead = any(chain.metered_nearer(up.address, up.base_path, os.environ) is not None for up in ups)
         if ahead and asked.pool is None:
             return {}  # what is metered there needs no pool here
         if prepared.own is None or asked.pool is not None:

@@ -108,7 +108,7 @@ def _takes_its_slots_at_a_gate(pool: str) -> bool:
         return False
     from leasecap._ancestry import is_same_pool, place
     from leasecap._config.root import root_path
-    from leasecap._gate.chain import metered_places
+    from leasecap._provider.chain import metered_places
     from leasecap._runtime import runtime
 
     root = runtime.root(root_path())

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from leasecap._gate.absorb import Refusal, refusal
 from leasecap._gate.errors import MARK, answer
+from leasecap._provider.absorb import Refusal, refusal
 
 STATUSES = (400, 403, 404, 413, 421, 426, 429, 431, 502, 503, 504)
 PROVIDERS = ("anthropic", "openai", "gemini", "ollama", "openrouter", "my own")

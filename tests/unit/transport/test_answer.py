@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
-from leasecap._gate.absorb import PoolReport
+from leasecap._provider.absorb import PoolReport
+from leasecap._provider.first_bytes import FirstBytes
 from leasecap._transport.answer import Answer
-from leasecap._transport.first_bytes import FirstBytes
 from leasecap._transport.meter import comes_again
 
 SSE = [(b"Content-Type", b"text/event-stream")]

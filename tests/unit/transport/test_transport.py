@@ -15,9 +15,9 @@ from provider_steps import CLOSE, HANG, Latch, broken, refuse, reply, stream
 from referee import DEADLINE, until
 
 import leasecap
-from leasecap._gate import chain
+from leasecap._provider import chain
+from leasecap._provider.first_bytes import FirstBytes
 from leasecap._transport import call
-from leasecap._transport.first_bytes import FirstBytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 
 from leasecap._control import parse_retry_after
-from leasecap._gate.provider_errors import Fault, fault_in
-from leasecap._gate.reading import header, parse
 from leasecap._named_tuple import NamedTuple
+from leasecap._provider.errors import Fault, fault_in
+from leasecap._provider.reading import header, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._gate.reading import Headers
+    from leasecap._provider.reading import Headers
 
 REFUSALS = frozenset({402, 429, 503, 529})
 

@@ -10,7 +10,7 @@ from commands import status, until
 
 import leasecap
 from leasecap._api import acquire_async_with
-from leasecap._gate.places import Places
+from leasecap._provider.places import Places
 from leasecap._request import Options
 
 

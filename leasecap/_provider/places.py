@@ -7,10 +7,10 @@ while, and given to the next request that is the same.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from contextlib import contextmanager
 from hashlib import blake2b
+from secrets import token_bytes
 
 from leasecap._store.ticket import Place
 
@@ -39,7 +39,7 @@ class Places:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._kept: OrderedDict[bytes, tuple[float, Place]] = OrderedDict()
-        self._secret = os.urandom(32)
+        self._secret = token_bytes(32)
 
     def key(self, *parts: bytes) -> bytes:
         """What says that two requests are the same. A keyed hash: bodies and credentials are stored nowhere."""

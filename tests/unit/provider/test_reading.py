@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._gate import reading
-from leasecap._gate.reading import MAX_DECODED, UNKNOWN, RequestFacts, decoder, read_request
+from leasecap._provider import reading
+from leasecap._provider.reading import MAX_DECODED, UNKNOWN, RequestFacts, decoder, read_request
 
 JSON = b"application/json"
 ENCODINGS: dict[bytes, Callable[[bytes], bytes]] = {

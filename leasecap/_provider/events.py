@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-from leasecap._gate.provider_errors import Fault, fault_in
-from leasecap._gate.reading import decoder, header, is_json, media_type, parse_json
-from leasecap._gate.sse import Event, EventStream
+from leasecap._provider.errors import Fault, fault_in
+from leasecap._provider.reading import decoder, header, is_json, media_type, parse_json
+from leasecap._provider.sse import Event, EventStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from leasecap._gate.reading import Headers
+    from leasecap._provider.reading import Headers
 
 HELD_AT_MOST = 1 << 16
 """Bytes of a body after which the head may go out, whatever they are."""

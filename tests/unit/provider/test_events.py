@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._gate.events import HELD_AT_MOST, AnswerReader
-from leasecap._gate.provider_errors import Fault, fault_in
-from leasecap._gate.reading import MAX_DECODED
-from leasecap._gate.sse import Event, EventStream
+from leasecap._provider.errors import Fault, fault_in
+from leasecap._provider.events import HELD_AT_MOST, AnswerReader
+from leasecap._provider.reading import MAX_DECODED
+from leasecap._provider.sse import Event, EventStream
 
 SSE = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"

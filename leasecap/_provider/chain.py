@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import json
 
-from leasecap import _ancestry
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from leasecap._gate.upstreams import Upstream
 
 VARIABLE = "LEASECAP_GATE"
 
@@ -28,23 +24,20 @@ def describe(address: str, pools: Mapping[str, str]) -> str:
     return json.dumps({"address": address, "pools": dict(pools)})
 
 
-def metered_nearer(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
-    """The place of the pool in which a gate that this upstream leads to meters; None: it leads to none."""
+def metered_nearer(address: str, path: str, environ: Mapping[str, str]) -> str | None:
+    """The place of the pool in which a gate at ``address`` (HOST:PORT) meters; None: none is there.
+
+    :param path: of the URL; it names the gate's upstream.
+    """
     try:
         outer = json.loads(environ.get(VARIABLE, ""))
-        if outer["address"] != f"{upstream.host}:{upstream.port}":
+        if outer["address"] != address:
             return None
-        _, _, name, *_ = upstream.base_path.split("/")
+        _, _, name, *_ = path.split("/")
         place = outer["pools"].get(name)
     except (ValueError, KeyError, TypeError, AttributeError):  # another version's, or no gate's
         return None
     return place if isinstance(place, str) else None
-
-
-def is_metered_nearer(upstream: Upstream, place: str, environ: Mapping[str, str]) -> bool:
-    """Whether a gate that this upstream leads to meters in the pool at ``place`` already."""
-    nearer = metered_nearer(upstream, environ)
-    return nearer is not None and _ancestry.is_same_pool(nearer, place)
 
 
 def metered_places(environ: Mapping[str, str]) -> frozenset[str]:

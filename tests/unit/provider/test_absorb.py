@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leasecap._control import KINDS, check_report
-from leasecap._gate.absorb import (
+from leasecap._provider.absorb import (
     Again,
     Pass,
     PoolReport,
@@ -22,7 +22,7 @@ from leasecap._gate.absorb import (
     refusal_of,
     to_report,
 )
-from leasecap._gate.provider_errors import Fault
+from leasecap._provider.errors import Fault
 
 NOW = 1_800_000_000.0
 

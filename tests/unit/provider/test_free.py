@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._gate.free import is_free, is_known
+from leasecap._provider.free import is_free, is_known
 
 FREE = [
     "/v1/messages/count_tokens?beta=true",
