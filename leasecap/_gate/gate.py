@@ -10,8 +10,8 @@ from leasecap._gate import errors, head
 from leasecap._gate.downstream import ClientConnection, Downstream, reason
 from leasecap._gate.exchange import Exchange
 from leasecap._gate.head import Refused
+from leasecap._gate.route import UpstreamError
 from leasecap._gate.shared import Shared
-from leasecap._gate.upstream import UpstreamError
 from leasecap._gate.upstreams import detour
 from leasecap._host.sockets import peer_uid
 from leasecap._log import log_warning
@@ -94,7 +94,7 @@ class Gate:
             for task in self._open:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
-            await self._shared.client.aclose()
+            self._shared.client.close()
 
     def _note_silence(self) -> None:
         if self.metered:

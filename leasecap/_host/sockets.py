@@ -64,6 +64,15 @@ def peer_inode(peer: tuple[object, ...], local: tuple[object, ...]) -> int | Non
     return None if found is None else found.inode
 
 
+def is_readable(connection: socket.socket) -> bool:
+    """Whether something has come that is not read yet, or the end."""
+    if sys.platform == "win32":
+        return bool(select.select([connection], [], [], 0)[0])
+    poll = select.poll()  # select knows no descriptor above 1023
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def has_closed(connection: socket.socket) -> bool:
     """Whether the other end of a connection is closed, though what it sent before that has not been read.
 

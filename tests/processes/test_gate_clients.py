@@ -6,13 +6,11 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from commands import status, until
-from gate_inside import GateInside
 from gated import Gated
-from provider import Provider
 from provider_steps import Latch, chunk, reply, stream
 from raw_http import Raw
 
@@ -20,25 +18,17 @@ from leasecap._gate import bodies, downstream
 from leasecap._gate import gate as gate_module
 from leasecap._gate.downstream import ClientConnection
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gate_inside import GateInside
+    from provider import Provider
+
 MIB = 1 << 20
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def gate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[GateInside]:
-    with GateInside(provider, monkeypatch) as gate:
-        yield gate
-
-
-@pytest.fixture
-def client(gate: GateInside) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
+def gate(gate_inside: GateInside) -> GateInside:
+    return gate_inside
 
 
 def hold(provider: Provider, gate: Gated, holder: Raw) -> Latch:

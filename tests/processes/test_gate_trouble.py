@@ -16,7 +16,6 @@ from gate_inside import GateInside
 from gated import Gated, configure
 from gated_terminal import GatedTerminal
 from places import IMPORTABLE
-from provider import Provider
 from provider_steps import HANG, Latch, refuse, reply, stream
 from raw_http import BrokenError
 
@@ -28,6 +27,8 @@ from leasecap._lease import Lease
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from provider import Provider
 
 LIMITED = "limit = 1\nstagger = 0\n"
 
@@ -54,12 +55,6 @@ with Provider() as provider, Gated(provider) as gate:
     os.unlink(filler)
     print(statuses, came, gate.ask().status, gate.end()[0])
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 # -- the pool ---------------------------------------------------------------------------------------------------------

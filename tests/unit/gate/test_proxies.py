@@ -6,12 +6,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from plain_servers import Connection, Handler, make_certificate, serving, tunnel
+from plain_servers import Connection, Handler, make_certificate, serving, tunnel, whole
 
 from leasecap._errors import ConfigError
 from leasecap._gate import proxies
 from leasecap._gate.proxies import Proxy, proxy_for
-from leasecap._gate.upstream import Origin, UpstreamError, Upstreams
+from leasecap._gate.route import UpstreamError
+from leasecap._gate.upstream import Origin, Upstreams
 
 PROVIDER = Origin("https", "provider.test", 443)
 
@@ -118,9 +119,9 @@ async def ask(environ: dict[str, str], origin: Origin, target: bytes = b"/a%2Fb/
     try:
         for _ in range(2):  # the second one on the same connection
             answer = await upstreams.send(origin, b"GET", target, [(b"Host", b"h")], None, connect_timeout=10)
-            body = b"".join([chunk async for chunk in answer.chunks()])
+            body = await whole(answer)
     finally:
-        await upstreams.aclose()
+        upstreams.close()
     return answer.status, body
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from plain_servers import Connection, make_certificate, serving
+from plain_servers import Connection, make_certificate, serving, whole
 
 from leasecap._errors import ConfigError
 from leasecap._gate import tls, upstream
+from leasecap._gate.route import UpstreamError
 from leasecap._gate.tls import client_context
-from leasecap._gate.upstream import Origin, UpstreamError, Upstreams
+from leasecap._gate.upstream import Origin, Upstreams
 
 HEADERS = [(b"Host", b"h")]
 VARIABLES = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
@@ -27,9 +28,9 @@ async def ask(environ: dict[str, str], port: int, host: str = "127.0.0.1", conne
     try:
         origin = Origin("https", host, port)
         answer = await upstreams.send(origin, b"GET", b"/", HEADERS, None, connect_timeout=connect_timeout)
-        return b"".join([chunk async for chunk in answer.chunks()])
+        return await whole(answer)
     finally:
-        await upstreams.aclose()
+        upstreams.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -7,12 +7,12 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import httpcore2
 import pytest
-from plain_servers import Connection, Server, serving
+from plain_servers import Connection, Server, serving, whole
 
-from leasecap._gate import route
-from leasecap._gate.upstream import Answer, Origin, UpstreamError, Upstreams
+from leasecap._gate import route, upstream
+from leasecap._gate.route import UpstreamError
+from leasecap._gate.upstream import Answer, Origin, Upstreams
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 HEADERS = [(b"Host", b"h")]
@@ -24,7 +24,7 @@ async def opened() -> AsyncIterator[Upstreams]:
     try:
         yield upstreams
     finally:
-        await upstreams.aclose()
+        upstreams.close()
 
 
 async def get(upstreams: Upstreams, server: Server, target: bytes = b"/", method: bytes = b"GET") -> Answer:
@@ -34,10 +34,6 @@ async def get(upstreams: Upstreams, server: Server, target: bytes = b"/", method
 async def post(upstreams: Upstreams, server: Server, body: bytes = b"{}") -> Answer:
     headers = [*HEADERS, (b"Content-Length", b"%d" % len(body))]
     return await upstreams.send(Origin("http", "127.0.0.1", server.port), b"POST", b"/", headers, body)
-
-
-async def whole(answer: Answer) -> bytes:
-    return b"".join([chunk async for chunk in answer.chunks()])
 
 
 def run(
@@ -152,10 +148,9 @@ def test_parts_of_an_answer_come_one_by_one() -> None:
 
     async def client(upstreams: Upstreams, server: Server) -> None:
         answer = await get(upstreams, server)
-        chunks = answer.chunks()
-        assert await anext(chunks) == b"first"
+        assert await answer.read() == b"first"
         seen.set()
-        assert [chunk async for chunk in chunks] == [b"second"]
+        assert [await answer.read(), await answer.read()] == [b"second", b""]
 
     run(handler, client)
 
@@ -208,9 +203,9 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
         for _ in range(3):
             assert await whole(await post(upstreams, server, b"")) == b"hi"
             [connection] = upstreams._idle[Origin("http", "127.0.0.1", server.port)]
-            assert not connection.has_expired()
+            assert not connection.is_over()
             kept.set()
-            while not connection.has_expired():  # the end has to arrive
+            while not connection.is_over():  # the end has to arrive
                 await asyncio.sleep(0)
             kept.clear()
         assert server.accepted == 3
@@ -235,7 +230,7 @@ def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> Non
         kept = upstreams._idle[Origin("http", "127.0.0.1", server.port)]
         first, second = kept
         end.set()
-        while not first.has_expired():
+        while not first.is_over():
             await asyncio.sleep(0)
         assert await whole(await get(upstreams, server)) == b"hi"
         assert kept == [second]
@@ -244,7 +239,7 @@ def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> Non
 
 
 def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route, "_KEPT", -1)
+    monkeypatch.setattr(upstream, "_KEPT", -1)
 
     async def client(upstreams: Upstreams, server: Server) -> None:
         for _ in range(2):
@@ -257,38 +252,30 @@ def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyP
 def test_routers_are_kept_from_forgetting_a_connection() -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         answer = await get(upstreams, server)
-        stream = answer._sending.stream
-        assert stream is not None
-        assert stream.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+        [connection] = upstreams._busy
+        transport = connection.wire._transport
+        assert transport is not None
+        assert transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
         await whole(answer)
 
     run(Scripted(OK), client)
 
 
-class Faulty(httpcore2.AsyncConnectionInterface):
-    """A connection that ends in an error which is none of HTTP."""
+def test_a_fault_comes_out_as_it_is_and_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(connection: Connection) -> None:
+        assert await connection.until_closed() == b""
 
-    closed = False
-
-    async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
-        await request.extensions["trace"]("http11.send_request_headers.started", {"request": request})
+    def fails(*_: object) -> None:
         raise RuntimeError("a fault")
 
-    async def aclose(self) -> None:
-        self.closed = True
-
-
-def test_a_fault_comes_out_as_it_is_and_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Faulty()
-    monkeypatch.setattr(route.Route, "connection", lambda self: connection)
-
     async def client(upstreams: Upstreams, server: Server) -> None:
+        monkeypatch.setattr(route.Route, "request", fails)
         with pytest.raises(RuntimeError, match="a fault"):
             await get(upstreams, server)
-        assert connection.closed
         assert has_no_connection(upstreams)
+        await server.served.wait()
 
-    run(Scripted(), client)
+    run(handler, client)
 
 
 class BreaksWhenUsedAgain:
@@ -353,11 +340,11 @@ def test_a_body_that_breaks_off_never_ends_as_if_it_were_whole(framing: bytes, r
             connection.reset()
 
     async def client(upstreams: Upstreams, server: Server) -> None:
-        chunks = (await get(upstreams, server)).chunks()
-        assert await anext(chunks) == b"some"
+        answer = await get(upstreams, server)
+        assert await answer.read() == b"some"
         arrived.set()
         with pytest.raises(UpstreamError, match="in the middle") as caught:
-            await anext(chunks)
+            await answer.read()
         assert (caught.value.kind, caught.value.sent) == ("broken", True)
 
     run(handler, client)
@@ -430,12 +417,11 @@ def test_a_request_that_is_given_up_is_gone_at_the_server_at_once(when: str) -> 
 
         async def use() -> None:
             answer = await get(upstreams, server)
-            if when == "while nobody reads":
-                await anext(answer.chunks())
-                await answer.aclose()
-                return
-            async for _ in answer.chunks():
-                read.set()
+            try:
+                while await answer.read() and when != "while nobody reads":
+                    read.set()
+            finally:
+                answer.close()
 
         task = asyncio.create_task(use())
         await arrived.wait()
@@ -459,13 +445,13 @@ def test_closing_ends_what_is_idle_and_what_is_in_use() -> None:
         assert await connection.until_closed() == b""
 
     async def client(upstreams: Upstreams, server: Server) -> None:
-        in_use = (await get(upstreams, server, b"/part")).chunks()
-        assert await anext(in_use) == b"some"
+        in_use = await get(upstreams, server, b"/part")
+        assert await in_use.read() == b"some"
         assert await whole(await get(upstreams, server, b"/whole")) == b"something"
-        await upstreams.aclose()
+        upstreams.close()
         assert not any(upstreams._idle.values())
         with pytest.raises(UpstreamError, match="in the middle"):
-            await anext(in_use)
+            await in_use.read()
         assert has_no_connection(upstreams)
 
     run(handler, client)
