@@ -147,7 +147,7 @@ class Exchange:
         reader = AnswerReader(answer.status, answer.headers)
         held = await self._held(answer, idle, reader)
         refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
-        if refused is None and reader.fault is not None:
+        if refused is None and reader.fault is not None and not reader.had_begun:  # else what came together decided
             refused = refusal_of(reader.fault)
         self._report(lease, to_report(answer.status, refused, ttfb=ttfb))
         if refused is not None:

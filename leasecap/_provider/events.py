@@ -38,10 +38,12 @@ class AnswerReader:
     :ivar first_is_whole: the first event was seen, or for an answer that has none, the whole of it; or it isn't worth
         waiting for. Events that only say that the request has come don't count. The head may go out from then on.
     :ivar fault: the first error that the answer holds.
+    :ivar had_begun: whether an event of the answer itself came before the fault.
     """
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.fault: Fault | None = None
+        self.had_begun = False
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
         self._body: list[bytes] = []  # of an answer that is one JSON value
@@ -148,7 +150,7 @@ class AnswerReader:
 
     def _look(self, value: Any) -> None:
         if self.fault is None:
-            self.fault = fault_in(value)
+            self.fault, self.had_begun = fault_in(value), self._seen
         if self.fault is None and not self._seen and _lacks_choices(value):
             self.fault = _NO_CHOICES
 
