@@ -37,7 +37,7 @@ EARLY_HINTS_EVERY = 15.0
 PRESENCE_EVERY = 1.0
 """Seconds between two looks at a client whose body is not read yet: its end stands behind that, and is not seen."""
 
-_READ = 64 * 1024
+_READ = 256 * 1024
 _TOGETHER = 16 * 1024
 _EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -181,15 +181,19 @@ class Downstream:
                 timer.cancel()
 
     def start(self, status: int, reason: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """The answer's head, which goes out with what follows, or with `flush`."""
+        """Send the answer's head."""
         self._stop_timers()
         self.started = True
-        self._unsent += self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
+        self._send(h11.Response(status_code=status, reason=reason, headers=list(headers)))
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of its body. Pieces that follow each other without a pause go out together."""
+        """Send a piece of its body."""
         await self._writer.drain()  # of a client that reads slowly no more is kept than this
-        self._unsent += self._http.send(h11.Data(data=data)) or b""
+        self._send(h11.Data(data=data))
+
+    def _send(self, event: h11.Event) -> None:
+        """What follows each other without a pause goes out together."""
+        self._unsent += self._http.send(event) or b""
         if len(self._unsent) >= _TOGETHER:
             self._write()
         elif self._flushing is None:
@@ -197,7 +201,7 @@ class Downstream:
 
     async def end(self) -> bool:
         """Its body is whole. Returns whether the connection can take another request."""
-        self._unsent += self._http.send(h11.EndOfMessage()) or b""
+        self._send(h11.EndOfMessage())
         await self.flush()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False

@@ -61,7 +61,6 @@ class Exchange:
         answer = await self._send(self._down.body() if has_body else None)
         try:
             self._start(answer)
-            await self._down.flush()  # its body may take its time
             while piece := await answer.read():
                 await self._down.send(piece)
         finally:

@@ -79,15 +79,16 @@ class Connection:
             refused = True
         if refused:  # out here the failure doesn't carry along what caused it, the text of which has headers in it
             raise UpstreamError("malformed", False, f"the request to {self._route.name} can't be written as HTTP/1.1")
-        self.wire.write(parts)
         if body is not None and not isinstance(body, bytes):
             async for part in body:
+                self.wire.write([*parts, http.send(h11.Data(part))])
+                parts = []
+                await self.wire.drain()
                 if self.wire.over:
                     break  # an answer may have come before that
-                self.wire.write([http.send(h11.Data(part))])
-                await self.wire.drain()
             else:
-                self.wire.write([http.send(h11.EndOfMessage())])
+                parts.append(http.send(h11.EndOfMessage()))
+        self.wire.write(parts)
         return await self._head()
 
     async def _head(self) -> h11.Response:
