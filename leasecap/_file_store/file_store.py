@@ -103,7 +103,9 @@ class FileStore:
         leases = tuple([self._lease(lease) for lease in snapshot.leases])
         found = None
         if feedback is not None:
-            found = FeedbackView(feedback.state, self.terms.rules, feedback.clock.boot, tuple(feedback.cooling.values()))
+            found = FeedbackView(
+                feedback.state, self.terms.rules, feedback.clock.boot, tuple(feedback.cooling.values())
+            )
         return PoolView(self.name, snapshot, leases, found, self.store.policy.rises_in)
 
     def _lease(self, lease: Entry) -> LeaseView:

@@ -105,16 +105,13 @@ class Gate:
             log_warning(f"that nothing comes through the gate could not be noted for status: {error}")
 
     def _connection(self) -> ClientConnection:
-        reader = asyncio.StreamReader()
-        return ClientConnection(reader, self._connected)
+        return ClientConnection(self._connected)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, connection: ClientConnection) -> None:
         task = asyncio.current_task()
-        connection = writer.transport.get_protocol()
-        assert task is not None and isinstance(connection, ClientConnection)
-        down = Downstream(reader, writer)
+        assert task is not None
+        down = Downstream(connection)
         self._open.add(task)
-        connection.serving = task
         try:
             await self._serve(down)
             connection.serving = None  # from here on the end is ours

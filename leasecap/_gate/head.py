@@ -47,17 +47,17 @@ class Route(NamedTuple):
     target: bytes
 
 
-def end_of_head(received: bytes | bytearray) -> int | None:
-    """The length of the head at the beginning of ``received``; None: it isn't whole.
+def is_whole(received: bytes) -> bool:
+    """Whether a head is whole at the beginning of ``received``.
 
     :raises Refused: for a head that no well-behaved client sends.
     """
-    end = received.find(b"\r\n\r\n")
-    lines = bytes(received if end < 0 else received[:end]).split(b"\r\n")
-    if end < 0:
-        lines[-1] = lines[-1].removesuffix(b"\r")  # its LF may be on the way
-    if len(received if end < 0 else received[:end]) > HEAD_MAX:
+    head, found, _ = received.partition(b"\r\n\r\n")
+    if len(head) > HEAD_MAX:
         raise Refused(431, f"the request's head is longer than {HEAD_MAX} bytes")
+    lines = head.split(b"\r\n")
+    if not found:
+        lines[-1] = lines[-1].removesuffix(b"\r")  # its LF may be on the way
     lengths = 0
     for number, line in enumerate(lines):
         if b"\n" in line or b"\r" in line:
@@ -68,7 +68,7 @@ def end_of_head(received: bytes | bytearray) -> int | None:
             lengths += 1 + line.count(b",")
             if lengths > 1:
                 raise Refused(400, "the request says its length more than once")
-    return None if end < 0 else end + 4
+    return bool(found)
 
 
 def check(request: h11.Request, port: int) -> None:

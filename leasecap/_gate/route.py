@@ -176,6 +176,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         # asyncio puts addresses into it, and makes one text of several.
         found = re.search(r"\[Errno (\d+)\]", str(error))
-        number = int(found[1]) if found and error.errno is None else error.errno
+        number = error.errno or (int(found[1]) if found else 0)
         return os.strerror(number) if number in errno.errorcode else "the connection was closed"
     return str(error)

@@ -1,4 +1,4 @@
-"""A connection to a server as bytes: an asyncio transport, and nothing else that each request would pay for."""
+"""A connection as bytes: an asyncio transport, and nothing else that each request would pay for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
-_UNREAD_MAX = 256 * 1024
+_UNREAD_MAX = 128 * 1024
 """Bytes that wait to be read, after which no more are taken from the system."""
 
 _SECOND_ADDRESS_AFTER = 0.25
@@ -72,7 +73,7 @@ class Wire(asyncio.Protocol):
         self._unread_size = 0
         return data
 
-    def write(self, parts: Sequence[bytes]) -> None:
+    def write(self, parts: Sequence[bytes | bytearray]) -> None:
         """Send them together."""
         if not self.over and self._transport is not None:
             self._transport.writelines(parts)
@@ -84,12 +85,24 @@ class Wire(asyncio.Protocol):
 
     def is_quiet(self) -> bool:
         """Whether it is open, and nothing came that was not read."""
-        return (
-            not self.over
-            and not self._unread
-            and self._transport is not None
-            and not is_readable(self._transport.get_extra_info("socket"))
-        )
+        return not self.over and not self._unread and not is_readable(self.info("socket"))
+
+    def info(self, name: str) -> Any:
+        """What the transport knows of the connection."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
+    def end(self) -> None:
+        """Send the end, once all is sent.
+
+        :raises OSError: when it is over.
+        """
+        if self._transport is not None:
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        """Close it once all is sent."""
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close it at once; what isn't sent yet is not sent."""
@@ -122,9 +135,10 @@ class Wire(asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool | None:
         self.over = True
         self._wake()
+        return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.over:
