@@ -121,6 +121,24 @@ def test_the_store_is_read_once_and_only_for_https(monkeypatch: pytest.MonkeyPat
     assert made == [{"A": "1"}]
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_body_that_breaks_off_under_tls_never_ends_as_if_it_were_whole(tmp_path: Path, reset: bool) -> None:
+    context, certificate = make_certificate(tmp_path)
+
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
+        if reset:
+            connection.reset()
+
+    async def main() -> None:
+        async with serving(handler, tls=context) as server:
+            with pytest.raises(UpstreamError) as caught:
+                await ask({"SSL_CERT_FILE": str(certificate)}, server.port)
+            assert caught.value.kind == "broken"
+
+    asyncio.run(main())
+
+
 async def never_shakes_hands(connection: Connection) -> None:
     await connection.reader.readexactly(5)
     await connection.until_closed()

@@ -457,6 +457,73 @@ def test_closing_ends_what_is_idle_and_what_is_in_use() -> None:
     run(handler, client)
 
 
+def test_an_answer_that_ends_with_its_connection_is_not_ended_by_closing() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        assert await connection.until_closed() == b""
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        assert await answer.read() == b"some"
+        upstreams.close()
+        with pytest.raises(UpstreamError, match="in the middle"):
+            await answer.read()
+
+    run(handler, client)
+
+
+def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one() -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for _ in range(2):
+            assert await whole(await get(upstreams, server)) == b"hi"
+        assert server.accepted == 2
+
+    run(Scripted(OK + OK.replace(b"hi", b"no"), OK), client)
+
+
+def test_an_answer_that_comes_before_the_body_is_whole_is_read() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+        assert await connection.reader.readexactly(8) == b"3\r\none\r\n"
+        await connection.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one"
+            [connection] = upstreams._busy
+            while not connection.wire.over:
+                await asyncio.sleep(0)
+            yield b"two"
+            raise AssertionError("nobody takes it")
+
+        headers = [*HEADERS, (b"Transfer-Encoding", b"chunked")]
+        answer = await upstreams.send(Origin("http", "127.0.0.1", server.port), b"POST", b"/", headers, body())
+        assert (answer.status, await whole(answer)) == (413, b"no")
+        assert has_no_connection(upstreams)
+
+    run(handler, client)
+
+
+def test_of_an_answer_that_nobody_reads_little_is_taken() -> None:
+    size, written = 1 << 25, asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        connection.writer.write(bytes(size))
+        asyncio.get_running_loop().call_later(0.2, written.set)
+        await connection.writer.drain()
+        await connection.until_closed()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        [connection] = upstreams._busy
+        await written.wait()
+        assert 0 < connection.wire._unread_size < 1 << 20
+        assert len(await whole(answer)) == size
+
+    run(handler, client)
+
+
 def test_nobody_listening_is_told_with_the_place_and_the_cause() -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         listening = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
