@@ -183,27 +183,23 @@ class Downstream:
                 timer.cancel()
 
     def start(self, status: int, reason: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the answer's head."""
+        """The answer's head, which goes out with what follows, or with a flush."""
         self._stop_timers()
         self.started = True
-        self._send(h11.Response(status_code=status, reason=reason, headers=list(headers)))
+        self._unsent += self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of its body."""
+        """Send a piece of its body. Pieces that follow each other without a pause go out together."""
         await self._wire.drain()  # of a client that reads slowly no more is kept than this
-        self._send(h11.Data(data=data))
-
-    def _send(self, event: h11.Event) -> None:
-        """What follows each other without a pause goes out together."""
-        self._unsent += self._http.send(event) or b""
+        self._unsent += self._http.send(h11.Data(data=data)) or b""
         if len(self._unsent) >= _TOGETHER:
             self._write()
-        elif self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._write)
+        else:
+            self.flush_soon()
 
     async def end(self) -> bool:
         """Its body is whole. Returns whether the connection can take another request."""
-        self._send(h11.EndOfMessage())
+        self._unsent += self._http.send(h11.EndOfMessage()) or b""
         await self.flush()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
@@ -215,6 +211,11 @@ class Downstream:
         # Before it and not after: who has the last of an answer needs no slot while the client takes its time.
         await self._wire.drain()
         self._write()
+
+    def flush_soon(self) -> None:
+        """Send what has not gone out yet, together with what follows it without a pause."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._write)
 
     def _write(self) -> None:
         flushing, self._flushing = self._flushing, None

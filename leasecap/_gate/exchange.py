@@ -61,6 +61,7 @@ class Exchange:
         answer = await self._send(self._down.body() if has_body else None)
         try:
             self._start(answer)
+            self._down.flush_soon()  # its body may take its time
             while piece := await answer.read():
                 await self._down.send(piece)
         finally:
