@@ -6,10 +6,12 @@ closed at once when its request is given up. The one thing that moves is the Hos
 
 from __future__ import annotations
 
+import re
 import time
 
 import h11
 
+from leasecap._gate.chunked import Chunks
 from leasecap._gate.proxies import proxy_for
 from leasecap._gate.route import Route, UpstreamError
 from leasecap._gate.tls import client_context
@@ -30,6 +32,10 @@ meets that is lost."""
 _HEAD_MAX = 100 * 1024
 """Bytes of an answer's head."""
 
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # as h11 has it
+
+_BODILESS = (204, 304)
+
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS")
 
 
@@ -47,7 +53,7 @@ class Connection:
     :ivar over_at: when it has been idle for too long.
     """
 
-    __slots__ = ("_came_to_end", "_http", "_route", "origin", "over_at", "wire")
+    __slots__ = ("_came_to_end", "_chunks", "_http", "_rest", "_route", "origin", "over_at", "wire")
 
     def __init__(self, origin: Origin, route: Route) -> None:
         self.origin = origin
@@ -55,6 +61,8 @@ class Connection:
         self.wire = Wire()
         self._route = route
         self._http = h11.Connection(h11.CLIENT, _HEAD_MAX)
+        self._rest = b""  # of what came with a head, and is not read yet
+        self._chunks: Chunks | None = None  # while they are plain
         self._came_to_end = False
 
     async def connect(self, seconds: float) -> None:
@@ -89,13 +97,25 @@ class Connection:
             else:
                 parts.append(http.send(h11.EndOfMessage()))
         self.wire.write(parts)
-        return await self._head()
+        head = await self._head()
+        coded = any(name == b"transfer-encoding" for name, _ in head.headers)
+        if coded and method != b"HEAD" and head.status_code not in _BODILESS:
+            self._chunks = Chunks()
+        return head
 
     async def _head(self) -> h11.Response:
+        http, seen = self._http, b""
         try:
-            while not isinstance(event := self._http.next_event(), h11.Response):
+            while not isinstance(event := http.next_event(), h11.Response):
                 if event is h11.NEED_DATA:
-                    await self._receive()
+                    data, self._rest = self._rest or await self._receive(), b""
+                    seen += data
+                    found = _END_OF_HEAD.search(seen)
+                    end = len(data) if found is None else found.end() - len(seen) + len(data)
+                    http.receive_data(data[:end])
+                    self._rest = data[end:]
+                else:
+                    seen = b""  # it was one of 1xx
             return event
         except (OSError, h11.RemoteProtocolError) as error:
             failure = self._failure(error, "before it answered")
@@ -106,30 +126,49 @@ class Connection:
 
         :raises UpstreamError: when it breaks off, or isn't HTTP.
         """
-        http = self._http
         parts: list[bytes] = []
+        failure: UpstreamError | None = None
         try:
-            while http.their_state is h11.SEND_BODY:
-                event = http.next_event()
-                if type(event) is h11.Data:
-                    parts.append(event.data)
-                elif event is h11.NEED_DATA:
-                    if parts:
-                        break
-                    await self._receive()
-            if http.their_state is not h11.ERROR or parts:
-                return b"".join(parts)
-            http.next_event()
+            while self._chunks is not None and not parts:
+                await self._read_chunks(self._chunks, parts)
+            if not parts:
+                await self._read_events(parts)
         except (OSError, h11.RemoteProtocolError) as error:
-            if parts:
-                return b"".join(parts)  # the next call raises it
             failure = self._failure(error, "in the middle of its answer")
-        raise failure
+        if failure is not None and not parts:  # else the next call raises it
+            raise failure
+        return b"".join(parts)
 
-    async def _receive(self) -> None:
+    async def _read_chunks(self, chunks: Chunks, parts: list[bytes]) -> None:
+        data, self._rest = self._rest or await self._receive(), b""
+        if content := chunks.feed(data):
+            parts.append(content)
+        if not data:
+            chunks.give_up()
+        if chunks.rest is not None:
+            self._rest, self._chunks = chunks.rest, None
+
+    async def _read_events(self, parts: list[bytes]) -> None:
+        """Leave the framing to h11."""
+        http = self._http
+        if self._rest:
+            http.receive_data(self._rest)
+            self._rest = b""
+        if self._came_to_end:
+            http.receive_data(b"")
+        while http.their_state in (h11.SEND_BODY, h11.ERROR):
+            event = http.next_event()
+            if type(event) is h11.Data:
+                parts.append(event.data)
+            elif event is h11.NEED_DATA:
+                if parts:
+                    return
+                http.receive_data(await self._receive())
+
+    async def _receive(self) -> bytes:
         data = await self.wire.read()
         self._came_to_end = not data
-        self._http.receive_data(data)
+        return data
 
     def _failure(self, error: Exception, when: str) -> UpstreamError:
         """Its text isn't passed on: it quotes the answer."""

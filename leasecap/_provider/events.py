@@ -6,7 +6,7 @@ import json
 
 from leasecap._provider.errors import Fault, fault_in
 from leasecap._provider.reading import decoder, header, is_json, media_type, parse_json
-from leasecap._provider.sse import Event, EventStream
+from leasecap._provider.sse import Event, EventStream, end_of_events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class AnswerReader:
         self.had_begun = False
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
+        self._begun: list[bytes] = []  # of an event that isn't whole
         self._body: list[bytes] = []  # of an answer that is one JSON value
         self._decoder = decoder(header(headers, b"content-encoding"))
         self._came = self._tries = 0
@@ -81,7 +82,7 @@ class AnswerReader:
         if self._reads and self._decoder is not None:
             self._read(self._decoder.decode(self._take_unread()))
             self._read_rest()
-            self._events, self._body = EventStream(), []
+            self._events, self._begun, self._body = EventStream(), [], []
         self._reads, self.first_is_whole = False, True
 
     def _take_unread(self) -> bytes:
@@ -92,8 +93,7 @@ class AnswerReader:
 
     def _read(self, text: bytes) -> None:
         if self._media == b"text/event-stream":
-            for event in self._events.feed(text):
-                self._event(event)
+            self._read_events(text)
         elif self._media in _LINES:
             *lines, last = text.split(b"\n")
             for line in lines:
@@ -107,8 +107,24 @@ class AnswerReader:
                 self._tries += 1
                 self._first_element(b"".join(self._body))
 
+    def _read_events(self, text: bytes) -> None:
+        before = self._begun[-1][-1:] if self._begun else b""
+        end = end_of_events(before + text) - len(before)
+        if end <= 0:
+            if text:
+                self._begun.append(text)
+            return
+        whole = b"".join((*self._begun, text[:end]))
+        self._begun = [text[end:]] if text[end:] else []
+        # To take each event apart would cost more than all else that is done for it.
+        if not self._seen or b'"error"' in whole:
+            for event in self._events.feed(whole):
+                self._event(event)
+
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
+            for whole in self._events.feed(b"".join(self._begun)):
+                self._event(whole)
             event = self._events.end()
             if event is not None:
                 self._event(event)
@@ -121,7 +137,7 @@ class AnswerReader:
 
     def _event(self, event: Event) -> None:
         if self._seen and b'"error"' not in event.data:
-            return  # reading every event as JSON would cost more than all else that is done for it
+            return
         value = parse_json(event.data)
         self._look(value)
         name = event.name.decode("latin-1")

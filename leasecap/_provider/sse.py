@@ -18,6 +18,14 @@ class Event(NamedTuple):
     data: bytes
 
 
+_BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")  # the end of a line, and the beginning of the next end
+
+
+def end_of_events(text: bytes) -> int:
+    """Where the last event ends that is whole in ``text``; 0: none is."""
+    return max(text.rfind(blank) + 2 if blank in text else 0 for blank in _BLANK_LINES)
+
+
 class EventStream:
     """Takes a stream piece by piece. It keeps what belongs to an event that isn't whole yet: the caller bounds it."""
 
