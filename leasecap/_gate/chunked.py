@@ -1,5 +1,8 @@
-"""Takes the framing off a chunked body as long as it is plain, many chunks at once: a streamed answer has one for each of
-its events. What isn't plain is for h11: extensions, the last chunk and what follows it. Pure."""
+"""Takes the framing off a chunked body, many chunks at once: a streamed answer has one for each of its events. Pure.
+
+h11 does the same, one by one, which takes ten times as long. What isn't plain is left to it: extensions, the last chunk
+and what follows that, and whatever is wrong.
+"""
 
 from __future__ import annotations
 

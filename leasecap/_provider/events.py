@@ -6,7 +6,7 @@ import json
 
 from leasecap._provider.errors import Fault, fault_in
 from leasecap._provider.reading import decoder, header, is_json, media_type, parse_json
-from leasecap._provider.sse import Event, EventStream, end_of_events
+from leasecap._provider.sse import Event, EventStream, end_of_events, end_of_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,15 +116,22 @@ class AnswerReader:
             return
         whole = b"".join((*self._begun, text[:end]))
         self._begun = [text[end:]] if text[end:] else []
-        # To take each event apart would cost more than all else that is done for it.
-        if not self._seen or b'"error"' in whole:
-            for event in self._events.feed(whole):
-                self._event(event)
+        at = 0
+        while at < len(whole) and not self._seen:
+            end = end_of_first(whole, at)
+            self._take_events(whole[at:end])
+            at = end
+        # To take each of the others apart would cost more than all else that is done for it.
+        if whole.find(b'"error"', at) >= 0:
+            self._take_events(whole[at:])
+
+    def _take_events(self, text: bytes) -> None:
+        for event in self._events.feed(text):
+            self._event(event)
 
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
-            for whole in self._events.feed(b"".join(self._begun)):
-                self._event(whole)
+            self._take_events(b"".join(self._begun))
             event = self._events.end()
             if event is not None:
                 self._event(event)

@@ -211,7 +211,7 @@ def test_a_proxy_that_speaks_something_else_is_told(answer: bytes) -> None:
 
     async def main() -> None:
         async with serving(handler) as proxy:
-            with pytest.raises(UpstreamError, match="the proxy's answer isn't HTTP/1.1, or broke off") as caught:
+            with pytest.raises(UpstreamError, match=r"the proxy's answer isn't HTTP/1\.1, or broke off") as caught:
                 await ask({"https_proxy": f"http://127.0.0.1:{proxy.port}"}, PROVIDER)
             assert (caught.value.kind, caught.value.sent) == ("connect", False)
 
