@@ -4,8 +4,8 @@ import asyncio
 import gzip
 import socket
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 from plain_servers import Connection, Server, serving, whole
@@ -13,6 +13,7 @@ from plain_servers import Connection, Server, serving, whole
 from leasecap._gate import route, upstream
 from leasecap._gate.route import UpstreamError
 from leasecap._gate.upstream import Answer, Origin, Upstreams
+from leasecap._gate.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 HEADERS = [(b"Host", b"h")]
@@ -138,6 +139,31 @@ def test_a_body_goes_up_in_the_framing_that_was_given(framing: tuple[bytes, byte
     run(handler, client)
 
 
+def test_a_head_goes_up_with_the_beginning_of_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    write = Wire.write
+
+    def noted(wire: Wire, parts: Sequence[bytes | bytearray]) -> None:
+        written.append(b"".join(parts))
+        write(wire, parts)
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        monkeypatch.setattr(Wire, "write", noted)
+        origin = Origin("http", "127.0.0.1", server.port)
+        for body in (b"onetwothree", three_parts()):
+            written.clear()
+            await whole(await upstreams.send(origin, b"POST", b"/", [*HEADERS, (b"Content-Length", b"11")], body))
+            assert written[0].startswith(b"POST / ") and b"\r\n\r\none" in written[0]
+
+    async def handler(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.read_head()
+            await connection.reader.readexactly(11)
+            await connection.write(OK)
+
+    run(handler, client)
+
+
 def test_parts_of_an_answer_come_one_by_one() -> None:
     seen = asyncio.Event()
 
@@ -164,13 +190,27 @@ def test_hints_before_an_answer_are_not_the_answer() -> None:
     run(Scripted(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + OK), client)
 
 
-@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-def test_a_connection_serves_one_request_after_the_other(status: bytes) -> None:
-    bodiless = b"HTTP/1.1 " + status + b"\r\n\r\n"
+def test_parts_of_an_answer_that_come_together_are_one() -> None:
+    body = b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
     async def client(upstreams: Upstreams, server: Server) -> None:
-        for expected in (b"hi", b"", b"hi"):
-            assert await whole(await get(upstreams, server)) == expected
+        answer = await get(upstreams, server)
+        assert [await answer.read(), await answer.read()] == [b"onetwo", b""]
+        answer.close()
+        assert not has_no_connection(upstreams)
+
+    run(Scripted(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body), client)
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [(b"GET", b"204 No Content"), (b"GET", b"304 Not Modified"), (b"HEAD", b"200 OK")]
+)
+def test_a_connection_serves_one_request_after_the_other(method: bytes, status: bytes) -> None:
+    bodiless = b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for expected, how in ((b"hi", b"GET"), (b"", method), (b"hi", b"GET")):
+            assert await whole(await get(upstreams, server, method=how)) == expected
         assert server.accepted == 1
 
     run(Scripted(OK, bodiless, OK), client)
@@ -211,6 +251,28 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
         assert server.accepted == 3
 
     run(handler, client)
+
+
+@pytest.mark.linux("elsewhere the end may take a moment to arrive")
+def test_an_end_is_seen_that_the_loop_has_not_read_yet() -> None:
+    def serve(listening: socket.socket) -> socket.socket:
+        connection, _ = listening.accept()
+        connection.recv(1000)
+        connection.sendall(OK)
+        return connection
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            async with opened() as upstreams:
+                serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+                origin = Origin("http", *listening.getsockname())
+                assert await whole(await upstreams.send(origin, b"GET", b"/", HEADERS, None)) == b"hi"
+                [connection] = upstreams._idle[origin]
+                with await serving:
+                    assert not connection.is_over()
+                assert connection.is_over()
+
+    asyncio.run(main())
 
 
 def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> None:
@@ -549,6 +611,29 @@ def test_the_time_to_connect_does_not_bound_the_answer() -> None:
         await connection.write(OK)
 
     run(handler, client)
+
+
+@pytest.mark.linux("a port that takes no connections and refuses none")
+def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        with ExitStack() as stack:
+            silent = stack.enter_context(socket.socket())
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(0)
+            for _ in range(3):  # more than it has room for
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(silent.getsockname())
+            places = [silent.getsockname(), ("127.0.0.1", server.port)]
+
+            async def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+                return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place) for place in places]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+            origin = Origin("http", "provider.test", 80)
+            assert await whole(await upstreams.send(origin, b"GET", b"/", HEADERS, None)) == b"hi"
+
+    run(Scripted(OK), client)
 
 
 def test_addresses_of_ipv6_work() -> None:
