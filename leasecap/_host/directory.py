@@ -7,6 +7,7 @@ import os
 import stat
 
 from leasecap._host.file_lock import is_locked
+from leasecap._moving import patiently
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a planted FIFO must fail, not hang
@@ -93,13 +94,13 @@ class Directory:
         os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
 
     def rename(self, old: str, new: str) -> None:
-        os.rename(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        patiently(os.rename, self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def unlink(self, name: str) -> None:
-        os.unlink(self._at(name), dir_fd=self._fd)
+        patiently(os.unlink, self._at(name), dir_fd=self._fd)
 
     def rmdir(self, name: str) -> None:
-        os.rmdir(self._at(name), dir_fd=self._fd)
+        patiently(os.rmdir, self._at(name), dir_fd=self._fd)
 
     def _open(self, name: str, flags: int) -> int:
         return self._open_and_stat(name, flags)[0]
@@ -148,7 +149,7 @@ class Directory:
             self._unlink_aside(aside)
             raise
         try:
-            os.replace(self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            patiently(os.replace, self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except FileNotFoundError:
             return False
         except OSError:
@@ -209,7 +210,7 @@ class Directory:
 
     def _open_wakeup(self, name: str) -> tuple[int, bool]:
         """A descriptor, and whether it is a pipe."""
-        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK, dir_fd=self._fd)
+        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _BINARY, dir_fd=self._fd)
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
             os.close(fd)
