@@ -80,6 +80,8 @@ def _unreadable(path: str, error: OSError) -> StoreError:
             path=path,
             remedy="Move that file away, or set LEASECAP_HOME to a directory.",
         )
+    if error.errno == errno.EACCES and os.path.isdir(path):  # Windows refuses to open one
+        return _not_a_file(path, stat.S_IFDIR)
     remedy = store_error(error, path).remedy
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = "Give yourself the right to read it (chmod u+r, chown), or move it away to go on without it."

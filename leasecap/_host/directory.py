@@ -106,7 +106,12 @@ class Directory:
         return self._open_and_stat(name, flags)[0]
 
     def _open_and_stat(self, name: str, flags: int) -> tuple[int, os.stat_result]:
-        fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _BINARY, 0o600, dir_fd=self._fd)
+        try:
+            fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _BINARY, 0o600, dir_fd=self._fd)
+        except PermissionError:
+            if os.path.isdir(self.full(name)):  # Windows refuses to open one
+                raise OSError(errno.EINVAL, "not a regular file", self.full(name)) from None
+            raise
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)

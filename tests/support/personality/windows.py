@@ -35,6 +35,7 @@ LACKING = {
     "time": "clock_gettime clock_gettime_ns CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_MONOTONIC_RAW CLOCK_REALTIME",
 }
 LACKING["_signal"] = LACKING["signal"]
+LACKING["ctypes"] = ""
 MISSING = frozenset({"fcntl", "posix", "pwd", "grp", "resource", "termios", "tty", "pty"})
 
 O_BINARY = 0x8000  # as there; Linux ignores this bit
@@ -60,7 +61,7 @@ class _Seen(ModuleType):
 # Each descriptor that leasecap opens has a shared lock of the kind that leasecap doesn't take there. Whoever moves or
 # removes a file tries an exclusive one, and so meets what any process has open, its own included.
 
-_LOOKS, _PAUSE = 100, 0.001
+_LOOKS, _PAUSE = 10, 0.0005
 _AS_TEXT: set[int] = set()
 
 
@@ -165,6 +166,19 @@ def _open(file: Any, *arguments: Any, **more: Any) -> Any:
     return opened
 
 
+class _Library:
+    """What `ctypes.WinDLL("ntdll")` gives."""
+
+    def __init__(self, name: str) -> None:
+        assert name == "ntdll", name
+
+    def NtQuerySystemInformation(self, kind: int, found: Any, size: int, _: None) -> int:  # noqa: N802
+        assert (kind, size) == (3, 48), "SYSTEM_TIMEOFDAY_INFORMATION"
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            found._obj.boot_time = int(file.read(8), 16)
+        return 0
+
+
 def _kill(pid: int, signum: int) -> None:
     """There 0 is a Ctrl-C for the process's console, and any other signal but Ctrl-Break is its end."""
     if signum == 0:
@@ -198,7 +212,7 @@ def _import(
     if level or first not in LACKING.keys() | {"sys"} or (fromlist and name != first):
         return module
     if first not in _SEEN:
-        _SEEN[first] = _Seen(module, LACKING[first])
+        _SEEN[first] = _Seen(module, LACKING[first], **({"WinDLL": _Library} if first == "ctypes" else {}))
     return _SEEN[first]
 
 

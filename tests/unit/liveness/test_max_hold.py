@@ -33,10 +33,10 @@ GIVEN_AWAY = MAX_HOLD + KILL_AFTER + GRACE
 # -- who sweeps -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["os", "directory"])
-def actors(request: pytest.FixtureRequest, root: Path) -> tuple[Actor, Actor]:
+@pytest.fixture
+def actors(kind: str, root: Path) -> tuple[Actor, Actor]:
     """Two processes in a pool with one slot and ``reclaim = "force"``."""
-    found = Actor(root, kind=request.param), Actor(root, kind=request.param)
+    found = Actor(root, kind=kind), Actor(root, kind=kind)
     for actor in found:
         actor.store.policy.force = True
     return found
