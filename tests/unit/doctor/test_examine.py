@@ -287,7 +287,6 @@ def test_who_is_passed_over_is_named(root: Path) -> None:
         assert f"pid {stopped.pid} (stopped)" in check.remedy
 
 
-@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
     with helper(HOLDER) as holder:
         assert holder.hear() == "held"

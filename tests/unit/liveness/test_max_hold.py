@@ -327,6 +327,7 @@ def test_a_slot_that_can_not_be_given_away_at_once_is_given_away_later(
     assert failed
 
 
+@pytest.mark.posix("spares, which need OS locks")
 def test_a_lease_released_as_it_is_to_be_given_away_stays_a_spare(root: Path) -> None:
     configure(root, 'reclaim = "force"')
     leasecap.acquire("p", max_hold=60).release()
