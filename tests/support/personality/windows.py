@@ -35,7 +35,7 @@ LACKING = {
     "time": "clock_gettime clock_gettime_ns CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_MONOTONIC_RAW CLOCK_REALTIME",
 }
 LACKING["_signal"] = LACKING["signal"]
-LACKING["ctypes"] = ""
+LACKING["ctypes"] = LACKING["psutil"] = ""
 MISSING = frozenset({"fcntl", "posix", "pwd", "grp", "resource", "termios", "tty", "pty"})
 
 O_BINARY = 0x8000  # as there; Linux ignores this bit
@@ -179,6 +179,16 @@ class _Library:
         return 0
 
 
+def _process(pid: int) -> Any:
+    """What `psutil.Process` gives: there nothing is left of a process that has ended."""
+    import psutil
+
+    found = psutil.Process(pid)
+    if found.status() == psutil.STATUS_ZOMBIE:
+        raise psutil.NoSuchProcess(pid)
+    return found
+
+
 def _kill(pid: int, signum: int) -> None:
     """There 0 is a Ctrl-C for the process's console, and any other signal but Ctrl-Break is its end."""
     if signum == 0:
@@ -212,7 +222,8 @@ def _import(
     if level or first not in LACKING.keys() | {"sys"} or (fromlist and name != first):
         return module
     if first not in _SEEN:
-        _SEEN[first] = _Seen(module, LACKING[first], **({"WinDLL": _Library} if first == "ctypes" else {}))
+        more = {"ctypes": {"WinDLL": _Library}, "psutil": {"Process": _process}}
+        _SEEN[first] = _Seen(module, LACKING[first], **more.get(first, {}))
     return _SEEN[first]
 
 

@@ -140,7 +140,6 @@ def test_a_pid_that_was_given_to_another_process_does_not_keep_the_slot(observer
         assert evidence(observer, own_entry) == (False, "process gone")
 
 
-@pytest.mark.posix("zombies")
 def test_a_slot_for_another_process_is_held_while_that_runs(observer: Actor) -> None:
     with helper("input()") as agent:
         start = start_of(agent.pid)

@@ -236,7 +236,6 @@ def test_an_unknown_value_never_equals_another_unknown_one() -> None:
 # -- processes as they are -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.posix("zombies")
 def test_a_running_process_runs_and_a_zombie_is_gone() -> None:
     with helper("input()") as process:
         start = _process.start_of(process.pid)
