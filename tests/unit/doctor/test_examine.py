@@ -720,6 +720,7 @@ def test_agents_are_named_though_config_toml_can_not_be_read(made: Path, command
 # -- another directory, and no crash ----------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("owners and modes")
 def test_another_directory_is_tried_in_place_of_a_root_that_cannot_be_trusted(made: Path, tmp_path: Path) -> None:
     made.chmod(0o777)
     other = tmp_path / "other"
