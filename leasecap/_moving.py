@@ -13,9 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.064
-"""Seconds between tries. To read a file takes far less than all of them; who may not change it at all waits for them in
-vain."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.256
+"""Seconds between tries, each twice as long as the one before: half a second in all. To read a file takes far less, but
+a reader may have to wait for a processor."""
 
 
 if sys.platform == "win32":
@@ -28,10 +28,12 @@ if sys.platform == "win32":
         pause = _FIRST_PAUSE
         while pause <= _LONGEST_PAUSE:
             try:
-                return step(*arguments, **more)
+                step(*arguments, **more)
             except PermissionError:
                 time.sleep(pause)
-            pause *= 2
+                pause *= 2
+            else:
+                return
         step(*arguments, **more)
 
 else:

@@ -26,8 +26,8 @@ class _TimeOfDay(ctypes.Structure):
 def boot_session() -> str | None:
     """A name for this boot; None where none can be had.
 
-    It is the time of the boot, as the clock was set then: where the clock is set, Windows moves the time of the boot with
-    it, and says by how much. A container has its own view of the process table, and another name of the computer.
+    It is the time of the boot. Where the clock is set, Windows moves that time as well, and says by how much: that is
+    taken off. A container has a view of its own on the process table, and another name for the computer.
     """
     found = _TimeOfDay()
     if sys.platform != "win32":

@@ -161,7 +161,7 @@ def _refuse_text(fd: int) -> None:
 
 def _open(file: Any, *arguments: Any, **more: Any) -> Any:
     _refuse_system(file)
-    opened = open(file, *arguments, **more)
+    opened = open(file, *arguments, **more)  # noqa: SIM115
     _mark(opened.fileno())
     return opened
 
@@ -199,7 +199,8 @@ def _kill(pid: int, signum: int) -> None:
 _SEEN = {
     "os": _Seen(
         os, LACKING["os"],
-        name="nt", open=_open_descriptor, listdir=_list, read=_read, write=_write, rename=_rename, replace=_replace, unlink=_unlink, remove=_unlink, kill=_kill,
+        name="nt", open=_open_descriptor, listdir=_list, read=_read, write=_write, kill=_kill,
+        rename=_rename, replace=_replace, unlink=_unlink, remove=_unlink,
         supports_dir_fd=frozenset(), supports_fd=frozenset(), supports_follow_symlinks=frozenset({os.stat}),
         O_BINARY=O_BINARY,
     ),
