@@ -9,7 +9,7 @@ others than leasecap have open.
 
 from __future__ import annotations
 
-import _frozen_importlib as importing  # type: ignore[import-not-found]
+import _frozen_importlib as importing
 import builtins
 import errno
 import fcntl
@@ -223,7 +223,7 @@ def _import(
     if level or first not in LACKING.keys() | {"sys"} or (fromlist and name != first):
         return module
     if first not in _SEEN:
-        more = {"ctypes": {"WinDLL": _Library}, "psutil": {"Process": _process}}
+        more: dict[str, dict[str, Any]] = {"ctypes": {"WinDLL": _Library}, "psutil": {"Process": _process}}
         _SEEN[first] = _Seen(module, LACKING[first], **more.get(first, {}))
     return _SEEN[first]
 
