@@ -40,4 +40,4 @@ def boot_session() -> str | None:
         return None
     if refused or not found.boot_time:
         return None
-    return f"{found.boot_time - found.boot_time_bias:x} {os.environ.get('COMPUTERNAME', '')}"
+    return f"{found.boot_time - found.boot_time_bias:x}@{os.environ.get('COMPUTERNAME', '')}"
