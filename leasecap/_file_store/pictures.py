@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.observer import Ask, Look
     from leasecap._host.effects import Effects
     from leasecap._liveness.record import Record
-    from leasecap._store.picture import SilentGate, State
+    from leasecap._store.picture import SilentGate, StandingGate, State
 
 _TRIES = 5
 
@@ -63,6 +63,12 @@ class FilePictures:
             from leasecap._file_store.silent_gates import SilentGates
 
         return SilentGates(self._effects, self._root).read()
+
+    def standing_gates(self) -> tuple[StandingGate, ...]:
+        with self._importing:
+            from leasecap._file_store.standing_gates import StandingGates
+
+        return StandingGates(self._effects, self._root).read()
 
     def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
         try:

@@ -102,7 +102,8 @@ class Exchange:
     @asynccontextmanager
     async def _slot(self, pool: str, facts: RequestFacts, kept: Kept) -> AsyncIterator[Lease]:
         options = self._terms.options
-        label = options.label or " ".join(filter(None, (self._shared.program, facts.model)))
+        program = self._shared.program or head.agent(self._request)
+        label = options.label or " ".join(filter(None, (program, facts.model)))
         with ExitStack() as lent:
             if options.borrow:
                 for reference in self._down.asker.leases(pool):

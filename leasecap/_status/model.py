@@ -116,6 +116,17 @@ class SilentGate:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingGate:
+    """A `leasecap gate` that runs.
+
+    :ivar address: HOST:PORT.
+    """
+
+    pid: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All that is under one root, at one time.
 
@@ -123,6 +134,7 @@ class Status:
     :ivar config_error: why ``config.toml`` can't be used, or None.
     :ivar error: why the pools can't be listed, or None.
     :ivar silent_gates: commands that may go past their gate.
+    :ivar gates: those that aren't a command's own.
     """
 
     schema_version: int
@@ -132,6 +144,7 @@ class Status:
     config_error: str | None
     error: str | None = None
     silent_gates: tuple[SilentGate, ...] = ()
+    gates: tuple[StandingGate, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """What `leasecap status --json` prints, which every reader of JSON takes.

@@ -18,6 +18,7 @@ from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
 from leasecap._status.model import PoolStatus as PoolStatus
 from leasecap._status.model import SilentGate as SilentGate
+from leasecap._status.model import StandingGate as StandingGate
 from leasecap._status.model import Status as Status
 from leasecap._status.model import Waiter as Waiter
 
@@ -52,7 +53,9 @@ def status(pool: str | None = None) -> Status:
     except StoreError as trouble:
         names, unlisted = list(config.pools) if config else [], str(trouble)
     pools = tuple(_pool_status(root, pictures, name, config) for name in names)
-    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error, unlisted, _silent_gates(pictures))
+    now = _utc(datetime.now(UTC))
+    silent, standing = _silent_gates(pictures), _standing_gates(pictures)
+    return Status(SCHEMA_VERSION, now, root, pools, config_error, unlisted, silent, standing)
 
 
 def _silent_gates(pictures: Pictures) -> tuple[SilentGate, ...]:
@@ -60,6 +63,13 @@ def _silent_gates(pictures: Pictures) -> tuple[SilentGate, ...]:
         return tuple(SilentGate(pid, command) for pid, command in pictures.silent_gates())
     except OSError:
         return ()  # they are a hint; what is wrong with the root is told of its pools
+
+
+def _standing_gates(pictures: Pictures) -> tuple[StandingGate, ...]:
+    try:
+        return tuple(StandingGate(gate.pid, gate.address) for gate in pictures.standing_gates())
+    except OSError:
+        return ()  # as above
 
 
 def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:

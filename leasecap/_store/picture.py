@@ -6,6 +6,7 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal, Protocol
 
     from leasecap._config.config import PoolConfig
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
             :raises OSError: when that can't be read.
             """
 
+        def standing_gates(self) -> tuple[StandingGate, ...]:
+            """Each `leasecap gate` that runs here.
+
+            :raises OSError: when that can't be read; also when there was never one.
+            """
+
 
 class SilentGate(NamedTuple):
     """A gate that nothing comes through, so that its command may not know of it.
@@ -48,6 +55,24 @@ class SilentGate(NamedTuple):
 
     pid: int
     command: str
+
+
+class StandingGate(NamedTuple):
+    """A `leasecap gate` that runs.
+
+    :ivar port: of 127.0.0.1.
+    :ivar variables: what follows the gate's token in the address that an agent needs in each variable.
+    :ivar upstreams: by name: the URL without a path, and what follows the token in a client's address.
+    """
+
+    pid: int
+    port: int
+    variables: Mapping[str, str]
+    upstreams: Mapping[str, tuple[str, str]]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
 
 class EntryPicture(NamedTuple):

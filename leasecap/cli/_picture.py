@@ -54,6 +54,7 @@ def render(rows: int | None, columns: int | None, found: Status, home: str = "")
     if not sections and not found.error:
         hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
         sections = [_Section([((hint, ""),)], [])]
+    top += [((f"gate {gate.address} (pid {gate.pid})", "dim"),) for gate in found.gates]
     top += [((_silent(gate), "yellow"),) for gate in found.silent_gates]
     lines = top + ([(), *errors] if errors else [])
     for section in sections:
