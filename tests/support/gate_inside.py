@@ -12,8 +12,8 @@ from leasecap import _log
 from leasecap._gate.gate import Gate
 from leasecap._gate.terms import Pools
 from leasecap._gate.upstreams import Upstream
-from leasecap._request import Options
 from leasecap._host.listener import listen
+from leasecap._request import Options
 from leasecap.cli._per_request import GateThread
 
 TYPE_CHECKING = False

@@ -1,4 +1,4 @@
-"""The token of `leasecap gate`: made once, replaced whole, and believed only from a file that nobody else can change."""
+"""The token of `leasecap gate`: made once, replaced whole, believed only where nobody else can change it."""
 
 from __future__ import annotations
 
