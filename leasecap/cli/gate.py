@@ -10,6 +10,9 @@ import click
 from leasecap._errors import StoreError
 from leasecap.cli._say import Verb
 
+TYPE_CHECKING = False
+assert not TYPE_CHECKING or sys.platform != "win32"  # there it only refuses, below
+
 SHELLS = ("sh", "fish", "powershell")
 
 
