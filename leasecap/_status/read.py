@@ -16,6 +16,7 @@ from leasecap._runtime import runtime
 from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
+from leasecap._status.model import HttpRequest as HttpRequest
 from leasecap._status.model import PoolStatus as PoolStatus
 from leasecap._status.model import SilentGate as SilentGate
 from leasecap._status.model import StandingGate as StandingGate
@@ -165,6 +166,7 @@ def _holder(lease: EntryPicture, lender: str | None, wall: datetime) -> Holder:
         limit=entry.limit,
         max_hold=record.max_hold if record else None,
         over_max_hold=lease.over_max_hold if lease.over_max_hold > 0 else None,
+        request=_request(lease),
     )
 
 
@@ -185,7 +187,21 @@ def _waiter(ticket: EntryPicture, position: int, wall: datetime) -> Waiter:
         alive=ticket.alive,
         evidence=ticket.evidence,
         limit=entry.limit,
+        request=_request(ticket),
     )
+
+
+def _request(entry: EntryPicture) -> HttpRequest | None:
+    purpose = entry.record.purpose if entry.record else None
+    if purpose is None:
+        return None
+    if entry.state != "held":
+        return HttpRequest(*purpose, "queued", None)
+    if entry.since is None:
+        return HttpRequest(*purpose, None, None)
+    if entry.answered is None:
+        return HttpRequest(*purpose, "sent", None)
+    return HttpRequest(*purpose, "streaming", max(entry.since - entry.answered, 0.0))
 
 
 def _moment(wall: datetime, ago: float | None) -> str | None:

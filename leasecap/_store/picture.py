@@ -88,6 +88,7 @@ class EntryPicture(NamedTuple):
     :ivar since: seconds since it was granted, or asked for; None if this boot's clock can't say.
     :ivar heartbeat_age: seconds since its last heartbeat; None likewise.
     :ivar over_max_hold: seconds for which it has been held beyond its time; negative before that, 0 where it has none.
+    :ivar answered: seconds since the answer began of the request that it is for; None: it has not, or as ``since``.
     """
 
     entry: Entry
@@ -100,6 +101,7 @@ class EntryPicture(NamedTuple):
     since: float | None
     heartbeat_age: float | None
     over_max_hold: float
+    answered: float | None = None
 
 
 class PoolPicture(NamedTuple):

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
-    from leasecap._status.model import Holder, PoolStatus, SilentGate, Status, Waiter
+    from leasecap._status.model import Holder, HttpRequest, PoolStatus, SilentGate, Status, Waiter
 
     Span: TypeAlias = tuple[str, str]
     """A text, and its style: "bold", "dim", "red", "yellow" or ""."""
     Line: TypeAlias = tuple[Span, ...]
 
+_ANSWER = 4  # the column that is there for requests alone
+_ANSWERS = {"queued": "-", "sent": "awaited", "streaming": "comes"}
 _COMMAND_LEAST = 20  # columns left to the command on a narrow terminal
 _DIRECTORY_MOST = 24
 _COMMAND_MOST = 200  # columns for the command where nothing says how wide the terminal is
@@ -89,8 +91,11 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
         head.append((("  it changed while it was read: the rows below may not be of one moment", ""),))
     tables = []
     if pool.holders:
-        names = ("HOLDER", "PID", "HELD", "BEAT", "EVIDENCE", "IN", "COMMAND")
-        tables.append(_table(names, [_holder(holder, home) for holder in pool.holders], columns))
+        names: tuple[str, ...] = ("HOLDER", "PID", "HELD", "BEAT", "ANSWER", "EVIDENCE", "IN", "COMMAND")
+        rows = [names, *(_holder(holder, home) for holder in pool.holders)]
+        if all(holder.request is None for holder in pool.holders):
+            rows = [(*row[:_ANSWER], *row[_ANSWER + 1 :]) for row in rows]
+        tables.append(_table(rows[0], rows[1:], columns))
     if pool.waiters:
         names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
         tables.append(_table(names, [_waiter(waiter, home) for waiter in pool.waiters], columns))
@@ -115,15 +120,16 @@ def _holder(holder: Holder, home: str) -> tuple[str, ...]:
         _pid(holder),
         _ago(holder.held_for),
         _ago(holder.heartbeat_age),
+        _answer(holder.request),
         "; ".join([evidence, *notes]),
         _directory(holder, home),
-        _called(holder),
+        called(holder),
     )
 
 
 def _waiter(waiter: Waiter, home: str) -> tuple[str, ...]:
     position = str(waiter.position) if waiter.state == "waiting" else waiter.state
-    called = _called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {_called(waiter)}"
+    what = called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {called(waiter)}"
     return (
         waiter.id,
         _pid(waiter),
@@ -131,8 +137,12 @@ def _waiter(waiter: Waiter, home: str) -> tuple[str, ...]:
         position,
         str(waiter.priority),
         _directory(waiter, home),
-        called,
+        what,
     )
+
+
+def _answer(request: HttpRequest | None) -> str:
+    return "-" if request is None else "?" if request.phase is None else _ANSWERS[request.phase]
 
 
 def _pid(entry: Holder | Waiter) -> str:
@@ -141,10 +151,16 @@ def _pid(entry: Holder | Waiter) -> str:
     return str(entry.pid) if entry.host is None else f"{entry.pid}@{printable(entry.host, 30)}"
 
 
-def _called(entry: Holder | Waiter) -> str:
+def called(entry: Holder | Waiter) -> str:
+    """What people know the work by."""
     if entry.pid is None:
         return "(corrupt record)"
-    return printable(entry.label or entry.command or "", 200)
+    request = entry.request
+    if request is None:
+        return printable(entry.label or entry.command or "", 200)
+    what = " ".join(filter(None, (request.agent, request.model))) or entry.command
+    where = f" at {request.provider}" if request.provider else ""
+    return printable(": ".join(filter(None, (entry.label, what))) + where, 200)
 
 
 def _directory(entry: Holder | Waiter, home: str) -> str:
