@@ -10,8 +10,9 @@ import time
 
 from leasecap._config.root import root_path
 from leasecap._host.file_changes import FileChanges
-from leasecap.cli._picture import aged, render, text
+from leasecap.cli._picture import aged, render
 from leasecap.cli._screen import Screen, home, is_screen
+from leasecap.cli._tables import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
