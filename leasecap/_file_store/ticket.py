@@ -151,11 +151,11 @@ class FileTicket:
         )
         # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
         with self._own.lock:
-            record = describe_self(store.effects, store.pool, store.observer, label=want.label, argv=want.argv)
+            record = describe_self(
+                store.effects, store.pool, store.observer, label=want.label, argv=want.argv, purpose=want.purpose
+            )
             if want.agent is not None:
                 record = record._replace(agent=want.agent)
-            if want.purpose is not None:
-                record = record._replace(purpose=want.purpose)
             if want.max_hold is not None:
                 record = record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
             self._own_entry = store.entries.stage(entry, record, self._asked)
