@@ -124,6 +124,14 @@ def test_a_pool_that_loses_its_limit_never_passes_unmetered(provider: Provider, 
     assert provider.requests == []
 
 
+def test_the_lines_are_those_of_the_gate_that_runs(provider: Provider) -> None:
+    with Standing(provider, base="/base") as gate:
+        assert gate.seen["ANTHROPIC_BASE_URL"].endswith(f":{gate.port}/{gate.token}/anthropic/base")
+        bare = {name: text for name, text in gate.environ.items() if not name.endswith("_BASE_URL")}
+        assert lines_of(**bare) == gate.seen  # without its port, if it is the only one
+        assert gate.ask(target=b"/base/v1/messages").status == 200
+
+
 def test_its_own_address_is_no_upstream_of_its(provider: Provider) -> None:
     port = free_port()
     own = lines_of("--port", str(port))
@@ -288,10 +296,12 @@ def test_status_shows_it_while_it_runs(gate: Standing) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
 def test_a_signal_ends_it_and_frees_its_slots(root: Path, provider: Provider, gate: Standing, name: str) -> None:
+    for _ in range(3):
+        assert gate.ask().status == 200  # from the second on it keeps its entry for the next one
     provider.plan((Latch(), *reply(200)))
     with gate.connect() as client, gate.connect() as waiter:
         client.send(gate.request())
-        provider.request()
+        provider.request(4)
         waiter.send(gate.request())
         until(lambda: status().waiting == 1)
         gate.process.send_signal(getattr(signal, name))

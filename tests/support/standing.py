@@ -40,9 +40,14 @@ class Standing(Gated):
     :ivar said: what it said at its start.
     """
 
-    def __init__(self, provider: Provider, port: int | None = None, *, said: int = 2, **more: str) -> None:
-        """:param said: how many lines it says at its start."""
-        self.environ = environment_of(provider, **more)
+    def __init__(
+        self, provider: Provider, port: int | None = None, *, base: str = "", said: int = 2, **more: str
+    ) -> None:
+        """:param base: the path of the provider's base URL.
+
+        :param said: how many lines it says at its start.
+        """
+        self.environ = environment_of(provider, base, **more)
         self.port = port or free_port()
         self.process = start("gate", "--port", str(self.port), env=self.environ)
         assert self.process.stderr is not None
