@@ -15,6 +15,7 @@ from leasecap._gate.head import Refused
 from leasecap._gate.patience import Patience
 from leasecap._gate.route import UpstreamError
 from leasecap._gate.upstream import Origin
+from leasecap._liveness.record import Purpose
 from leasecap._log import log_warning
 from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
 from leasecap._provider.events import HELD_AT_MOST, AnswerReader
@@ -102,12 +103,13 @@ class Exchange:
     @asynccontextmanager
     async def _slot(self, pool: str, facts: RequestFacts, kept: Kept) -> AsyncIterator[Lease]:
         options = self._terms.options
-        label = options.label or " ".join(filter(None, (self._shared.program, facts.model)))
+        agent = self._shared.program or head.agent(self._request)
+        purpose = Purpose(agent, self._terms.upstream.name, facts.model)
         with ExitStack() as lent:
             if options.borrow:
                 for reference in self._down.asker.leases(pool):
                     lent.enter_context(_ancestry.running(reference))
-            options = options._replace(label=label, place=kept.place, on_lost=_log_lost)
+            options = options._replace(place=kept.place, purpose=purpose, on_lost=_log_lost)
             lease = await acquire_async_with(pool, options)
         async with lease:
             yield lease
@@ -134,6 +136,7 @@ class Exchange:
             self._report(lease, to_report(None, late=True))
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
+            lease.note_answer()
             ttfb = time.monotonic() - sent
             idle = terms.idle_timeout if facts.streams else terms.answer_timeout
             return await self._relay(lease, answer, idle, ttfb, attempt, replayable=body.can_be_sent_again)

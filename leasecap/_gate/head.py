@@ -6,8 +6,11 @@ them (RFC 9112, 11.2). So what two servers could read differently is refused bef
 
 from __future__ import annotations
 
+import re
+
 from leasecap._gate.clients import NO_TOKEN, TOKEN_HEADER
 from leasecap._named_tuple import NamedTuple
+from leasecap._redact import mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 HEAD_MAX = 64 * 1024  # bytes
+_PRODUCT = re.compile(r"[\w.+-]{1,40}(?=[/\s;]|$)", re.ASCII)
 _TOKEN_HEADER = TOKEN_HEADER.encode()
 
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"upgrade"})
@@ -109,12 +113,19 @@ def route(request: h11.Request, token: str, upstreams: Collection[str]) -> Route
     if found == NO_TOKEN.encode():
         found = next((value for name, value in request.headers if name == _TOKEN_HEADER), b"")
     if not compare_digest(found, token.encode()):
-        raise Refused(403, "the address is not that of this run: it was made for an earlier command, or is incomplete")
+        raise Refused(403, "the address is not this gate's: it was made for an earlier one, or is incomplete")
     end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
     name, target = rest[:end].decode("latin-1"), rest[end:]
     if name not in upstreams:
         raise Refused(404, f"no upstream of that name is declared; there are {', '.join(sorted(upstreams))}")
     return Route(name, target if target.startswith(b"/") else b"/" + target)
+
+
+def agent(request: h11.Request) -> str | None:
+    """What the program that sends the request calls itself, by its User-Agent: the first product's name alone."""
+    text = next((value for name, value in request.headers if name == b"user-agent"), b"").decode("latin-1")
+    found = _PRODUCT.match(text)
+    return None if found is None else mask(found[0])
 
 
 def body_length(request: h11.Request) -> int | None:

@@ -305,7 +305,7 @@ def test_a_silent_gate_that_ends_is_forgotten(root: Path, provider: Provider, mo
 def test_a_gate_that_served_is_never_silent(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     with GateInside(provider, monkeypatch) as gate:
         assert gate.ask().status == 200
-        gate.gate._note_silence()
+        gate.gate._note_silence("agent")
         assert leasecap.status().silent_gates == ()
 
 

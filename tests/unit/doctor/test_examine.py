@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
 from leasecap._file_store import health, watched_file
 from leasecap._gate import extra
-from leasecap._gate.clients import AGENTS
+from leasecap._gate.clients import AGENTS, PROVIDERS
 from leasecap._host import process
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
+from leasecap._runtime import runtime
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 superuser_only = pytest.mark.skipif(not IS_ROOT, reason="only the superuser gives files away")
@@ -715,6 +717,49 @@ def test_agents_are_named_though_config_toml_can_not_be_read(made: Path, command
     (made / "config.toml").write_text("this is [no TOML")
     assert gate.on_path(site(made)) == ["claude"]
     assert gate.reached("claude", site(made)).verdict == "ok"
+
+
+@pytest.fixture
+def token(made: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for variable in (variable.name for provider in PROVIDERS.values() for variable in provider.variables):
+        monkeypatch.delenv(variable, raising=False)
+    return runtime.gate_token(str(made)).make()
+
+
+def test_a_gate_that_stays_is_looked_at_where_there_is_one(made: Path, token: str) -> None:
+    assert gate.standing(site(made)) == Check("leasecap gate", "ok", "doesn't run")
+    runtime.standing_gates(str(made)).note(4283, {}, {})
+    assert gate.standing(site(made)).found == f"runs on 127.0.0.1:4283 (pid {os.getpid()})"
+
+
+@pytest.mark.posix("`gate` refuses on Windows")
+def test_a_token_that_others_can_read_is_bad(made: Path, token: str) -> None:
+    assert bad(findings()) == []
+    (made / "gate" / "token").chmod(0o644)
+    checks = findings()
+    assert bad(checks) == ["leasecap gate"]
+    assert "--rotate" in checks["leasecap gate"].remedy
+
+
+def test_what_leads_to_a_gate_that_doesnt_run_is_noted(made: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and doesn't listen
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/{token}/openai/v1")
+        check = gate.standing(site(made))
+        assert (check.verdict, check.remedy.splitlines()[-1]) == ("note", f"  leasecap gate --port {port}")
+        assert "OPENAI_BASE_URL" in check.found and token not in check.found
+        unused.listen()
+        assert gate.standing(site(made)).verdict == "ok"  # that of a command
+
+
+def test_a_token_that_the_gate_refuses_is_noted(made: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.standing_gates(str(made)).note(4283, {}, {})
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:4283/{token}/openai/v1")
+    assert gate.standing(site(made)).verdict == "ok"
+    runtime.gate_token(str(made)).rotate()
+    check = gate.standing(site(made))
+    assert (check.verdict, "--env" in check.remedy) == ("note", True)
 
 
 # -- another directory, and no crash ----------------------------------------------------------------------------------

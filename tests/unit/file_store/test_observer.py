@@ -404,8 +404,10 @@ def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
 
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
-    assert decode_stamp(encode_stamp(12, 0, 3.5, 7)) == (12, 0, 3.5, 7)
-    assert decode_stamp(encode_stamp(12, 0, 3.5, 7)[:50]) == (12, 0, 3.5, 0)  # without its last field
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7, 9)) == (12, 0, 3.5, 7, 9)
+    # as earlier versions wrote it, and read it from a later one
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7, 9)[:67]) == (12, 0, 3.5, 7, 0)
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7, 9)[:50]) == (12, 0, 3.5, 0, 0)
     for data in (b"", b"1", b"1 2 3", b"x y z", b"\xff \xff", b"-%030x 1 1" % 15**25, b"%016x %016x %15x-" % (1, 1, 1)):
         assert decode_stamp(data) is None
 
@@ -414,5 +416,5 @@ def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
 def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
     # libfaketime moves the boot clock, too. A longer beat would be cut when it is read, and a shorter one written over
     # it would leave its end.
-    assert len(encode_stamp(now, now, -1.5, now)) == len(encode_stamp(0)) == STAMP_BYTES
-    assert decode_stamp(encode_stamp(now, now, -1.5, now)) == (now, now, -1.5, now)
+    assert len(encode_stamp(now, now, -1.5, now, now)) == len(encode_stamp(0)) == STAMP_BYTES
+    assert decode_stamp(encode_stamp(now, now, -1.5, now, now)) == (now, now, -1.5, now, now)
