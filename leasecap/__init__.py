@@ -20,7 +20,16 @@ from leasecap._request import UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._status.read import Holder, PoolFeedback, PoolStatus, Status, Waiter, status
+    from leasecap._status.read import (
+        Holder,
+        Latency,
+        ModelLatency,
+        PoolFeedback,
+        PoolStatus,
+        Status,
+        Waiter,
+        status,
+    )
     from leasecap._wait.progress import Waiting
 
 __all__ = [
@@ -28,9 +37,11 @@ __all__ = [
     "AcquireTimeout",
     "ConfigError",
     "Holder",
+    "Latency",
     "Lease",
     "LeaseLost",
     "LeasecapError",
+    "ModelLatency",
     "PoolFeedback",
     "PoolStatus",
     "Status",
@@ -50,7 +61,7 @@ __version__ = "0.1.0"
 
 
 _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
-    ("Holder", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
+    ("Holder", "Latency", "ModelLatency", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
 )
 
 

@@ -14,6 +14,7 @@ from leasecap._gate import head
 from leasecap._gate.head import Refused
 from leasecap._gate.patience import Patience
 from leasecap._gate.upstream import Origin, UpstreamError
+from leasecap._latency import Timed
 from leasecap._log import log_warning
 from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
 from leasecap._provider.events import HELD_AT_MOST, AnswerReader
@@ -124,19 +125,21 @@ class Exchange:
             raise Refused(504, f"the request held its slot for longer than max_hold of pool {lease.pool}") from None
 
     async def _answered(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
-        terms, sent = self._terms, time.monotonic()
+        terms, timed = self._terms, Timed(lease.root, lease.pool, facts, self._terms.upstream.host)
         patience = terms.first_byte_timeout if facts.streams else terms.answer_timeout
         try:
             async with Patience(patience):
                 answer = await self._send(body.content())
         except TimeoutError:
             # Never sent again: the provider may still be at work on it.
+            timed.begins()
+            timed.note_begin()
             self._report(lease, to_report(None, late=True))
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
-            ttfb = time.monotonic() - sent
+            timed.begins()
             async with aclosing(self._pieces(answer, facts)) as pieces:
-                return await self._relay(lease, answer, pieces, ttfb, attempt, replayable=body.can_be_sent_again)
+                return await self._relay(lease, answer, pieces, timed, attempt, replayable=body.can_be_sent_again)
         finally:
             await answer.aclose()
 
@@ -145,7 +148,7 @@ class Exchange:
         lease: Lease,
         answer: Answer,
         pieces: AsyncIterator[bytes],
-        ttfb: float,
+        timed: Timed,
         attempt: int,
         *,
         replayable: bool,
@@ -156,7 +159,7 @@ class Exchange:
         refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
         if refused is None and reader.fault is not None:
             refused = refusal_of(reader.fault)
-        self._report(lease, to_report(answer.status, refused, ttfb=ttfb))
+        self._report(lease, to_report(answer.status, refused, ttfb=timed.ttfb))
         if refused is not None:
             again = decide(
                 refused,
@@ -168,6 +171,8 @@ class Exchange:
             )
             if isinstance(again, Again):
                 return again
+        elif answer.status < 400:
+            timed.note_begin()
         self._start(answer)
         for piece in held:
             await self._down.send(piece)
@@ -176,6 +181,8 @@ class Exchange:
             reader.feed(piece)
             await self._down.send(piece)
         reader.end()
+        if refused is None and reader.fault is None and answer.status < 400:
+            timed.note_end()
         if refused is None and reader.fault is not None:
             self._report(lease, to_report(None, refusal_of(reader.fault)))
         return None
@@ -234,7 +241,7 @@ class Exchange:
                 ttfb = self._shared.first_bytes.note(lease.pool, ttfb, time.monotonic())
                 if ttfb is None:
                     return
-            lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
+            lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
         except (LeasecapError, OSError) as error:
             log_warning(f"what the provider answered could not be noted: {error}")
 

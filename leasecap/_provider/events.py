@@ -38,10 +38,12 @@ class AnswerReader:
     :ivar first_is_whole: the first event was seen, or for an answer that has none, the whole of it; or it isn't worth
         waiting for. Events that only say that the request has come don't count. The head may go out from then on.
     :ivar fault: the first error that the answer holds.
+    :ivar is_done: a stream of OpenAI's has said that nothing else comes, in its last event.
     """
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.fault: Fault | None = None
+        self.is_done = False
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
         self._body: list[bytes] = []  # of an answer that is one JSON value
@@ -118,6 +120,7 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
+        self.is_done = event.data.startswith(b"[DONE]")
         if self._seen and b'"error"' not in event.data:
             return  # reading every event as JSON would cost more than all else that is done for it
         value = parse_json(event.data)

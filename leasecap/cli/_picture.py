@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
-    from leasecap._status.model import Holder, PoolStatus, SilentGate, Status, Waiter
+    from leasecap._status.model import Holder, ModelLatency, PoolStatus, SilentGate, Status, Waiter
 
     Span: TypeAlias = tuple[str, str]
     """A text, and its style: "bold", "dim", "red", "yellow" or ""."""
@@ -84,6 +84,12 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
     if pool.feedback is not None:
         head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.feedback.lines]
+    head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.latency_warnings]
+    head += [((f"  {printable(line, 300)}", "red"),) for line in (pool.latency_error or "").splitlines()]
+    if pool.latency is not None:
+        if not pool.latency:
+            head.append((("  nothing is known of how long requests took in the last 48 hours", "dim"),))
+        return _Section(head, _latency(pool.latency, columns))
     if not pool.stable:
         head.append((("  it changed while it was read: the rows below may not be of one moment", ""),))
     tables = []
@@ -94,6 +100,21 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
         names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
         tables.append(_table(names, [_waiter(waiter, home) for waiter in pool.waiters], columns))
     return _Section(head, tables)
+
+
+def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[_Table]:
+    """A line until answers began and one until they had ended, for each model and hour."""
+    names = ("HOUR (UTC)", "UNTIL", "N", ">120s", "P50", "P90", "P99", "MAX", "MODEL")
+    lines = []
+    for row in rows:
+        hour = f"{row.hour[5:10]} {row.hour[11:16]}"
+        model = (printable(row.model, 100) or "-") + (" (streamed)" if row.streamed else "")
+        for until, series in (("first byte", row.first_byte), ("end", row.whole_answer)):
+            if not series.n:
+                continue
+            times = map(_ago, (series.p50, series.p90, series.p99, series.max))
+            lines.append((hour, until, str(series.n), str(series.over_120s), *times, model))
+    return [_table(names, lines, columns)] if lines else []
 
 
 def _holder(holder: Holder, home: str) -> tuple[str, ...]:
