@@ -18,13 +18,13 @@ from leasecap._errors import LeasecapError
 from leasecap._feedback.histogram import histogram
 from leasecap._feedback.latency import Kind, Row, added, cliff, describe, kind_of
 from leasecap._host.deferred_signals import DeferredSignals
-from leasecap._log import log_warning
+from leasecap._log import log_warning, log_warning_apart
 from leasecap._named_tuple import NamedTuple
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from leasecap._config.config import PoolConfig
     from leasecap._feedback.latency import Table
@@ -55,6 +55,7 @@ class Latencies:
 
     def __init__(self) -> None:
         self._told: set[Hashable] = set()
+        self._log: Callable[[str], None] = log_warning
         self.start()
 
     def start(self) -> None:
@@ -88,17 +89,18 @@ class Latencies:
 
     def write(self) -> None:
         """Write what was noted. What can't be written is kept for the next time; never raises."""
-        if not self._tried(_TRIES):
+        # This is the heartbeats' thread, which a log handler must not keep.
+        if not self._tried(_TRIES, log_warning_apart):
             self._is_due = runtime.own.heartbeats.call_later(EVERY, self.write)
 
     def end(self) -> None:
         """Write what is left, since the process ends, or what makes requests in it."""
-        self._tried(_LAST_TRIES)
+        self._tried(_LAST_TRIES, log_warning)
 
-    def _tried(self, pauses: Iterable[float]) -> bool:
+    def _tried(self, pauses: Iterable[float], log: Callable[[str], None]) -> bool:
         """Returns False if others were writing all the time."""
         with DeferredSignals(), self._lock:
-            self._is_due, self._written_at = False, time.monotonic()
+            self._is_due, self._written_at, self._log = False, time.monotonic(), log
             try:
                 self._gather()
                 for pause in pauses:
@@ -128,7 +130,7 @@ class Latencies:
         is_busy = False
         for (pool, hour), table in list(self._unwritten.items()):
             try:
-                done = _add(pool, hour, table)
+                done = _add(pool, hour, table, self._log)
             except (LeasecapError, OSError) as error:
                 self._tell(pool, f"pool {pool[1]!r}: how long requests took could not be noted: {error}")
                 continue
@@ -153,10 +155,12 @@ class Latencies:
         """Log it, once."""
         if what not in self._told:
             self._told.add(what)
-            log_warning(message)
+            self._log(message)
 
 
-def _add(pool: tuple[str, str], hour: int, table: Table) -> tuple[Table, PoolConfig | None] | None:
+def _add(
+    pool: tuple[str, str], hour: int, table: Table, log: Callable[[str], None]
+) -> tuple[Table, PoolConfig | None] | None:
     """Add to a pool's counts; returns what that hour counts now, and the pool's settings. None: another process is at
     it."""
     root = runtime.root(pool[0])
@@ -164,7 +168,7 @@ def _add(pool: tuple[str, str], hour: int, table: Table) -> tuple[Table, PoolCon
     if not runtime.is_on_disk(root.path, settings.name):
         return {}, None  # it was removed since, and is not made again for this
     with runtime.using(root, pool[1]) as store:
-        whole = store.add_latency(hour, table)
+        whole = store.add_latency(hour, table, log)
     return None if whole is None else (whole, settings)
 
 

@@ -116,7 +116,7 @@ def cliff(kind: Kind, row: Row, timeout: float | None) -> Cliff | None:
 
 def describe(found: Cliff) -> str:
     """A line for people."""
-    model, streamed = found.kind.model or "requests of no known model", " (streamed)" if found.kind.streamed else ""
+    model, streamed = found.kind.model or "model not known", ", streamed" if found.kind.streamed else ""
     near = "past" if found.p99 >= found.timeout else "near"
     return (
         f"{model}{streamed}: first byte p99 {format_duration(found.p99)} of {found.n}, {near} {found.key} "

@@ -90,13 +90,13 @@ class FileStore:
     def feedback_now(self) -> float:
         return self._feedback.files.clock().boot
 
-    def add_latency(self, hour: int, table: Table) -> Table | None:
+    def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
         store = self.store
         with self._own.lock:  # a fork must not copy an import half done
             from leasecap._file_store.latency_files import LatencyFiles
 
             files = store.latency = store.latency or LatencyFiles(store.effects, self._own.lock, store.pool)
-        return files.add(hour, table)
+        return files.add(hour, table, tell)
 
     def busy_with(self) -> str:
         return self.store.section.occupant().who

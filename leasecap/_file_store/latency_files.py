@@ -19,10 +19,10 @@ from leasecap._file_store.os_lock import OsLock
 from leasecap._file_store.self_record import describe_self
 from leasecap._liveness.record import encode_record
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
-from leasecap._log import log_warning_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from leasecap._feedback.latency import Table
@@ -49,10 +49,11 @@ class LatencyFiles:
         self._pool = pool
         self._open: tuple[Directory, Section] | None = None
 
-    def add(self, hour: int, table: Table) -> Table | None:
+    def add(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
         """Add to the counts of an hour, and remove those that are too old.
 
         :param hour: since 1970.
+        :param tell: called with what people have to know, outside the lock.
         :return: what that hour counts now; None: another process is at it.
         :raises StoreError: when it can't be noted.
         """
@@ -60,13 +61,16 @@ class LatencyFiles:
             directory = self._enter()
             if directory is None:
                 return None
+            to_tell: list[str] = []
             try:
                 self._drop_old(directory)
-                whole = added(self._read(directory, hour), table)
+                whole = added(self._read(directory, hour, to_tell), table)
                 directory.replace(f"{hour}{_SUFFIX}", encode(whole))
                 return whole
             finally:
                 self._leave()
+                for message in to_tell:
+                    tell(message)
 
     def forget(self) -> None:
         """In a fork's child: let go of what another thread of the parent has open."""
@@ -143,7 +147,7 @@ class LatencyFiles:
                 except OSError:
                     pass  # it isn't a file, or not ours: it is never read either
 
-    def _read(self, directory: Directory, hour: int) -> Table:
+    def _read(self, directory: Directory, hour: int, to_tell: list[str]) -> Table:
         name = f"{hour}{_SUFFIX}"
         try:
             return decode(directory.read(name, MAX_BYTES + 1))
@@ -159,7 +163,7 @@ class LatencyFiles:
             why = f"can't be read ({error.strerror})"
         aside = f"{name}.{self._effects.token()}"
         directory.rename(name, aside)
-        log_warning_apart(f"{directory.full(name)} {why}; it was moved to {directory.full(aside)}, and is begun anew")
+        to_tell.append(f"{directory.full(name)} {why}; it was moved to {directory.full(aside)}, and is begun anew")
         return {}
 
 

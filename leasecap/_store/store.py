@@ -81,11 +81,12 @@ if TYPE_CHECKING:
         def feedback_now(self) -> float:
             """The time now, by the clock of the feedback's state (seconds)."""
 
-        def add_latency(self, hour: int, table: Table) -> Table | None:
+        def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
             """Add to what is known of how long requests took in one hour (since 1970); one thread at a time.
 
             Returns all that is known of that hour; None: another process is adding to it.
 
+            :param tell: called with what people have to know.
             :raises StoreError: when it can't be noted.
             """
 

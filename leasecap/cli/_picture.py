@@ -27,10 +27,11 @@ _COMMAND_MOST = 200  # columns for the command where nothing says how wide the t
 
 
 class _Table(NamedTuple):
-    """Lines under a head; any of the lines may be left out."""
+    """Lines under a head; any of the lines may be left out, and ``noun`` says what they are."""
 
     head: Line
     rows: list[Line]
+    noun: str
 
 
 class _Section(NamedTuple):
@@ -103,18 +104,24 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
 
 
 def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[_Table]:
-    """A line until answers began and one until they had ended, for each model and hour."""
-    names = ("HOUR (UTC)", "UNTIL", "N", ">120s", "P50", "P90", "P99", "MAX", "MODEL")
-    lines = []
-    for row in rows:
-        hour = f"{row.hour[5:10]} {row.hour[11:16]}"
-        model = (printable(row.model, 100) or "-") + (" (streamed)" if row.streamed else "")
-        for until, series in (("first byte", row.first_byte), ("end", row.whole_answer)):
-            if not series.n:
-                continue
-            times = map(_ago, (series.p50, series.p90, series.p99, series.max))
-            lines.append((hour, until, str(series.n), str(series.over_120s), *times, model))
-    return [_table(names, lines, columns)] if lines else []
+    """A table for each model, of whom most was asked first: for each hour until answers began, and until they ended."""
+    models: dict[tuple[str, bool], list[ModelLatency]] = {}
+    for row in reversed(rows):  # the last hour first, since the end of a table is cut off
+        models.setdefault((row.model, row.streamed), []).append(row)
+    tables = []
+    for (model, streamed), hours in sorted(models.items(), key=lambda one: -sum(row.first_byte.n for row in one[1])):
+        lines = []
+        for row in hours:
+            hour = f"{row.hour[5:10]} {row.hour[11:16]}"
+            for until, series in (("first byte", row.first_byte), ("end", row.whole_answer)):
+                if series.n:
+                    times = map(_ago, (series.p50, series.p90, series.p99, series.max))
+                    lines.append((hour, until, str(series.n), str(series.over_120s), *times))
+        names = ("HOUR (UTC)", "UNTIL", "N", ">120s", "P50", "P90", "P99", "MAX")
+        table = _table(names, lines, columns)
+        called = (_cut(printable(model, 100), 60) or "(model not known)") + (", streamed" if streamed else "")
+        tables.append(_Table(((f"  {called}", ""),), [table.head, *table.rows], "line"))
+    return tables
 
 
 def _holder(holder: Holder, home: str) -> tuple[str, ...]:
@@ -186,7 +193,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], columns: int 
     for row in (head, *rows):
         padded = [cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=False)]
         lines.append("  " + "  ".join([*padded, _cut(row[-1], room)]).rstrip())
-    return _Table(((lines[0], "dim"),), [((line, ""),) for line in lines[1:]])
+    return _Table(((lines[0], "dim"),), [((line, ""),) for line in lines[1:]], head[0].lower())
 
 
 # -- what fits --------------------------------------------------------------------------------------------------------
@@ -234,7 +241,7 @@ def _fit_table(room: int, table: _Table) -> list[Line]:
     if room > len(table.rows):
         return [table.head, *table.rows]
     if room < 2:
-        return [_more(len(table.rows), text(table.head).split()[0].lower())] if room else []
+        return [_more(len(table.rows), table.noun)] if room else []
     shown = room - 2
     return [table.head, *table.rows[:shown], _more(len(table.rows) - shown)]
 

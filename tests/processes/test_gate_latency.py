@@ -94,7 +94,7 @@ def test_a_time_out_that_comes_near_is_told_at_the_end_and_shown(root: Path, pro
         status, said = gate.end()
     assert status == 0
     assert said.count("past first_byte_timeout 0.1s: lower the limit") == 1
-    assert "opus\\x1b[31m (streamed): first byte p99 " in said and "\x1b[31m" not in said
+    assert "opus\\x1b[31m, streamed: first byte p99 " in said and "\x1b[31m" not in said
     assert "past first_byte_timeout 0.1s" in run("status").stdout
 
 

@@ -181,7 +181,13 @@ class ByLeast(Knowing):
         return 1.5 * low
 
 
-GUARDS: dict[str, type[Off]] = {"off": Off, "pool": Pool, "usual by kind": ByKind, "least by kind": ByLeast, "all-knowing": Knowing}
+GUARDS: dict[str, type[Off]] = {
+    "off": Off,
+    "pool": Pool,
+    "usual by kind": ByKind,
+    "least by kind": ByLeast,
+    "all-knowing": Knowing,
+}
 
 
 # -- the hour ---------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ class MemoryStore:
     def feedback_now(self) -> float:
         return time.monotonic()
 
-    def add_latency(self, hour: int, table: Table) -> Table | None:
+    def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
         self.latency[hour] = added(self.latency.get(hour, {}), table)
         return self.latency[hour]
 

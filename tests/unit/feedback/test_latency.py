@@ -175,11 +175,11 @@ def near(first: list[float], timeout: float | None, streamed: bool = True) -> st
 def test_a_p99_near_the_time_out_is_told_with_key_and_remedy() -> None:
     slow = [2.0] * 97 + [110.0] * 3
     assert near(slow, 120) == (
-        "opus (streamed): first byte p99 1m49s of 100, near first_byte_timeout 2m00s: "
+        "opus, streamed: first byte p99 1m49s of 100, near first_byte_timeout 2m00s: "
         "lower the limit, or raise the time-out"
     )
     assert near(slow, 60) == (
-        "opus (streamed): first byte p99 1m49s of 100, past first_byte_timeout 1m00s: "
+        "opus, streamed: first byte p99 1m49s of 100, past first_byte_timeout 1m00s: "
         "lower the limit, or raise the time-out"
     )
     assert "answer_timeout 2m00s" in (near(slow, 120, streamed=False) or "")

@@ -112,6 +112,6 @@ def test_a_pool_that_cant_be_told_is_not_the_requests_trouble(
     with face.Client("p") as client:
         for _ in range(3):
             assert client.post(provider.url + PATH, json=PLAIN).status_code == 200
-            latencies.write()
+            latencies.end()
     assert caplog.text.count("No space left") == 1
     latencies.start()
