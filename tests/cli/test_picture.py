@@ -201,7 +201,14 @@ def test_is_change_of_what_the_picture_shows(path: str) -> None:
             "pools/p-1/lock",
             "config.lock",
         ),
-        *("pools/p-1/staging/0 1", "pools/p-1/trash/0 1", "pools/p-1/lock.d/token", "pools/.new-1", "wake/1/.wakeup"),
+        *(
+            "pools/p-1/staging/0 1",
+            "pools/p-1/trash/0 1",
+            "pools/p-1/lock.d/token",
+            "pools/p-1/latency/1.json",
+            "pools/.new-1",
+            "wake/1/.wakeup",
+        ),
         *("wake/1/asked", "wake/.1"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_answers_are_counted_by_model_and_kind(provider: Provider) -> None:
         gate.ask(target=b"/v1/messages/count_tokens")
         assert gate.end()[0] == 0
     assert counts() == {("opus", False): (1, 1), ("sonnet", True): (3, 3), ("", False): (1, 1)}
+
+
+def test_they_are_counted_when_the_command_dies_of_a_signal(provider: Provider) -> None:
+    with Gated(provider) as gate:
+        for _ in range(3):
+            gate.ask(body=body("opus"))
+        gate.process.send_signal(signal.SIGTERM)  # which is the command's, and leasecap dies of it likewise
+        assert gate.end()[0] == -signal.SIGTERM
+    assert counts() == {("opus", False): (3, 3)}
 
 
 def test_they_are_seen_while_the_gate_runs(provider: Provider) -> None:

@@ -164,6 +164,21 @@ def test_while_another_process_writes_it_is_tried_again(used: str, monkeypatch: 
     assert counts() == {("opus", True): (1, 0)} and len(tries) == 5
 
 
+def test_while_another_process_writes_for_long_it_comes_back_by_itself(
+    used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, tries = _latency._add, []
+
+    def busy(*arguments: object) -> object:
+        tries.append(arguments)
+        return None if len(tries) <= len(_latency._TRIES) else add(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_latency, "_add", busy)
+    monkeypatch.setattr(_latency, "EVERY", 0.05)
+    latencies.note(used, "p", OPUS, first=1.0)
+    until(lambda: rows() != (), "the thread has written it")
+
+
 def test_any_failure_is_told_and_raised_nowhere(used: str, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a fault of ours")
@@ -231,6 +246,15 @@ def test_a_longer_time_out_ends_the_warning_at_once(used: str, told: list[str]) 
     assert warnings() == ()
     (Path(used) / "config.toml").write_text("[pools.p]\nlimit = 1\nfirst_byte_timeout = 0\n")
     assert warnings() == ()
+
+
+def test_what_was_near_hours_ago_is_no_warning(used: str, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ago = SimpleNamespace(time=lambda: time.time() - 3 * 3600, monotonic=time.monotonic, sleep=time.sleep)
+    monkeypatch.setattr(_latency, "time", ago)
+    slow(used)
+    [row] = rows()
+    assert row.first_byte.n == 100
+    assert leasecap.status("p", latency=True).pools[0].latency_warnings == ()
 
 
 def test_a_server_on_this_machine_has_no_time_out_unless_it_is_set(used: str, told: list[str]) -> None:

@@ -95,6 +95,16 @@ def test_while_one_adds_another_one_cant_and_later_it_can(writers: tuple[Writer,
     assert one.read()[NOW][OPUS].first == histogram((0.5, 1.0, 2.0))
 
 
+@pytest.mark.parametrize("kind", ["directory"], indirect=True)
+def test_marks_of_stolen_locks_dont_pile_up(writers: tuple[Writer, Writer]) -> None:
+    one, _ = writers
+    one.add(1.0)
+    for number in range(3):
+        (one.path / "stolen" / f"{number:016x}").write_text("")
+    one.add(2.0)
+    assert os.listdir(one.path / "stolen") == []
+
+
 @pytest.mark.parametrize("step", ["read", "list", "replace"])
 def test_one_that_fails_inside_keeps_nobody_out(writers: tuple[Writer, Writer], step: str) -> None:
     one, other = writers
