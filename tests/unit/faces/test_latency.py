@@ -175,7 +175,7 @@ def test_while_another_process_writes_for_long_it_comes_back_by_itself(
 
     monkeypatch.setattr(_latency, "_add", busy)
     monkeypatch.setattr(_latency, "EVERY", 0.05)
-    latencies.note(used, "p", OPUS, first=1.0)
+    Latencies().note(used, "p", OPUS, first=1.0)
     until(lambda: rows() != (), "the thread has written it")
 
 
