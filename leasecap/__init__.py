@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._status.read import (
         Holder,
-        Latency,
         ModelLatency,
+        Percentiles,
         PoolFeedback,
         PoolStatus,
         Status,
@@ -37,11 +37,11 @@ __all__ = [
     "AcquireTimeout",
     "ConfigError",
     "Holder",
-    "Latency",
     "Lease",
     "LeaseLost",
     "LeasecapError",
     "ModelLatency",
+    "Percentiles",
     "PoolFeedback",
     "PoolStatus",
     "Status",
@@ -61,7 +61,8 @@ __version__ = "0.1.0"
 
 
 _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
-    ("Holder", "Latency", "ModelLatency", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
+    ("Holder", "ModelLatency", "Percentiles", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"),
+    "_status.read",
 )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from leasecap._config.time_outs import TimeOuts
 from leasecap._feedback.histogram import percentile
 from leasecap._feedback.latency import added, cliff, describe
-from leasecap._status.model import Latency, ModelLatency
+from leasecap._status.model import ModelLatency, Percentiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ def rows(hours: Mapping[int, Table]) -> tuple[ModelLatency, ...]:
     for hour, table in sorted(hours.items()):
         begin = datetime.fromtimestamp(hour * 3600, UTC).isoformat().replace("+00:00", "Z")
         for kind, row in sorted(table.items(), key=lambda one: (-one[1].first.n, one[0])):
-            found.append(ModelLatency(begin, kind.model, kind.streamed, _latency(row.first), _latency(row.whole)))
+            found.append(
+                ModelLatency(begin, kind.model, kind.streamed, _percentiles(row.first), _percentiles(row.whole))
+            )
     return tuple(found)
 
 
-def _latency(series: Histogram) -> Latency:
+def _percentiles(series: Histogram) -> Percentiles:
     p50, p90, p99 = (percentile(series, percent) for percent in (50, 90, 99))
-    return Latency(series.n, series.over, p50, p90, p99, series.highest if series.n else None)
+    return Percentiles(series.n, series.over, p50, p90, p99, series.highest if series.n else None)
 
 
 def warnings(hours: Iterable[Table], requests: Requests) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class Waiter:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class Percentiles:
     """How long something took, of many requests; seconds.
 
     :ivar n: how many there were.
@@ -109,8 +109,8 @@ class ModelLatency:
     hour: str
     model: str
     streamed: bool
-    first_byte: Latency
-    whole_answer: Latency
+    first_byte: Percentiles
+    whole_answer: Percentiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from leasecap._runtime import runtime
 from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
-from leasecap._status.model import Latency as Latency
 from leasecap._status.model import ModelLatency as ModelLatency
+from leasecap._status.model import Percentiles as Percentiles
 from leasecap._status.model import PoolStatus as PoolStatus
 from leasecap._status.model import SilentGate as SilentGate
 from leasecap._status.model import Status as Status

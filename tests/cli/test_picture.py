@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._status.model import Holder, Latency, ModelLatency, PoolStatus, Status, Waiter
+from leasecap._status.model import Holder, ModelLatency, Percentiles, PoolStatus, Status, Waiter
 from leasecap.cli._picture import aged, cells, render, text
 from leasecap.cli._watch import is_change
 
@@ -224,8 +224,8 @@ def took(hour: int, model: str = "opus", streamed: bool = True, first: int = 10,
         f"2026-11-26T{hour:02}:00:00Z",
         model,
         streamed,
-        Latency(first, 2, 1.5, 31.0, 103.0, 131.0) if first else Latency(0, 0, None, None, None, None),
-        Latency(whole, 3, 24.0, 109.0, 242.0, 3700.0) if whole else Latency(0, 0, None, None, None, None),
+        Percentiles(first, 2, 1.5, 31.0, 103.0, 131.0) if first else Percentiles(0, 0, None, None, None, None),
+        Percentiles(whole, 3, 24.0, 109.0, 242.0, 3700.0) if whole else Percentiles(0, 0, None, None, None, None),
     )
 
 
