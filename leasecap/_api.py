@@ -230,7 +230,8 @@ def report(
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:
-    """Let ``count`` say how many requests the provider counts in flight, in place of ``usage_command``.
+    """Let ``count`` say how many requests the provider counts in flight, in place of ``usage_url`` and
+    ``usage_command``.
 
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.

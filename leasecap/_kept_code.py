@@ -21,6 +21,7 @@ _PACKAGE = __name__.partition(".")[0]
 LATER = (
     "_config.gate",
     "_config.nearest",
+    "_config.usage",
     "_control",
     "_feedback.adaptive",
     "_feedback.messages",
@@ -44,6 +45,10 @@ LATER = (
     "_status.read",
     "_store.picture",
     "_usage",
+    "_usage.asking",
+    "_usage.command",
+    "_usage.http",
+    "_usage.no_count",
     "_wait.event_loop",
     "_wait.progress",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
+from leasecap._config.merge import USAGE_URL_KEYS, merged
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
 from leasecap._config.schema import AGENT_KEYS, KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
@@ -111,7 +112,7 @@ class Config(NamedTuple):
         """
         name = pool_name(text)
         name, table = self.tables.get(self.aliases.get(name.identity, name.identity), (name, {}))
-        settings = {**self.defaults, **table}
+        settings = merged(self.defaults, table)
         limit, source = settings.pop("limit", None), f"{FILE_NAME} [defaults]"
         # A provider that a person has given another name keeps its preset.
         known = (PRESETS.get(other.identity) for other in (name, *_alias_names(table)))
@@ -190,7 +191,7 @@ class _Reader:
         self._refuse_unknown((), document, TABLES)
         defaults = self._settings(("defaults",), document.get("defaults", {}))
         default_pool = defaults.pop("pool", None)
-        self._check_beats(("defaults",), defaults, defaults)
+        self._check(("defaults",), defaults, defaults)
         tables = self._pools(document.get("pools", {}), defaults)
         return Config(
             self._path,
@@ -211,7 +212,7 @@ class _Reader:
                 first = key_text(("pools", tables[name.identity][0].text))
                 raise self._error(("pools", key), f"this is the same pool as [{first}]", allowed="Make them one table.")
             settings = self._settings(("pools", key), table)
-            self._check_beats(("pools", key), settings, {**defaults, **settings})
+            self._check(("pools", key), settings, merged(defaults, settings))
             tables[name.identity] = name, settings
             self._spelling[name.identity] = key
         return tables
@@ -270,6 +271,16 @@ class _Reader:
         known = TABLES[keys[0]] if known is None else known
         self._refuse_unknown(keys, table, known)
         return {key: self._parsed((*keys, key), known[key][0], item, known[key][1]) for key, item in table.items()}
+
+    def _check(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
+        self._check_beats(keys, own, effective)
+        if not any(key in effective for key in USAGE_URL_KEYS):
+            return
+        from leasecap._config.usage import find_misfit
+
+        misfit = find_misfit(own, effective)
+        if misfit is not None:
+            raise self._error((*keys, misfit.key), misfit.message, allowed=misfit.allowed)
 
     def _check_beats(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
         stale_after, heartbeat = effective.get("stale_after", STALE_AFTER), effective.get("heartbeat", HEARTBEAT)
