@@ -71,6 +71,7 @@ class Acquisition:
                 wake=wake,
                 listen=listen,
                 place=request.place,
+                task_since=request.task_since,
             )
         )
 

@@ -12,6 +12,7 @@ import stat
 from leasecap._config.merge import USAGE_URL_KEYS, merged
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
+from leasecap._config.requests import Requests
 from leasecap._config.schema import AGENT_KEYS, KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
 from leasecap._config.schema import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
 from leasecap._config.toml_file import key_text, line_of, parse_toml, read_text, value_text
@@ -36,24 +37,6 @@ FILE_NAME = "config.toml"
 _NO_VALUE = object()
 
 
-class Requests(NamedTuple):
-    """What holds for a request that passes the gate. Durations are seconds; 0 switches off.
-
-    :ivar first_byte_timeout: until the answer to a streamed request begins, its wait for the slot not counted. None:
-        it isn't set.
-    :ivar idle_timeout: between two pieces of a streamed answer.
-    :ivar answer_timeout: until the answer to any other request begins, or goes on.
-    :ivar absorb: how long the provider's refusals are kept from the client in all, its waits included.
-    :ivar keep_place: how long the place of a client that gave up is kept.
-    """
-
-    first_byte_timeout: float | None = None
-    idle_timeout: float | None = None
-    answer_timeout: float | None = None
-    absorb: float = 60.0
-    keep_place: float = 120.0
-
-
 class PoolConfig(NamedTuple):
     """What holds for one pool after presets and defaults. Durations are seconds.
 
@@ -61,6 +44,7 @@ class PoolConfig(NamedTuple):
     :ivar limit_source: where the limit came from, for people; "" if there is none.
     :ivar queue_timeout: how long to wait for a slot; None waits for ever.
     :ivar priority: from -99 to 99; higher goes first.
+    :ivar order: what goes first among equal priorities: the earlier call, or the call of the earlier task.
     :ivar stale_after: how long a heartbeat may stand still before its holder counts as dead, at least three heartbeats.
     :ivar heartbeat: the time between two heartbeats.
     :ivar rules: what the provider's answers do.
@@ -75,6 +59,7 @@ class PoolConfig(NamedTuple):
     limit_source: str
     queue_timeout: float | None = None
     priority: int = 0
+    order: Literal["arrival", "task"] = "arrival"
     stale_after: float = STALE_AFTER
     heartbeat: float = HEARTBEAT
     lock: Literal["auto", "os", "directory"] = "auto"

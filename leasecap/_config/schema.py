@@ -177,6 +177,7 @@ _POOL_KEYS: Mapping[str, Key] = {
     "limit": (parse_limit, LIMIT_ALLOWED),
     "queue_timeout": (_seconds, _DURATION),
     "priority": (_priority, f"a whole number from {_LOWEST_PRIORITY} to {_HIGHEST_PRIORITY}"),
+    "order": (_one_of("arrival", "task"), '"arrival" or "task"'),
     "stale_after": (_at_least(_SHORTEST_BEAT), _DURATION + f", at least {BEATS} heartbeats"),
     "heartbeat": (_at_least(_SHORTEST_BEAT), _DURATION + f", {_SHORTEST_BEAT} at least"),
     "lock": (_one_of("auto", "os", "directory"), '"auto", "os" or "directory"'),

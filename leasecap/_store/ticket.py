@@ -102,6 +102,7 @@ class Want(NamedTuple):
     :ivar wake: called from any thread when it is worth looking before the pause is over.
     :ivar listen: begins to receive this process's wake-ups; else a thread does.
     :ivar place: where it stands in the queue, if it asks again; else behind all who asked before.
+    :ivar task_since: when its task began (seconds since 1970): it goes before those of later ones. None: it begins now.
     """
 
     priority: int
@@ -115,3 +116,4 @@ class Want(NamedTuple):
     wake: Callable[[], None]
     listen: Callable[[Wakeup], bool] | None = None
     place: Place | None = None
+    task_since: float | None = None

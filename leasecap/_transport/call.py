@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leasecap._lease import Lease
     from leasecap._provider.absorb import PoolReport
     from leasecap._provider.reading import Headers
+    from leasecap._provider.tasks import Task
     from leasecap._transport.messages import AsyncByteStream, ByteStream
     from leasecap._wait.progress import Waiting
 
@@ -55,10 +56,14 @@ class Call:
 
     _ended = True  # until the object is whole, so that `__del__` does nothing to a half-made one
 
-    def __init__(self, lease: Lease, host: str) -> None:
-        """:param host: for people."""
+    def __init__(self, lease: Lease, host: str, task: Task | None) -> None:
+        """
+        :param host: for people.
+        :param task: what the request is part of, where the pool goes by that.
+        """
         self.lease = lease
         self._host = host
+        self._task = task
         self._sent = monotonic()
         self._answer: Answer | None = None
         self._unread_since: float | None = None
@@ -85,8 +90,10 @@ class Call:
 
     def begin(self, status: int, headers: Headers) -> None:
         """The head of the answer is there."""
-        now = monotonic()
-        self._answer = Answer(status, headers, now - self._sent, time)
+        now, task = monotonic(), self._task
+        if task is not None and status < 400:
+            task.answered = True
+        self._answer = Answer(status, headers, now - self._sent, time, None if task is None else task.is_followed)
         self._unread_since = now
 
     def close_if_dropped(self, stream: ByteStream) -> None:

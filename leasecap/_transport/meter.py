@@ -15,7 +15,8 @@ from leasecap._errors import AcquireTimeout
 from leasecap._provider.chain import VARIABLE, metered_nearer
 from leasecap._provider.free import is_free
 from leasecap._provider.places import Places
-from leasecap._provider.reading import header, read_request
+from leasecap._provider.reading import UNKNOWN, header, read_request
+from leasecap._provider.tasks import Tasks
 from leasecap._request import refuse_wrong
 from leasecap._runtime import runtime
 from leasecap._transport.call import Call, look_for_unread
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from leasecap._lease import Lease
     from leasecap._provider.places import Kept
+    from leasecap._provider.reading import RequestFacts
+    from leasecap._provider.tasks import Task
     from leasecap._request import Options
     from leasecap._store.ticket import Place
     from leasecap._transport.messages import Request
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 _places = Places(time.monotonic)
 """Of all transports of this process: a client that tries again may be another object."""
+
+_tasks = Tasks(time.time)
 
 _CREDENTIALS = (b"authorization", b"x-api-key", b"x-goog-api-key")
 
@@ -101,31 +105,37 @@ class Meter:
 
     def acquire(self, pool: str, request: Request, place: Place) -> Call:
         """Wait for a slot."""
+        options, task = self._wants(pool, request, place)
         try:
-            lease = acquire_with(pool, ThreadWaiter(), self._wants(request, place))
+            lease = acquire_with(pool, ThreadWaiter(), options)
         except AcquireTimeout as error:
             raise self._timed_out(*error.args) from None
-        return _call(lease, request)
+        return Call(lease, request.url.netloc.decode("ascii"), task)
 
     async def acquire_async(self, pool: str, request: Request, place: Place) -> Call:
         """`acquire` for a task."""
+        options, task = self._wants(pool, request, place)
         try:
-            lease = await acquire_async_with(pool, self._wants(request, place))
+            lease = await acquire_async_with(pool, options)
         except AcquireTimeout as error:
             raise self._timed_out(*error.args) from None
-        return _call(lease, request)
+        return Call(lease, request.url.netloc.decode("ascii"), task)
 
-    def _wants(self, request: Request, place: Place) -> Options:
-        options = self._options
-        return options._replace(
-            label=_label(request) if options.label is None else options.label,
+    def _wants(self, pool: str, request: Request, place: Place) -> tuple[Options, Task | None]:
+        """What to ask for, and the task that the request is part of, where the pool goes by that."""
+        options, task = self._options, None
+        by_task = options.task_since is None and runtime.root(root_path()).config.pool(pool).order == "task"
+        facts = _read(request, prompt=by_task)
+        if by_task:
+            who = (header(headers_of(request), name) for name in _CREDENTIALS)
+            task = _tasks.of(facts.prompt, [origin_of(request.url).encode(), *who])
+        wants = options._replace(
+            label=_label(facts) if options.label is None else options.label,
             on_wait=look_for_unread if options.on_wait is None else _both(options.on_wait),
             place=place,
+            task_since=options.task_since if task is None else task.began,
         )
-
-
-def _call(lease: Lease, request: Request) -> Call:
-    return Call(lease, request.url.netloc.decode("ascii"))
+        return wants, task
 
 
 def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
@@ -136,15 +146,18 @@ def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
     return tell
 
 
-def _label(request: Request) -> str | None:
-    """The program and the model, as the gate has it; None: the model isn't known, and the command says more."""
+def _read(request: Request, *, prompt: bool) -> RequestFacts:
     body = content_of(request)
     if body is None:
-        return None
+        return UNKNOWN
     headers = headers_of(request)
     kind, encoding = header(headers, b"content-type"), header(headers, b"content-encoding")
-    model = read_request(request.url.raw_path, kind, encoding, body).model
-    return None if model is None else f"{_program()} {model}"
+    return read_request(request.url.raw_path, kind, encoding, body, prompt=prompt)
+
+
+def _label(facts: RequestFacts) -> str | None:
+    """The program and the model, as the gate has it; None: the model isn't known, and the command says more."""
+    return None if facts.model is None else f"{_program()} {facts.model}"
 
 
 def _program() -> str:
