@@ -95,8 +95,9 @@ def admission(state: State, rules: Rules, now: float, *, gated: bool, cooled_in:
     if gated:
         answers, counted = _answers(state.usage, rules, now)
         if rules.usage_limit_field:
-            own_limit = state.usage.limit if state.usage is not None else None
-            asks_first = own_limit is None
+            usage = state.usage
+            own_limit = None if usage is None else usage.limit
+            asks_first = own_limit is None and (usage is None or usage.answered is None)
     limit = cut.limit if cut is not None and rules.adaptive != "off" else None
     return Admission(closed, limit, high, raises, answers, counted, own_limit, asks_first, changes_in)
 

@@ -100,7 +100,7 @@ def _refuse(response: HTTPResponse, rules: Rules) -> None:
     if 200 <= status < 300:
         return
     what = f"it answered {status}"
-    if 300 <= status < 400:
+    if 300 <= status < 400 and response.getheader("Location"):
         parts = urlsplit(response.getheader("Location", ""))
         where = f" to {printable(mask(f'{parts.scheme}://{parts.hostname}'), 60)}" if parts.hostname else ""
         raise NoCount(f"{what}, a redirect{where}, which isn't followed: write the address that it leads to")

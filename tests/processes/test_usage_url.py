@@ -138,6 +138,7 @@ NO_COUNTS = {
     "long head": (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2**17, "can't be read as HTTP"),
     "401": (head("401 Unauthorized"), "answered 401: is the key in EXAMPLE_KEY right?"),
     "403": (head("403 Forbidden"), "answered 403: is the key in EXAMPLE_KEY right?"),
+    "304": (head("304 Not Modified"), "answered 304"),
     "404": (head("404 Not Found"), "answered 404"),
     "429": (head("429 Slow down", "Retry-After: 3600"), "answered 429: a longer usage_interval"),
     "500": (head(f"500 {KEY}"), "answered 500"),

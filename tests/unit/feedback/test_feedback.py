@@ -509,6 +509,12 @@ def test_until_the_providers_limit_is_known_nobody_is_granted_anything() -> None
     assert len(newcomer(_feedback.asking(said, NOW)).grant) == 1, "it is known"
 
 
+def test_answer_without_a_limit_does_not_hold_newcomers_back() -> None:
+    said = _feedback.answered(_feedback.asking(NOTHING, NOW), NOW, NOW, 0, None)
+    later = plan_for(said, limit=8, waiting=1, newcomer=True, gated=True, rules=OWN_LIMIT, now=NOW + 99)
+    assert len(later.grant) == 1 and not later.spent
+
+
 def test_own_limit_outlasts_an_answer_without_it() -> None:
     said = _feedback.answered(_feedback.asking(NOTHING, NOW), NOW, NOW, 0, None, 4)
     silent = _feedback.answered(_feedback.asking(said, NOW + 9), NOW + 9, NOW + 9, None, "no answer")
