@@ -18,7 +18,7 @@ _REMINDER = "<system-reminder>"
 """So begins what Claude Code adds to messages of the user, and not in each request the same."""
 
 _RESULTS = frozenset({"tool_result", "function_call_output", "custom_tool_call_output", "mcp_tool_result"})
-_BEFORE_AN_ANSWER = frozenset({"user", "system", "developer"})
+_ANSWERERS = frozenset({"assistant", "model", "tool", "function"})
 _LONGEST_ID = 200
 
 
@@ -60,8 +60,17 @@ def _in(messages: list[Any], follows: str | None) -> Prompt:
         if text is not None:
             first = next(found for found in map(_prompt, messages) if found is not None)
             return Prompt((first, text), begins, follows)
-        begins = begins and isinstance(last, dict) and last.get("role") in _BEFORE_AN_ANSWER
+        begins = begins and not _answers(last)
     return Prompt(follows=follows)
+
+
+def _answers(message: object) -> bool:
+    """Whether a model or a tool has said it. OpenAI's calls and thoughts have no role; nor has what Codex adds."""
+    if not isinstance(message, dict):
+        return False
+    kind = message.get("type")
+    called = isinstance(kind, str) and (kind == "reasoning" or kind.endswith(("_call", "_call_output")))
+    return called or message.get("role") in _ANSWERERS
 
 
 def _prompt(message: object) -> str | None:

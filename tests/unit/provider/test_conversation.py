@@ -27,6 +27,7 @@ ONE_TURN = {
     "responses": {
         "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "fix it"}]}]
     },
+    "codex": {"input": [{"type": "message", "role": "developer"}, USER, {"type": "configuration_update"}]},
     "gemini": {"contents": [{"role": "user", "parts": [{"text": "fix it"}]}]},
 }
 LATER = {
