@@ -265,7 +265,12 @@ def test_full_provider_keeps_the_last_slot_until_it_has_room(root: Path) -> None
 
 
 WAITS = """
-import leasecap
+import leasecap, sys
+from leasecap._decisions import polling
+from leasecap._host.effects import Effects
+if sys.argv[1:] == ["when woken"]:  # it sweeps at its first look, and then only if something wakes it
+    polling.SWEEP_EVERY = polling.FAR_LOOK = polling.SELDOM_LOOK = polling.UNSWEPT = 3600.0
+    Effects.sees_exits = False
 print("ready")
 input()
 with leasecap.acquire("p", timeout=60):
@@ -281,7 +286,7 @@ def test_released_slots_are_each_asked_for_at_once(root: Path) -> None:
         configure(root, at(server), limit=2, more="usage_interval = 3600\nusage_timeout = 60\n")
         first = leasecap.acquire("p", borrow=False)
         second = leasecap.acquire("p", timeout=60, borrow=False)
-        with helper(WAITS) as third, helper(WAITS) as fourth:
+        with helper(WAITS, "when woken") as third, helper(WAITS, "when woken") as fourth:
             for number, waiter in enumerate((third, fourth), 1):
                 assert waiter.hear() == "ready"
                 waiter.say()
