@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import stat
 
+from leasecap._config.merge import USAGE_URL_KEYS, merged
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
+from leasecap._config.requests import Requests
 from leasecap._config.schema import AGENT_KEYS, KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
 from leasecap._config.schema import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
 from leasecap._config.toml_file import key_text, line_of, parse_toml, read_text, value_text
@@ -35,24 +37,6 @@ FILE_NAME = "config.toml"
 _NO_VALUE = object()
 
 
-class Requests(NamedTuple):
-    """What holds for a request that passes the gate. Durations are seconds; 0 switches off.
-
-    :ivar first_byte_timeout: until the answer to a streamed request begins, its wait for the slot not counted. None:
-        it isn't set.
-    :ivar idle_timeout: between two pieces of a streamed answer.
-    :ivar answer_timeout: until the answer to any other request begins, or goes on.
-    :ivar absorb: how long the provider's refusals are kept from the client in all, its waits included.
-    :ivar keep_place: how long the place of a client that gave up is kept.
-    """
-
-    first_byte_timeout: float | None = None
-    idle_timeout: float | None = None
-    answer_timeout: float | None = None
-    absorb: float = 60.0
-    keep_place: float = 120.0
-
-
 class PoolConfig(NamedTuple):
     """What holds for one pool after presets and defaults. Durations are seconds.
 
@@ -60,6 +44,7 @@ class PoolConfig(NamedTuple):
     :ivar limit_source: where the limit came from, for people; "" if there is none.
     :ivar queue_timeout: how long to wait for a slot; None waits for ever.
     :ivar priority: from -99 to 99; higher goes first.
+    :ivar order: what goes first among equal priorities: the earlier call, or the call of the earlier task.
     :ivar stale_after: how long a heartbeat may stand still before its holder counts as dead, at least three heartbeats.
     :ivar heartbeat: the time between two heartbeats.
     :ivar rules: what the provider's answers do.
@@ -74,6 +59,7 @@ class PoolConfig(NamedTuple):
     limit_source: str
     queue_timeout: float | None = None
     priority: int = 0
+    order: Literal["arrival", "task"] = "arrival"
     stale_after: float = STALE_AFTER
     heartbeat: float = HEARTBEAT
     lock: Literal["auto", "os", "directory"] = "auto"
@@ -111,7 +97,7 @@ class Config(NamedTuple):
         """
         name = pool_name(text)
         name, table = self.tables.get(self.aliases.get(name.identity, name.identity), (name, {}))
-        settings = {**self.defaults, **table}
+        settings = merged(self.defaults, table)
         limit, source = settings.pop("limit", None), f"{FILE_NAME} [defaults]"
         # A provider that a person has given another name keeps its preset.
         known = (PRESETS.get(other.identity) for other in (name, *_alias_names(table)))
@@ -190,7 +176,7 @@ class _Reader:
         self._refuse_unknown((), document, TABLES)
         defaults = self._settings(("defaults",), document.get("defaults", {}))
         default_pool = defaults.pop("pool", None)
-        self._check_beats(("defaults",), defaults, defaults)
+        self._check(("defaults",), defaults, defaults)
         tables = self._pools(document.get("pools", {}), defaults)
         return Config(
             self._path,
@@ -211,7 +197,7 @@ class _Reader:
                 first = key_text(("pools", tables[name.identity][0].text))
                 raise self._error(("pools", key), f"this is the same pool as [{first}]", allowed="Make them one table.")
             settings = self._settings(("pools", key), table)
-            self._check_beats(("pools", key), settings, {**defaults, **settings})
+            self._check(("pools", key), settings, merged(defaults, settings))
             tables[name.identity] = name, settings
             self._spelling[name.identity] = key
         return tables
@@ -270,6 +256,16 @@ class _Reader:
         known = TABLES[keys[0]] if known is None else known
         self._refuse_unknown(keys, table, known)
         return {key: self._parsed((*keys, key), known[key][0], item, known[key][1]) for key, item in table.items()}
+
+    def _check(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
+        self._check_beats(keys, own, effective)
+        if not any(key in effective for key in USAGE_URL_KEYS):
+            return
+        from leasecap._config.usage import find_misfit
+
+        misfit = find_misfit(own, effective)
+        if misfit is not None:
+            raise self._error((*keys, misfit.key), misfit.message, allowed=misfit.allowed)
 
     def _check_beats(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
         stale_after, heartbeat = effective.get("stale_after", STALE_AFTER), effective.get("heartbeat", HEARTBEAT)

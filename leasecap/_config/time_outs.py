@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._config.config import Requests
+    from leasecap._config.requests import Requests
 
 FIRST_BYTE_TIMEOUT = 120.0
 IDLE_TIMEOUT = 120.0

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from leasecap._config.config import Requests
+    from leasecap._config.requests import Requests
     from leasecap._feedback.histogram import Histogram
     from leasecap._feedback.latency import Table
 
