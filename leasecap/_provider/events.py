@@ -122,6 +122,7 @@ class AnswerReader:
             return
         whole = b"".join((*self._begun, text[:end]))
         self._begun = [text[end:]] if text[end:] else []
+        self.is_done = _ends_as_done(whole)
         at = 0
         while at < len(whole) and not self._seen:
             end = end_of_first(whole, at)
@@ -137,7 +138,9 @@ class AnswerReader:
 
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
-            self._take_events(b"".join(self._begun))
+            rest = b"".join(self._begun)
+            self.is_done = self.is_done or _ends_as_done(rest)
+            self._take_events(rest)
             event = self._events.end()
             if event is not None:
                 self._event(event)
@@ -149,7 +152,6 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
-        self.is_done = event.data.startswith(b"[DONE]")
         if self._seen and b'"error"' not in event.data:
             return
         value = parse_json(event.data)
@@ -187,6 +189,10 @@ class AnswerReader:
             self.fault, self.had_begun = fault_in(value), self._seen
         if self.fault is None and not self._seen and _lacks_choices(value):
             self.fault = _NO_CHOICES
+
+
+def _ends_as_done(events: bytes) -> bool:
+    return events.rstrip(b"\r\n").endswith((b"data: [DONE]", b"data:[DONE]"))
 
 
 def _lacks_choices(value: Any) -> bool:
