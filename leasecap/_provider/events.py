@@ -25,6 +25,7 @@ _PREAMBLE = frozenset({"ping", "response.created", "response.queued", "response.
 """Events that come before the provider has begun. OpenAI's overload follows them."""
 
 _NO_CHOICES = Fault(503, "no_choices")
+_DONE = (b"data: [DONE]", b"data:[DONE]")
 _COMPLETIONS = frozenset({"chat.completion", "chat.completion.chunk"})
 
 _TOGETHER = 1 << 14
@@ -131,6 +132,7 @@ class AnswerReader:
         # To take each of the others apart would cost more than all else that is done for it.
         if whole.find(b'"error"', at) >= 0:
             self._take_events(whole[at:])
+        self.is_done = whole[-40:].rstrip().endswith(_DONE)
 
     def _take_events(self, text: bytes) -> None:
         for event in self._events.feed(text):
