@@ -123,7 +123,6 @@ class AnswerReader:
             return
         whole = b"".join((*self._begun, text[:end]))
         self._begun = [text[end:]] if text[end:] else []
-        self.is_done = _ends_as_done(whole)
         at = 0
         while at < len(whole) and not self._seen:
             end = end_of_first(whole, at)
@@ -132,7 +131,7 @@ class AnswerReader:
         # To take each of the others apart would cost more than all else that is done for it.
         if whole.find(b'"error"', at) >= 0:
             self._take_events(whole[at:])
-        self.is_done = whole[-40:].rstrip().endswith(_DONE)
+        self.is_done = _ends_as_done(whole)
 
     def _take_events(self, text: bytes) -> None:
         for event in self._events.feed(text):
@@ -194,7 +193,7 @@ class AnswerReader:
 
 
 def _ends_as_done(events: bytes) -> bool:
-    return events.rstrip(b"\r\n").endswith((b"data: [DONE]", b"data:[DONE]"))
+    return events[-40:].rstrip().endswith(_DONE)
 
 
 def _lacks_choices(value: Any) -> bool:
