@@ -8,6 +8,7 @@ from _weakref import ref
 from functools import partial
 
 from leasecap import _ancestry
+from leasecap._dropped import end_dropped, take, weakly
 from leasecap._durations import format_duration
 from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from leasecap._ancestry import Reference
     from leasecap._liveness.record import Child
     from leasecap._runtime import Runtime
     from leasecap._store.lease import HeldLease
@@ -86,11 +86,11 @@ class Lease:
         self._right = [held]
         held.keep(
             self,
-            partial(_weakly, self._self, Lease._gone),
-            partial(_end_dropped, self._right, self.reference, self.lost),
+            partial(weakly, self._self, Lease._gone),
+            partial(end_dropped, self._right, self.reference, self.lost),
         )
         if self.hold is not None:
-            held.set_alarm(self.hold.over_at, partial(_weakly, self._self, Lease._time_is_over))
+            held.set_alarm(self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
         self._released = False
 
     def __del__(self) -> None:
@@ -133,7 +133,7 @@ class Lease:
         if not self._origin.is_here():
             return  # without taking the lock: another thread of the parent may have held that when it forked
         with self._lock:
-            if self._released or not _take(self._right):
+            if self._released or not take(self._right):
                 return
             self._released = True
         self.reference.ended = True
@@ -316,7 +316,7 @@ class Lease:
             self._call_on_lost()
 
     def _alarm(self, when: float) -> None:
-        self._held.set_alarm(when, partial(_weakly, self._self, Lease._give_away))
+        self._held.set_alarm(when, partial(weakly, self._self, Lease._give_away))
 
     def _give_away(self) -> None:
         """In the heartbeat thread. A sweeper does the same, if it can compare its clocks with this process's."""
@@ -332,32 +332,3 @@ class Lease:
         elif taken:
             self._held.let_go()
             self._call_on_lost()
-
-
-def _weakly(lease: ref[Lease], do: Callable[[Lease], None]) -> None:
-    """Call ``do`` with the lease, if it is still there: what looks after it in the background must not keep it."""
-    found = lease()
-    if found is not None:
-        do(found)
-
-
-def _take(right: list[HeldLease]) -> HeldLease | None:
-    """The slot, if it is for the caller to give back: a finalizer in a collected cycle may release the lease too."""
-    try:
-        return right.pop()
-    except IndexError:
-        return None
-
-
-def _end_dropped(right: list[HeldLease], reference: Reference, lost: LeaseEvent) -> None:
-    """In the heartbeat thread: nobody refers to the lease any more."""
-    held = _take(right)
-    if held is None:
-        return
-    reference.ended = True
-    held.release()
-    lost._set()  # somebody may have kept that without the lease
-    log_warning_apart(
-        f"lease {held.token} of pool {held.pool!r} was dropped without a release, so its slot was "
-        "given back: keep what acquire() returns for as long as the work takes, or use `with leasecap.slot(...)`"
-    )
