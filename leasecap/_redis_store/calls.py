@@ -37,6 +37,7 @@ class Node(NamedTuple):
 class Ask(NamedTuple):
     """Send these words and give the answer back; what redis-py raises is an answer as well.
 
+    :ivar words: empty: make a connection of its own, and give that back.
     :ivar until: when to stop waiting for a connection that others use (monotonic clock).
     :ivar asking: the node is to answer though it is just being given these keys.
     """

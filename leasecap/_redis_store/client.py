@@ -69,6 +69,10 @@ class Client:
         """`command` for tasks."""
         return await self._drive_async(self._call(words, words, None, within))
 
+    def connect(self) -> Any:
+        """A connection of its own to the server, which the caller closes; raises as `command` does."""
+        return self.command()
+
     def close(self) -> None:
         """Close the connections of threads that aren't in use."""
         for connections in list(self._for_threads.values()):
@@ -113,6 +117,8 @@ class Client:
         if connections is None:
             connections = self._for_threads.setdefault(ask.node, Connections(self.address, ask.node, self._seen))
         try:
+            if not ask.words:
+                return connections.apart()
             with connections.one(ask.until) as connection:
                 try:
                     if ask.asking:

@@ -176,6 +176,22 @@ class Connections:
             except (NoConnection, OSError):
                 pass
             connection.disconnect()
+        return self._new()
+
+    def apart(self) -> Any:
+        """A connection that isn't one of those that are shared.
+
+        :raises RedisError, OSError: when there is none.
+        """
+        connection = self._new()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _new(self) -> Any:
         told = settings(self._address, self._node, os.environ)
         kind: Any = for_threads.UnixDomainSocketConnection if "path" in told else for_threads.Connection
         if "ssl_check_hostname" in told:
