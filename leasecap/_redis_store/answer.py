@@ -50,7 +50,7 @@ class Answer(NamedTuple):
     :ivar on_duty: whether it is for this ticket to look now and then, for all.
     :ivar changes_in: until something changes by itself; infinite where that isn't for this ticket to see.
     :ivar closed_for: see `Seen`.
-    :ivar order: its place among all calls; None if there is no such entry.
+    :ivar name: the entry's name; "" if there is no such entry.
     :ivar seen: the pool, if somebody has to decide; else None.
     :ivar each: of `RENEW`, what has become of each lease.
     """
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
     on_duty: bool
     changes_in: float
     closed_for: float
-    order: int | None
+    name: str
     seen: Seen | None
     each: tuple[str, ...] = ()
 
@@ -88,9 +88,14 @@ class Picture(NamedTuple):
     policy_at: str
 
 
+def order_in(name: str) -> int:
+    """The place among all calls of an entry with this name."""
+    return int(name[4:20], 16)
+
+
 def answer_of(raw: Any) -> Answer:
     """An answer as the server sent it."""
-    state, now, ttl, since, position, duty, changes, closed, order, seen, *each = raw
+    state, now, ttl, since, position, duty, changes, closed, name, seen, *each = raw
     return Answer(
         _text(state),
         now / 1000,
@@ -100,7 +105,7 @@ def answer_of(raw: Any) -> Answer:
         bool(duty),
         math.inf if changes >= _NEVER else changes / 1000,
         closed / 1000,
-        int(order) if order else None,
+        _text(name),
         None if seen is None else _seen(seen),
         tuple(map(_text, each[0])) if each else (),
     )

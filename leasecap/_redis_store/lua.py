@@ -222,7 +222,7 @@ local function snapshot()
           call('ZRANGE', LEASES, 0, -1, 'WITHSCORES'), call('ZRANGE', COOLING, 0, -1, 'WITHSCORES'),
           math.max(number('closed', 0) - now, 0)}
 end
--- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, order
+-- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name
 local function standing(state, name, undecided)
   local since, rank, duty = 0, 0, 0
   if state == 'held' then since = tonumber(call('ZSCORE', LEASES, name)) end
@@ -231,10 +231,9 @@ local function standing(state, name, undecided)
     for _, first in ipairs(first_two()) do if first == name then duty = 1 end end
   end
   local changes = duty == 1 and next_change() or FOREVER
-  local order = name and string.format('%.0f', tonumber(string.sub(name, 5, 20), 16)) or ''
   local seen = undecided and snapshot() or false
   save()
-  return {state, now, ttl, since, rank, duty, changes, math.max(number('closed', 0) - now, 0), order, seen}
+  return {state, now, ttl, since, rank, duty, changes, math.max(number('closed', 0) - now, 0), name or '', seen}
 end
 -- What has become of a ticket, whose waiter runs.
 local function stands(name)
@@ -389,22 +388,25 @@ RENEW = _script(
     "renew",
     """
 open()
-local answers = {}
-for i = 4, #ARGV do
+local answers, leases = {}, tonumber(ARGV[4])
+for i = 5, #ARGV do
   local name, answer = ARGV[i], 'kept'
-  local token = token_of(name)
-  if call('HEXISTS', NAMES, token) == 1 then
-    call('ZADD', EXPIRIES, 'XX', now + ttl, name)
-  elseif now < number('closed', 0) and not has_ended(token) then
-    -- The server has forgotten it, or never knew of it.
+  local is_known = call('HGET', NAMES, token_of(name)) == name
+  if i > 4 + leases then
+    if not is_known then answer = 'lost' end
+  elseif is_known and call('ZSCORE', LEASES, name) then
+    answer = 'kept'
+  elseif is_known or (now < number('closed', 0) and not has_ended(token_of(name))) then
+    -- The server has forgotten that it is held, or never knew.
+    for _, place in ipairs({GRANTED, QUEUE, PASSED}) do call('ZREM', place, name) end
     call('ZADD', LEASES, now, name)
-    call('ZADD', EXPIRIES, now + ttl, name)
     note(name)
     touch()
     answer = 'adopted'
   else
     answer = 'lost'
   end
+  if answer ~= 'lost' then call('ZADD', EXPIRIES, now + ttl, name) end
   answers[#answers + 1] = answer
 end
 local undecided = settle()
@@ -414,7 +416,28 @@ return found
 """,
     flags="allow-oom",
 )
-"""Renew leases: each is kept, adopted by a server that had forgotten it, or lost."""
+"""Renew leases, and then tickets: each is kept or lost; or a lease is adopted by a server that had forgotten it."""
+
+HOLDERS = _script(
+    "holders",
+    """
+local known, found, records = {}, {}, {}
+for i = 4, #ARGV do known[ARGV[i]] = true end
+for _, place in ipairs({GRANTED, LEASES}) do
+  for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
+    local token = token_of(name)
+    found[#found + 1] = token
+    if not known[token] then
+      records[#records + 1] = token
+      records[#records + 1] = call('HGET', RECORDS, token) or ''
+    end
+  end
+end
+return {found, records}
+""",
+    flags="no-writes",
+)
+"""The tokens of all that is held, and the records of those that the caller doesn't know."""
 
 DESCRIBE = _script(
     "describe",

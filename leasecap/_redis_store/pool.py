@@ -11,7 +11,7 @@ from leasecap._redis_store.subscription import channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
     from leasecap._config.pool_name import PoolName
@@ -68,10 +68,9 @@ class Pool:
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
         words += [int(may_queue), record, *lenders]
         found = self._run(lua.PLACE, *words, within=within)
-        if found.seen is None or found.order is None:
+        if found.seen is None:
             return found
-        name = next((name for name in found.seen.queue if name[21:37] == token), None)
-        self._decide(found, name, within=within)
+        self._decide(found, found.name, within=within)
         found = self.look(token, within=within)
         if found.state == "queued" and not may_queue:
             found = self.withdraw(token, within=within)
@@ -94,9 +93,15 @@ class Pool:
         """End an entry, wherever it stands, and hand its slot off; False if it held none."""
         return self._settled(self._run(lua.END, token, int(by_holder), within=within)).state == "ended"
 
-    def renew(self, names: Sequence[str]) -> tuple[str, ...]:
+    def renew(self, leases: Sequence[str], tickets: Sequence[str]) -> tuple[str, ...]:
         """Renew entries; returns what has become of each one: kept, adopted or lost."""
-        return self._settled(self._run(lua.RENEW, *names)).each
+        return self._settled(self._run(lua.RENEW, len(leases), *leases, *tickets)).each
+
+    def holders(self, known: Collection[str]) -> tuple[set[str], dict[str, bytes]]:
+        """The tokens of all that is held, and the records of those that aren't ``known``."""
+        tokens, records = self._raw(lua.HOLDERS, *known)
+        pairs = zip(records[::2], records[1::2], strict=True)
+        return {token.decode() for token in tokens}, {token.decode(): record for token, record in pairs}
 
     def describe(self, token: str, record: bytes) -> bool:
         """Change what an entry says of its process; False if it is gone."""

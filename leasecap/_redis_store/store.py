@@ -1,0 +1,163 @@
+"""A pool in a store, as the rest of leasecap sees it: what `_store.store.Store` asks of any store."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.limits import UNLIMITED
+from leasecap._decisions.snapshot import Snapshot
+from leasecap._errors import StoreError
+from leasecap._feedback.state import NOTHING
+from leasecap._liveness.record import decode_record
+from leasecap._log import log_warning_apart
+from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.pool import decision_or_fault
+from leasecap._redis_store.ticket import RedisTicket
+from leasecap._store.terms import Terms
+from leasecap._store.view import FeedbackView, LeaseView, PoolView
+from leasecap._threads import is_in_loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.state import State
+    from leasecap._liveness.presence import Identity
+    from leasecap._redis_store.answer import Picture, Seen
+    from leasecap._redis_store.own_store import OwnStore
+    from leasecap._store.ticket import Want
+
+
+class RedisStore:
+    """See `_store.store.Store`.
+
+    :ivar own: what this process has in the store.
+    :ivar pool: the pool in it.
+    """
+
+    def __init__(self, own: OwnStore, settings: PoolConfig) -> None:
+        self.own = own
+        self.pool = own.pool(settings.name)
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        return self._settings.name.text
+
+    @property
+    def path(self) -> str:
+        return self.pool.path
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.own.address.name, self._settings.name.directory
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self._settings.rules)
+
+    @property
+    def force(self) -> bool:
+        """Whether a slot that is held for too long is given away."""
+        return self._settings.reclaim == "force"
+
+    def declared(self, limit: int | None) -> int | None:
+        """What a call declares: its own limit, and that of this machine's configuration."""
+        limits = (limit, self._settings.limit)
+        return min((each for each in limits if each is not None), default=None)
+
+    def me(self) -> Identity:
+        return self.own.effects.me()
+
+    def monotonic(self) -> float:
+        return self.own.effects.monotonic()
+
+    def boot_clock(self) -> float:
+        """Seconds since boot, suspended time included."""
+        return self.own.effects.boot_clock() / 1e9
+
+    def wall_clock(self) -> float:
+        return self.own.effects.wall_clock()
+
+    def chance(self) -> float:
+        return int(self.own.effects.token(), 16) / 2**64
+
+    def ticket(self, want: Want) -> RedisTicket:
+        return RedisTicket(self, want)
+
+    def end(self, name: str) -> bool:
+        return self.pool.end(parse_entry(name).token or name, by_holder=False)
+
+    def post(self, report: Report) -> None:
+        if is_in_loop():
+            self.own.errands.send(lambda: self._post_later(report))
+        elif not self.pool.take_up(report):
+            raise StoreError(
+                "the pool is too busy for a report", path=self.path, remedy="nothing was noted; report it again"
+            )
+
+    def _post_later(self, report: Report) -> None:
+        try:
+            if self.pool.take_up(report):
+                return
+            trouble = "the pool is too busy"
+        except StoreError as error:
+            trouble = str(error)
+        log_warning_apart(f"{report.why} could not be noted in pool {self.name!r}: {trouble}")
+
+    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        return self.pool.change_feedback(change, anew=anew)
+
+    def feedback_now(self) -> float:
+        return self.pool.picture().seen.now
+
+    def busy_with(self) -> str:
+        return f"others who change the pool {self.name!r} all the time"
+
+    def wake_all(self) -> None:
+        self.pool.wake_all()
+
+    # -- the view ---------------------------------------------------------------------------------------------------
+
+    def view(self) -> PoolView:
+        trouble = self.own.trouble(self.pool)
+        if trouble:
+            return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, trouble)
+        try:
+            picture = self.pool.picture()
+        except Unreachable as error:
+            return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, str(error))
+        return self._view(picture)
+
+    def _view(self, picture: Picture) -> PoolView:
+        seen = picture.seen
+        leases = tuple(
+            LeaseView(entry, decode_record(picture.records.get(entry.token, b"")), since, seen.now - since, "")
+            for entry, since in ((parse_entry(name), since) for name, since in (seen.leases | seen.granted).items())
+        )
+        feedback, snapshot = self.feedback_in(seen)
+        closed = ""
+        if seen.closed_for:
+            closed = f"the store was started anew or has lost something: nobody gets a slot for {seen.closed_for:.0f} s"
+        return PoolView(self.name, snapshot, leases, feedback, math.inf, closed)
+
+    def feedback_in(self, seen: Seen) -> tuple[FeedbackView | None, Snapshot]:
+        """What the provider's answers have made of the pool, and the snapshot with that in it.
+
+        :raises StoreError: when that can't be read.
+        """
+        state, rules = decision_or_fault(self.path, lambda: (state_of(seen), rules_of(seen)))
+        snapshot = snapshot_of(seen, state, rules)
+        if state is NOTHING and not seen.cooling:
+            return None, snapshot
+        cooling = tuple(max(until - seen.now, 0.0) for until in seen.cooling.values())
+        return FeedbackView(state, rules, seen.now, cooling), snapshot
+
+
+def limit_text(limit: int | None) -> str:
+    """A limit as the store has it."""
+    return "" if limit is None else str(min(limit, UNLIMITED))
