@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
@@ -10,7 +12,7 @@ from leasecap._redis_store.errands import Errands
 from leasecap._redis_store.lookout import Lookout
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.renewals import Renewals
-from leasecap._redis_store.subscription import Subscription, channel
+from leasecap._redis_store.subscription import Subscription
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
         """
 
         id: str
+
+
+_UNPROVEN = 5.0
+"""Seconds for which a new subscription is relied on, before a message has come."""
 
 
 class _Waiting(NamedTuple):
@@ -50,10 +56,9 @@ class OwnStore:
         self.errands = Errands()
         self.renewals = Renewals(effects, self._watch)
         self.alarms = Alarms(effects.monotonic, self.renewals.check)
-        self.subscription = Subscription(self.client)
+        self.subscription = Subscription(self.client, process.id, self._heard)
         self.pools: dict[str, Pool] = {}
-        self._channel = channel(address.prefix, address.db, process.id)
-        self._listens = False
+        self._subscribed = -math.inf
         self._waiting: dict[str, _Waiting] = {}  # by token
         self._lookouts: dict[Pool, Lookout] = {}
         self._troubles: dict[Pool, StoreError] = {}
@@ -78,14 +83,12 @@ class OwnStore:
     @property
     def is_reached(self) -> bool:
         """Whether messages reach this process."""
-        return self._listens and self.subscription.proven
+        return self.subscription.proven or self.effects.monotonic() < self._subscribed + _UNPROVEN
 
     def listen(self, pool: Pool, token: str, name: str, wake: Callable[[], None]) -> None:
         """Have ``wake`` called when it is worth looking at this ticket."""
         self._waiting[token] = _Waiting(pool, name, wake)
-        if not self._listens:
-            self._listens = True
-            self.subscription.listen(self._channel, self._heard)
+        self.subscription.start()
 
     def stop_listening(self, pool: Pool, token: str) -> None:
         """End `listen`. The next of this process's tickets may have to do what this one did for all."""
@@ -94,9 +97,11 @@ class OwnStore:
         if lookout is not None and lookout.leaves(token):
             self._wake_first()
 
-    def _heard(self, message: bytes) -> None:
+    def _heard(self, message: bytes | None) -> None:
         """In the subscription's thread."""
-        word = message.decode("ascii", "replace")
+        if message is None:
+            self._subscribed = self.effects.monotonic()
+        word = (message or b"").decode("ascii", "replace")
         waiting = self._waiting.get(word)
         if waiting is not None:
             waiting.wake()
@@ -144,13 +149,16 @@ class OwnStore:
 
     def rest(self) -> None:
         """End the threads that have nothing to do."""
-        if not self._waiting and self._listens:
-            self._listens = False
-            self.subscription.forget(self._channel, self._heard)
-        self.subscription.rest()
+        if not self._waiting:
+            self.subscription.stop()
         self.renewals.rest()
         self.alarms.rest()
         self.errands.rest()
+
+    def forget(self) -> None:
+        """In a fork's child: let go of what is the parent's."""
+        self.subscription.forget()
+        self.client.forget()
 
     def at_exit(self) -> None:
         """Let what is on its way come through."""

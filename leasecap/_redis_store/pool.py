@@ -42,7 +42,7 @@ class Pool:
         self._client = client
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
-        self._channel = channel(address.prefix, address.db, "")
+        self._channel = channel(address, "")
 
     @property
     def beat(self) -> float:
