@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from leasecap._config.store_choice import FILES
 from leasecap._errors import ConfigError
 from leasecap._named_tuple import NamedTuple
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from typing import Literal, Never
 
     Scheme = Literal["redis", "rediss", "unix"]
+
+FILES = "files"
+"""The word that keeps a pool in the root's files, whatever the default is."""
 
 PREFIX = "leasecap"
 

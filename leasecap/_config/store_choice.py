@@ -15,13 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from leasecap._config.config import Config
     from leasecap._config.store_address import StoreAddress
 
 ENVIRONMENT = "LEASECAP_STORE"
-
-FILES = "files"
-"""The word that keeps a pool in the root's files, whatever the default is."""
 
 
 def is_of_this_machine(identity: str) -> bool:
@@ -45,37 +41,20 @@ def default_store(defaults: Mapping[str, object]) -> StoreAddress | None:
     """
     text = os.environ.get(ENVIRONMENT)
     if text:
-        return _named(text)
+        return named_by_environment(text)
     return defaults.get("store")  # type: ignore[return-value]  # the parser of `schema` has given it its type
 
 
-def _named(text: str) -> StoreAddress | None:
-    if text == FILES:
-        return None
-    from leasecap._config.store_address import parse_address
+def named_by_environment(text: str) -> StoreAddress | None:
+    """The store that ``text``, the value of the variable, names.
+
+    :raises ConfigError: when it is none.
+    """
+    from leasecap._config.store_address import parse_store
 
     try:
-        return parse_address(text)
+        return parse_store(text)
     except ConfigError as error:
         raise ConfigError(
             error.message, file="environment", key=ENVIRONMENT, value=error.value, allowed=error.allowed
         ) from None
-
-
-def environment_of_commands(config: Config) -> dict[str, str]:
-    """This process's environment without passwords of stores: what a command is started with.
-
-    :raises ConfigError: when what the environment names as a store is none.
-    """
-    environment = dict(os.environ)
-    stores = [table.get("store") for table in (config.defaults, *(table for _, table in config.tables.values()))]
-    text = environment.get(ENVIRONMENT)
-    if text:
-        named = _named(text)
-        if named is not None:
-            stores.append(named)
-            environment[ENVIRONMENT] = named.without_password
-    for store in stores:
-        for variable in store.variables if store is not None else ():  # type: ignore[attr-defined]  # as above
-            environment.pop(variable, None)
-    return environment

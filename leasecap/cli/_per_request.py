@@ -19,8 +19,8 @@ assert sys.platform != "win32"  # `run` refuses there
 import click
 
 from leasecap import _log
+from leasecap._config.command_environment import environment_of_commands
 from leasecap._config.root import root_path
-from leasecap._config.store_choice import environment_of_commands
 from leasecap._errors import ConfigError, LeasecapError
 from leasecap._gate import extra
 from leasecap._gate.environment import prepare, private_path, write_files

@@ -11,7 +11,7 @@ from leasecap._config.config import Config, PoolConfig, load_config
 from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import UNLIMITED
-from leasecap._config.store_choice import FILES
+from leasecap._config.store_address import FILES
 from leasecap._redact import printable
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, suggestion

@@ -46,8 +46,8 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
         )
     # First of all: signals have to be blocked before any thread starts.
     from leasecap._api import acquire_with
+    from leasecap._config.command_environment import environment_of_commands
     from leasecap._config.root import root_path
-    from leasecap._config.store_choice import environment_of_commands
     from leasecap._runtime import runtime
     from leasecap.cli._signals import Interrupted, SignalGate
     from leasecap.cli._supervise import Outcome, SpawnError, die_like, spawn, supervise
