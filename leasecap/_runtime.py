@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 
+from leasecap._errors import StoreError
 from leasecap._faults import faults
 from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.file_store import FileStore
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
     from leasecap._store.health import Health
     from leasecap._store.picture import Pictures
+
+
+def refuse_server(pool: PoolConfig) -> None:
+    """Refuse a pool that a server keeps: to take files in its place would be another cap.
+
+    :raises StoreError: if it is one.
+    """
+    if pool.store is not None:
+        raise StoreError(
+            f"this version of leasecap can't keep the pool {pool.name.text} on a server yet",
+            path=pool.store.shown,
+            remedy='Use a newer one. Or write store = "files" for the pool: then each machine has a cap of its own.',
+        )
 
 
 class Runtime:
@@ -93,12 +107,15 @@ class Runtime:
 
     def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore:
         """The open pool, which stays open while this process has a lease or a ticket in it."""
+        refuse_server(pool)
         return FileStore(self.own, root, root.store(pool))
 
     @contextmanager
     def using(self, root: OpenRoot, pool: str) -> Iterator[FileStore]:
         """`store`, which stays open during the block."""
-        with root.using(root.config.pool(pool)) as store:
+        settings = root.config.pool(pool)
+        refuse_server(settings)
+        with root.using(settings) as store:
             yield FileStore(self.own, root, store)
 
     def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore]:

@@ -94,6 +94,9 @@ class StoreAddress(NamedTuple):
     cert: str = ""
     key: str = ""
 
+    def __str__(self) -> str:
+        return self.shown
+
     @property
     def name(self) -> str:
         """What tells this store from others, and nothing that lets one in."""
@@ -117,10 +120,12 @@ class StoreAddress(NamedTuple):
         """The variables of the environment that have passwords."""
         return tuple(filter(None, (self.password_env, self.sentinel_password_env)))
 
-    def _text(self, user: str, options: Mapping[str, str] = {}) -> str:  # noqa: B006  # it is only read
+    def _text(self, user: str, options: Mapping[str, str] = {}) -> str:  # it is only read
         scheme = f"{self.scheme}+sentinel" if self.service else self.scheme
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
-        rest = _quoted(self.path) if self.scheme == "unix" else f"{hosts}/{self.service and self.service + '/'}{self.db}"
+        rest = (
+            _quoted(self.path) if self.scheme == "unix" else f"{hosts}/{self.service and self.service + '/'}{self.db}"
+        )
         query = {"db": str(self.db) if self.scheme == "unix" and self.db else ""}
         query |= {"prefix": self.prefix if self.prefix != PREFIX else "", **options}
         tail = "&".join(f"{key}={_quoted(value)}" for key, value in query.items() if value)
@@ -238,7 +243,9 @@ class _Parser:
         if key in ("ca", "cert", "key"):
             self._refuse(f"{key} is for TLS alone", "Write rediss:// for TLS.")
         if key == "password":
-            self._refuse("a password has no key of its own", "allowed: redis://:PASSWORD@HOST, or password_env=VARIABLE")
+            self._refuse(
+                "a password has no key of its own", "allowed: redis://:PASSWORD@HOST, or password_env=VARIABLE"
+            )
         if key == "db":
             self._refuse("db is a key of unix:// alone", "Write the database after the host: redis://HOST:6379/0")
         self._refuse("the address has a key that is unknown here", "allowed: " + ", ".join(known))

@@ -93,8 +93,8 @@ def script_call(script: Script, keys: Sequence[str], args: Sequence[Word]) -> tu
 
 
 def call(
-    route: Route, words: Sequence[Word], whole: Sequence[Word], key: str | None, until: float, clock: Callable[[], float],
-    chance: Callable[[], float],
+    route: Route, words: Sequence[Word], whole: Sequence[Word], key: str | None, until: float,
+    clock: Callable[[], float], chance: Callable[[], float],
 ) -> Steps:  # fmt: skip
     """Call, and again where that may help, as long as the next one would begin before ``until``.
 

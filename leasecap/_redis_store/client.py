@@ -99,7 +99,10 @@ class Client:
         try:
             while True:
                 step = steps.send(answer)
-                answer = self._ask(step) if isinstance(step, Ask) else time.sleep(step.seconds)
+                if isinstance(step, Ask):
+                    answer = self._ask(step)
+                else:
+                    time.sleep(step.seconds)
         except StopIteration as done:
             return done.value
 
@@ -108,7 +111,10 @@ class Client:
         try:
             while True:
                 step = steps.send(answer)
-                answer = await (self._ask_async(step) if isinstance(step, Ask) else asyncio.sleep(step.seconds))
+                if isinstance(step, Ask):
+                    answer = await self._ask_async(step)
+                else:
+                    await asyncio.sleep(step.seconds)
         except StopIteration as done:
             return done.value
 

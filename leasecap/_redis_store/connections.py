@@ -1,7 +1,8 @@
 """Connections to one server: a few that are shared, for whom the others wait.
 
-The connections are redis-py's. Its pools aren't used: they connect by themselves, past the deadline of the call that needs
-the connection, and one whose task was cancelled in a call would have to be trusted.
+The connections are redis-py's. Its pools aren't used: they wait for as long as the pool was told, and not the call that
+needs a connection; and to say for sure that no connection is used again which was left in the middle of an exchange
+(redis-py#2665), one has to see who uses it.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ def settings(address: StoreAddress, node: Node, environ: Mapping[str, str]) -> d
         "socket_connect_timeout": CONNECT_WITHIN,
         "socket_timeout": ANSWER_WITHIN,
         "driver_info": None,
-        "password": password(address, environ) if not node.sentinel else _variable(address, "sentinel_password_env", environ),
-    }  # fmt: skip
-    if not node.sentinel:
-        told |= {"db": address.db, "username": address.user or None}
+    }
+    if node.sentinel:
+        told["password"] = _variable(address, "sentinel_password_env", environ)
+    else:
+        told |= {"db": address.db, "username": address.user or None, "password": password(address, environ)}
     if node.path:
         return told | {"path": node.path}
     told |= {"host": node.host, "port": node.port}
@@ -84,7 +86,7 @@ def _variable(address: StoreAddress, key: str, environ: Mapping[str, str]) -> st
             file=address.shown,
             key=key,
             value=name,
-            allowed="Set it, or use password_file: `leasecap run` takes that variable out of its command's environment.",
+            allowed="Set it, or use password_file: `leasecap run` takes the variable out of its command's environment.",
         )
     return environ[name]
 

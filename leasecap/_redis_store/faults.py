@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ResponseError
+
 from leasecap._errors import StoreError
+from leasecap._named_tuple import NamedTuple
 from leasecap._redact import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from leasecap._config.store_address import StoreAddress
 
 
@@ -16,130 +22,121 @@ class Unreachable(StoreError):
     """The store can't be used now, and that may pass by itself: it is worth trying again."""
 
 
-_PASSES = {
-    "LOADING": ("is still loading its data", "Wait until it has; `redis-cli INFO persistence` tells how far it is."),
-    "MASTERDOWN": ("is a replica that has lost its master", "Bring the master back, or promote this one."),
-    "READONLY": (
+class _Fault(NamedTuple):
+    """What to say.
+
+    :ivar what: it goes on from the address.
+    """
+
+    what: str
+    remedy: str
+    passes: bool = False
+
+
+_WAY_IN = (
+    "Give the password by password_env=VARIABLE or password_file=/PATH in the address. `leasecap run` takes the first, "
+    "and a password in LEASECAP_STORE, out of its command's environment: use password_file where that runs leasecap."
+)
+_REFUSED = _Fault("refuses the user or the password", _WAY_IN)
+
+_CODES: Mapping[str, _Fault] = {
+    "LOADING": _Fault("is still loading its data", "`redis-cli INFO persistence` tells how far it is.", passes=True),
+    "MASTERDOWN": _Fault("is a replica without a master", "Bring the master back, or promote this one.", passes=True),
+    "READONLY": _Fault(
         "is a replica, which takes no writes",
-        "Name the master in the address, or the Sentinels that know it: redis+sentinel://HOST:26379/SERVICE/DB",
+        "Name the master, or the Sentinels that know it: redis+sentinel://HOST:26379/SERVICE/DB",
+        passes=True,
     ),
-    "CLUSTERDOWN": ("is a cluster that isn't whole", "See `redis-cli CLUSTER INFO`: each slot needs a node that runs."),
-    "TRYAGAIN": ("is a cluster that is just moving the pool's keys", "Try again when they have been moved."),
-    "BUSY": ("is busy with a script that takes too long", "See whose it is, and end it: `redis-cli SCRIPT KILL`"),
-    "NOREPLICAS": (
+    "CLUSTERDOWN": _Fault(
+        "is a cluster that isn't whole",
+        "`redis-cli CLUSTER INFO` tells more: each slot needs a node that runs.",
+        passes=True,
+    ),
+    "TRYAGAIN": _Fault("is a cluster that is just moving the pool's keys", "Wait for the end of that.", passes=True),
+    "BUSY": _Fault("is busy with a script for too long", "If it doesn't end: `redis-cli SCRIPT KILL`", passes=True),
+    "NOREPLICAS": _Fault(
         "takes no writes, since it has too few replicas",
         "Bring them back, or set min-replicas-to-write to what there are.",
+        passes=True,
     ),
-}
-_STAYS = {
-    "NOAUTH": ("wants a password", "PASSWORD"),
-    "WRONGPASS": ("refuses the user or the password", "PASSWORD"),
-    "OOM": (
+    "NOAUTH": _Fault("wants a password", _WAY_IN),
+    "WRONGPASS": _REFUSED,
+    "OOM": _Fault(
         "has no memory left (maxmemory)",
-        "Raise maxmemory, or remove what fills it. Slots can still be released. Never let it evict keys of the store: "
-        "maxmemory-policy noeviction",
+        "Raise maxmemory, or remove what fills it. It must never evict keys: maxmemory-policy noeviction",
     ),
-    "MISCONF": (
-        "takes no writes, since it can't save its data to disk",
-        "Look into its log: the disk may be full or its directory not writable.",
+    "MISCONF": _Fault(
+        "takes no writes, since it can't save its data",
+        "Its log tells why: a full disk, or a directory that it can't write to.",
     ),
-    "CROSSSLOT": ("is a cluster, in which keys of one call lie apart", "This is a bug of leasecap: please report it."),
+    "CROSSSLOT": _Fault(
+        "is a cluster, and the keys of a call lie apart", "This is a bug of leasecap: please report it."
+    ),
 }
-_PASSWORD = (
-    "Give the password by password_env=VARIABLE or password_file=/PATH in the address. `leasecap run` takes the first, and "
-    "a password in LEASECAP_STORE, out of its command's environment: use password_file where that runs leasecap again."
-)
+_TEXTS: Mapping[str, _Fault] = {
+    "invalid password": _REFUSED,
+    "invalid username": _REFUSED,
+    "without any password configured": _Fault(
+        "has no password, and one was given",
+        "Take the password out of the address, or set one there (requirepass, ACL SETUSER).",
+    ),
+    "db index is out of range": _Fault(
+        "has no database of that number",
+        "Name a lower one, as redis://HOST:6379/0; `redis-cli CONFIG GET databases` tells how many it has.",
+    ),
+    "select is not allowed in cluster mode": _Fault("is a cluster, which has one database", "Name no other than /0."),
+    "certificate verify failed": _Fault(
+        "has a certificate that isn't trusted",
+        "Name the file of who signed it as ca=/PATH; the host in the address must be one that it was made out to.",
+    ),
+    "wrong version number": _Fault("speaks no TLS here", "Write redis:// in place of rediss://, or name its TLS port."),
+    "record layer failure": _Fault("speaks no TLS here", "Write redis:// in place of rediss://, or name its TLS port."),
+    "max number of clients": _Fault(
+        "has too many clients", "Raise maxclients, or see whose they are: `redis-cli CLIENT LIST`", passes=True
+    ),
+}
 _LONGEST = 200
 
 
 def fault(address: StoreAddress, error: BaseException) -> StoreError:
     """``error``, which redis-py or the operating system has raised, as an error about the store at ``address``."""
-    if isinstance(error, StoreError):
-        return error
     text = printable(str(error), _LONGEST)
+    found = _missing_right(address, text) or _known(error, text) or _other(error, text)
+    kind = Unreachable if found.passes else StoreError
+    return kind(found.what, path=address.shown, remedy=found.remedy)
+
+
+def _known(error: BaseException, text: str) -> _Fault | None:
+    # redis-py takes the code out of the text where it has a class for it.
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
-    missing = _missing_right(address, text)
-    if missing is not None:
-        return _error(StoreError, address, *missing)
-    if code in _PASSES:
-        return _error(Unreachable, address, *_PASSES[code])
-    if code in _STAYS:
-        what, remedy = _STAYS[code]
-        return _error(StoreError, address, what, _PASSWORD if remedy == "PASSWORD" else remedy)
     lower = text.lower()
-    for words, what, remedy in _TEXTS:
-        if words in lower:
-            return _error(StoreError, address, what, remedy)
-    if type(error).__name__ == "ResponseError":
-        remedy = "Run `leasecap doctor`, which tries out what a store needs."
-        return _error(StoreError, address, f"answers: {text}", remedy)
-    if "max number of clients" in lower:
-        remedy = "Raise maxclients there, or see who holds connections: `redis-cli CLIENT LIST`"
-        return _error(Unreachable, address, "has too many clients", remedy)
-    return _error(Unreachable, address, f"can't be reached: {_reason(error, text)}", _REACH)
+    return _CODES.get(code) or next((found for words, found in _TEXTS.items() if words in lower), None)
 
 
-_REACH = "Check that it runs and that host, port and firewall are right (`redis-cli PING`). Nothing was granted meanwhile."
-
-_TEXTS = (
-    (
-        "invalid password",
-        "refuses the password",
-        _PASSWORD,
-    ),
-    (
-        "without any password configured",
-        "has no password, and one was given",
-        "Take the password out of the address, or set one there (requirepass, ACL SETUSER).",
-    ),
-    (
-        "db index is out of range",
-        "has no database of that number",
-        "Name a lower one after the host, as redis://HOST:6379/0; `redis-cli CONFIG GET databases` tells how many it has.",
-    ),
-    (
-        "select is not allowed in cluster mode",
-        "is a cluster, which has the database 0 alone",
-        "Write /0 after the host, or nothing.",
-    ),
-    (
-        "certificate verify failed",
-        "has a certificate that isn't trusted",
-        "Name the file of who signed it as ca=/PATH in the address; the host there must be one that it was made out to.",
-    ),
-    (
-        "wrong version number",
-        "doesn't speak TLS on this port",
-        "Write redis:// in place of rediss://, or name its TLS port.",
-    ),
-)
-
-
-def _error(kind: type[StoreError], address: StoreAddress, what: str, remedy: str) -> StoreError:
-    return kind(what, path=address.shown, remedy=remedy)
-
-
-def _reason(error: BaseException, text: str) -> str:
-    # redis-py repeats host and port, and numbers of errors.
-    found = re.search(r"Error -?\d+ (?:connecting to|while \w+ \w+ socket)[^.]*\. (.*?)\.?$", text)
-    if found:
-        return found[1][:1].lower() + found[1][1:]
-    if "timeout" in text.lower():
-        return "it didn't answer in time"
-    return text.rstrip(".") or type(error).__name__
-
-
-def _missing_right(address: StoreAddress, text: str) -> tuple[str, str] | None:
+def _missing_right(address: StoreAddress, text: str) -> _Fault | None:
     """What to say where the user lacks a right; None where it is another error."""
     if "no permissions to" not in text.lower():
         return None
     user = address.user or "default"
-    command = re.search(r"the '([^' ]+)' command", text)
+    command = re.search(r"'([^' ]+)' command", text)
     if command:
-        right = "+" + command[1].lower()
-    elif "channel" in text:
-        right = f"&{address.prefix}:*"
+        right = f"+{command[1].lower()}"
     else:
-        right = f"~{address.prefix}:*"
+        right = f"{'&' if 'channel' in text else '~'}{address.prefix}:*"
     what = f"doesn't give the user {user} the right {right}"
-    return what, f"redis-cli ACL SETUSER {user} '{right}'   (docs/reference.md has the whole line)"
+    return _Fault(what, f"redis-cli ACL SETUSER {user} '{right}'   (docs/reference.md has the whole line)")
+
+
+def _other(error: BaseException, text: str) -> _Fault:
+    if isinstance(error, ResponseError):
+        return _Fault(f"answers: {text}", "Run `leasecap doctor`, which tries out what a store needs.")
+    remedy = "Check that it runs, and host, port and firewall (`redis-cli PING`). Without it no slot is given out."
+    return _Fault(f"can't be reached: {_reason(error, text)}", remedy, passes=True)
+
+
+def _reason(error: BaseException, text: str) -> str:
+    if "timeout" in text.lower():
+        return "it didn't answer in time"
+    if isinstance(error, NoConnection):  # redis-py says number, host and port as well, which are known
+        text = re.sub(r"^Error (?:-?\d+ )?(?:connecting to|while \w+ (?:to|from)) .*?[.:] +(?=\S)", "", text)
+    return (text[:1].lower() + text[1:]).rstrip(".") or type(error).__name__

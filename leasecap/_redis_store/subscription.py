@@ -1,12 +1,12 @@
 """This process's one subscription to a store, and the thread that reads it.
 
-A connection can be dead without either end knowing, and a subscription gone though its connection lives (redis-py#2417).
-So the thread sends itself a message when none has come for a while, and subscribes anew when that one doesn't come back.
+A connection can be dead without either end knowing, and a subscription gone though its connection lives
+(redis-py#2417). So the thread sends itself a message when none has come for a while, and subscribes anew when that one
+doesn't come back.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import threading
@@ -93,9 +93,7 @@ class Subscription:
 class _Reader:
     """One thread and its connection."""
 
-    def __init__(
-        self, client: Client, own: str, common: str, heard: Callable[[bytes | None], object]
-    ) -> None:
+    def __init__(self, client: Client, own: str, common: str, heard: Callable[[bytes | None], object]) -> None:
         self.proven_until = 0.0
         self._client, self._heard = client, heard
         self._own, self._common = own, common
@@ -136,7 +134,7 @@ class _Reader:
                     pass  # whoever waits looks by itself meanwhile, and is told by that what is wrong
                 self.proven_until = 0.0
                 self._drop()
-                self._wait(pause * (0.5 + random.random() / 2))
+                self._wait(pause * (0.5 + random.random() / 2))  # noqa: S311  # others lost it at the same moment
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self.close()

@@ -12,7 +12,7 @@ from leasecap._decisions.limits import effective_limit, full_limit
 from leasecap._decisions.loads import Loads
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._runtime import runtime
+from leasecap._runtime import refuse_server, runtime
 from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
@@ -76,6 +76,8 @@ def _pool_status(root: str, pictures: Pictures, name: PoolName, config: Config |
     settings = config.pool(name.text) if config is not None else None
     wall = datetime.now(UTC)
     try:
+        if settings is not None:
+            refuse_server(settings)
         picture = pictures.pool(name, settings)
     except LeasecapError as error:
         return _without_entries(name, path, settings, str(error))

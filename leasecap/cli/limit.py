@@ -11,6 +11,7 @@ from leasecap._config.config import Config, PoolConfig, load_config
 from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import UNLIMITED
+from leasecap._config.store_address import FILES
 from leasecap._redact import printable
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, suggestion
@@ -108,7 +109,8 @@ def _show_all(config: Config) -> None:
     if "limit" not in config.defaults:
         _table([("limit", "none", "a pool without any limit gives out no slots")])
     for key, value in config.defaults.items():
-        click.echo(f"  {key} = {_limit(value) if isinstance(value, int) else value}")
+        shown = _limit(value) if isinstance(value, int) else FILES if value is None else value
+        click.echo(f"  {key} = {shown}")
     click.echo("\nChange one: leasecap limit POOL N")
 
 
