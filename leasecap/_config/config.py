@@ -116,6 +116,14 @@ class Config(NamedTuple):
         # The parsers of `schema` have given every value its type.
         return PoolConfig(name, limit, source if limit is not None else "", rules=rules, requests=requests, **settings)  # type: ignore[arg-type]
 
+    def stores(self) -> list[StoreAddress]:
+        """The servers that are named for pools.
+
+        :raises ConfigError: when what the environment names is none.
+        """
+        named = [table.get("store") for _, table in self.tables.values()]
+        return list(dict.fromkeys(filter(None, (default_store(self.defaults), *named))))  # type: ignore[arg-type]
+
     def names(self) -> dict[str, str]:
         """Every name that means a pool even if nobody has used that, by identity: configured names, aliases,
         presets."""

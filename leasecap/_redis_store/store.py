@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from leasecap._decisions.entry import parse_entry
 from leasecap._decisions.limits import UNLIMITED
@@ -12,6 +13,7 @@ from leasecap._feedback.state import NOTHING
 from leasecap._liveness.record import decode_record
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
+from leasecap._redis_store.describe import this_host
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
@@ -109,6 +111,12 @@ class RedisStore:
             trouble = str(error)
         log_warning_apart(f"{report.why} could not be noted in pool {self.name!r}: {trouble}")
 
+    def set_limit(self, limit: int | None) -> None:
+        """Set the limit that holds for all machines; None takes it out."""
+        text = "" if limit is None else str(min(limit, UNLIMITED))
+        me, when = self.me(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.wall_clock()))
+        self.pool.configure(limit=text, limit_by=f"uid {me.uid} on {this_host()}", limit_at=when)
+
     def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
         return self.pool.change_feedback(change, anew=anew)
 
@@ -157,7 +165,3 @@ class RedisStore:
         cooling = tuple(max(until - seen.now, 0.0) for until in seen.cooling.values())
         return FeedbackView(state, rules, seen.now, cooling), snapshot
 
-
-def limit_text(limit: int | None) -> str:
-    """A limit as the store has it."""
-    return "" if limit is None else str(min(limit, UNLIMITED))

@@ -12,7 +12,7 @@ from leasecap._decisions.limits import effective_limit, full_limit
 from leasecap._decisions.loads import Loads
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import store_error
-from leasecap._runtime import refuse_server, runtime
+from leasecap._runtime import runtime
 from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
@@ -46,7 +46,7 @@ def status(pool: str | None = None) -> Status:
         config_error = str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
     unlisted = None
-    pictures = runtime.pictures(root)
+    pictures = runtime.pictures(root, config)
     try:
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
@@ -72,12 +72,12 @@ def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:
 
 
 def _pool_status(root: str, pictures: Pictures, name: PoolName, config: Config | None) -> PoolStatus:
-    path = os.path.join(root, "pools", name.directory)
     settings = config.pool(name.text) if config is not None else None
+    path = os.path.join(root, "pools", name.directory)
+    if settings is not None and settings.store is not None:
+        path = f"{settings.store.shown} pool {name.text}"
     wall = datetime.now(UTC)
     try:
-        if settings is not None:
-            refuse_server(settings)
         picture = pictures.pool(name, settings)
     except LeasecapError as error:
         return _without_entries(name, path, settings, str(error))
