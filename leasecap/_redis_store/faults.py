@@ -119,10 +119,8 @@ def _missing_right(address: StoreAddress, text: str) -> _Fault | None:
         return None
     user = address.user or "default"
     command = re.search(r"'([^' ]+)' command", text)
-    if command:
-        right = f"+{command[1].lower()}"
-    else:
-        right = f"{'&' if 'channel' in text else '~'}{address.prefix}:*"
+    names = f"{'&' if 'channel' in text else '~'}{address.prefix}:*"
+    right = f"+{command[1].lower()}" if command else names
     what = f"doesn't give the user {user} the right {right}"
     return _Fault(what, f"redis-cli ACL SETUSER {user} '{right}'   (docs/reference.md has the whole line)")
 
