@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from socket import gaierror
+from ssl import SSLError
 
-from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from leasecap._errors import StoreError
@@ -119,10 +121,8 @@ def _missing_right(address: StoreAddress, text: str) -> _Fault | None:
         return None
     user = address.user or "default"
     command = re.search(r"'([^' ]+)' command", text)
-    if command:
-        right = f"+{command[1].lower()}"
-    else:
-        right = f"{'&' if 'channel' in text else '~'}{address.prefix}:*"
+    names = f"{'&' if 'channel' in text else '~'}{address.prefix}:*"
+    right = f"+{command[1].lower()}" if command else names
     what = f"doesn't give the user {user} the right {right}"
     return _Fault(what, f"redis-cli ACL SETUSER {user} '{right}'   (docs/reference.md has the whole line)")
 
@@ -134,9 +134,13 @@ def _other(error: BaseException, text: str) -> _Fault:
     return _Fault(f"can't be reached: {_reason(error, text)}", remedy, passes=True)
 
 
-def _reason(error: BaseException, text: str) -> str:
+def _reason(error: BaseException | None, text: str) -> str:
     if "timeout" in text.lower():
         return "it didn't answer in time"
-    if isinstance(error, NoConnection):  # redis-py says number, host and port as well, which are known
-        text = re.sub(r"^Error (?:-?\d+ )?(?:connecting to|while \w+ (?:to|from)) .*?[.:] +(?=\S)", "", text)
-    return (text[:1].lower() + text[1:]).rstrip(".") or type(error).__name__
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__  # redis-py and asyncio put their own texts before the system's
+    if isinstance(error, gaierror):
+        text = error.strerror
+    elif error is not None and error.errno and not isinstance(error, SSLError):
+        text = os.strerror(error.errno)
+    return (text[:1].lower() + text[1:]).rstrip(".") or "the connection broke"
