@@ -117,12 +117,20 @@ def _known(error: BaseException, text: str) -> _Fault | None:
 
 def _missing_right(address: StoreAddress, text: str) -> _Fault | None:
     """What to say where the user lacks a right; None where it is another error."""
-    if "no permissions to" not in text.lower():
+    # The second is what Redis 7.0 says of a command in a script.
+    if not ("no permissions to" in text.lower() or "the user executing the script can't" in text.lower()):
         return None
     user = address.user or "default"
     command = re.search(r"'([^' ]+)' command", text)
-    names = f"{'&' if 'channel' in text else '~'}{address.prefix}:*"
-    right = f"+{command[1].lower()}" if command else names
+    if command:
+        right = f"+{command[1].lower()}"
+    elif "channel" in text:
+        right = f"&{address.prefix}:*"
+    elif "key" in text:
+        right = f"~{address.prefix}:*"
+    else:
+        remedy = f"`redis-cli ACL GETUSER {user}` shows what it has, docs/reference.md the whole line that it needs."
+        return _Fault(f"doesn't give the user {user} the right to a command of the scripts", remedy)
     what = f"doesn't give the user {user} the right {right}"
     return _Fault(what, f"redis-cli ACL SETUSER {user} '{right}'   (docs/reference.md has the whole line)")
 

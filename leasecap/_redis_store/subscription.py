@@ -11,6 +11,7 @@ import random
 import socket
 import threading
 import time
+from contextlib import suppress
 from selectors import EVENT_READ, DefaultSelector
 
 from redis.exceptions import RedisError
@@ -112,7 +113,8 @@ class _Reader:
     def stop(self) -> None:
         """End the thread, and wait a second for that."""
         self._ended = True
-        self._stop.send(b".")
+        with suppress(OSError):  # the thread has ended by itself
+            self._stop.send(b".")
         if self._thread is not None:
             await_end(self._thread)
 
@@ -128,8 +130,9 @@ class _Reader:
                 try:
                     self._subscribe()
                     self._say(None)
-                    while self._read_for_a_while():
-                        pause = _FIRST_PAUSE
+                    quiet = 0.0  # it proves itself at once
+                    while self._read(quiet):
+                        quiet, pause = _PROVE_EVERY, _FIRST_PAUSE
                 except (RedisError, OSError, LeasecapError):
                     pass  # whoever waits looks by itself meanwhile, and is told by that what is wrong
                 self.proven_until = 0.0
@@ -145,9 +148,9 @@ class _Reader:
         for _ in range(2):
             connection.read_response()
 
-    def _read_for_a_while(self) -> bool:
-        """Read until nothing has come for a while, and prove then that something can; False: nothing does."""
-        if self._read_until(time.monotonic() + _PROVE_EVERY) or self._ended:
+    def _read(self, quiet: float) -> bool:
+        """Read until nothing has come for ``quiet`` seconds, and prove then that something can; False: nothing does."""
+        if self._read_until(time.monotonic() + quiet):
             return not self._ended
         self._client.command("PUBLISH", self._own, _PROOF)
         return self._read_until(time.monotonic() + _BACK_WITHIN)

@@ -13,9 +13,8 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         owner = self.server.owner
         self.request.sendall(owner.greeting)
-        answers = iter(owner.answers)
         while self.request.recv(65536):
-            self.request.sendall(next(answers, b""))
+            self.request.sendall(owner.answers.pop(0) if owner.answers else b"")
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -27,7 +26,7 @@ class HungServer:
     """On loopback.
 
     :ivar greeting: said to each connection at once.
-    :ivar answers: said to what comes on a connection, one after the other; nothing after the last.
+    :ivar answers: said to what comes, one after the other, on whatever connection; nothing after the last.
     """
 
     def __init__(self) -> None:

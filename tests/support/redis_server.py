@@ -83,9 +83,8 @@ class RedisServer:
                 return
 
     def _greet(self) -> None:
-        with contextlib.closing(redis.Redis(unix_socket_path=self.socket, socket_timeout=PATIENCE)) as client:
-            with contextlib.suppress(redis.AuthenticationError):  # it answers, and that is all
-                client.ping()
+        with self.admin() as client, contextlib.suppress(redis.AuthenticationError):  # that it answers is enough
+            client.ping()
 
     def admin(self, password: str | None = None) -> redis.Redis:
         """A client past the code under test. Close it, or use it as a context manager."""
