@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 
-from leasecap._errors import ConfigError
+from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.file_store import FileStore
@@ -149,8 +149,14 @@ class Runtime:
         """`using` for a root that may be closed by now, or that is the parent's in a fork's child."""
         return self.using(self.still(root), pool)
 
-    def is_on_disk(self, root: str, name: PoolName) -> bool:
-        """Whether somebody has used the pool."""
+    def is_used(self, root: str, name: PoolName) -> bool:
+        """Whether somebody has used the pool, as far as that can be told."""
+        settings = self.root(root).config.pool(name.text)
+        if settings.store is not None:
+            try:
+                return self.servers().pool(settings).pool.picture().is_used
+            except StoreError:
+                return True  # to use the pool will say what is wrong
         try:
             os.lstat(pool_path(root, name))
         except (FileNotFoundError, NotADirectoryError):
@@ -201,6 +207,9 @@ class Runtime:
 
         :raises StoreError: when somebody holds a slot in it or waits; nothing is changed then.
         """
+        settings = self.root(root).config.pool(name.text)
+        if settings.store is not None:
+            return self.servers().pool(settings).forget()
         from leasecap._file_store.forget import forget_pool
 
         return forget_pool(self.own.effects, root, name)

@@ -52,11 +52,6 @@ class Errand(Generic[T]):
             raise self._error
         return self._result  # type: ignore[return-value]
 
-    @property
-    def error(self) -> BaseException | None:
-        """What it raised."""
-        return self._error
-
 
 class Errands:
     """The threads, which are started when they are needed, and end when they have nothing to do."""
@@ -85,6 +80,17 @@ class Errands:
                         return errand
             self._waiting.put(errand)  # type: ignore[arg-type]
         return errand
+
+    def do(self, call: Callable[[], object]) -> None:
+        """Have ``call`` made soon; what it raises is logged."""
+
+        def logged() -> None:
+            try:
+                call()
+            except BaseException as error:
+                log_warning_apart(f"what is done in the background for a store failed: {error!r}")
+
+        self.send(logged)
 
     def drain(self, within: float) -> None:
         """Wait until all that was sent is done, ``within`` seconds at most."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from leasecap._liveness.record import Record
     from leasecap._redis_store.alarms import Gone
+    from leasecap._redis_store.open_pool import OpenPool
     from leasecap._redis_store.renewals import Kept
-    from leasecap._redis_store.store import RedisStore
 
 _AGAIN = 1.0  # seconds between tries of a release that failed
 
@@ -33,7 +33,7 @@ class HeldLease:
 
     owes = False  # a slot that is released is handed off by the store itself
 
-    def __init__(self, store: RedisStore, kept: Kept, granted: float, since: float) -> None:
+    def __init__(self, store: OpenPool, kept: Kept, granted: float, since: float) -> None:
         """
         :param kept: what renews it.
         :param granted: when it was granted, by the store's clock.
@@ -60,16 +60,16 @@ class HeldLease:
         self._kept.on_gone = on_gone
         if not self._store.own.renewals.keeps(self._kept):
             on_gone()  # it was lost before anybody could be told
-        self._holder = own.alarms.when_gone(lease, lambda: own.errands.send(on_dropped))
+        self._holder = own.alarms.when_gone(lease, partial(own.errands.do, on_dropped))
 
     def set_alarm(self, when: float, on_alarm: Callable[[], None]) -> None:
-        errands = self._store.own.errands
-        self._store.own.alarms.set(self._kept, when, lambda: errands.send(on_alarm))
+        own = self._store.own
+        own.alarms.set(self._kept, when, partial(own.errands.do, on_alarm))
 
     def release(self, *, hand_off: bool = True) -> bool:
         self._stop()
         if is_in_loop():
-            self._store.own.errands.send(self._end)
+            self._store.own.errands.do(self._end)
             return True
         return self._end()
 
@@ -93,7 +93,7 @@ class HeldLease:
                 if self._store.boot_clock() < until:
                     own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
 
-        own.errands.send(end)
+        own.errands.do(end)
 
     def hand_off(self) -> None:
         pass

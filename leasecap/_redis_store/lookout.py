@@ -1,7 +1,7 @@
 """Finding dead holders of this machine before their time in the store runs out.
 
-While one of this process's tickets is on duty, the processes of all holders are looked at that can be seen from here. What
-happens on another machine, or in another pid namespace, shows after its ttl alone.
+While one of this process's tickets is on duty, the processes of all holders are looked at that can be seen from here.
+What happens on another machine, or in another pid namespace, shows after its ttl alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Lookout:
         self._on_duty.add(token)
         if not self._runs:
             self._runs, self._looks = True, 0
-            self._errands.send(self._look)
+            self._errands.do(self._look)
 
     def leaves(self, token: str) -> bool:
         """The ticket leaves the queue; returns whether it was on duty."""
@@ -71,7 +71,7 @@ class Lookout:
             self._alarms.set(self, self._effects.monotonic() + _LOOK_EVERY, self._look_again)
 
     def _look_again(self) -> None:
-        self._errands.send(self._look)
+        self._errands.do(self._look)
 
     def _ask(self) -> None:
         tokens, records = self._pool.holders(self._seen)

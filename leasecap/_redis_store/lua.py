@@ -1,9 +1,10 @@
 """The scripts. A server runs each one whole, with nothing else in between: they are the pool's critical section.
 
-Lua has no second copy of the decisions. It grants by itself only in a *plain* pool: nobody runs under another lease, the
-provider's answers say nothing, no slot cools down. There the first of the queue gets a slot while fewer are held than the
-limit allows, which a test holds to `_decisions.grants.decide` state by state. In any other pool a script answers with the
-snapshot and its version, the caller decides in Python, and `COMMIT` carries the plan out if the version still stands.
+Lua has no second copy of the decisions. It grants by itself only in a *plain* pool: nobody runs under another lease,
+the provider's answers say nothing, no slot cools down. There the first of the queue gets a slot while fewer are held
+than the limit allows, which a test holds to `_decisions.grants.decide` state by state. In any other pool a script
+answers with the snapshot and its version, the caller decides in Python, and `COMMIT` carries the plan out if the version
+still stands.
 
 Each script can be sent twice: a token that has been used up does nothing more.
 """
@@ -70,8 +71,8 @@ end
 local function entries()
   return call('ZCARD', QUEUE) + call('ZCARD', PASSED) + call('ZCARD', GRANTED) + call('ZCARD', LEASES)
 end
--- The server has lost something. Whoever holds a slot renews it within a beat, and is counted again: until then nobody is
--- granted anything, and nobody's time runs out.
+-- The server has lost something. Whoever holds a slot renews it within a beat, and is counted again: until then nobody
+-- is granted anything, and nobody's time runs out.
 local function forgotten()
   set('closed', now + settling)
   set('quiet', now + settling)
@@ -523,3 +524,20 @@ return 1
     flags="allow-oom",
 )
 """Have all waiters look."""
+
+FORGET = _script(
+    "forget",
+    """
+if not pool.format then return 'unknown' end
+open()
+settle()
+if entries() > 0 then
+  save()
+  return 'used'
+end
+call('DEL', unpack(KEYS))
+return 'forgotten'
+""",
+    flags="allow-oom",
+)
+"""Remove the pool, if nobody uses it: used, forgotten or unknown."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
 from leasecap._redis_store.client import Client
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
+    from leasecap._errors import StoreError
     from leasecap._host.effects import Effects
 
     class Process(Protocol):

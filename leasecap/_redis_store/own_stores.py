@@ -39,7 +39,7 @@ class OwnStores:
 
     def pictures(self, addresses: Iterable[StoreAddress]) -> RedisPictures:
         """The pools in these stores as people are shown them."""
-        return RedisPictures(self, addresses)
+        return RedisPictures(self.at, addresses)
 
     def rest(self) -> None:
         """End the threads that have nothing to do."""

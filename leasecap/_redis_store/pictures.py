@@ -12,11 +12,12 @@ from leasecap._liveness.verdict import comparable
 from leasecap._redis_store.describe import this_host
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
+from leasecap._redis_store.store import RedisStore
 from leasecap._store.picture import EntryPicture, PoolPicture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
     from leasecap._liveness.record import Record
     from leasecap._redis_store.answer import Picture
-    from leasecap._redis_store.own_stores import OwnStores
+    from leasecap._redis_store.own_store import OwnStore
     from leasecap._store.picture import State
 
 _LINES = 2_000  # names that are listed at most
@@ -34,8 +35,12 @@ _LINES = 2_000  # names that are listed at most
 class RedisPictures:
     """Pools in stores; the parts of `_store.picture.Pictures` that are about pools."""
 
-    def __init__(self, stores: OwnStores, addresses: Iterable[StoreAddress]) -> None:
-        self._stores = stores
+    def __init__(self, at: Callable[[StoreAddress], OwnStore], addresses: Iterable[StoreAddress]) -> None:
+        """
+        :param at: the store at an address, as this process uses it.
+        :param addresses: whose pools `names` names.
+        """
+        self._at = at
         self._addresses = tuple(dict.fromkeys(addresses))
 
     def names(self) -> list[PoolName]:
@@ -46,7 +51,7 @@ class RedisPictures:
         found: list[PoolName] = []
         for address in self._addresses:
             try:
-                names = self._stores.at(address).client.command("SMEMBERS", pools_key(address.prefix))
+                names = self._at(address).client.command("SMEMBERS", pools_key(address.prefix))
             except Unreachable:
                 continue  # what is wrong is told of each pool that the configuration names
             found += [pool_name(name.decode("utf-8", "replace")) for name in sorted(names)[:_LINES]]
@@ -57,7 +62,7 @@ class RedisPictures:
 
         :raises StoreError: when it can't be read.
         """
-        store = self._stores.pool(settings)
+        store = self._pool(settings)
         picture = store.pool.picture()
         if not picture.is_used:
             return None
@@ -84,9 +89,13 @@ class RedisPictures:
             error,
         )
 
+    def _pool(self, settings: PoolConfig) -> RedisStore:
+        assert settings.store is not None
+        return RedisStore(self._at(settings.store), settings)
+
     def limit(self, settings: PoolConfig) -> tuple[int | None, str]:
         """The limit that the store has for the pool, and who has set it, for people."""
-        picture = self._stores.pool(settings).pool.picture()
+        picture = self._pool(settings).pool.picture()
         by = f"set by {picture.limit_by} at {picture.limit_at}" if picture.limit_by else ""
         return picture.seen.limit, by
 

@@ -6,7 +6,7 @@ from leasecap._errors import StoreError
 from leasecap._redis_store import lua
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change
-from leasecap._redis_store.keys import pool_keys
+from leasecap._redis_store.keys import pool_keys, pools_key
 from leasecap._redis_store.subscription import channel
 
 TYPE_CHECKING = False
@@ -42,6 +42,8 @@ class Pool:
         self._client = client
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
+        self._hint = pools_key(address.prefix)
+        self._is_noted = False
         self._channel = channel(address, "")
 
     @property
@@ -68,6 +70,8 @@ class Pool:
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
         words += [int(may_queue), record, *lenders]
         found = self._run(lua.PLACE, *words, within=within)
+        if not self._is_noted:
+            self._note_name()
         if found.seen is None:
             return found
         self._decide(found, found.name, within=within)
@@ -76,6 +80,13 @@ class Pool:
             found = self.withdraw(token, within=within)
             return found if found.state == "held" else found._replace(state="refused")
         return found
+
+    def _note_name(self) -> None:
+        self._is_noted = True
+        try:
+            self._client.command("SADD", self._hint, self.name.text)
+        except StoreError:
+            pass  # it is a hint for lists
 
     def look(self, token: str, *, within: float = 0.0) -> Answer:
         """See what became of a ticket."""
@@ -117,6 +128,13 @@ class Pool:
         """Set what holds for everybody; "" takes a field out."""
         words = [word for pair in fields.items() for word in pair]
         self._settled(self._run(lua.CONFIGURE, *words, within=_PATIENCE))
+
+    def forget(self) -> str:
+        """Remove the pool if nobody uses it: used, forgotten or unknown."""
+        found = bytes(self._raw(lua.FORGET, within=_PATIENCE)).decode()
+        if found == "forgotten":
+            self._client.command("SREM", self._hint, self.name.text, within=_PATIENCE)
+        return found
 
     def change_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
         """Try to change the feedback's state and reconcile the pool with it; False: others change it all the time."""

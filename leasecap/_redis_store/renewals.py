@@ -1,8 +1,8 @@
-"""One thread renews all leases and tickets that a process has in a store, so that a blocked event loop keeps what it has.
+"""One thread renews all that a process has in a store, so that a blocked event loop keeps its leases and tickets.
 
-A lease is lost for its holder one ``ttl`` after the last renewal was *sent* that the store has confirmed: the store counts
-from when that came, so the holder knows before its slot can be another's. `Alarms` sees to it, on a clock that goes on while
-the machine sleeps; no answer and no time-out of the network can make that late.
+A lease is lost for its holder one ``ttl`` after the last renewal was *sent* that the store has confirmed: the store
+counts from when that came, so the holder knows before its slot can be another's. `Alarms` sees to it, on a clock that
+goes on while the machine sleeps; no answer and no time-out of the network can make that late.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 from leasecap._decisions.entry import parse_entry
 from leasecap._decisions.limits import UNLIMITED
@@ -15,6 +16,7 @@ from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
 from leasecap._redis_store.describe import this_host
 from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.open_pool import OpenPool
 from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
 from leasecap._store.terms import Terms
@@ -42,13 +44,13 @@ class RedisStore:
     """
 
     def __init__(self, own: OwnStore, settings: PoolConfig) -> None:
-        self.own = own
-        self.pool = own.pool(settings.name)
+        self._open = OpenPool(own, settings)
+        self.own, self.pool = own, self._open.pool
         self._settings = settings
 
     @property
     def name(self) -> str:
-        return self._settings.name.text
+        return self._open.name
 
     @property
     def path(self) -> str:
@@ -56,31 +58,17 @@ class RedisStore:
 
     @property
     def place(self) -> tuple[str, str]:
-        return self.own.address.name, self._settings.name.directory
+        return self._open.place
 
     @property
     def terms(self) -> Terms:
         return Terms(self._settings.rules)
-
-    @property
-    def force(self) -> bool:
-        """Whether a slot that is held for too long is given away."""
-        return self._settings.reclaim == "force"
-
-    def declared(self, limit: int | None) -> int | None:
-        """What a call declares: its own limit, and that of this machine's configuration."""
-        limits = (limit, self._settings.limit)
-        return min((each for each in limits if each is not None), default=None)
 
     def me(self) -> Identity:
         return self.own.effects.me()
 
     def monotonic(self) -> float:
         return self.own.effects.monotonic()
-
-    def boot_clock(self) -> float:
-        """Seconds since boot, suspended time included."""
-        return self.own.effects.boot_clock() / 1e9
 
     def wall_clock(self) -> float:
         return self.own.effects.wall_clock()
@@ -89,14 +77,14 @@ class RedisStore:
         return int(self.own.effects.token(), 16) / 2**64
 
     def ticket(self, want: Want) -> RedisTicket:
-        return RedisTicket(self, want)
+        return RedisTicket(self._open, want)
 
     def end(self, name: str) -> bool:
         return self.pool.end(parse_entry(name).token or name, by_holder=False)
 
     def post(self, report: Report) -> None:
         if is_in_loop():
-            self.own.errands.send(lambda: self._post_later(report))
+            self.own.errands.do(partial(self._post_later, report))
         elif not self.pool.take_up(report):
             raise StoreError(
                 "the pool is too busy for a report", path=self.path, remedy="nothing was noted; report it again"
@@ -116,6 +104,20 @@ class RedisStore:
         text = "" if limit is None else str(min(limit, UNLIMITED))
         me, when = self.me(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.wall_clock()))
         self.pool.configure(limit=text, limit_by=f"uid {me.uid} on {this_host()}", limit_at=when)
+
+    def forget(self) -> bool:
+        """Remove the pool, which nobody uses; False: there is none.
+
+        :raises StoreError: when somebody holds a slot in it or waits; nothing is changed then.
+        """
+        found = self.pool.forget()
+        if found == "used":
+            raise StoreError(
+                "somebody holds a slot of the pool or waits for one",
+                path=self.path,
+                remedy="`leasecap status` shows who; it can be forgotten when they are done",
+            )
+        return found == "forgotten"
 
     def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
         return self.pool.change_feedback(change, anew=anew)
@@ -145,7 +147,7 @@ class RedisStore:
         seen = picture.seen
         leases = tuple(
             LeaseView(entry, decode_record(picture.records.get(entry.token, b"")), since, seen.now - since, "")
-            for entry, since in ((parse_entry(name), since) for name, since in (seen.leases | seen.granted).items())
+            for entry, since in ((parse_entry(name), since) for name, since in {**seen.leases, **seen.granted}.items())
         )
         feedback, snapshot = self.feedback_in(seen)
         closed = ""
@@ -164,4 +166,3 @@ class RedisStore:
             return None, snapshot
         cooling = tuple(max(until - seen.now, 0.0) for until in seen.cooling.values())
         return FeedbackView(state, rules, seen.now, cooling), snapshot
-

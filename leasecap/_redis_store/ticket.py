@@ -1,10 +1,12 @@
 """One call for a slot of a pool in a store.
 
-In a thread each step asks the store and waits for the answer. In an event loop, and where the store hasn't answered yet or
-is in trouble, an errand asks (`Errands`), and the step says to come back when it is done.
+In a thread each step asks the store and waits for the answer. In an event loop, and where the store hasn't answered yet
+or is in trouble, an errand asks (`Errands`), and the step says to come back when it is done.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._liveness.record import encode_record
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.errands import Errand
-    from leasecap._redis_store.store import RedisStore
+    from leasecap._redis_store.open_pool import OpenPool
     from leasecap._store.ticket import Want
 
     _Sent: TypeAlias = tuple[float, Answer]  # when it was asked (boot clock, seconds), and the answer
@@ -67,7 +69,7 @@ def _no_order() -> int:
 class RedisTicket:
     """See `_store.ticket.Ticket`."""
 
-    def __init__(self, store: RedisStore, want: Want) -> None:
+    def __init__(self, store: OpenPool, want: Want) -> None:
         self._store = store
         self._want = want
         self._origin = Origin(store.own.process)
@@ -212,8 +214,9 @@ class RedisTicket:
             raise NoLimit
         if state == "deep":
             raise LeasecapError(
-                f"more than ten leases of pool {self._store.name!r} are nested in each other here; an agent that starts "
-                "itself without end is the likely cause. Pass borrow=False (--no-borrow) to take a slot of its own."
+                f"more than ten leases of pool {self._store.name!r} are nested in each other here; an agent that "
+                "starts itself without end is the likely cause. Pass borrow=False (--no-borrow) to take a slot of its "
+                "own."
             )
         if state == "gone":
             self._leave_queue()
@@ -287,7 +290,7 @@ class RedisTicket:
         if lease is not None:
             lease.let_go()
         if token:
-            self._store.own.errands.send(lambda: self._end(token))
+            self._store.own.errands.do(partial(self._end, token))
 
     def _end(self, token: str) -> None:
         try:

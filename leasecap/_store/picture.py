@@ -81,7 +81,7 @@ class PoolPicture(NamedTuple):
     """A pool at one moment.
 
     :ivar path: where it stands.
-    :ivar lock: "os" or "directory".
+    :ivar lock: "os" or "directory"; "server" for a pool that a server keeps.
     :ivar stable: False if it changed so fast that no consistent view could be had.
     :ivar snapshot: what decisions go by.
     :ivar leases: the leases in the order of the queue, as the tickets are.

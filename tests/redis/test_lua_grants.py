@@ -6,14 +6,18 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-import redis
 from redis_pools import known_pool, token
-from redis_server import RedisServer
 
 from leasecap._decisions.entry import Entry, Group, make_entry
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, decide
 from leasecap._decisions.snapshot import Snapshot, first_processes
-from leasecap._redis_store.client import Client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import redis
+    from redis_server import RedisServer
+
+    from leasecap._redis_store.client import Client
 
 pytestmark = pytest.mark.redis
 
@@ -26,14 +30,16 @@ def states() -> Iterator[tuple[int | None, tuple[Entry, ...], tuple[Entry, ...],
 
     def entry(process: int, priority: int = 0, limit: int | None = None) -> Entry:
         number = next(numbers)
-        return make_entry(
-            token=token(number), process=f"{process:012x}", order=number, priority=priority, limit=limit
-        )
+        return make_entry(token=token(number), process=f"{process:012x}", order=number, priority=priority, limit=limit)
 
     queues: list[list[tuple[int, int, int | None]]] = [[]]
     for length in (1, 2, 3, 4):
         queues += [[(process, 0, None) for process in line] for line in itertools.product((1, 2, 3), repeat=length)]
-    queues += [[(1, 0, None), (2, 5, None), (3, -5, None)], [(1, 0, 1), (2, 0, None)], [(1, 0, 2), (2, 0, 3), (3, 9, 1)]]
+    queues += [
+        [(1, 0, None), (2, 5, None), (3, -5, None)],
+        [(1, 0, 1), (2, 0, None)],
+        [(1, 0, 2), (2, 0, 3), (3, 9, 1)],
+    ]
     for limit, queue, leases, granted, passed in itertools.product(
         (None, 1, 2, 3), queues, (0, 1, 3), ((), (JUST_NOW,), (LONG_AGO,), (JUST_NOW, LONG_AGO)), ((), (2,))
     ):
@@ -50,7 +56,13 @@ def states() -> Iterator[tuple[int | None, tuple[Entry, ...], tuple[Entry, ...],
 
 def test_lua_does_in_each_plain_state_what_the_decisions_say(server: RedisServer, client: Client) -> None:
     pool = known_pool(client)
-    keys = dict(zip(("pool", "queue", "passed", "granted", "leases", "expiries", "_", "names", "declared"), pool._keys, strict=False))
+    keys = dict(
+        zip(
+            ("pool", "queue", "passed", "granted", "leases", "expiries", "_", "names", "declared"),
+            pool._keys,
+            strict=False,
+        )
+    )
     with server.admin() as admin, admin.pubsub() as messages:
         messages.psubscribe("leasecap:0:*")
         messages.get_message(timeout=5)

@@ -13,10 +13,13 @@ from leasecap._config.store_address import parse_address
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
-from leasecap._redis_store.answer import Answer
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.lua import END
-from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._redis_store.answer import Answer
+    from leasecap._redis_store.pool import Pool
 
 pytestmark = pytest.mark.redis
 
@@ -48,7 +51,9 @@ def test_pool_grants_by_priority_and_then_by_arrival(client: Client) -> None:
     order = []
     for holder in (1, 4, 2, 3):
         pool.end(token(holder), by_holder=True)
-        [granted] = [number for number in (2, 3, 4, 5) if number not in order and pool.look(token(number)).state == "held"]
+        [granted] = [
+            number for number in (2, 3, 4, 5) if number not in order and pool.look(token(number)).state == "held"
+        ]
         order.append(granted)
     assert order == [4, 2, 3, 5]
 

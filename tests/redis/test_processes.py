@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from commands import run
@@ -15,8 +16,11 @@ from redis_server import RedisServer
 from referee import Team, until
 
 from leasecap._config.pool_name import pool_name
-from leasecap._redis_store.client import Client
 from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._redis_store.client import Client
 
 pytestmark = pytest.mark.redis
 
@@ -45,6 +49,13 @@ while not tasks and time.monotonic() < until:
         log.end(f"{name}-{count}")
     count += 1
 say("DONE")
+"""
+
+# A process whose boot nobody knows, as one of another machine.
+ELSEWHERE = """
+from leasecap._host import effects
+here = effects.this_process
+effects.this_process = lambda: here()._replace(boot="elsewhere")
 """
 
 
@@ -101,7 +112,7 @@ def test_waiters_are_served_in_the_order_of_their_calls(pool: Pool, team: Team) 
     ready(*workers)
     hold(workers[0])
     queue(team, *workers[1:])
-    for before, after in zip(workers, workers[1:], strict=False):
+    for before, after in pairwise(workers):
         give_back(before)
         after.expect("HELD")
     give_back(workers[-1])
@@ -138,9 +149,7 @@ def test_slot_of_a_killed_holder_of_this_machine_is_granted_at_once(pool: Pool, 
 
 
 def test_slot_of_a_killed_holder_elsewhere_is_granted_after_its_ttl(pool: Pool, team: Team) -> None:
-    elsewhere = "from leasecap._host import process\nprocess.this_process = (lambda me: lambda: me()._replace(boot='elsewhere'))(process.this_process)\n"
-    elsewhere += "from leasecap._host import effects\neffects.this_process = process.this_process\n"
-    holder, waiter = team.start(elsewhere + HOLD, "holder"), team.start(HOLD, "waiter")
+    holder, waiter = team.start(ELSEWHERE + HOLD, "holder"), team.start(HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)
     queue(team, waiter)
@@ -216,9 +225,7 @@ def test_person_who_releases_a_lease_tells_its_holder(pool: Pool, team: Team) ->
 # -- the server ----------------------------------------------------------------------------------------------------
 
 
-def test_cap_holds_through_a_restart_of_a_server_that_forgets(
-    server: RedisServer, pool: Pool, team: Team
-) -> None:
+def test_cap_holds_through_a_restart_of_a_server_that_forgets(server: RedisServer, pool: Pool, team: Team) -> None:
     team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 2\n')
     settle(pool, limit=2)
     workers = [team.start(HOLD, number) for number in range(3)]

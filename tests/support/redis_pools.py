@@ -7,10 +7,13 @@ import time
 from leasecap._config.pool_name import pool_name
 from leasecap._host.effects import Effects
 from leasecap._liveness.record import encode_record
-from leasecap._redis_store.answer import Answer
-from leasecap._redis_store.client import Client
 from leasecap._redis_store.describe import describe_self
 from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._redis_store.answer import Answer
+    from leasecap._redis_store.client import Client
 
 TTL = 2.0
 
