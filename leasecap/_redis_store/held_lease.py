@@ -7,8 +7,9 @@ from functools import partial
 from leasecap._durations import format_duration
 from leasecap._errors import StoreError
 from leasecap._liveness.max_hold import hold_of
-from leasecap._liveness.record import encode_record
+from leasecap._liveness.record import Child, encode_record
 from leasecap._log import log_warning
+from leasecap._redis_store.keeper import Keeper
 from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
@@ -47,6 +48,7 @@ class HeldLease:
         self._store = store
         self._kept = kept
         self._holder: Gone | None = None
+        self._keeper: Keeper | None = None
 
     @property
     def record(self) -> Record:
@@ -68,6 +70,8 @@ class HeldLease:
 
     def release(self, *, hand_off: bool = True) -> bool:
         self._stop()
+        if self._keeper is not None:
+            self._keeper.end()
         if is_in_loop():
             self._store.own.errands.do(self._end)
             return True
@@ -99,11 +103,18 @@ class HeldLease:
         pass
 
     def describe(self, **fields: Any) -> bool:
-        self._kept.record = self._kept.record._replace(**fields)
-        return self._store.pool.describe(self.token, encode_record(self._kept.record))
+        record = self._kept.record = self._kept.record._replace(**fields)
+        if not self._store.pool.describe(self.token, encode_record(record)):
+            return False
+        process = record.child if record.proof == "lock" else Child(record.pid, record.start or 0)
+        if process is not None and process.pid and self._keeper is None:
+            self._keeper = Keeper(self.pool, self._kept.name, process)
+        return True
 
     def let_go(self) -> None:
         self._stop()
+        if self._keeper is not None:
+            self._keeper.let_go()
 
     def _stop(self) -> None:
         self._store.own.renewals.remove(self._kept.name)

@@ -3,8 +3,8 @@
 Lua has no second copy of the decisions. It grants by itself only in a *plain* pool: nobody runs under another lease,
 the provider's answers say nothing, no slot cools down. There the first of the queue gets a slot while fewer are held
 than the limit allows, which a test holds to `_decisions.grants.decide` state by state. In any other pool a script
-answers with the snapshot and its version, the caller decides in Python, and `COMMIT` carries the plan out if the version
-still stands.
+answers with the snapshot and its version, the caller decides in Python, and `COMMIT` carries the plan out if the
+version still stands.
 
 Each script can be sent twice: a token that has been used up does nothing more.
 """
@@ -105,7 +105,7 @@ local function open()
   set('clock', now)
 end
 
--- A token that has ended is remembered, for longer if its holder may not know; '+' before one that its holder has ended.
+-- A token that has ended is remembered, for longer if its holder may not know; '+' before one that its holder ended.
 local function remember(token, by_holder)
   call('ZADD', ENDED, now + (by_holder and 10000 or 10 * ttl), (by_holder and '+' or '') .. token)
 end
@@ -120,6 +120,8 @@ local function remove(name, by_holder)
   call('ZREM', DECLARED, name)
   call('SREM', NESTED, name)
   call('HDEL', NAMES, token)
+  local agent = call('HGET', RECORDS, '@' .. token)
+  if agent then call('HDEL', RECORDS, '@' .. token, agent) end
   call('HDEL', RECORDS, token)
   remember(token, by_holder)
   touch()
@@ -266,7 +268,7 @@ def _script(name: str, body: str, *, flags: str = "") -> Script:
 PLACE = _script(
     "place",
     """
-local rank, order, token, process, limit, may_queue, record = unpack(ARGV, 4, 10)
+local rank, order, token, process, limit, may_queue, record, agent = unpack(ARGV, 4, 11)
 open()
 local name = call('HGET', NAMES, token)
 if name then
@@ -274,6 +276,15 @@ if name then
   return standing(stands(name), name, undecided)
 end
 if has_ended(token) then return standing('gone', false, false) end
+if agent ~= '' then
+  local others = call('HGET', RECORDS, agent)
+  local its = others and call('HGET', NAMES, others)
+  if its then
+    settle()
+    if call('ZSCORE', LEASES, its) then return standing('agent', its, false) end
+    if call('HGET', NAMES, others) then return standing('behind', its, false) end
+  end
+end
 limit = tonumber(limit, 16)
 if limit == 0 and not tonumber(pool.limit) then
   -- Where only declarations give the pool a limit, a newcomer takes on the one it finds: else waiters would be left
@@ -293,7 +304,7 @@ local function add(one)
     for further in string.gmatch(string.match(string.sub(its, 52), '%x+(.*)'), '%x+') do add(further) end
   end
 end
-for i = 11, #ARGV do add(ARGV[i]) end
+for i = 12, #ARGV do add(ARGV[i]) end
 if #line > 10 then return standing('deep', false, false) end
 if order == '' then
   order = math.max(now * 1000, number('order', 0) + 1)
@@ -306,6 +317,7 @@ name = string.format('%s-%016x-%s-%s-%s', rank, tonumber(order), token, process,
 call('ZADD', QUEUE, 0, name)
 call('ZADD', EXPIRIES, now + ttl, name)
 call('HSET', RECORDS, token, record)
+if agent ~= '' then call('HSET', RECORDS, agent, token, '@' .. token, agent) end
 note(name)
 touch()
 local undecided = settle(name)
@@ -319,7 +331,7 @@ end
 return standing(state, state ~= 'refused' and name or false, undecided)
 """,
 )
-"""Ask for a slot: held, queued, refused, gone, nolimit or deep."""
+"""Ask for a slot: held, queued, refused, gone, nolimit or deep; agent or behind if one is held or asked for already."""
 
 LOOK = _script(
     "look",

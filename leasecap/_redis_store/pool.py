@@ -64,11 +64,15 @@ class Pool:
         may_queue: bool,
         record: bytes,
         lenders: Sequence[str],
+        agent: str = "",
         within: float = 0.0,
     ) -> Answer:
-        """Ask for a slot."""
+        """Ask for a slot.
+
+        :param agent: a word for the process that it is for, which has one slot, however often it asks.
+        """
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
-        words += [int(may_queue), record, *lenders]
+        words += [int(may_queue), record, agent and f"@{agent}", *lenders]
         found = self._run(lua.PLACE, *words, within=within)
         if not self._is_noted:
             self._note_name()

@@ -17,7 +17,7 @@ from leasecap._redis_store.describe import describe_self
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.renewals import Kept
-from leasecap._store.ticket import NoLimit, Standing
+from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
@@ -43,6 +43,9 @@ _DUTY = 1.0
 
 _POLL, _FAR_POLL = 0.05, 0.5
 """Seconds between looks of a ticket that no message reaches: near the head of the queue, and further back."""
+
+_BEHIND = 0.2
+"""Seconds between looks of a call whose agent has asked already."""
 
 _NEAR = 2
 
@@ -76,6 +79,8 @@ class RedisTicket:
         self._order = self._known_order()
         self._token = ""
         self._record = describe_self(store.own.effects, store.name, label=want.label, argv=want.argv)
+        if want.agent is not None:
+            self._record = self._record._replace(agent=want.agent)
         if want.max_hold is not None:
             self._record = self._record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
         self._errand: Errand[_Sent] | None = None
@@ -98,12 +103,6 @@ class RedisTicket:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
-        if self._want.agent is not None:
-            raise StoreError(
-                f"acquire --for-pid and --for-parent can't hold a slot of pool {self._store.name!r} yet",
-                path=self._store.path,
-                remedy='wrap the command (`leasecap run`), or give the pool `store = "files"`',
-            )
         self._token, self._placed = self._store.own.effects.token(), False
         try:
             sent, found = yield from self._ask_until_answered(may_queue=may_queue)
@@ -151,7 +150,13 @@ class RedisTicket:
             may_queue=may_queue,
             record=encode_record(self._record),
             lenders=want.lenders,
+            agent=self._agent(),
         )
+
+    def _agent(self) -> str:
+        """A word for the agent, which no process of another machine or boot has."""
+        agent, me = self._want.agent, self._record
+        return "" if agent is None else f"{me.machine}/{me.boot}/{me.pid_ns}/{agent.pid}/{agent.start}"
 
     def _asks_directly(self) -> bool:
         return self._trouble is None and self._store.own.has_answered and not is_in_loop()
@@ -203,7 +208,7 @@ class RedisTicket:
             self._trouble = None
             self._store.own.note_trouble(self._store.pool, None)
         state = found.state
-        if found.name:
+        if found.name and state not in ("agent", "behind"):
             self._order = order = order_in(found.name)
             if self._want.place is not None:
                 self._want.place.order(self._store.place, lambda: order)
@@ -212,6 +217,10 @@ class RedisTicket:
             return _HELD
         if state == "nolimit":
             raise NoLimit
+        if state == "agent":
+            raise AgentHolds(found.name[21:37])
+        if state == "behind":  # another hook of the agent waits: see what becomes of it
+            return Standing("queued", _BEHIND)
         if state == "deep":
             raise LeasecapError(
                 f"more than ten leases of pool {self._store.name!r} are nested in each other here; an agent that "

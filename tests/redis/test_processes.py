@@ -351,3 +351,40 @@ say("ORDER", len(order), len(set(order)))
     assert worker.expect("ORDER") == "50 50"
     worker.done()
     assert os.environ["LEASECAP_HOME"] == str(team.root)
+
+
+# -- for other processes -------------------------------------------------------------------------------------------
+
+
+def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, team: Team) -> None:
+    settle(pool)
+    wrapper = team.leasecap("run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600")
+    command = int(wrapper.line())
+    wrapper.kill()
+    time.sleep(3 * TTL)
+    assert held(pool) == 1
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
+    os.kill(command, signal.SIGKILL)
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) -> None:
+    agent = team.start("say('READY'); hear()")
+    agent.expect("READY")
+    lease = run("acquire", "-p", "p", "--for-pid", str(agent.pid)).stdout.strip()
+    time.sleep(2 * TTL)
+    assert [holder.id for holder in team.pool().holders] == [lease]
+    assert run("acquire", "-p", "p", "--for-pid", str(agent.pid)).stdout.strip() == lease
+    agent.tell()
+    agent.done()
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_slot_for_a_pid_can_be_given_back_by_hooks(pool: Pool, team: Team) -> None:
+    agent = team.start("say('READY'); hear()")
+    agent.expect("READY")
+    for _ in range(2):
+        run("acquire", "-p", "p", "--for-pid", str(agent.pid))
+        assert held(pool) == 1
+        assert run("release", "--for-pid", str(agent.pid), "--yes").returncode == 0
+        assert held(pool) == 0
