@@ -119,9 +119,7 @@ class RedisTicket:
         return self._standing(sent, found)
 
     def _ask_until_answered(self, *, may_queue: bool) -> Generator[float, None, _Sent]:
-        def place() -> Answer:
-            return self._place(may_queue=may_queue)
-
+        place = self._place(may_queue=may_queue)
         if self._asks_directly():
             return self._sending(place)()
         errand = self._errand = self._store.own.errands.send(self._sending(place), self._want.wake)
@@ -139,9 +137,11 @@ class RedisTicket:
         while (left := until - self._store.monotonic()) > 0:
             yield left
 
-    def _place(self, *, may_queue: bool) -> Answer:
+    def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
+        """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
         want, store = self._want, self._store
-        return store.pool.place(
+        return partial(
+            store.pool.place,
             priority=want.priority,
             order=self._order,
             token=self._token,
@@ -173,7 +173,7 @@ class RedisTicket:
         errand = self._errand
         if errand is None:
             if self._asks_directly():
-                return self._settled(self._sending(self._step))
+                return self._settled(self._sending(self._step()))
             self._send()
             return Standing("queued", _SAFETY)
         if not errand.done:
@@ -187,10 +187,10 @@ class RedisTicket:
         return standing
 
     def _send(self) -> None:
-        self._errand = self._store.own.errands.send(self._sending(self._step), self._want.wake)
+        self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
-    def _step(self) -> Answer:
-        return self._store.pool.look(self._token) if self._placed else self._place(may_queue=True)
+    def _step(self) -> Callable[[], Answer]:
+        return partial(self._store.pool.look, self._token) if self._placed else self._place(may_queue=True)
 
     def _settled(self, answer: Callable[[], _Sent]) -> Standing:
         try:
