@@ -183,6 +183,21 @@ class Runtime:
         """
         return self.servers().pictures(()).limit(pool)
 
+    def policy(self, pool: PoolConfig) -> tuple[dict[str, object], str, list[str]]:
+        """What holds for all who share a server's pool, who has said so, and what this machine's file sets otherwise.
+
+        :raises StoreError: when it can't be asked.
+        """
+        return self.servers().pool(pool).policy()
+
+    def push_policy(self, pool: PoolConfig) -> None:
+        """Make what this machine's configuration says of a server's pool everybody's.
+
+        :raises ConfigError: when it says what a server can't do.
+        :raises StoreError: when that can't be done.
+        """
+        self.servers().pool(pool).push_policy()
+
     def store_limit(self, pool: PoolConfig, limit: int | None) -> None:
         """Set the limit that a server has for the pool, for all machines.
 

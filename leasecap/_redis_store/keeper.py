@@ -1,8 +1,8 @@
 """A process that keeps a lease for another one, once the one that took it is gone.
 
 `leasecap run` starts one before its command: should it be killed, the command goes on, and its slot must stay taken
-until it ends. `leasecap acquire --for-pid` ends at once, and leaves one behind for as long as the agent runs. Until then
-a keeper only waits for the end of its standard input, which the kernel brings about however its starter ends.
+until it ends. `leasecap acquire --for-pid` ends at once, and leaves one behind for as long as the agent runs. Until
+then a keeper only waits for the end of its standard input, which the kernel brings about however its starter ends.
 """
 
 from __future__ import annotations

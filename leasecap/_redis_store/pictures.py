@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import lru_cache
 
 from leasecap._config.pool_name import pool_name
@@ -12,6 +13,7 @@ from leasecap._liveness.verdict import comparable
 from leasecap._redis_store.describe import this_host
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
+from leasecap._redis_store.policy import differing, policy_of
 from leasecap._redis_store.store import RedisStore
 from leasecap._store.picture import EntryPicture, PoolPicture
 
@@ -73,8 +75,6 @@ class RedisPictures:
         except StoreError as trouble:
             error = str(trouble)
             _, snapshot = store.feedback_in(seen._replace(feedback="", rules=""))
-        if seen.closed_for and error is None:
-            error = f"{store.path}: started anew, or has lost something: nobody gets a slot for {seen.closed_for:.0f} s"
         entries = _Entries(picture, store.own.effects)
         held = sorted(map(parse_entry, (*seen.leases, *seen.granted)), key=lambda entry: (entry.order, entry))
         return PoolPicture(
@@ -87,6 +87,7 @@ class RedisPictures:
             tuple(entries.ticket(parse_entry(name), "parked") for name in sorted(seen.passed)),
             feedback,
             error,
+            _notes(settings, picture),
         )
 
     def _pool(self, settings: PoolConfig) -> RedisStore:
@@ -98,6 +99,21 @@ class RedisPictures:
         picture = self._pool(settings).pool.picture()
         by = f"set by {picture.limit_by} at {picture.limit_at}" if picture.limit_by else ""
         return picture.seen.limit, by
+
+
+def _notes(settings: PoolConfig, picture: Picture) -> tuple[str, ...]:
+    lines: tuple[str, ...] = ()
+    if picture.seen.closed_for:
+        left = f"{picture.seen.closed_for:.0f} s"
+        lines += (f"the server was started anew, or has lost something: nobody gets a slot for {left}",)
+    try:
+        other = differing(settings, policy_of(picture))
+    except ValueError:
+        return lines  # what is wrong with it is told as an error
+    if other:
+        what = f"this machine's config.toml says something else of {', '.join(other)} than the server, which holds"
+        lines += (f"{what}: `leasecap policy show {shlex.quote(settings.name.text)}`",)
+    return lines
 
 
 class _Entries:

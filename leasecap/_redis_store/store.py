@@ -17,6 +17,7 @@ from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
 from leasecap._redis_store.describe import this_host
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.open_pool import OpenPool
+from leasecap._redis_store.policy import differing, fields_of, policy_of
 from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
 from leasecap._store.terms import Terms
@@ -29,11 +30,31 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import PoolConfig
     from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.rules import Rules
     from leasecap._feedback.state import State
     from leasecap._liveness.presence import Identity
     from leasecap._redis_store.answer import Picture, Seen
     from leasecap._redis_store.own_store import OwnStore
     from leasecap._store.ticket import Want
+
+
+class _Terms(Terms):
+    """Terms that take no function to ask for the provider's own count: a server's pool isn't gated by it so far."""
+
+    _path: str
+
+    def __init__(self, rules: Rules, path: str) -> None:
+        object.__setattr__(self, "_path", path)
+        super().__init__(rules)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "count" and value is not None:
+            raise StoreError(
+                "set_usage() is for pools in files alone so far",
+                path=self._path,
+                remedy='report refusals instead (leasecap.report), or give the pool store = "files"',
+            )
+        object.__setattr__(self, name, value)
 
 
 class RedisStore:
@@ -62,7 +83,7 @@ class RedisStore:
 
     @property
     def terms(self) -> Terms:
-        return Terms(self._settings.rules)
+        return _Terms(self._settings.rules, self.path)
 
     def me(self) -> Identity:
         return self.own.effects.me()
@@ -102,8 +123,27 @@ class RedisStore:
     def set_limit(self, limit: int | None) -> None:
         """Set the limit that holds for all machines; None takes it out."""
         text = "" if limit is None else str(min(limit, UNLIMITED))
-        me, when = self.me(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.wall_clock()))
-        self.pool.configure(limit=text, limit_by=f"uid {me.uid} on {this_host()}", limit_at=when)
+        by, at = self._who_and_when()
+        self.pool.configure(limit=text, limit_by=by, limit_at=at)
+
+    def policy(self) -> tuple[dict[str, object], str, list[str]]:
+        """What holds for everybody, who has said so, and the keys that this machine's file sets to something else."""
+        picture = self.pool.picture()
+        found: dict[str, object] = decision_or_fault(self.path, lambda: policy_of(picture))
+        by = f"pushed by {picture.policy_by} at {picture.policy_at}" if picture.policy_by else ""
+        return found, by, differing(self._settings, found)
+
+    def push_policy(self) -> None:
+        """Make this machine's configuration everybody's.
+
+        :raises ConfigError: when it says what a server can't do.
+        """
+        by, at = self._who_and_when()
+        self.pool.configure(**fields_of(self._settings), policy_by=by, policy_at=at)
+
+    def _who_and_when(self) -> tuple[str, str]:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.wall_clock()))
+        return f"uid {self.me().uid} on {this_host()}", when
 
     def forget(self) -> bool:
         """Remove the pool, which nobody uses; False: there is none.

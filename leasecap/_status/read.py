@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from leasecap._config.config import load_config
@@ -103,6 +104,8 @@ def _pool(name: PoolName, picture: PoolPicture, settings: PoolConfig | None, wal
     snapshot = picture.snapshot
     loads = Loads(snapshot.leases)
     feedback = None if picture.error is not None else described(name.text, snapshot, picture.feedback)
+    if feedback is not None and picture.notes:
+        feedback = replace(feedback, lines=(*feedback.lines, *picture.notes))
     return PoolStatus(
         pool=name.text,
         path=picture.path,
@@ -126,6 +129,8 @@ def _source(picture: PoolPicture, settings: PoolConfig | None) -> str:
     """Where the effective limit comes from."""
     source, configured = (settings.limit_source, settings.limit) if settings else ("", None)
     snapshot = picture.snapshot
+    if picture.lock == "server":
+        source, configured = "the server", snapshot.configured
     limit = effective_limit(snapshot)
     if limit is None or limit == configured:
         return source

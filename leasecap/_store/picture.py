@@ -87,6 +87,7 @@ class PoolPicture(NamedTuple):
     :ivar leases: the leases in the order of the queue, as the tickets are.
     :ivar feedback: what the provider's answers have made of the pool; None where nobody has reported any.
     :ivar error: why ``feedback`` can't be read, or None.
+    :ivar notes: what else people should know, a line each.
     """
 
     path: str
@@ -98,3 +99,4 @@ class PoolPicture(NamedTuple):
     parked: tuple[EntryPicture, ...]
     feedback: FeedbackView | None
     error: str | None
+    notes: tuple[str, ...] = ()

@@ -64,7 +64,7 @@ def _change(root: str, pool: str, limit: int | None) -> None:
 
     settings = load_config(root).pool(pool)
     if settings.store is not None:
-        _change_for_all(settings, limit)
+        _change_for_all(root, settings, limit)
         return
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
@@ -75,11 +75,12 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     runtime.restore(runtime.root(root), change.after.name)
 
 
-def _change_for_all(pool: PoolConfig, limit: int | None) -> None:
+def _change_for_all(root: str, pool: PoolConfig, limit: int | None) -> None:
     """Set the limit on the server that keeps the pool."""
     assert pool.store is not None
     before, _ = runtime.stored_limit(pool)
     runtime.store_limit(pool, limit)
+    runtime.restore(runtime.root(root), pool.name)
     where = f"for all machines, on {printable(pool.store.shown, 200)}"
     click.echo(f"{_name(pool)}: {_limit(before)} -> {_limit(limit)} ({where})")
     if pool.limit is not None and pool.limit < (limit or UNLIMITED):
