@@ -51,7 +51,7 @@ class RedisServer:
         self.software = software
         self.directory = directory
         self.options: Sequence[str] = options
-        self.port = _free_port()
+        self.port = free_port()
         # The path of a socket has 107 bytes at most.
         self.socket = f"/tmp/leasecap-{os.getpid()}-{self.port}.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -149,8 +149,12 @@ def running(software: str, directory: Path, *options: str) -> Iterator[RedisServ
         server.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def free_port() -> int:
+    """A port that nothing listens on; a cluster's node listens on the one 10000 higher as well."""
+    while True:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = int(found.getsockname()[1])
+        if port < 55000:
+            return port
 
