@@ -139,7 +139,7 @@ def server_of(address: StoreAddress, answer: bytes, now: float) -> Server:
     if numbers < _OLDEST[software] or not run_id:
         raise too_old(address, f"{software} {version}".strip())
     started = now - float(said.get("uptime_in_seconds") or 0)
-    is_cluster = said.get("redis_mode") == "cluster"
+    is_cluster = said.get("server_mode", said.get("redis_mode")) == "cluster"  # Valkey's name for it goes first
     return Server(run_id, software, version, started, said.get("role") == "slave", is_cluster)
 
 

@@ -147,8 +147,9 @@ def _missing_right(address: StoreAddress, text: str) -> _Fault | None:
 def _other(address: StoreAddress, error: BaseException, text: str) -> _Fault:
     if isinstance(error, ResponseError):
         return _Fault(f"answers: {text}", "Run `leasecap doctor`, which tries out what a store needs.")
-    tls = ", whether it speaks TLS there," if address.scheme == "rediss" else ""
-    remedy = f"Check that it runs{tls} and host, port and firewall (`redis-cli PING`). Without it no slot is given out."
+    remedy = "Check that it runs, and host, port and firewall (`redis-cli PING`). Without it no slot is given out."
+    if address.scheme == "rediss":
+        remedy += " Does it speak TLS on this port? Does it want a certificate of the client (cert=/PATH, key=/PATH)?"
     return _Fault(f"can't be reached: {_reason(error, text)}", remedy, passes=True)
 
 
@@ -158,7 +159,7 @@ def _reason(error: BaseException | None, text: str) -> str:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__  # redis-py and asyncio put their own texts before the system's
     if isinstance(error, gaierror):
-        text = error.strerror
+        text = str(error.strerror)
     elif error is not None and error.errno and not isinstance(error, SSLError):
         text = os.strerror(error.errno)
     return (text[:1].lower() + text[1:]).rstrip(".") or "the connection broke"
