@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
 from severed_link import SeveredLink
 
 from leasecap._config.store_address import parse_address
 from leasecap._redis_store import subscription
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.subscription import Subscription, channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
 
 PATIENCE = 20.0
 
