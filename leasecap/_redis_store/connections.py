@@ -39,7 +39,7 @@ _LARGEST_PASSWORD = 4096  # bytes
 def settings(address: StoreAddress, node: Node, environ: Mapping[str, str]) -> dict[str, Any]:
     """What redis-py is told of a connection, its class left out.
 
-    :raises ConfigError: when the password isn't where the address says.
+    :raises ConfigError: when the password, or a file, isn't where the address says.
     """
     told: dict[str, Any] = {
         "protocol": 2,  # RESP3 mixes messages and answers, and its greeting is a right more
@@ -55,6 +55,7 @@ def settings(address: StoreAddress, node: Node, environ: Mapping[str, str]) -> d
         return told | {"path": node.path}
     told |= {"host": node.host, "port": node.port}
     if address.scheme == "rediss":
+        _check_files(address)
         told |= {
             "ssl_ca_certs": address.ca or None,
             "ssl_certfile": address.cert or None,
@@ -62,6 +63,19 @@ def settings(address: StoreAddress, node: Node, environ: Mapping[str, str]) -> d
             "ssl_check_hostname": True,
         }
     return told
+
+
+def _check_files(address: StoreAddress) -> None:
+    for name in ("ca", "cert", "key"):
+        path = getattr(address, name)
+        if path and not os.access(path, os.R_OK):
+            raise ConfigError(
+                "there is no file that can be read",
+                file=address.shown,
+                key=name,
+                value=path,
+                allowed="Name a file in PEM format.",
+            )
 
 
 def password(address: StoreAddress, environ: Mapping[str, str]) -> str | None:
@@ -125,7 +139,7 @@ def server_of(address: StoreAddress, answer: bytes, now: float) -> Server:
     if numbers < _OLDEST[software] or not run_id:
         raise too_old(address, f"{software} {version}".strip())
     started = now - float(said.get("uptime_in_seconds") or 0)
-    is_cluster = said.get("redis_mode") == "cluster"
+    is_cluster = said.get("server_mode", said.get("redis_mode")) == "cluster"  # Valkey's name for it goes first
     return Server(run_id, software, version, started, said.get("role") == "slave", is_cluster)
 
 

@@ -75,6 +75,9 @@ _CODES: Mapping[str, _Fault] = {
         "is a cluster, and the keys of a call lie apart", "This is a bug of leasecap: please report it."
     ),
 }
+_BAD_PEM = _Fault(
+    "is asked with a certificate or key that can't be used", "ca, cert and key in the address name files in PEM format."
+)
 _TEXTS: Mapping[str, _Fault] = {
     "invalid password": _REFUSED,
     "invalid username": _REFUSED,
@@ -91,6 +94,12 @@ _TEXTS: Mapping[str, _Fault] = {
         "has a certificate that isn't trusted",
         "Name the file of who signed it as ca=/PATH; the host in the address must be one that it was made out to.",
     ),
+    "certificate required": _Fault(
+        "wants a certificate of the client", "Name it as cert=/PATH, and its key as key=/PATH, in the address."
+    ),
+    "[x509": _BAD_PEM,
+    "[pem": _BAD_PEM,
+    "pem lib": _BAD_PEM,
     "wrong version number": _Fault("speaks no TLS here", "Write redis:// in place of rediss://, or name its TLS port."),
     "record layer failure": _Fault("speaks no TLS here", "Write redis:// in place of rediss://, or name its TLS port."),
     "max number of clients": _Fault(
@@ -103,7 +112,7 @@ _LONGEST = 200
 def fault(address: StoreAddress, error: BaseException) -> StoreError:
     """``error``, which redis-py or the operating system has raised, as an error about the store at ``address``."""
     text = printable(str(error), _LONGEST)
-    found = _missing_right(address, text) or _known(error, text) or _other(error, text)
+    found = _missing_right(address, text) or _known(error, text) or _other(address, error, text)
     kind = Unreachable if found.passes else StoreError
     return kind(found.what, path=address.shown, remedy=found.remedy)
 
@@ -135,10 +144,12 @@ def _missing_right(address: StoreAddress, text: str) -> _Fault | None:
     return _Fault(what, f"redis-cli ACL SETUSER {user} '{right}'   (docs/reference.md has the whole line)")
 
 
-def _other(error: BaseException, text: str) -> _Fault:
+def _other(address: StoreAddress, error: BaseException, text: str) -> _Fault:
     if isinstance(error, ResponseError):
         return _Fault(f"answers: {text}", "Run `leasecap doctor`, which tries out what a store needs.")
     remedy = "Check that it runs, and host, port and firewall (`redis-cli PING`). Without it no slot is given out."
+    if address.scheme == "rediss":
+        remedy += " Does it speak TLS on this port? Does it want a certificate of the client (cert=/PATH, key=/PATH)?"
     return _Fault(f"can't be reached: {_reason(error, text)}", remedy, passes=True)
 
 
@@ -148,7 +159,7 @@ def _reason(error: BaseException | None, text: str) -> str:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__  # redis-py and asyncio put their own texts before the system's
     if isinstance(error, gaierror):
-        text = error.strerror
+        text = str(error.strerror)
     elif error is not None and error.errno and not isinstance(error, SSLError):
         text = os.strerror(error.errno)
     return (text[:1].lower() + text[1:]).rstrip(".") or "the connection broke"

@@ -58,17 +58,15 @@ def test_a_script_is_sent_whole_only_where_it_is_not_known(run: Run, server: Red
 
 def sent_whole(server: RedisServer) -> int:
     """How often a script was sent with its text."""
-    stats = server.command("INFO", "commandstats")
-    assert isinstance(stats, dict)
-    return int(stats["cmdstat_eval"]["calls"])
+    return int(server.info("commandstats")["cmdstat_eval"].partition(",")[0].removeprefix("calls="))
 
 
 def test_an_argument_may_ask_for_the_server_that_it_goes_to(run: Run, client: Client, server: RedisServer) -> None:
     first = run(COUNT, [KEY], [lambda at: at.run_id])
-    assert first == [1, str(server.command("INFO", "server")["run_id"]).encode()]  # type: ignore[index]
+    assert first == [1, server.info("server")["run_id"].encode()]
     server.restart()
     second = run(COUNT, [KEY], [lambda at: at.run_id], within=10)
-    assert second == [1, str(server.command("INFO", "server")["run_id"]).encode()]  # type: ignore[index]
+    assert second == [1, server.info("server")["run_id"].encode()]
     assert first != second
     assert client.server is not None
     assert second == [1, client.server.run_id.encode()]
@@ -85,10 +83,8 @@ def test_what_a_server_says_of_itself_is_known(client: Client, software: str) ->
 
 def test_the_database_of_the_address_is_used(server: RedisServer) -> None:
     Client(parse_address(server.url(db=3))).run(COUNT, [KEY], [1])
-    with server.admin() as admin:
-        admin.execute_command("SELECT", 3)  # type: ignore[no-untyped-call]
     assert server.command("GET", KEY) is None
-    assert "db3" in str(server.command("INFO", "keyspace"))
+    assert "db3" in server.info("keyspace")
 
 
 def test_a_unix_socket_leads_to_the_server(server: RedisServer) -> None:
@@ -279,7 +275,7 @@ def test_what_is_no_redis_is_an_error(hung: HungServer) -> None:
 )
 def test_a_server_that_is_too_old_or_tells_no_run_is_refused(hung: HungServer, said: bytes, found: str) -> None:
     hung.answers = [b"$%d\r\n%s\r\n" % (len(said), said)]
-    with pytest.raises(StoreError, match=f"is {found}, which can't keep pools") as caught:
+    with pytest.raises(StoreError, match=re.escape(f"is {found}, which can't keep pools")) as caught:
         Client(parse_address(hung.url)).command("PING", within=5)
     assert not isinstance(caught.value, Unreachable)
     assert "Redis 7.0 or newer, or Valkey 7.2" in caught.value.remedy
@@ -287,7 +283,7 @@ def test_a_server_that_is_too_old_or_tells_no_run_is_refused(hung: HungServer, s
 
 def test_a_server_that_knows_no_two_sections_is_too_old(hung: HungServer) -> None:
     hung.answers = [b"-ERR syntax error\r\n"]
-    with pytest.raises(StoreError, match="older than 7.0"):
+    with pytest.raises(StoreError, match="older than 7"):
         Client(parse_address(hung.url)).command("PING", within=5)
 
 

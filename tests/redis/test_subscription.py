@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
 from severed_link import SeveredLink
 
 from leasecap._config.store_address import parse_address
 from leasecap._redis_store import subscription
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.subscription import Subscription, channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
 
 PATIENCE = 20.0
 
@@ -88,7 +91,14 @@ def test_the_channels_of_two_databases_and_prefixes_are_apart(server: RedisServe
         assert listeners[0].next() == b"x"
         assert [listener.heard.empty() for listener in listeners[1:]] == [True, True]
         names = {name for one in listeners for name in (one.subscription.own, one.subscription.common)}
-        assert names == {"leasecap:0:p1", "leasecap:0:all", "leasecap:1:p1", "leasecap:1:all", "other:0:p1", "other:0:all"}
+        assert names == {
+            "leasecap:0:p1",
+            "leasecap:0:all",
+            "leasecap:1:p1",
+            "leasecap:1:all",
+            "other:0:p1",
+            "other:0:all",
+        }
     finally:
         for listener in listeners:
             listener.subscription.stop()

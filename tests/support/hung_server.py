@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from types import TracebackType
+from typing import Self
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -40,7 +41,7 @@ class HungServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._server.server_address[1]}/0"
 
-    def __enter__(self) -> HungServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

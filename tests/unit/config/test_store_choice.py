@@ -62,7 +62,9 @@ def test_a_pool_of_this_machines_own_server_is_kept_in_files_unless_it_names_a_s
     assert store(read(DEFAULT + own), pool) == "redis://own:6379/0"
 
 
-@pytest.mark.parametrize("pool", ["anthropic", "zai", "10.0.0.1:8000", "localhosts", "127.example.com", "a.localhost.com:1"])
+@pytest.mark.parametrize(
+    "pool", ["anthropic", "zai", "10.0.0.1:8000", "localhosts", "127.example.com", "a.localhost.com:1"]
+)
 def test_any_other_pool_is_kept_by_the_default_store(pool: str) -> None:
     assert store(read(DEFAULT), pool) == "redis://default:6379/0"
 
