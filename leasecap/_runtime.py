@@ -105,11 +105,30 @@ class Runtime:
     def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore | RedisStore:
         """The open pool, which stays open while this process has a lease or a ticket in it.
 
-        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed.
+        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed; or when this process has
+            something of the pool in another store.
         """
+        self._refuse_move(root, pool)
         if pool.store is not None:
             return self.servers().pool(pool)
         return FileStore(self.own, root, root.store(pool))
+
+    def _refuse_move(self, root: OpenRoot, pool: PoolConfig) -> None:
+        """Refuse a pool that this process has something of elsewhere: each store would give out all slots.
+
+        :raises ConfigError: if it has.
+        """
+        if pool.store is None and self._servers is None:
+            return
+        elsewhere = self.servers().used_elsewhere(pool)
+        if not elsewhere and pool.store is not None and root.is_used_in(pool.name.directory):
+            elsewhere = root.path
+        if elsewhere:
+            raise ConfigError(
+                f"the pool was moved to another store while this process has a slot of it or waits, in {elsewhere}",
+                key=f"pools.{pool.name.text}.store",
+                allowed="Change it back, and again when nobody holds a slot or waits (`leasecap status`).",
+            )
 
     def servers(self) -> OwnStores:
         """The servers that this process uses, which are loaded when the first one is named.

@@ -73,6 +73,11 @@ class OwnStore:
             found = self.pools.setdefault(name.directory, Pool(self.client, name, self.effects.monotonic))
         return found
 
+    def is_used_in(self, name: PoolName) -> bool:
+        """Whether this process has anything in the pool of that name."""
+        pool = self.pools.get(name.directory)
+        return pool is not None and self.renewals.has_in(pool)
+
     @property
     def has_answered(self) -> bool:
         """Whether the store has ever answered this process."""

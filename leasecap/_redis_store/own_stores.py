@@ -37,6 +37,11 @@ class OwnStores:
         assert settings.store is not None
         return RedisStore(self.at(settings.store), settings)
 
+    def used_elsewhere(self, settings: PoolConfig) -> str:
+        """Another store in which this process has anything in the pool, for people; "" if there is none."""
+        others = (store for address, store in self._stores.copy().items() if address != settings.store)
+        return next((store.address.shown for store in others if store.is_used_in(settings.name)), "")
+
     def pictures(self, addresses: Iterable[StoreAddress]) -> RedisPictures:
         """The pools in these stores as people are shown them."""
         return RedisPictures(self.at, addresses)

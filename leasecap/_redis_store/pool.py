@@ -6,6 +6,7 @@ from leasecap._errors import StoreError
 from leasecap._redis_store import lua
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change
+from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pool_keys, pools_key
 from leasecap._redis_store.subscription import channel
 
@@ -44,6 +45,7 @@ class Pool:
         self._keys = pool_keys(address.prefix, name)
         self._hint = pools_key(address.prefix)
         self._is_noted = False
+        self._trusted: str | None = None
         self._channel = channel(address, "")
 
     @property
@@ -71,6 +73,7 @@ class Pool:
 
         :param agent: a word for the process that it is for, which has one slot, however often it asks.
         """
+        self._refuse_eviction()
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
         words += [int(may_queue), record, agent and f"@{agent}", *lenders]
         found = self._run(lua.PLACE, *words, within=within)
@@ -84,6 +87,30 @@ class Pool:
             found = self.withdraw(token, within=within)
             return found if found.state == "held" else found._replace(state="refused")
         return found
+
+    def _refuse_eviction(self) -> None:
+        """Refuse a server that may throw keys of pools away, which would free slots that are held.
+
+        :raises StoreError: if it does.
+        """
+        server = self._client.server
+        if server is not None and server.run_id == self._trusted:
+            return
+        try:
+            about = bytes(self._client.command("INFO", "memory")).decode("ascii", "replace")
+        except Unreachable:
+            raise
+        except StoreError:
+            about = ""  # the user may not ask; a key that is gone is noticed by the scripts
+        found = dict(line.partition(":")[::2] for line in about.splitlines())
+        policy = found.get("maxmemory_policy", "")
+        if found.get("maxmemory", "0") != "0" and policy.startswith("allkeys-"):
+            raise StoreError(
+                f"the server may throw away keys of the pool when its memory is full (maxmemory-policy {policy})",
+                path=self.path,
+                remedy="Set it to noeviction, or to one of the volatile- ones: leasecap's keys have no TTL.",
+            )
+        self._trusted = None if self._client.server is None else self._client.server.run_id
 
     def _note_name(self) -> None:
         self._is_noted = True

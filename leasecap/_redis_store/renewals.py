@@ -85,6 +85,11 @@ class Renewals:
         except RuntimeError as error:
             log_warning_apart(f"no renewals: {error}. Leases in a store are lost after their ttl")
 
+    def has_in(self, pool: Pool) -> bool:
+        """Whether anything of that pool is renewed."""
+        with self._changed:
+            return any(kept.pool is pool for kept in self._kept.values())
+
     def keeps(self, kept: Kept) -> bool:
         """Whether it is renewed."""
         return kept.name in self._kept

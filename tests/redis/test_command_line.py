@@ -10,13 +10,17 @@ from collections.abc import Iterator
 import pytest
 from commands import environment, run, start
 from redis_pools import settle
-from redis_server import RedisServer
 from referee import Team, until
 
 import leasecap
 from leasecap._config.pool_name import pool_name
-from leasecap._redis_store.client import Client
 from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
+
+    from leasecap._redis_store.client import Client
 
 pytestmark = pytest.mark.redis
 
@@ -171,3 +175,32 @@ def test_command_runs_under_its_lease_and_knows_no_password(server: RedisServer,
 def test_nested_run_borrows_the_slot_of_a_server(pool: Pool) -> None:
     found = run("run", "-p", "p", "--", sys.executable, "-m", "leasecap", "run", "-p", "p", "-n", "--", "true")
     assert found.returncode == 0, found.stderr
+
+
+def test_pool_that_moves_while_it_is_held_is_refused(server: RedisServer, pool: Pool, team: Team) -> None:
+    for here, there in ((server.url(), "files"), ("files", server.url()), (server.url(), server.url(1))):
+        team.configure(f'[pools.p]\nstore = "{here}"\nlimit = 2\n')
+        with leasecap.slot("p"):
+            team.configure(f'[pools.p]\nstore = "{there}"\nlimit = 2\n')
+            with pytest.raises(leasecap.ConfigError, match="moved to another store"):
+                leasecap.try_acquire("p")
+
+
+def test_server_that_may_throw_keys_away_is_refused(server: RedisServer, pool: Pool) -> None:
+    server.command("CONFIG", "SET", "maxmemory", "100mb")
+    server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    found = run("run", "-p", "p", "-n", "--", "true")
+    assert found.returncode == 125
+    assert "noeviction" in found.stderr
+    server.command("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 0
+
+
+def test_slot_is_released_though_the_memory_is_full(server: RedisServer, pool: Pool) -> None:
+    settle(pool, limit=2)
+    lease = leasecap.acquire("p")
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(leasecap.StoreError, match="memory"):
+        leasecap.try_acquire("p", borrow=False)
+    lease.release()
+    assert pool.picture().seen.leases == {}

@@ -12,7 +12,6 @@ import pytest
 from commands import run
 from holders import HOLD, give_back, hold, queue, ready
 from redis_pools import TTL, settle
-from redis_server import RedisServer
 from referee import Team, until
 
 from leasecap._config.pool_name import pool_name
@@ -20,6 +19,8 @@ from leasecap._redis_store.pool import Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from redis_server import RedisServer
+
     from leasecap._redis_store.client import Client
 
 pytestmark = pytest.mark.redis
