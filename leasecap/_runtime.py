@@ -21,16 +21,17 @@ from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.silent_gates import SilentGates
     from leasecap._file_store.store import Store
     from leasecap._host.effects import Effects
-    from leasecap._store.health import Health
+    from leasecap._store.health import Finding, Health
     from leasecap._store.picture import Pictures
 
 
@@ -154,6 +155,17 @@ class Runtime:
         from leasecap._file_store.health import FileHealth
 
         return FileHealth(self.own.effects, root)
+
+    def server_checks(self, address: StoreAddress) -> Iterator[tuple[str, Callable[[], Finding]]]:
+        """What can be looked at in a server, each with its name. To look changes nothing."""
+        with self.own.lock:  # a fork must not copy an import half done
+            from leasecap._redis_store.examination import Examination
+
+        examination = Examination(address)
+        try:
+            yield from examination.checks()
+        finally:
+            examination.close()
 
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.
