@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import time
 from secrets import token_hex
 
@@ -79,7 +80,7 @@ class Examination:
         if not missing:
             return Finding("ok", f"{len(SENT) + len(IN_SCRIPTS)} commands tried, on keys {self._address.prefix}:*")
         user = self._address.user or "default"
-        line = acl_line(user, self._address.prefix)
+        line = shlex.join(acl_line(user, self._address.prefix).split())
         found = f"the user {user} may not: {', '.join(dict.fromkeys(missing))}"
         return Finding("bad", found, f"This gives all that is needed:\n  redis-cli ACL SETUSER {line}")
 
@@ -170,7 +171,7 @@ class Examination:
 
     def round_trips(self) -> Finding:
         """How long one call takes."""
-        times = []
+        times: list[float] = []
         until = time.monotonic() + _LONGEST_MEASURING
         self._client.run(_NOTHING, [self._key], within=_PATIENCE)
         while len(times) < _ROUND_TRIPS and time.monotonic() < until:
@@ -191,7 +192,7 @@ class Examination:
         before = time.time()
         seconds, micros = (int(part) for part in self._client.command("TIME", within=_PATIENCE))
         apart = seconds + micros / 1e6 - (before + time.time()) / 2
-        found = f"{abs(apart) * 1000:.0f} ms {'ahead of' if apart > 0 else 'behind'} this machine's; leases go by the server's"
+        found = f"{abs(apart) * 1000:.0f} ms {'ahead of' if apart > 0 else 'behind'} ours; leases go by the server's"
         if abs(apart) > _CLOCKS_APART:
             return Finding(
                 "note", found, "It harms no cap. Times that `status` shows may be wrong: set the clocks (NTP)."
@@ -213,7 +214,8 @@ class Examination:
                 heard.get(timeout=_PATIENCE)
                 times.append(time.monotonic() - began)
         except queue.Empty:
-            remedy = f"Who waits looks by itself, more seldom. Give the user the right &{self._address.prefix}:* and +subscribe."
+            right = f"&{self._address.prefix}:*"
+            remedy = f"Who waits looks by itself, more seldom. The user needs the rights {right} and +subscribe."
             return Finding("note", "messages don't come back", remedy)
         finally:
             subscription.stop()

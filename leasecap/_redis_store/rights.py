@@ -1,6 +1,6 @@
-"""What the user of a store must be allowed to, each with a harmless trial: the server itself is asked, and no list of it.
+"""What the user of a store must be allowed to do, each with a harmless trial.
 
-A server is asked with the very words that it refuses, since an administrator's view of an ACL is one more right.
+It is tried, and not looked up: to see what a user is allowed to is one more right.
 """
 
 from __future__ import annotations

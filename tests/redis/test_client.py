@@ -287,6 +287,12 @@ def test_a_server_that_knows_no_two_sections_is_too_old(hung: HungServer) -> Non
         Client(parse_address(hung.url)).command("PING", within=5)
 
 
+def test_nothing_is_sent_but_what_is_asked(run: Run, server: RedisServer) -> None:
+    run(COUNT, [KEY], [1])
+    sent = {name.removeprefix("cmdstat_") for name in server.info("commandstats")}
+    assert sent - {"ping", "incr"} == {"info", "evalsha", "eval"} - ({"evalsha"} - sent)  # Redis counts no failed one
+
+
 @pytest.mark.parametrize("software", ["redis"], indirect=True)
 def test_the_library_makes_no_tries_of_its_own(client: Client, server: RedisServer) -> None:
     client.run(COUNT, [KEY], [1])
