@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import Config, PoolConfig
     from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.silent_gates import SilentGates
     from leasecap._file_store.store import Store as OpenPool
     from leasecap._host.effects import Effects
     from leasecap._redis_store.own_stores import OwnStores
     from leasecap._redis_store.store import RedisStore
-    from leasecap._store.health import Health
+    from leasecap._store.health import Finding, Health
     from leasecap._store.picture import Pictures, PoolPicture, SilentGate
     from leasecap._store.store import Store
 
@@ -235,6 +236,17 @@ class Runtime:
         from leasecap._file_store.health import FileHealth
 
         return FileHealth(self.own.effects, root)
+
+    def server_checks(self, address: StoreAddress) -> Iterator[tuple[str, Callable[[], Finding]]]:
+        """What can be looked at in a server, each with its name. To look changes nothing."""
+        with self.own.lock:  # a fork must not copy an import half done
+            from leasecap._redis_store.examination import Examination
+
+        examination = Examination(address)
+        try:
+            yield from examination.checks()
+        finally:
+            examination.close()
 
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 
 from leasecap._liveness.record import Record
 from leasecap._redact import redact_argv
@@ -34,9 +35,14 @@ def describe_self(effects: Effects, pool: str, *, label: str | None, argv: Seque
         local=False,
         proof="lock",  # its process renews it
         label=label,
-        command=redact_argv(tuple(sys.argv if argv is None else argv)),
+        command=_shown(tuple(sys.argv if argv is None else argv)),
         cwd=_cwd(),
     )
+
+
+@lru_cache(maxsize=16)
+def _shown(argv: tuple[str, ...]) -> str:
+    return redact_argv(argv)
 
 
 def this_host() -> str:

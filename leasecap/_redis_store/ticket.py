@@ -105,11 +105,11 @@ class RedisTicket:
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
         self._token, self._placed = self._store.own.effects.token(), False
         try:
-            sent, found = yield from self._ask_until_answered(may_queue=may_queue)
+            sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
             if found.state == "refused" and found.closed_for:
                 yield from self._wait_out(found.closed_for)
                 self._token = self._store.own.effects.token()
-                sent, found = yield from self._ask_until_answered(may_queue=may_queue)
+                sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
         except Unreachable as error:
             if not may_queue:
                 raise
@@ -118,11 +118,10 @@ class RedisTicket:
             return _REFUSED
         return self._standing(sent, found)
 
-    def _ask_until_answered(self, *, may_queue: bool) -> Generator[float, None, _Sent]:
-        place = self._place(may_queue=may_queue)
+    def _until_answered(self, call: Callable[[], Answer]) -> Generator[float, None, _Sent]:
         if self._asks_directly():
-            return self._sending(place)()
-        errand = self._errand = self._store.own.errands.send(self._sending(place), self._want.wake)
+            return self._sending(call)()
+        errand = self._errand = self._store.own.errands.send(self._sending(call), self._want.wake)
         while not errand.done:
             yield _SAFETY
         self._errand = None
@@ -268,13 +267,12 @@ class RedisTicket:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def withdraw(self) -> Standing:
+    def withdraw(self) -> Generator[float, None, Standing]:
         if self._trouble is not None:
             self.end()
             raise self._trouble
-        self._errand = None  # if it took a grant up meanwhile, the answer says so
-        sent = self._store.boot_clock()
-        found = self._store.pool.withdraw(self._token)
+        # If an errand takes a grant up meanwhile, the answer says so.
+        sent, found = yield from self._until_answered(partial(self._store.pool.withdraw, self._token))
         if found.state == "held":
             self._take(sent, found)
             return _HELD

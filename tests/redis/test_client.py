@@ -287,6 +287,15 @@ def test_a_server_that_knows_no_two_sections_is_too_old(hung: HungServer) -> Non
         Client(parse_address(hung.url)).command("PING", within=5)
 
 
+def test_nothing_is_sent_but_what_is_asked(run: Run, server: RedisServer) -> None:
+    before = server.info("commandstats").keys()
+    for _ in range(2):
+        run(COUNT, [KEY], [1])
+    sent = {name.removeprefix("cmdstat_") for name in server.info("commandstats").keys() - before}
+    assert sent <= {"info", "eval", "evalsha", "incr"}  # no greeting of RESP3, no name of a client or library
+    assert {"eval", "evalsha"} <= sent
+
+
 @pytest.mark.parametrize("software", ["redis"], indirect=True)
 def test_the_library_makes_no_tries_of_its_own(client: Client, server: RedisServer) -> None:
     client.run(COUNT, [KEY], [1])

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+import redis
 from redis_pools import known_pool, token
 
 from leasecap._decisions.entry import Entry, Group, make_entry
@@ -14,7 +15,6 @@ from leasecap._decisions.snapshot import Snapshot, first_processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import redis
     from redis_server import RedisServer
 
     from leasecap._redis_store.client import Client
@@ -63,7 +63,7 @@ def test_lua_does_in_each_plain_state_what_the_decisions_say(server: RedisServer
             strict=False,
         )
     )
-    with server.admin() as admin, admin.pubsub() as messages:
+    with redis.Redis(port=server.port, decode_responses=True) as admin, admin.pubsub() as messages:
         messages.psubscribe("leasecap:0:*")
         messages.get_message(timeout=5)
         count = 0

@@ -105,7 +105,7 @@ class RedisServer:
     def info(self, section: str) -> dict[str, str]:
         """What INFO says."""
         lines = (line.partition(":") for line in self.command("INFO", section).splitlines())
-        return {key: value for key, _, value in lines}
+        return {key: value for key, colon, value in lines if colon}
 
     def url(self, db: int = 0, query: str = "", user: str = "") -> str:
         """Its address; ``user`` is what stands before the @."""
