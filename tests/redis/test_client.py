@@ -100,6 +100,26 @@ def test_a_server_that_went_and_came_back_is_found_again(run: Run, server: Redis
     assert run(COUNT, [KEY], [1]) == [1, b"1"]
 
 
+def test_a_task_too_sees_that_an_idle_connection_is_dead(client: Client, server: RedisServer) -> None:
+    async def through_a_restart() -> object:
+        await client.run_async(COUNT, [KEY], [1])
+        await asyncio.to_thread(server.restart)
+        return await client.run_async(COUNT, [KEY], [2])
+
+    assert asyncio.run(through_a_restart()) == [1, b"2"]
+
+
+def test_a_thread_that_is_interrupted_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
+    client.command("PING")
+    [shared] = client._for_threads.values()
+    with pytest.raises(KeyboardInterrupt), shared.one(0.0) as connection:
+        connection.send_command("ECHO", "nobody reads this")
+        raise KeyboardInterrupt
+    with shared.one(0.0) as again:
+        again.send_command("ECHO", "this")
+        assert again.read_response() == b"this"
+
+
 def test_a_server_that_is_away_for_a_while_is_waited_for(run: Run, server: RedisServer) -> None:
     server.kill()
     starter = threading.Timer(0.5, server.start)

@@ -215,11 +215,19 @@ def test_a_forks_child_takes_nothing_of_its_parents_and_can_have_its_own(
     listener: Listener, client: Client, server: RedisServer, tmp_path: Path
 ) -> None:
     listener.start()
+    reader = listener.subscription._reader
+    assert reader is not None
+    descriptor = reader._connection._sock.fileno()
     pid = os.fork()
     if pid == 0:
         try:
             listener.subscription.forget()
             client.forget()
+            try:
+                os.fstat(descriptor)  # as long as it is open the server takes the parent for alive
+                os._exit(1)
+            except OSError:
+                pass
             own = Listener(client, "child")
             own.start()
             client.command("PUBLISH", own.subscription.own, "to the child")
@@ -227,7 +235,7 @@ def test_a_forks_child_takes_nothing_of_its_parents_and_can_have_its_own(
             (tmp_path / "said").write_bytes(own.next() or b"")
         finally:
             os._exit(0)
-    os.waitpid(pid, 0)
+    assert os.waitpid(pid, 0)[1] == 0
     assert (tmp_path / "said").read_bytes() == b"to the child"
     assert listener.next() == b"to the parent"
     client.command("PUBLISH", listener.subscription.own, "after")
