@@ -111,8 +111,15 @@ class Runtime:
         """
         self._refuse_move(root, pool)
         if pool.store is not None:
-            return self.servers().pool(pool)
+            return self.servers().pool(pool, partial(self._settings_now, root, pool.name.text))
         return FileStore(self.own, root, root.store(pool))
+
+    def _settings_now(self, root: OpenRoot, name: str) -> PoolConfig:
+        try:
+            root.refresh()
+        except (ConfigError, StoreError):
+            pass  # the last good one stays in force; new calls raise the error
+        return root.pool(name)
 
     def _refuse_move(self, root: OpenRoot, pool: PoolConfig) -> None:
         """Refuse a pool that this process has something of elsewhere: each store would give out all slots.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._config.config import PoolConfig
     from leasecap._redis_store.own_store import OwnStore
 
@@ -13,18 +15,27 @@ class OpenPool:
 
     :ivar own: what this process has in the store.
     :ivar pool: the pool in it.
-    :ivar settings: what this machine's configuration says.
     """
 
-    def __init__(self, own: OwnStore, settings: PoolConfig) -> None:
+    def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
+        """
+        :param settings: what this machine's configuration says.
+        :param refresh: what it says now; never raises.
+        """
         self.own = own
         self.pool = own.pool(settings.name)
-        self.settings = settings
+        self._settings = settings
+        self._refresh = refresh
+
+    @property
+    def settings(self) -> PoolConfig:
+        """What this machine's configuration says now."""
+        return self._settings if self._refresh is None else self._refresh()
 
     @property
     def name(self) -> str:
         """The pool's name."""
-        return self.settings.name.text
+        return self._settings.name.text
 
     @property
     def path(self) -> str:
@@ -34,7 +45,7 @@ class OpenPool:
     @property
     def place(self) -> tuple[str, str]:
         """What identifies it; no password is in it."""
-        return self.own.address.name, self.settings.name.directory
+        return self.own.address.name, self._settings.name.directory
 
     @property
     def force(self) -> bool:

@@ -9,7 +9,7 @@ from leasecap._redis_store.store import RedisStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.store_address import StoreAddress
@@ -32,10 +32,13 @@ class OwnStores:
             found = self._stores.setdefault(address, OwnStore(address, self._process, self._effects))
         return found
 
-    def pool(self, settings: PoolConfig) -> RedisStore:
-        """A pool whose configuration names a store."""
+    def pool(self, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> RedisStore:
+        """A pool whose configuration names a store.
+
+        :param refresh: what the configuration says of it now; never raises.
+        """
         assert settings.store is not None
-        return RedisStore(self.at(settings.store), settings)
+        return RedisStore(self.at(settings.store), settings, refresh)
 
     def used_elsewhere(self, settings: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""

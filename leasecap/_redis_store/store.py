@@ -64,8 +64,9 @@ class RedisStore:
     :ivar pool: the pool in it.
     """
 
-    def __init__(self, own: OwnStore, settings: PoolConfig) -> None:
-        self._open = OpenPool(own, settings)
+    def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
+        """:param refresh: see `OpenPool`."""
+        self._open = OpenPool(own, settings, refresh)
         self.own, self.pool = own, self._open.pool
         self._settings = settings
 

@@ -83,6 +83,7 @@ class RedisTicket:
             self._record = self._record._replace(agent=want.agent)
         if want.max_hold is not None:
             self._record = self._record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
+        self._declared: int | None = None
         self._errand: Errand[_Sent] | None = None
         self._again = False
         self._placed = False
@@ -139,13 +140,14 @@ class RedisTicket:
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
         """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
         want, store = self._want, self._store
+        self._declared = store.declared(want.limit)
         return partial(
             store.pool.place,
             priority=want.priority,
             order=self._order,
             token=self._token,
             process=store.own.process.id,
-            limit=store.declared(want.limit),
+            limit=self._declared,
             may_queue=may_queue,
             record=encode_record(self._record),
             lenders=want.lenders,
@@ -229,6 +231,9 @@ class RedisTicket:
         if state == "gone":
             self._leave_queue()
             return _GONE
+        if self._store.declared(self._want.limit) != self._declared:
+            self._own_end()  # the configuration has changed: ask again, in the old place, by what it says now
+            return _GONE
         self._placed, self._position = True, found.position
         if self._ticket is None:
             self._join_queue(sent, found)
@@ -289,8 +294,10 @@ class RedisTicket:
         return self._position
 
     def end(self) -> None:
-        if not self._origin.is_here():
-            return  # a fork's child unwinds: the entry is its parent's
+        if self._origin.is_here():  # else a fork's child unwinds: the entry is its parent's
+            self._own_end()
+
+    def _own_end(self) -> None:
         token, self._token = self._token, ""
         lease, self._lease = self._lease, None
         self._leave_queue()

@@ -204,3 +204,14 @@ def test_slot_is_released_though_the_memory_is_full(server: RedisServer, pool: P
         leasecap.try_acquire("p", borrow=False)
     lease.release()
     assert pool.picture().seen.leases == {}
+
+
+def test_limit_in_the_file_is_followed_by_those_who_wait(server: RedisServer, pool: Pool, team: Team) -> None:
+    settle(pool, limit=5)
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 1\n')
+    with leasecap.slot("p"):
+        waiter = start("run", "-p", "p", "--", "echo", "RAN")
+        until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+        team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 3\n')
+        until(lambda: [one.limit for one in leasecap.status("p").pools[0].waiters] == [3], "it declares the new one")
+    assert waiter.communicate(timeout=30)[0] == "RAN\n"
