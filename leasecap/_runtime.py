@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from leasecap._config.config import Config, PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
+    from leasecap._file_store.gate_token import GateToken
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.silent_gates import SilentGates
+    from leasecap._file_store.standing_gates import StandingGates
     from leasecap._file_store.store import Store as OpenPool
     from leasecap._host.effects import Effects
     from leasecap._redis_store.own_stores import OwnStores
     from leasecap._redis_store.store import RedisStore
     from leasecap._store.health import Finding, Health
-    from leasecap._store.picture import Pictures, PoolPicture, SilentGate
+    from leasecap._store.picture import Pictures, PoolPicture, SilentGate, StandingGate
     from leasecap._store.store import Store
 
 
@@ -238,6 +240,18 @@ class Runtime:
 
         return SilentGates(self.own.effects, root)
 
+    def gate_token(self, root: str) -> GateToken:
+        """The secret in the addresses of `leasecap gate`."""
+        from leasecap._file_store.gate_token import GateToken
+
+        return GateToken(self.own.effects, root)
+
+    def standing_gates(self, root: str) -> StandingGates:
+        """Where a `leasecap gate` says that it runs."""
+        from leasecap._file_store.standing_gates import StandingGates
+
+        return StandingGates(self.own.effects, root)
+
     def health(self, root: str) -> Health:
         """What only the store can know of a root's health."""
         from leasecap._file_store.health import FileHealth
@@ -354,6 +368,9 @@ class _Pictures:
 
     def silent_gates(self) -> tuple[SilentGate, ...]:
         return self._files.silent_gates()
+
+    def standing_gates(self) -> tuple[StandingGate, ...]:
+        return self._files.standing_gates()
 
 
 def _nothing() -> None:

@@ -111,6 +111,9 @@ class HeldLease:
             self._keeper = Keeper(self.pool, self._kept.name, process)
         return True
 
+    def note_answer(self) -> None:
+        self._store.own.errands.send(partial(self._store.pool.note_answer, self.token))  # for people: it may fail
+
     def let_go(self) -> None:
         self._stop()
         if self._keeper is not None:

@@ -122,7 +122,7 @@ local function remove(name, by_holder)
   call('HDEL', NAMES, token)
   local agent = call('HGET', RECORDS, '@' .. token)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
-  call('HDEL', RECORDS, token)
+  call('HDEL', RECORDS, token, '!' .. token)
   remember(token, by_holder)
   touch()
   return where
@@ -463,6 +463,19 @@ return 1
     flags="allow-oom",
 )
 """Change what an entry says of its process; 0 if it is gone."""
+
+ANSWERED = _script(
+    "answered",
+    """
+local token = ARGV[4]
+if call('HEXISTS', NAMES, token) == 1 and call('HEXISTS', RECORDS, '!' .. token) == 0 then
+  call('HSET', RECORDS, '!' .. token, string.format('%.0f', now))
+end
+return 1
+""",
+    flags="allow-oom",
+)
+"""Note when the answer began of the request that a lease is for."""
 
 COMMIT = _script(
     "commit",

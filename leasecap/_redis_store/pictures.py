@@ -148,7 +148,9 @@ class _Entries:
         if record is not None and record.max_hold is not None and state == "held":
             over = since - record.max_hold
         age = max(self._picture.ttl - left, 0.0)
-        return EntryPicture(entry, state, record, self._host(record), alive, evidence, stopped, since, age, over)
+        answered = self._picture.records.get(f"!{entry.token}")
+        ago = None if answered is None else max(self._picture.seen.now - float(answered) / 1000, 0.0)
+        return EntryPicture(entry, state, record, self._host(record), alive, evidence, stopped, since, age, over, ago)
 
     def _host(self, record: Record | None) -> str | None:
         return None if record is None or record.host == self._here else record.host

@@ -149,6 +149,10 @@ class Pool:
         """Change what an entry says of its process; False if it is gone."""
         return bool(self._client.run(lua.DESCRIBE, self._keys, self._words(token, record), within=_PATIENCE))
 
+    def note_answer(self, token: str) -> None:
+        """Note that the answer has begun of the request that the lease is for."""
+        self._client.run(lua.ANSWERED, self._keys, self._words(token))
+
     # -- the pool ---------------------------------------------------------------------------------------------------
 
     def picture(self) -> Picture:

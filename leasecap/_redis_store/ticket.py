@@ -79,6 +79,7 @@ class RedisTicket:
         self._order = self._known_order()
         self._token = ""
         self._record = describe_self(store.own.effects, store.name, label=want.label, argv=want.argv)
+        self._record = self._record._replace(purpose=want.purpose)
         if want.agent is not None:
             self._record = self._record._replace(agent=want.agent)
         if want.max_hold is not None:

@@ -215,3 +215,23 @@ def test_limit_in_the_file_is_followed_by_those_who_wait(server: RedisServer, po
         team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 3\n')
         until(lambda: [one.limit for one in leasecap.status("p").pools[0].waiters] == [3], "it declares the new one")
     assert waiter.communicate(timeout=30)[0] == "RAN\n"
+
+
+def test_status_says_since_when_an_answer_streams(pool: Pool) -> None:
+    from leasecap._api import acquire_with
+    from leasecap._liveness.record import Purpose
+    from leasecap._request import Options
+    from leasecap._wait.blocking import ThreadWaiter
+
+    lease = acquire_with("p", ThreadWaiter(), Options(purpose=Purpose("an agent", "p", "a model")))
+
+    def phase() -> str | None:
+        request = leasecap.status("p").pools[0].holders[0].request
+        assert request is not None and request.agent == "an agent"
+        return request.phase
+
+    assert phase() == "sent"
+    lease.note_answer()
+    until(lambda: phase() == "streaming", "it is noted")
+    lease.release()
+    assert pool.picture().records == {}
