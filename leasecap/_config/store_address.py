@@ -321,7 +321,7 @@ def _is_variable(text: str) -> bool:
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith("/") and text.isprintable()
+    return (text.startswith("/") or text[1:3] == ":/") and text.isprintable()
 
 
 _VARIABLE = "the name of a variable of the environment"

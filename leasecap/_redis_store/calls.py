@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds
 _MOST_REDIRECTS = 5
 
+_ASK_SENTINELS_EVERY = 1.0
+"""Seconds. A master that is replaced while it runs takes writes until it is told, many seconds later: leases that are
+renewed there would be granted anew by its successor."""
+
 
 class Node(NamedTuple):
     """A server, or a Sentinel."""
@@ -62,10 +66,11 @@ class Route:
         nodes = [Node(host, port, sentinel=bool(address.service)) for host, port in address.hosts]
         self.given = nodes or [Node("", 0, address.path)]
         self.master: Node | None = None if address.service else self.given[0]
+        self.ask_at = 0.0  # when to ask the Sentinels whether it still is (monotonic clock)
         self._moved: dict[int, Node] = {}
 
     def to(self, key: str | None) -> Node | None:
-        """The node to ask; None where the Sentinels have to say."""
+        """The node to ask; None where the Sentinels have to say first."""
         if key is not None and self._moved:
             found = self._moved.get(key_slot(key.encode()))
             if found is not None:
@@ -80,7 +85,7 @@ class Route:
         """Ask anew where the keys are: this node doesn't answer, or is no master any more."""
         self._moved = {slot: other for slot, other in self._moved.items() if other != node}
         if self.address.service:
-            self.master = None
+            self.master, self.ask_at = None, 0.0
             return
         others = [other for other in (*self.given, *self._moved.values()) if other != node]
         self.master = others[0] if others else self.given[0]  # any node of a cluster knows the others
@@ -104,7 +109,7 @@ def call(
     """
     pause = _FIRST_PAUSE
     while True:
-        answer = yield from _once(route, words, whole, key, until)
+        answer = yield from _once(route, words, whole, key, until, clock)
         if not isinstance(answer, BaseException):
             return answer
         found = fault(route.address, answer)
@@ -114,13 +119,16 @@ def call(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _once(route: Route, words: Sequence[Word], whole: Sequence[Word], key: str | None, until: float) -> Steps:
+def _once(
+    route: Route, words: Sequence[Word], whole: Sequence[Word], key: str | None, until: float,
+    clock: Callable[[], float],
+) -> Steps:  # fmt: skip
+    if route.address.service and clock() >= route.ask_at:
+        why = yield from _ask_sentinels(route, until, clock)
+        if route.master is None:
+            return why
     node = route.to(key)
-    if node is None:
-        found = yield from _ask_sentinels(route, until)
-        if not isinstance(found, Node):
-            return found
-        node = found
+    assert node is not None
     asking = False
     answer: Any = None
     for _ in range(_MOST_REDIRECTS):
@@ -139,17 +147,21 @@ def _once(route: Route, words: Sequence[Word], whole: Sequence[Word], key: str |
     return answer
 
 
-def _ask_sentinels(route: Route, until: float) -> Steps:
-    """The master that the first Sentinel knows which knows one; else why there is none."""
-    service = route.address.service
+def _ask_sentinels(route: Route, until: float, clock: Callable[[], float]) -> Steps:
+    """Ask one Sentinel after the other who the master is; one alone where a master is known.
+
+    Returns why none is known.
+    """
     why: Any = None
     for node in route.given:
-        answer = yield Ask(node, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service), until)
+        answer = yield Ask(node, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", route.address.service), until)
+        route.ask_at = clock() + _ASK_SENTINELS_EVERY
         if isinstance(answer, list) and len(answer) == 2:
-            route.given = [node, *(other for other in route.given if other != node)]
             route.master = Node(answer[0].decode(), int(answer[1]))
-            return route.master
+            return None
+        route.given = [*(other for other in route.given if other != node), node]  # another one is asked next time
+        if route.master is not None:
+            return None
         why = answer if isinstance(answer, BaseException) and why is None else why
-    if why is None:
-        why = RedisError(f"no Sentinel knows a master called {service}")
-    return why
+    route.ask_at = 0.0
+    return why or RedisError(f"no Sentinel knows a master called {route.address.service}")

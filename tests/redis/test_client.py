@@ -112,12 +112,16 @@ def test_a_task_too_sees_that_an_idle_connection_is_dead(client: Client, server:
 def test_a_thread_that_is_interrupted_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
     client.command("PING")
     [shared] = client._for_threads.values()
+    server.freeze()
     with pytest.raises(KeyboardInterrupt), shared.one(0.0) as connection:
         connection.send_command("ECHO", "nobody reads this")
         raise KeyboardInterrupt
+    thaw = threading.Timer(0.3, server.thaw)  # the answer comes after the next one has asked
+    thaw.start()
     with shared.one(0.0) as again:
         again.send_command("ECHO", "this")
         assert again.read_response() == b"this"
+    thaw.join()
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(run: Run, server: RedisServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_after_a_failure_of_the_master_calls_go_to_the_new_one(group: Watched) -
     after = group.master
     assert after is not before
     assert (first != run_id) and run_id == after.info("server")["run_id"]
+    client.close()
+
+
+def test_a_master_that_is_replaced_while_it_runs_is_left_at_once(group: Watched) -> None:
+    client = Client(parse_address(group.url()))
+    client.run(COUNT, [KEY], [1])
+    after = group.replace_master()
+    until(lambda: time.monotonic() >= client._route.ask_at, "due")
+    assert client.run(COUNT, [KEY], [lambda at: at.run_id], within=5)[1].decode() == after.info("server")["run_id"]
     client.close()
 
 

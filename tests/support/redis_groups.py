@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 from redis_server import PATIENCE, RedisServer, running
 
 SLOTS = 16384
@@ -40,14 +41,19 @@ class Watched:
     def url(self, user: str = "") -> str:
         return f"redis+sentinel://{user and user + '@'}127.0.0.1:{self.sentinel.port}/{SERVICE}/0"
 
-    def fail_over(self, fail: Callable[[RedisServer], object] = RedisServer.kill) -> RedisServer:
-        """Have the master fail; returns the other one when the Sentinel has made it master."""
+    def replace_master(self) -> RedisServer:
+        """Have the other one made master, as an administrator does; the old one runs on, and isn't told for seconds."""
         before = self.master
-        fail(before)
+        until(self._begins_failover, "ready for it")
         until(lambda: self.master is not before, "a new master")
-        after = self.master
-        until(lambda: after.info("replication")["role"] == "master", "promoted")
-        return after
+        return self.master
+
+    def _begins_failover(self) -> bool:
+        try:
+            self.sentinel.command("SENTINEL", "FAILOVER", SERVICE)
+        except ResponseError:
+            return False  # it hasn't seen yet that the replica is a good one
+        return True
 
 
 @contextmanager

@@ -33,8 +33,8 @@ A, B, C = Node("a", 6379), Node("b", 7), Node("c", 8)
 class Told:
     """A call, answered by a test; its clock moves by its pauses alone."""
 
-    def __init__(self, route: Route, within: float = 0.0) -> None:
-        self.now = 0.0
+    def __init__(self, route: Route, within: float = 0.0, now: float = 0.0) -> None:
+        self.now = now
         self.pauses: list[float] = []
         self._steps = call(route, SHORT, WHOLE, KEY, within, lambda: self.now, lambda: 1.0)
         self._asked = next(self._steps)
@@ -194,6 +194,31 @@ def test_the_next_sentinel_is_asked_and_is_the_first_one_from_then_on(answer: ob
     assert known.given == [S2, S1]
 
 
+def test_sentinels_are_asked_now_and_then_whether_the_master_still_is_the_one() -> None:
+    known = route(SENTINELS)
+    told = Told(known)
+    told.answer([b"b", b"7"])
+    assert told.answer(1) == 1
+    later = Told(known, now=0.9)
+    assert later.asked.node == B
+    later = Told(known, now=1.1)
+    assert later.asked.node == S1
+    later.answer([b"c", b"8"])
+    assert later.asked.node == C
+
+
+@pytest.mark.parametrize("answer", [None, NoConnection("x"), NoAnswer("x")])
+def test_a_sentinel_that_does_not_answer_now_costs_no_master(answer: object) -> None:
+    known = route(SENTINELS)
+    known.master = B
+    told = Told(known)
+    assert told.asked.node == S1
+    told.answer(answer)
+    assert told.asked.node == B
+    assert told.answer(1) == 1
+    assert Told(known, now=1.1).asked.node == S2
+
+
 def test_sentinels_that_know_no_such_master_are_an_error_that_names_it() -> None:
     told = Told(route(SENTINELS))
     told.answer(None)
@@ -211,7 +236,7 @@ def test_sentinels_that_refuse_are_an_error() -> None:
 @pytest.mark.parametrize("error", [NoConnection("x"), NoAnswer("x"), ReadOnlyError("x", status_code="READONLY")])
 def test_after_a_failure_of_the_master_the_sentinels_are_asked_again(error: Exception) -> None:
     known = route(SENTINELS)
-    known.master = B
+    known.master, known.ask_at = B, 9.0
     told = Told(known, within=5.0)
     assert told.asked.node == B
     told.answer(error)
