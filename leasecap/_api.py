@@ -227,6 +227,10 @@ def report(
         root = runtime.root(root_path())
         with runtime.using(root, pool) as store:
             _control.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+    if ttfb is not None:
+        from leasecap._latency import note_report
+
+        note_report(root.path, store.name, status, kind, ttfb)
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:

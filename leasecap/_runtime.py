@@ -361,10 +361,10 @@ class _Pictures:
                 found.setdefault(name.directory, name)
         return list(found.values())
 
-    def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
+    def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
         if settings is not None and settings.store is not None:
             return self._runtime.servers().pictures(()).pool(settings)
-        return self._files.pool(name, settings)
+        return self._files.pool(name, settings, hours)
 
     def silent_gates(self) -> tuple[SilentGate, ...]:
         return self._files.silent_gates()

@@ -15,6 +15,7 @@ from leasecap._gate.head import Refused
 from leasecap._gate.patience import Patience
 from leasecap._gate.route import UpstreamError
 from leasecap._gate.upstream import Origin
+from leasecap._latency import Timed
 from leasecap._liveness.record import Purpose
 from leasecap._log import log_warning
 from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
@@ -126,25 +127,27 @@ class Exchange:
             raise Refused(504, f"the request held its slot for longer than max_hold of pool {lease.pool}") from None
 
     async def _answered(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
-        terms, sent = self._terms, time.monotonic()
+        terms, timed = self._terms, Timed(lease.root, lease.pool, facts, self._terms.upstream.host)
         patience = terms.first_byte_timeout if facts.streams else terms.answer_timeout
         try:
             async with Patience(patience):
                 answer = await self._send(body.content())
         except TimeoutError:
             # Never sent again: the provider may still be at work on it.
+            timed.begins()
+            timed.note_begin()
             self._report(lease, to_report(None, late=True))
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
             lease.note_answer()
-            ttfb = time.monotonic() - sent
+            timed.begins()
             idle = terms.idle_timeout if facts.streams else terms.answer_timeout
-            return await self._relay(lease, answer, idle, ttfb, attempt, replayable=body.can_be_sent_again)
+            return await self._relay(lease, answer, idle, timed, attempt, replayable=body.can_be_sent_again)
         finally:
             answer.close()
 
     async def _relay(
-        self, lease: Lease, answer: Answer, idle: float | None, ttfb: float, attempt: int, *, replayable: bool
+        self, lease: Lease, answer: Answer, idle: float | None, timed: Timed, attempt: int, *, replayable: bool
     ) -> Again | None:
         """Give the client the answer, unless it is a refusal that is kept from it."""
         reader = AnswerReader(answer.status, answer.headers)
@@ -152,7 +155,7 @@ class Exchange:
         refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
         if refused is None and reader.fault is not None and not reader.had_begun:  # else what came together decided
             refused = refusal_of(reader.fault)
-        self._report(lease, to_report(answer.status, refused, ttfb=ttfb))
+        self._report(lease, to_report(answer.status, refused, ttfb=timed.ttfb))
         if refused is not None:
             again = decide(
                 refused,
@@ -164,6 +167,8 @@ class Exchange:
             )
             if isinstance(again, Again):
                 return again
+        elif answer.status < 400:
+            timed.note_begin()
         self._start(answer)
         for piece in held:
             await self._down.send(piece)
@@ -172,6 +177,8 @@ class Exchange:
             reader.feed(piece)
             await self._down.send(piece)
         reader.end()
+        if refused is None and reader.fault is None and answer.status < 400:
+            timed.note_end()
         if refused is None and reader.fault is not None:
             self._report(lease, to_report(None, refusal_of(reader.fault)))
         return None
@@ -224,7 +231,7 @@ class Exchange:
                 ttfb = self._shared.first_bytes.note(lease.pool, ttfb, time.monotonic())
                 if ttfb is None:
                     return
-            lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
+            lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
         except (LeasecapError, OSError) as error:
             log_warning(f"what the provider answered could not be noted: {error}")
 

@@ -39,11 +39,13 @@ class AnswerReader:
         waiting for. Events that only say that the request has come don't count. The head may go out from then on.
     :ivar fault: the first error that the answer holds.
     :ivar had_begun: whether an event of the answer itself came before the fault.
+    :ivar is_done: a stream of OpenAI's has said that nothing else comes, in its last event.
     """
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.fault: Fault | None = None
         self.had_begun = False
+        self.is_done = False
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
         self._begun: list[bytes] = []  # of an event that isn't whole
@@ -143,6 +145,7 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
+        self.is_done = event.data.startswith(b"[DONE]")
         if self._seen and b'"error"' not in event.data:
             return
         value = parse_json(event.data)

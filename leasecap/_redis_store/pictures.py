@@ -15,7 +15,7 @@ from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
 from leasecap._redis_store.policy import differing, policy_of
 from leasecap._redis_store.store import RedisStore
-from leasecap._store.picture import EntryPicture, PoolPicture
+from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class RedisPictures:
             tuple(entries.ticket(parse_entry(name), "parked") for name in sorted(seen.passed)),
             feedback,
             error,
+            LatencyPicture({}, ()),
             _notes(settings, picture),
         )
 

@@ -44,6 +44,16 @@ class Answer:
         self._reader.end()
         return self._news()
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is neither a refusal nor any other error, as far as it was read."""
+        return self._status < 400 and self._reader.fault is None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has said that nothing else comes: then clients don't read to its end."""
+        return self._reader.is_done
+
     def _refused(self) -> PoolReport | None:
         self._told = True
         start, self._start = b"".join(self._start), []

@@ -16,7 +16,7 @@ from leasecap._liveness.record import Purpose
 from leasecap._provider.chain import VARIABLE, metered_nearer
 from leasecap._provider.free import is_free
 from leasecap._provider.places import Places
-from leasecap._provider.reading import header, read_request
+from leasecap._provider.reading import UNKNOWN, header, read_request
 from leasecap._request import refuse_wrong
 from leasecap._runtime import runtime
 from leasecap._transport.call import Call, look_for_unread
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from leasecap._lease import Lease
     from leasecap._provider.places import Kept
+    from leasecap._provider.reading import RequestFacts
     from leasecap._request import Options
     from leasecap._store.ticket import Place
     from leasecap._transport.messages import Request
@@ -102,31 +103,33 @@ class Meter:
 
     def acquire(self, pool: str, request: Request, place: Place) -> Call:
         """Wait for a slot."""
+        facts = _facts(request)
         try:
-            lease = acquire_with(pool, ThreadWaiter(), self._wants(request, place))
+            lease = acquire_with(pool, ThreadWaiter(), self._wants(request, facts, place))
         except AcquireTimeout as error:
             raise self._timed_out(*error.args) from None
-        return _call(lease, request)
+        return _call(lease, request, facts)
 
     async def acquire_async(self, pool: str, request: Request, place: Place) -> Call:
         """`acquire` for a task."""
+        facts = _facts(request)
         try:
-            lease = await acquire_async_with(pool, self._wants(request, place))
+            lease = await acquire_async_with(pool, self._wants(request, facts, place))
         except AcquireTimeout as error:
             raise self._timed_out(*error.args) from None
-        return _call(lease, request)
+        return _call(lease, request, facts)
 
-    def _wants(self, request: Request, place: Place) -> Options:
+    def _wants(self, request: Request, facts: RequestFacts, place: Place) -> Options:
         options = self._options
         return options._replace(
-            purpose=Purpose(_program(), pool_name(origin_of(request.url)).text, _model(request)),
+            purpose=Purpose(_program(), pool_name(origin_of(request.url)).text, facts.model),
             on_wait=look_for_unread if options.on_wait is None else _both(options.on_wait),
             place=place,
         )
 
 
-def _call(lease: Lease, request: Request) -> Call:
-    return Call(lease, request.url.netloc.decode("ascii"))
+def _call(lease: Lease, request: Request, facts: RequestFacts) -> Call:
+    return Call(lease, facts, request.url.host, request.url.netloc.decode("ascii"))
 
 
 def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
@@ -137,13 +140,13 @@ def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
     return tell
 
 
-def _model(request: Request) -> str | None:
+def _facts(request: Request) -> RequestFacts:
     body = content_of(request)
     if body is None:
-        return None
+        return UNKNOWN
     headers = headers_of(request)
     kind, encoding = header(headers, b"content-type"), header(headers, b"content-encoding")
-    return read_request(request.url.raw_path, kind, encoding, body).model
+    return read_request(request.url.raw_path, kind, encoding, body)
 
 
 def _program() -> str:

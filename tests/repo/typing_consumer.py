@@ -22,6 +22,8 @@ from leasecap import (
     Lease,
     LeasecapError,
     LeaseLost,
+    ModelLatency,
+    Percentiles,
     PoolFeedback,
     PoolStatus,
     Status,
@@ -213,6 +215,11 @@ def looking() -> None:
     assert_type(pool.waiters[0].request, HttpRequest | None)
     assert_type(pool.waiters[0].position, int)
     assert_type(status.as_dict(), dict[str, object])
+    latency = leasecap.status("p", latency=True).pools[0].latency
+    assert_type(latency, tuple[ModelLatency, ...] | None)
+    if latency:
+        assert_type(latency[0].first_byte, Percentiles)
+        assert_type(latency[0].whole_answer.p99, float | None)
     pool.in_flight = 0  # type: ignore[misc]
 
 

@@ -299,7 +299,7 @@ def test_a_pool_that_cannot_be_told_is_not_the_requests_trouble(
     def fail(*_: object, **__: object) -> None:
         raise leasecap.StoreError("full", path="/", remedy="none")
 
-    monkeypatch.setattr("leasecap._lease.Lease.report", fail)
+    monkeypatch.setattr("leasecap._lease.Lease.tell", fail)
     provider.plan(refuse(503))
     with face.Client("p") as client:
         assert client.post(provider.url + PATH, json=BODY).status_code == 503
