@@ -23,6 +23,7 @@ LATER = (
     "_config.nearest",
     "_config.store_address",
     "_config.time_outs",
+    "_config.usage",
     "_control",
     "_feedback.adaptive",
     "_feedback.histogram",
@@ -53,6 +54,10 @@ LATER = (
     "_status.read",
     "_store.picture",
     "_usage",
+    "_usage.asking",
+    "_usage.command",
+    "_usage.http",
+    "_usage.no_count",
     "_wait.event_loop",
     "_wait.progress",
 )

@@ -24,11 +24,13 @@ class Terms(NamedTuple):
 
     :ivar pool: whose slot it takes; None: it takes none here.
     :ivar nearer: whether a gate nearer to the provider meters it.
+    :ivar by_task: whether the requests of earlier prompts go first.
     """
 
     upstream: Upstream
     pool: str | None
     nearer: bool
+    by_task: bool
     options: Options
     first_byte_timeout: float | None
     idle_timeout: float | None
@@ -72,6 +74,7 @@ class Pools:
             upstream,
             settings.name.text if metered else None,
             nearer is not None,
+            settings.order == "task",
             self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
             time_outs.first_byte,
             time_outs.idle,

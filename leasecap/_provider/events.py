@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+from leasecap._provider.conversation import response_id
 from leasecap._provider.errors import Fault, fault_in
 from leasecap._provider.reading import decoder, header, is_json, media_type, parse_json
 from leasecap._provider.sse import Event, EventStream, end_of_events, end_of_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from leasecap._provider.reading import Headers
@@ -23,6 +25,7 @@ _PREAMBLE = frozenset({"ping", "response.created", "response.queued", "response.
 """Events that come before the provider has begun. OpenAI's overload follows them."""
 
 _NO_CHOICES = Fault(503, "no_choices")
+_DONE = (b"data: [DONE]", b"data:[DONE]")
 _COMPLETIONS = frozenset({"chat.completion", "chat.completion.chunk"})
 
 _TOGETHER = 1 << 14
@@ -42,10 +45,12 @@ class AnswerReader:
     :ivar is_done: a stream of OpenAI's has said that nothing else comes, in its last event.
     """
 
-    def __init__(self, status: int, headers: Headers) -> None:
+    def __init__(self, status: int, headers: Headers, on_name: Callable[[str], object] | None = None) -> None:
+        """:param on_name: told the name under which the provider keeps the answer, if it says one."""
         self.fault: Fault | None = None
         self.had_begun = False
         self.is_done = False
+        self._on_name = on_name
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
         self._begun: list[bytes] = []  # of an event that isn't whole
@@ -126,6 +131,7 @@ class AnswerReader:
         # To take each of the others apart would cost more than all else that is done for it.
         if whole.find(b'"error"', at) >= 0:
             self._take_events(whole[at:])
+        self.is_done = _ends_as_done(whole)
 
     def _take_events(self, text: bytes) -> None:
         for event in self._events.feed(text):
@@ -133,7 +139,9 @@ class AnswerReader:
 
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
-            self._take_events(b"".join(self._begun))
+            rest = b"".join(self._begun)
+            self.is_done = self.is_done or _ends_as_done(rest)
+            self._take_events(rest)
             event = self._events.end()
             if event is not None:
                 self._event(event)
@@ -145,7 +153,6 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
-        self.is_done = event.data.startswith(b"[DONE]")
         if self._seen and b'"error"' not in event.data:
             return
         value = parse_json(event.data)
@@ -175,10 +182,18 @@ class AnswerReader:
         self._seen = True
 
     def _look(self, value: Any) -> None:
+        name = None if self._on_name is None else response_id(value)
+        if name is not None and self._on_name is not None:
+            self._on_name(name)
+            self._on_name = None
         if self.fault is None:
             self.fault, self.had_begun = fault_in(value), self._seen
         if self.fault is None and not self._seen and _lacks_choices(value):
             self.fault = _NO_CHOICES
+
+
+def _ends_as_done(events: bytes) -> bool:
+    return events[-40:].rstrip().endswith(_DONE)
 
 
 def _lacks_choices(value: Any) -> bool:

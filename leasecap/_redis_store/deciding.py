@@ -79,7 +79,7 @@ def rules_in(text: str) -> Rules:
     """The rules in a policy's JSON; a field that is unknown is ignored, a missing one has its default."""
     if not text:
         return Rules()
-    fields = {key: value for key, value in json.loads(text).items() if key != "usage_command"}
+    fields = {key: value for key, value in json.loads(text).items() if not key.startswith("usage_")}
     return from_json(Rules, fields)
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SHORTEST_TTL = 1.0
 
-_NOT_YET = ("usage_command", "usage_interval", "usage_timeout", "stagger_after_idle")
-"""A server can't be told which command to run on other machines, and doesn't know since when a pool has been idle."""
+_NOT_YET = (*(key for key in Rules._fields if key.startswith("usage_")), "stagger_after_idle")
+"""A server can't be told what to run or ask on other machines, and doesn't know since when a pool has been idle."""
 
 
 def fields_of(settings: PoolConfig) -> dict[str, str]:
@@ -30,7 +30,7 @@ def fields_of(settings: PoolConfig) -> dict[str, str]:
 
     :raises ConfigError: when it says what a server can't do.
     """
-    for key in ("usage_command", "stagger_after_idle"):
+    for key in _NOT_YET:
         if getattr(settings.rules, key) != getattr(Rules(), key):
             raise ConfigError(
                 f"{key} is for pools in files alone so far",

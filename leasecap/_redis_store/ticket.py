@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from leasecap._errors import LeasecapError, StoreError
+from leasecap._errors import ConfigError, LeasecapError, StoreError
 from leasecap._liveness.record import encode_record
 from leasecap._log import log_warning
 from leasecap._origin import Origin
@@ -105,6 +105,12 @@ class RedisTicket:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
+        if self._store.settings.order != "arrival":
+            raise ConfigError(
+                'order = "task" is for pools in files alone so far',
+                key=f"pools.{self._store.name}.order",
+                allowed='set order = "arrival" for this pool, or store = "files"',
+            )
         self._token, self._placed = self._store.own.effects.token(), False
         try:
             sent, found = yield from self._until_answered(self._place(may_queue=may_queue))

@@ -168,6 +168,8 @@ def _source(picture: PoolPicture, settings: PoolConfig | None) -> str:
     limit = effective_limit(snapshot)
     if limit is None or limit == configured:
         return source
+    if limit == snapshot.admission.own_limit:
+        return f"the provider's own, below {word(full_limit(snapshot))} from {source or 'a declaration'}"
     if limit == snapshot.admission.limit:
         return f"reduced, below {word(full_limit(snapshot))} from {source or 'a declaration'}"
     ids = [entry.token for entry in (*snapshot.leases, *snapshot.queue) if entry.limit == limit]

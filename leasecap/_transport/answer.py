@@ -16,13 +16,23 @@ if TYPE_CHECKING:
 class Answer:
     """One answer. `feed` and `end` return what to tell the pool now, or None."""
 
-    def __init__(self, status: int, headers: Headers, ttfb: float, wall: Callable[[], float]) -> None:
-        """:param ttfb: seconds from the request to its head."""
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        ttfb: float,
+        wall: Callable[[], float],
+        on_name: Callable[[str], object] | None = None,
+    ) -> None:
+        """
+        :param ttfb: seconds from the request to its head.
+        :param on_name: see `AnswerReader`.
+        """
         self._status = status
         self._headers = headers
         self._ttfb = ttfb
         self._wall = wall
-        self._reader = AnswerReader(status, headers)
+        self._reader = AnswerReader(status, headers, on_name)
         self._start: list[bytes] = []  # of a refusal's body, which may say that a quota is used up
         self._size = 0
         self._told = False  # what its beginning says

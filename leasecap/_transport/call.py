@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from leasecap._lease import Lease
     from leasecap._provider.absorb import PoolReport
     from leasecap._provider.reading import Headers, RequestFacts
+    from leasecap._provider.tasks import Task
     from leasecap._transport.messages import AsyncByteStream, ByteStream
     from leasecap._wait.progress import Waiting
 
@@ -56,10 +57,14 @@ class Call:
 
     _ended = True  # until the object is whole, so that `__del__` does nothing to a half-made one
 
-    def __init__(self, lease: Lease, facts: RequestFacts, host: str, netloc: str) -> None:
-        """:param netloc: for people."""
+    def __init__(self, lease: Lease, facts: RequestFacts, host: str, netloc: str, task: Task | None) -> None:
+        """
+        :param netloc: for people.
+        :param task: what the request is part of, where the pool goes by that.
+        """
         self.lease = lease
         self._host = netloc
+        self._task = task
         self._timed = Timed(lease.root, lease.pool, facts, host)
         self._is_read = False  # to its end
         self._answer: Answer | None = None
@@ -87,9 +92,13 @@ class Call:
 
     def begin(self, status: int, headers: Headers) -> None:
         """The head of the answer is there."""
-        self.lease.note_answer()
         self._timed.begins()
-        self._answer = Answer(status, headers, self._timed.ttfb, time)
+        self.lease.note_answer()
+        task = self._task
+        if task is not None and status < 400:
+            task.answered = True
+        follow = None if task is None else task.is_followed
+        self._answer = Answer(status, headers, self._timed.ttfb, time, follow)
         self._unread_since = monotonic()
 
     def close_if_dropped(self, stream: ByteStream) -> None:
