@@ -20,7 +20,7 @@ from leasecap._request import UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._status.read import Holder, PoolFeedback, PoolStatus, Status, Waiter, status
+    from leasecap._status.read import Holder, HttpRequest, PoolFeedback, PoolStatus, Status, Waiter, status
     from leasecap._wait.progress import Waiting
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "AcquireTimeout",
     "ConfigError",
     "Holder",
+    "HttpRequest",
     "Lease",
     "LeaseLost",
     "LeasecapError",
@@ -50,7 +51,7 @@ __version__ = "0.1.0"
 
 
 _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
-    ("Holder", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
+    ("Holder", "HttpRequest", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
 )
 
 

@@ -71,6 +71,7 @@ class Acquisition:
                 wake=wake,
                 listen=listen,
                 place=request.place,
+                purpose=request.purpose,
             )
         )
 

@@ -166,6 +166,11 @@ class Lease:
                 store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
             )
 
+    def note_answer(self) -> None:
+        """Note, for `status`, that the answer has begun of the HTTP request that the lease is for; never raises."""
+        if self.held:
+            self._held.note_answer()
+
     def note_child(self, child: Child) -> None:
         """Note the command that runs under this lease: the slot stays taken until that is gone as well.
 

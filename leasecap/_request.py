@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from leasecap._config.config import PoolConfig
-    from leasecap._liveness.record import Child
+    from leasecap._liveness.record import Child, Purpose
     from leasecap._store.ticket import Place
     from leasecap._wait.progress import Waiting
 
@@ -51,7 +51,8 @@ class Options(NamedTuple):
     max_hold: float | Unset | None = UNSET
     kill_after: float | Unset = UNSET  # of `leasecap run` and `acquire` alone
     agent: Child | None = None  # of `leasecap acquire` alone
-    place: Place | None = None  # of the gate alone
+    place: Place | None = None  # of gates and transports alone, as the next one
+    purpose: Purpose | None = None
 
 
 class Request(NamedTuple):
@@ -63,6 +64,7 @@ class Request(NamedTuple):
     :ivar max_hold: seconds for which the slot may be held, or None for ever; ``kill_after``: see `max_hold`.
     :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     :ivar place: where it stands in the queue, if it asks again.
+    :ivar purpose: the HTTP request that the slot is for, if it is for a single one.
     """
 
     timeout: float | None
@@ -76,6 +78,7 @@ class Request(NamedTuple):
     kill_after: float = 0.0
     agent: Child | None = None
     place: Place | None = None
+    purpose: Purpose | None = None
 
 
 def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = None) -> Request:
@@ -120,7 +123,9 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
             raise TypeError(f"{name} must be a function, or None, not {call!r}")
     kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
     borrow, on_wait, agent, place = options.borrow, options.on_wait, options.agent, options.place
-    return Request(timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent, place)
+    return Request(
+        timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent, place, options.purpose
+    )
 
 
 def refuse_wrong(options: Options) -> None:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
+    from leasecap._file_store.gate_token import GateToken
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.silent_gates import SilentGates
+    from leasecap._file_store.standing_gates import StandingGates
     from leasecap._file_store.store import Store
     from leasecap._host.effects import Effects
     from leasecap._store.health import Finding, Health
@@ -149,6 +151,18 @@ class Runtime:
         from leasecap._file_store.silent_gates import SilentGates
 
         return SilentGates(self.own.effects, root)
+
+    def gate_token(self, root: str) -> GateToken:
+        """The secret in the addresses of `leasecap gate`."""
+        from leasecap._file_store.gate_token import GateToken
+
+        return GateToken(self.own.effects, root)
+
+    def standing_gates(self, root: str) -> StandingGates:
+        """Where a `leasecap gate` says that it runs."""
+        from leasecap._file_store.standing_gates import StandingGates
+
+        return StandingGates(self.own.effects, root)
 
     def health(self, root: str) -> Health:
         """What only the store can know of a root's health."""

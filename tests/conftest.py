@@ -28,6 +28,10 @@ for name in ("SIGHUP", "SIGQUIT"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
+# These import what only `leasecap run` has, which can't be imported there.
+collect_ignore_glob = ["processes/test_gate_*"] if PLATFORM == "win32" else []
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark each test with the name of its folder."""
     item.add_marker(item.path.relative_to(TESTS).parts[0])

@@ -12,10 +12,11 @@ from leasecap._config.config import Config, PoolConfig, config_path, parse_confi
 from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import UNLIMITED, parse_limit
 from leasecap._config.seal import is_sealed, seal
-from leasecap._config.toml_file import key_text, parse_toml, read_text
+from leasecap._config.toml_file import BINARY, key_text, parse_toml, read_text
 from leasecap._config.trust import follow
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import store_error
+from leasecap._moving import patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
     target = _writable(path)
     temporary = f"{target}.{token_hex(8)}.new"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
         try:
             _take_owner_and_mode(target, descriptor)
             data = text.encode()
@@ -174,7 +175,7 @@ def _replace(root: str, text: str, seen: tuple[int, ...]) -> None:
             raise StoreError(
                 "was changed by somebody else in this very moment, and not by us", path=path, remedy="Try again."
             )
-        os.replace(temporary, target)
+        patiently(os.replace, temporary, target)
     except BaseException as error:
         try:
             os.unlink(temporary)

@@ -156,7 +156,7 @@ def _check_what_is_in_it(path: str) -> None:
     """Check what stands in a root into which others can put something, though they can't remove what is the user's."""
     if sys.platform == "win32":
         return
-    for name in ("config.toml", "config.lock", "pools", "wake"):
+    for name in ("config.toml", "config.lock", "pools", "wake", "gate", "gates"):
         try:
             owner = os.lstat(os.path.join(path, name)).st_uid
         except FileNotFoundError:

@@ -12,7 +12,7 @@ from leasecap._config.pool_name import sha256
 STANDS_STILL = 1.0
 """Seconds for which config.toml must have been the same before a higher limit counts."""
 
-_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def seal(root: str, text: str) -> None:

@@ -24,8 +24,11 @@ _LONGEST_SHOWN = 80
 
 _BOM = b"\xef\xbb\xbf"  # editors of Windows put it in front of UTF-8
 
+BINARY = getattr(os, "O_BINARY", 0)
+"""Without it Windows changes line ends, and takes a Ctrl-Z for the end of the file: what follows would not count."""
+
 # O_NONBLOCK: opening a FIFO that somebody planted would wait for a writer, for ever.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
 
 
 def read_text(path: str) -> str | None:
@@ -77,6 +80,8 @@ def _unreadable(path: str, error: OSError) -> StoreError:
             path=path,
             remedy="Move that file away, or set LEASECAP_HOME to a directory.",
         )
+    if error.errno == errno.EACCES and os.path.isdir(path):  # Windows refuses to open one
+        return _not_a_file(path, stat.S_IFDIR)
     remedy = store_error(error, path).remedy
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = "Give yourself the right to read it (chmod u+r, chown), or move it away to go on without it."

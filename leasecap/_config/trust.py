@@ -22,9 +22,11 @@ def follow(path: str) -> str:
 
     :raises StoreError: when that isn't so, or nothing is there.
     """
-    here, rest = "/", _parts(os.path.abspath(path))
     links = 0
     try:
+        if sys.platform == "win32":
+            return os.path.realpath(path, strict=True)  # its paths have drives, and access lists in place of modes
+        here, rest = "/", _parts(os.path.abspath(path))
         while rest:
             part = rest.pop()
             if part == "..":

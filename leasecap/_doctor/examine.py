@@ -14,6 +14,7 @@ from leasecap._config.root import ENVIRONMENT, root_path
 from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox, servers
 from leasecap._doctor.check import Check, Site, guarded, refused
 from leasecap._errors import LeasecapError
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _about(site: Site) -> Iterator[Check]:
         yield guarded(agent.name, agent.check, site)
     if sys.platform != "win32":  # `run` refuses there
         yield guarded("gate", gate.extra)
+        if runtime.gate_token(site.root).is_there():
+            yield guarded("leasecap gate", gate.standing, site)
         for name in gate.on_path(site):
             yield guarded(name, gate.reached, name, site)
 

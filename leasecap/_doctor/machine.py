@@ -22,7 +22,7 @@ _POLLING = "Those who wait then look by themselves: a little slower, just as cor
 
 def clock() -> Check:
     """Whether all processes can order their calls by one clock that counts suspended time."""
-    if not hasattr(time, "CLOCK_BOOTTIME") and sys.platform != "darwin":
+    if not hasattr(time, "CLOCK_BOOTTIME") and sys.platform not in ("darwin", "win32"):
         return Check("clock", "note", "no clock that counts suspended time: ages are too short after a suspend")
     offset = this_process().boot_offset
     if offset is None:

@@ -315,6 +315,14 @@ class Entries:
         except OSError:
             pass  # nobody needs it at once, and the next heartbeat writes it too and warns if that fails
 
+    def note_answer(self, own_entry: OwnEntry) -> None:
+        """Write down that the answer has begun of the HTTP request that the lease is for."""
+        own_entry.answered = self.effects.boot_clock()
+        try:
+            self._write_beat(own_entry, LEASES)
+        except OSError:
+            pass  # as above
+
     def _write_beat(self, own_entry: OwnEntry, where: str) -> None:
         content = self._stamp(own_entry)
         self._keep_own(own_entry)
@@ -324,7 +332,8 @@ class Entries:
             self.directory.overwrite(f"{where}/{own_entry.name}/alive", content)
 
     def _stamp(self, own_entry: OwnEntry) -> bytes:
-        return encode_stamp(self.effects.boot_clock(), own_entry.granted, own_entry.since, own_entry.asked)
+        one = own_entry
+        return encode_stamp(self.effects.boot_clock(), one.granted, one.since, one.asked, one.answered)
 
     def unpark(self, own_entry: OwnEntry) -> bool:
         """Go back into the queue after a grant that was taken back; False if not parked."""

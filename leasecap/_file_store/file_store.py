@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leasecap._decisions.entry import Entry
-    from leasecap._decisions.snapshot import Snapshot
     from leasecap._feedback.adaptive import Report
     from leasecap._feedback.state import State
     from leasecap._file_store.feedback import Feedback
@@ -99,9 +98,15 @@ class FileStore:
     # -- the view ---------------------------------------------------------------------------------------------------
 
     def view(self) -> PoolView:
-        snapshot = self.store.snapshots.take()
+        feedback = self.store.snapshots.feedback()
+        snapshot = self.store.snapshots.take_with(feedback)
         leases = tuple([self._lease(lease) for lease in snapshot.leases])
-        return PoolView(self.name, snapshot, leases, self._feedback_in(snapshot), self.store.policy.rises_in)
+        found = None
+        if feedback is not None:
+            found = FeedbackView(
+                feedback.state, self.terms.rules, feedback.clock.boot, tuple(feedback.cooling.values())
+            )
+        return PoolView(self.name, snapshot, leases, found, self.store.policy.rises_in)
 
     def _lease(self, lease: Entry) -> LeaseView:
         store = self.store
@@ -124,10 +129,3 @@ class FileStore:
             stamp = decode_stamp(content or b"")
             doubt = stamp is not None and store.effects.boot_clock() - stamp[0] > record.stale_after * 1e9
         return finding.evidence if doubt else ""
-
-    def _feedback_in(self, snapshot: Snapshot) -> FeedbackView | None:
-        view = self.store.snapshots.feedback()
-        if view is None:
-            return None
-        view.seen_in(snapshot)
-        return FeedbackView(view.state, self.terms.rules, view.clock.boot, tuple(view.cooling.values()))

@@ -75,6 +75,9 @@ class HeldLease:
             return False
         return True
 
+    def note_answer(self) -> None:
+        self._store.entries.note_answer(self._own_entry)
+
     def let_go(self) -> None:
         self._own.heartbeats.remove(self._own_entry)
         self._own.own_entries.discard(self._own_entry)

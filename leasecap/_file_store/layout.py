@@ -87,8 +87,8 @@ def stands_at(directory: Directory, path: str) -> bool:
 
     :raises OSError: when that can't be told.
     """
-    here = directory.stat()
     try:
+        here = directory.stat()  # where names aren't relative to a descriptor, it fails once the directory is gone
         there = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return False

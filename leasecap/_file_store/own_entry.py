@@ -26,11 +26,25 @@ class OwnEntry:
     :ivar lent: whether another process has, or may get, a copy of the descriptor.
     :ivar granted: when it was granted, on the boot clock (ns); ``since`` on the monotonic one (seconds).
     :ivar asked: when it was asked for, on the boot clock (ns).
+    :ivar answered: when the answer began of the HTTP request that it is for, likewise; 0: not yet, or there is none.
     :ivar thread: the thread that asked for it.
     :ivar size: the bytes of the record as it is written.
     """
 
-    __slots__ = ("asked", "entry", "fd", "granted", "home", "inode", "lent", "record", "since", "size", "thread")
+    __slots__ = (
+        "answered",
+        "asked",
+        "entry",
+        "fd",
+        "granted",
+        "home",
+        "inode",
+        "lent",
+        "record",
+        "since",
+        "size",
+        "thread",
+    )
 
     def __init__(self, home: Home, entry: Entry, record: Record) -> None:
         self.home = home
@@ -40,6 +54,7 @@ class OwnEntry:
         self.inode: tuple[int, int] | None = None
         self.granted = 0
         self.asked = 0
+        self.answered = 0
         self.since = 0.0
         self.lent = False
         self.size = 0

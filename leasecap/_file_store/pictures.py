@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.observer import Ask, Look
     from leasecap._host.effects import Effects
     from leasecap._liveness.record import Record
-    from leasecap._store.picture import SilentGate, State
+    from leasecap._store.picture import SilentGate, StandingGate, State
 
 _TRIES = 5
 
@@ -63,6 +63,12 @@ class FilePictures:
             from leasecap._file_store.silent_gates import SilentGates
 
         return SilentGates(self._effects, self._root).read()
+
+    def standing_gates(self) -> tuple[StandingGate, ...]:
+        with self._importing:
+            from leasecap._file_store.standing_gates import StandingGates
+
+        return StandingGates(self._effects, self._root).read()
 
     def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
         try:
@@ -143,13 +149,13 @@ class _Picture:
         stamp = self._stamp(record, content)
         since = self._age(stamp[1]) if stamp and stamp[1] else None
         beat = self._age(stamp[0]) if stamp else None
+        answered = self._age(stamp[4]) if stamp and stamp[4] else None
         hold = self._observer.hold_by(entry.name, record, content)
         over = self._effects.monotonic() - hold.over_at if hold else 0.0
         state: State = "held" if where == LEASES else "granted"
         stopped = self._is_stopped(record)
-        return EntryPicture(
-            entry, state, record, self._host(record), finding.alive, finding.evidence, stopped, since, beat, over
-        )
+        host, alive, evidence = self._host(record), finding.alive, finding.evidence
+        return EntryPicture(entry, state, record, host, alive, evidence, stopped, since, beat, over, answered)
 
     def _ticket(self, entry: Entry, where: str, look: Look) -> EntryPicture:
         finding, record, content = look
@@ -179,7 +185,7 @@ class _Picture:
     def _age(self, moment: int) -> float:
         return max((self._now - moment) / 1e9, 0.0)
 
-    def _stamp(self, record: Record | None, content: bytes | None) -> tuple[int, int, float, int] | None:
+    def _stamp(self, record: Record | None, content: bytes | None) -> tuple[int, int, float, int, int] | None:
         """What ``alive`` says, if its writer went by the same boot clock."""
         me = self._effects.me()
         if not content or record is None or me.boot is None:

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from leasecap._file_store.layout import Pool
     from leasecap._file_store.observer import Observer
     from leasecap._host.effects import Effects
+    from leasecap._liveness.record import Purpose
 
 
 def describe_self(
-    effects: Effects, pool: Pool, observer: Observer, *, label: str | None, argv: Sequence[str] | None = None
+    effects: Effects,
+    pool: Pool,
+    observer: Observer,
+    *,
+    label: str | None,
+    argv: Sequence[str] | None = None,
+    purpose: Purpose | None = None,
 ) -> Record:
     """A record of this process.
 
@@ -44,6 +51,7 @@ def describe_self(
         cwd=_cwd(),
         heartbeat=float(observer.heartbeat),
         stale_after=float(observer.stale_after),
+        purpose=purpose,
     )
 
 

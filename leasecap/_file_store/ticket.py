@@ -151,7 +151,9 @@ class FileTicket:
         )
         # A fork must copy no descriptor that is open and not yet known, and no half-done import, which would stay so.
         with self._own.lock:
-            record = describe_self(store.effects, store.pool, store.observer, label=want.label, argv=want.argv)
+            record = describe_self(
+                store.effects, store.pool, store.observer, label=want.label, argv=want.argv, purpose=want.purpose
+            )
             if want.agent is not None:
                 record = record._replace(agent=want.agent)
             if want.max_hold is not None:

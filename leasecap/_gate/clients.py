@@ -181,12 +181,14 @@ _AGENTS = (
     Agent(
         "pi",
         left_to_user="pi takes its addresses from its own models.json alone, and the gate's address is new in each "
-        "run. Use leasecap run without --per-request: it holds one slot while pi runs.",
+        "run. Write one of `leasecap gate --env` there, which stays; or use leasecap run without --per-request: it "
+        "holds one slot while pi runs.",
     ),
     Agent(
         "vibe",
         left_to_user="vibe takes its addresses from its own config.toml alone, and the gate's address is new in each "
-        "run. Use leasecap run without --per-request: it holds one slot while vibe runs.",
+        "run. Write one of `leasecap gate --env` there, which stays; or use leasecap run without --per-request: it "
+        "holds one slot while vibe runs.",
     ),
 )
 

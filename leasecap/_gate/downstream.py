@@ -15,12 +15,14 @@ from http import HTTPStatus
 import h11
 
 from leasecap._gate.asker import Asker
-from leasecap._gate.head import HEAD_MAX, Refused, end_of_head
+from leasecap._gate.head import HEAD_MAX, Refused, is_whole
+from leasecap._gate.wire import Wire
 from leasecap._host.sockets import has_closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from typing import Any
 
 HEAD_TIMEOUT = 30.0
 """Seconds from the first byte of a head to its last."""
@@ -37,7 +39,6 @@ EARLY_HINTS_EVERY = 15.0
 PRESENCE_EVERY = 1.0
 """Seconds between two looks at a client whose body is not read yet: its end stands behind that, and is not seen."""
 
-_READ = 64 * 1024
 _TOGETHER = 16 * 1024
 _EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,14 +50,22 @@ def reason(status: int) -> bytes:
     return HTTPStatus(status).phrase.encode()
 
 
-class ClientConnection(asyncio.StreamReaderProtocol):
-    """Cancels the task that serves the client once that is gone."""
+class ClientConnection(Wire):
+    """Has a task that serves the client, which is cancelled once that is gone."""
 
-    serving: asyncio.Task[None] | None = None
+    def __init__(self, serve: Callable[[ClientConnection], Coroutine[Any, Any, None]]) -> None:
+        super().__init__()
+        self._serve = serve
+        self.serving: asyncio.Task[None] | None = None
 
-    def eof_received(self) -> bool | None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.serving = asyncio.get_running_loop().create_task(self._serve(self))
+
+    def eof_received(self) -> bool:
+        super().eof_received()
         self.leave()
-        return super().eof_received()
+        return True  # it is to be broken then, and not closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -76,11 +85,10 @@ class Downstream:
     :ivar started: whether the answer's head has gone out.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asker = Asker(writer.get_extra_info("peername"), writer.get_extra_info("sockname"))
-        self._reader = reader
-        self._writer = writer
-        self._received = bytearray()  # and not yet read
+    def __init__(self, wire: ClientConnection) -> None:
+        self.asker = Asker(wire.info("peername"), wire.info("sockname"))
+        self._wire = wire
+        self._received = b""  # with the last request, and behind it
         self._http = h11.Connection(h11.SERVER)
         self._hints: asyncio.TimerHandle | None = None
         self._unsent = bytearray()
@@ -94,36 +102,32 @@ class Downstream:
 
         :raises Refused: for a head that can't be used; the connection is to be closed then.
         """
-        received = self._received
         self.started = False
-        if not received and not await self._receive():
-            return None  # idle for as long as the client likes: it would send the next request into the close
+        received, self._received = _begun(self._received), b""
+        while not received:  # idle for as long as the client likes: it would send the next request into the close
+            data = await self._wire.read()
+            if not data:
+                return None
+            received = _begun(data)
+        if not is_whole(received):
+            try:
+                async with asyncio.timeout(HEAD_TIMEOUT):
+                    while not is_whole(received):
+                        data = await self._wire.read()
+                        if not data:
+                            return None
+                        received = _begun(received + data)
+            except TimeoutError:
+                raise Refused(408, f"the request's head was not whole after {HEAD_TIMEOUT:.0f} s") from None
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
+        self._http.receive_data(received)
         try:
-            async with asyncio.timeout(HEAD_TIMEOUT):
-                while (length := end_of_head(received)) is None:
-                    if not await self._receive():
-                        return None
-                    if received[:2] == b"\r\n":  # some clients end a body so (RFC 9112, 2.2)
-                        del received[:2]
-        except TimeoutError:
-            raise Refused(408, f"the request's head was not whole after {HEAD_TIMEOUT:.0f} s") from None
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX + _READ)
-        try:
-            self._http.receive_data(bytes(received[:length]))
             request = self._http.next_event()
         except h11.RemoteProtocolError as error:
             # Without its words, which quote what may be a key.
             raise Refused(error.error_status_hint, "the request's head can't be read") from None
         assert isinstance(request, h11.Request)
-        if len(received) > length:
-            self._http.receive_data(bytes(received[length:]))
-        received.clear()
         return request
-
-    async def _receive(self) -> bool:
-        data = await self._reader.read(_READ)
-        self._received += data
-        return bool(data)
 
     async def body(self) -> AsyncIterator[bytes]:
         """The request's body, piece by piece; who asked whether it is wanted is told so now.
@@ -136,9 +140,9 @@ class Downstream:
                 if event is h11.NEED_DATA:
                     if self._http.they_are_waiting_for_100_continue:
                         self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
-                        self._writer.write(_CONTINUE)
+                        self._wire.write([_CONTINUE])
                     async with asyncio.timeout(BODY_TIMEOUT):
-                        self._http.receive_data(await self._reader.read(_READ))
+                        self._http.receive_data(await self._wire.read())
                     continue
             except h11.RemoteProtocolError as error:
                 raise Refused(error.error_status_hint, "the request's body can't be read to its end") from None
@@ -146,7 +150,7 @@ class Downstream:
                 raise Refused(408, f"nothing came of the request's body for {BODY_TIMEOUT:.0f} s") from None
             if not isinstance(event, h11.Data):
                 return
-            yield bytes(event.data)
+            yield event.data
 
     def has_read_all(self) -> bool:
         """Whether the request has been read to its end; if not, the connection can't take another one."""
@@ -159,7 +163,7 @@ class Downstream:
             self._hints = asyncio.get_running_loop().call_later(EARLY_HINTS_EVERY, self._hint)
 
     def _hint(self) -> None:
-        self._writer.write(_EARLY_HINTS)
+        self._wire.write([_EARLY_HINTS])
         self._hints = asyncio.get_running_loop().call_later(EARLY_HINTS_EVERY, self._hint)
 
     def look_for_its_end(self) -> None:
@@ -167,10 +171,8 @@ class Downstream:
         self._looks = asyncio.get_running_loop().call_later(PRESENCE_EVERY, self._look)
 
     def _look(self) -> None:
-        if has_closed(self._writer.get_extra_info("socket")):
-            connection = self._writer.transport.get_protocol()
-            assert isinstance(connection, ClientConnection)
-            connection.leave()
+        if has_closed(self._wire.info("socket")):
+            self._wire.leave()
         else:
             self.look_for_its_end()
 
@@ -181,19 +183,19 @@ class Downstream:
                 timer.cancel()
 
     def start(self, status: int, reason: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """The answer's head, which goes out with what follows, or with `flush`."""
+        """The answer's head, which goes out with what follows, or with a flush."""
         self._stop_timers()
         self.started = True
         self._unsent += self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
 
     async def send(self, data: bytes) -> None:
         """Send a piece of its body. Pieces that follow each other without a pause go out together."""
-        await self._writer.drain()  # of a client that reads slowly no more is kept than this
+        await self._wire.drain()  # of a client that reads slowly no more is kept than this
         self._unsent += self._http.send(h11.Data(data=data)) or b""
         if len(self._unsent) >= _TOGETHER:
             self._write()
-        elif self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._write)
+        else:
+            self.flush_soon()
 
     async def end(self) -> bool:
         """Its body is whole. Returns whether the connection can take another request."""
@@ -201,14 +203,19 @@ class Downstream:
         await self.flush()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
-        self._received += self._http.trailing_data[0]
+        self._received = self._http.trailing_data[0]
         return True
 
     async def flush(self) -> None:
         """Send what has not gone out yet; waits for a client that reads slowly."""
         # Before it and not after: who has the last of an answer needs no slot while the client takes its time.
-        await self._writer.drain()
+        await self._wire.drain()
         self._write()
+
+    def flush_soon(self) -> None:
+        """Send what has not gone out yet, together with what follows it without a pause."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._write)
 
     def _write(self) -> None:
         flushing, self._flushing = self._flushing, None
@@ -216,14 +223,14 @@ class Downstream:
             flushing.cancel()
         data, self._unsent = self._unsent, bytearray()
         if data:
-            self._writer.write(data)
+            self._wire.write([data])
 
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Answer a request that could not be read, by hand: h11 answers none that it hasn't read."""
         lines = [b"HTTP/1.1 %d %s" % (status, reason(status)), *(b"%s: %s" % header for header in headers)]
         lines += [b"Connection: close", b"", b""]
-        self._writer.write(b"\r\n".join(lines) + body)
-        await self._writer.drain()
+        self._wire.write([b"\r\n".join(lines), body])
+        await self._wire.drain()
 
     def abort(self) -> None:
         """Break the connection, so that no client takes what it has got for the whole answer; unless it is closed."""
@@ -232,24 +239,28 @@ class Downstream:
             return
         if self._flushing is not None:
             self._write()  # a piece that was to go out now
-        connection = self._writer.get_extra_info("socket")
         try:
             # A plain close would be the proper end of an answer that is as long as the connection.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._wire.info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         except OSError:
             pass
-        self._writer.transport.abort()
+        self._wire.abort()
 
     async def close(self) -> None:
         """Close it once all has been sent, however slowly the client reads."""
         self._stop_timers()
         try:
             # Closed while something of the client's is unread, TCP would reset the connection, and the answer be lost.
-            self._writer.write_eof()
+            self._wire.end()
             async with asyncio.timeout(LINGER):
-                while await self._reader.read(_READ):
+                while await self._wire.read():
                     pass
         except (OSError, TimeoutError):
             pass
-        self._writer.close()
+        self._wire.close()
         self._closed = True  # what the system still has to send isn't lost
+
+
+def _begun(received: bytes) -> bytes:
+    """What belongs to the next request: some clients end a body with an empty line (RFC 9112, 2.2)."""
+    return received.removeprefix(b"\r\n")

@@ -18,7 +18,7 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import ModuleType
 
     from leasecap._config.config import Config
@@ -121,11 +121,15 @@ def prepare(
     upstreams = find_upstreams(world, agent, examined.addresses, settings)
     links = _links(agent, examined, upstreams, address, token, private)
     arranged: Arranged = module.arrange(world, links) if module else Arranged(world.argv)
+    origins = {name: upstream.origin for name, upstream in upstreams.items()}
     variables = {
         TOKEN_VARIABLE: token,
-        **_general(world, agent, examined, upstreams, address, token),
-        **{name: value for name, value in _lifted(agent, upstreams).items() if not environ.get(name)},
-        **_without_proxy(environ),
+        **{
+            name: gate_url(address, token, tail)
+            for name, tail in variable_tails(environ, agent, examined.addresses, upstreams).items()
+        },
+        **{name: value for name, value in lifted(agent, origins).items() if not environ.get(name)},
+        **without_proxy(environ),
         **arranged.variables,
     }
     own = examined.own or agent.provider
@@ -159,9 +163,13 @@ def _module(agent: Agent) -> ModuleType | None:
     return import_module(f"leasecap._gate.agents.{agent.settings}")
 
 
-def _lifted(agent: Agent, upstreams: Mapping[str, Upstream]) -> Mapping[str, str]:
+def lifted(agent: Agent, origins: Mapping[str, str]) -> Mapping[str, str]:
+    """What lifts the agent's time-outs, and keeps up what it does for its provider's own host alone.
+
+    :param origins: the URL without a path of each upstream, by its name.
+    """
     name = agent.provider
-    if name is None or not agent.first_party or upstreams[name].origin != public(name).origin:
+    if name is None or not agent.first_party or origins.get(name) != public(name).origin:
         return agent.environment
     return {**agent.environment, **agent.first_party}
 
@@ -187,27 +195,27 @@ def _links(
     )
 
 
-def _general(
-    world: World,
-    agent: Agent,
-    examined: Examined,
-    upstreams: Mapping[str, Upstream],
-    address: str,
-    token: str,
+def variable_tails(
+    environ: Mapping[str, str], agent: Agent, decided: Collection[str], upstreams: Mapping[str, Upstream]
 ) -> dict[str, str]:
-    """The variables that clients of all kinds read. One that is set keeps its path, as it was written."""
-    variables = {}
+    """What follows the token in the address that each variable gets which clients of all kinds read.
+
+    One that is set keeps its path, as it was written.
+
+    :param decided: the upstreams whose address the agent's own configuration says.
+    """
+    tails = {}
     for name, provider in PROVIDERS.items():
         for variable in provider.variables:
             path = upstreams[name].base_path + agent.paths.get(variable.name, variable.path)
-            text = world.environ.get(variable.name, "").strip()
-            if text and name not in examined.addresses:
+            text = environ.get(variable.name, "").strip()
+            if text and name not in decided:
                 path = parse_variable(variable.name, text).path
-            variables[variable.name] = gate_url(address, token, name) + path
-    return variables
+            tails[variable.name] = name + path
+    return tails
 
 
-def _without_proxy(environ: Mapping[str, str]) -> dict[str, str]:
+def without_proxy(environ: Mapping[str, str]) -> dict[str, str]:
     """NO_PROXY in both spellings, with loopback added; a client reads the one or the other."""
     variables = {}
     for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):

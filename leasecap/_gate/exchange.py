@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 from leasecap import _ancestry
@@ -13,7 +13,9 @@ from leasecap._errors import LeasecapError
 from leasecap._gate import head
 from leasecap._gate.head import Refused
 from leasecap._gate.patience import Patience
-from leasecap._gate.upstream import Origin, UpstreamError
+from leasecap._gate.route import UpstreamError
+from leasecap._gate.upstream import Origin
+from leasecap._liveness.record import Purpose
 from leasecap._log import log_warning
 from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
 from leasecap._provider.events import HELD_AT_MOST, AnswerReader
@@ -21,7 +23,7 @@ from leasecap._provider.reading import read_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
     import h11
 
@@ -60,12 +62,11 @@ class Exchange:
         answer = await self._send(self._down.body() if has_body else None)
         try:
             self._start(answer)
-            await self._down.flush()  # its body may take its time
-            async with aclosing(answer.chunks()) as pieces:
-                async for piece in pieces:
-                    await self._down.send(piece)
+            self._down.flush_soon()  # its body may take its time
+            while piece := await answer.read():
+                await self._down.send(piece)
         finally:
-            await answer.aclose()
+            answer.close()
 
     # -- with a slot --------------------------------------------------------------------------------------------------
 
@@ -102,12 +103,13 @@ class Exchange:
     @asynccontextmanager
     async def _slot(self, pool: str, facts: RequestFacts, kept: Kept) -> AsyncIterator[Lease]:
         options = self._terms.options
-        label = options.label or " ".join(filter(None, (self._shared.program, facts.model)))
+        agent = self._shared.program or head.agent(self._request)
+        purpose = Purpose(agent, self._terms.upstream.name, facts.model)
         with ExitStack() as lent:
             if options.borrow:
                 for reference in self._down.asker.leases(pool):
                     lent.enter_context(_ancestry.running(reference))
-            options = options._replace(label=label, place=kept.place, on_lost=_log_lost)
+            options = options._replace(place=kept.place, purpose=purpose, on_lost=_log_lost)
             lease = await acquire_async_with(pool, options)
         async with lease:
             yield lease
@@ -134,27 +136,21 @@ class Exchange:
             self._report(lease, to_report(None, late=True))
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
+            lease.note_answer()
             ttfb = time.monotonic() - sent
-            async with aclosing(self._pieces(answer, facts)) as pieces:
-                return await self._relay(lease, answer, pieces, ttfb, attempt, replayable=body.can_be_sent_again)
+            idle = terms.idle_timeout if facts.streams else terms.answer_timeout
+            return await self._relay(lease, answer, idle, ttfb, attempt, replayable=body.can_be_sent_again)
         finally:
-            await answer.aclose()
+            answer.close()
 
     async def _relay(
-        self,
-        lease: Lease,
-        answer: Answer,
-        pieces: AsyncIterator[bytes],
-        ttfb: float,
-        attempt: int,
-        *,
-        replayable: bool,
+        self, lease: Lease, answer: Answer, idle: float | None, ttfb: float, attempt: int, *, replayable: bool
     ) -> Again | None:
         """Give the client the answer, unless it is a refusal that is kept from it."""
         reader = AnswerReader(answer.status, answer.headers)
-        held = await self._held(answer, reader, pieces)
+        held = await self._held(answer, idle, reader)
         refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
-        if refused is None and reader.fault is not None:
+        if refused is None and reader.fault is not None and not reader.had_begun:  # else what came together decided
             refused = refusal_of(reader.fault)
         self._report(lease, to_report(answer.status, refused, ttfb=ttfb))
         if refused is not None:
@@ -172,7 +168,7 @@ class Exchange:
         for piece in held:
             await self._down.send(piece)
         await self._down.flush()  # the first event doesn't wait for those behind it
-        async for piece in pieces:
+        while piece := await self._piece(answer, idle):
             reader.feed(piece)
             await self._down.send(piece)
         reader.end()
@@ -180,7 +176,7 @@ class Exchange:
             self._report(lease, to_report(None, refusal_of(reader.fault)))
         return None
 
-    async def _held(self, answer: Answer, reader: AnswerReader, pieces: AsyncIterator[bytes]) -> list[bytes]:
+    async def _held(self, answer: Answer, idle: float | None, reader: AnswerReader) -> list[bytes]:
         """What has to be known of the answer before its head goes out: a refusal, or an error at its beginning."""
         held: list[bytes] = []
         size, until = 0, time.monotonic() + HELD_FOR
@@ -189,8 +185,8 @@ class Exchange:
             # A stream may begin with comments alone that keep it alive, for as long as its model thinks.
             if time.monotonic() > until:
                 break
-            piece = await anext(pieces, None)
-            if piece is None:
+            piece = await self._piece(answer, idle)
+            if not piece:
                 reader.end()
                 break
             held.append(piece)
@@ -198,18 +194,12 @@ class Exchange:
             reader.feed(piece)
         return held
 
-    async def _pieces(self, answer: Answer, facts: RequestFacts) -> AsyncGenerator[bytes]:
-        idle = self._terms.idle_timeout if facts.streams else self._terms.answer_timeout
-        async with aclosing(answer.chunks()) as pieces:
-            while True:
-                try:
-                    async with Patience(idle):
-                        piece = await anext(pieces, None)
-                except TimeoutError:
-                    raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None
-                if piece is None:
-                    return
-                yield piece
+    async def _piece(self, answer: Answer, idle: float | None) -> bytes:
+        try:
+            async with Patience(idle):
+                return await answer.read()
+        except TimeoutError:
+            raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None
 
     # -- both ---------------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 INSTALL = "pip install 'leasecap[gate]'"
 
-_NEEDED = ("h11", "httpcore2", "anyio")
+_NEEDED = ("h11", "truststore") if sys.platform in ("darwin", "win32") else ("h11",)
 
 
 def missing() -> list[str]:

@@ -10,8 +10,8 @@ from leasecap._gate import errors, head
 from leasecap._gate.downstream import ClientConnection, Downstream, reason
 from leasecap._gate.exchange import Exchange
 from leasecap._gate.head import Refused
+from leasecap._gate.route import UpstreamError
 from leasecap._gate.shared import Shared
-from leasecap._gate.upstream import UpstreamError
 from leasecap._gate.upstreams import detour
 from leasecap._host.sockets import peer_uid
 from leasecap._log import log_warning
@@ -22,7 +22,7 @@ from leasecap._runtime import runtime
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     import h11
@@ -43,7 +43,7 @@ SILENT_AFTER = 60.0
 
 
 class Gate:
-    """One gate, for one command.
+    """One gate, for one command or for itself.
 
     :ivar metered: how many requests took a slot, here or at a gate nearer to the provider.
     """
@@ -51,13 +51,17 @@ class Gate:
     def __init__(
         self,
         listener: socket.socket,
-        token: str,
+        token: Callable[[], str],
         upstreams: Mapping[str, Upstream],
         pools: Pools,
         environ: Mapping[str, str],
-        program: str,
+        program: str | None,
     ) -> None:
-        """:param environ: as it stood before the command's was changed."""
+        """
+        :param token: gives the secret that each request must have.
+        :param environ: as it stood before the command's was changed.
+        :param program: what the command is called; None: it is for itself, and serves whoever comes.
+        """
         self._listener = listener
         self._port: int = listener.getsockname()[1]
         self._token = token
@@ -76,7 +80,8 @@ class Gate:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_fault)
         server = await loop.create_server(self._connection, sock=self._listener)
-        silent = loop.call_later(SILENT_AFTER, self._note_silence)
+        program = self._shared.program
+        silent = None if program is None else loop.call_later(SILENT_AFTER, self._note_silence, program)
         try:
             await ended.wait()
             for _ in range(_TURNS):
@@ -89,32 +94,30 @@ class Gate:
                 pass
         finally:
             server.close()
-            silent.cancel()
-            self._silent_gates.forget()
+            if silent is not None:
+                silent.cancel()
+                self._silent_gates.forget()
             for task in self._open:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
-            await self._shared.client.aclose()
+            self._shared.client.close()
 
-    def _note_silence(self) -> None:
+    def _note_silence(self, program: str) -> None:
         if self.metered:
             return
         try:
-            self._silent_gates.note(self._shared.program)
+            self._silent_gates.note(program)
         except OSError as error:
             log_warning(f"that nothing comes through the gate could not be noted for status: {error}")
 
     def _connection(self) -> ClientConnection:
-        reader = asyncio.StreamReader()
-        return ClientConnection(reader, self._connected)
+        return ClientConnection(self._connected)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, connection: ClientConnection) -> None:
         task = asyncio.current_task()
-        connection = writer.transport.get_protocol()
-        assert task is not None and isinstance(connection, ClientConnection)
-        down = Downstream(reader, writer)
+        assert task is not None
+        down = Downstream(connection)
         self._open.add(task)
-        connection.serving = task
         try:
             await self._serve(down)
             connection.serving = None  # from here on the end is ours
@@ -152,7 +155,7 @@ class Gate:
         provider, retry_after = "", None
         try:
             head.check(request, self._port)
-            route = head.route(request, self._token, self._upstreams)
+            route = head.route(request, self._token(), self._upstreams)
             upstream, target = detour(
                 self._upstreams[route.upstream], [name for name, _ in request.headers], route.target
             )
@@ -189,7 +192,7 @@ class Gate:
         free = is_free(request.method, target, upstream.base_path)
         if not free and (terms.pool is not None or terms.nearer):
             self.metered += 1
-            if self.metered == 1:
+            if self.metered == 1 and self._shared.program is not None:
                 self._silent_gates.forget()
         if free or terms.pool is None:
             await exchange.pass_through()

@@ -6,8 +6,11 @@ them (RFC 9112, 11.2). So what two servers could read differently is refused bef
 
 from __future__ import annotations
 
+import re
+
 from leasecap._gate.clients import NO_TOKEN, TOKEN_HEADER
 from leasecap._named_tuple import NamedTuple
+from leasecap._redact import mask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 HEAD_MAX = 64 * 1024  # bytes
+_PRODUCT = re.compile(r"[\w.+-]{1,40}(?=[/\s;]|$)", re.ASCII)
 _TOKEN_HEADER = TOKEN_HEADER.encode()
 
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"upgrade"})
@@ -47,17 +51,17 @@ class Route(NamedTuple):
     target: bytes
 
 
-def end_of_head(received: bytes | bytearray) -> int | None:
-    """The length of the head at the beginning of ``received``; None: it isn't whole.
+def is_whole(received: bytes) -> bool:
+    """Whether a head is whole at the beginning of ``received``.
 
     :raises Refused: for a head that no well-behaved client sends.
     """
-    end = received.find(b"\r\n\r\n")
-    lines = bytes(received if end < 0 else received[:end]).split(b"\r\n")
-    if end < 0:
-        lines[-1] = lines[-1].removesuffix(b"\r")  # its LF may be on the way
-    if len(received if end < 0 else received[:end]) > HEAD_MAX:
+    head, found, _ = received.partition(b"\r\n\r\n")
+    if len(head) > HEAD_MAX:
         raise Refused(431, f"the request's head is longer than {HEAD_MAX} bytes")
+    lines = head.split(b"\r\n")
+    if not found:
+        lines[-1] = lines[-1].removesuffix(b"\r")  # its LF may be on the way
     lengths = 0
     for number, line in enumerate(lines):
         if b"\n" in line or b"\r" in line:
@@ -68,7 +72,7 @@ def end_of_head(received: bytes | bytearray) -> int | None:
             lengths += 1 + line.count(b",")
             if lengths > 1:
                 raise Refused(400, "the request says its length more than once")
-    return None if end < 0 else end + 4
+    return bool(found)
 
 
 def check(request: h11.Request, port: int) -> None:
@@ -109,12 +113,19 @@ def route(request: h11.Request, token: str, upstreams: Collection[str]) -> Route
     if found == NO_TOKEN.encode():
         found = next((value for name, value in request.headers if name == _TOKEN_HEADER), b"")
     if not compare_digest(found, token.encode()):
-        raise Refused(403, "the address is not that of this run: it was made for an earlier command, or is incomplete")
+        raise Refused(403, "the address is not this gate's: it was made for an earlier one, or is incomplete")
     end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
     name, target = rest[:end].decode("latin-1"), rest[end:]
     if name not in upstreams:
         raise Refused(404, f"no upstream of that name is declared; there are {', '.join(sorted(upstreams))}")
     return Route(name, target if target.startswith(b"/") else b"/" + target)
+
+
+def agent(request: h11.Request) -> str | None:
+    """What the program that sends the request calls itself, by its User-Agent: the first product's name alone."""
+    text = next((value for name, value in request.headers if name == b"user-agent"), b"").decode("latin-1")
+    found = _PRODUCT.match(text)
+    return None if found is None else mask(found[0])
 
 
 def body_length(request: h11.Request) -> int | None:

@@ -22,10 +22,10 @@ class Shared:
     :ivar room: for bodies.
     :ivar places: of clients that gave up.
     :ivar first_bytes: how long the providers took.
-    :ivar program: what the command is called.
+    :ivar program: what the command is called; None: the gate is for no single one.
     """
 
-    def __init__(self, environ: Mapping[str, str], program: str) -> None:
+    def __init__(self, environ: Mapping[str, str], program: str | None) -> None:
         """:param environ: as it stood before the command's was changed."""
         self.client = Upstreams(environ)
         self.room = Room()

@@ -1,45 +1,42 @@
 """Connections to the providers: a request goes up and its answer comes back as they are, byte for byte.
 
-On the connections of httpcore2, and not on its pool: which one is used again is decided here, and that each is closed
-at once when its request is given up. The one thing that moves is the Host header: it goes first.
+h11 writes and reads, on bare connections (`wire`): what has come together goes on together, and each connection is
+closed at once when its request is given up. The one thing that moves is the Host header: it goes first.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import os
-import socket
-import ssl
-from contextlib import aclosing
+import re
+import time
 
-import httpcore2
+import h11
 
+from leasecap._gate.chunked import Chunks
 from leasecap._gate.proxies import proxy_for
-from leasecap._gate.route import Route
+from leasecap._gate.route import Route, UpstreamError
 from leasecap._gate.tls import client_context
+from leasecap._gate.wire import Wire
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-    from typing import Any, Literal
+    import ssl
+    from collections.abc import AsyncIterator, Mapping
 
-    Kind = Literal["connect", "tls", "broken", "timeout", "malformed"]
-    Connection = httpcore2.AsyncConnectionInterface
+    from leasecap._gate.head import Headers
+
+_KEPT = 50
+"""Seconds for which an idle connection is kept: common load balancers close theirs after a minute, and a request that
+meets that is lost."""
+
+_HEAD_MAX = 100 * 1024
+"""Bytes of an answer's head."""
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # as h11 has it
+
+_BODILESS = (204, 304)
 
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS")
-
-_FAILURES = (
-    httpcore2.NetworkError,
-    httpcore2.ProtocolError,
-    httpcore2.ProxyError,
-    httpcore2.TimeoutException,
-    OSError,
-)
-
-_EARLY_ENDS = ("Server disconnected", "peer closed connection")
-"""How httpcore2 and h11 begin what they say of an end that comes too early, for which they have no class of its own."""
 
 
 class Origin(NamedTuple):
@@ -50,21 +47,147 @@ class Origin(NamedTuple):
     port: int
 
 
-class UpstreamError(Exception):
-    """A request got no answer, or not all of it. The message names hosts, and nothing of the request or the answer.
+class Connection:
+    """One connection to an origin, a request at a time.
 
-    :ivar kind: what failed.
-    :ivar sent: whether any of the request can have reached the provider.
+    :ivar over_at: when it has been idle for too long.
     """
 
-    def __init__(self, kind: Kind, sent: bool, message: str) -> None:
-        super().__init__(kind, sent, message)
-        self.kind = kind
-        self.sent = sent
-        self.message = message
+    __slots__ = ("_came_to_end", "_chunks", "_http", "_rest", "_route", "origin", "over_at", "wire")
 
-    def __str__(self) -> str:
-        return self.message
+    def __init__(self, origin: Origin, route: Route) -> None:
+        self.origin = origin
+        self.over_at = 0.0
+        self.wire = Wire()
+        self._route = route
+        self._http = h11.Connection(h11.CLIENT, _HEAD_MAX)
+        self._rest = b""  # of what came with a head, and is not read yet
+        self._chunks: Chunks | None = None  # while they are plain
+        self._came_to_end = False
+
+    async def connect(self, seconds: float) -> None:
+        """:raises UpstreamError: when it doesn't stand after so many ``seconds``."""
+        await self._route.connect(self.wire, seconds)
+
+    async def ask(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+    ) -> h11.Response:
+        """Send a request, and return the head of its answer.
+
+        :raises UpstreamError: when none comes.
+        """
+        http, refused, parts = self._http, False, []
+        try:
+            parts.append(http.send(self._route.request(method, target, headers)))
+            if isinstance(body, bytes):
+                parts.append(http.send(h11.Data(body)))
+            if body is None or isinstance(body, bytes):
+                parts.append(http.send(h11.EndOfMessage()))
+        except h11.LocalProtocolError:
+            refused = True
+        if refused:  # out here the failure doesn't carry along what caused it, the text of which has headers in it
+            raise UpstreamError("malformed", False, f"the request to {self._route.name} can't be written as HTTP/1.1")
+        if body is not None and not isinstance(body, bytes):
+            async for part in body:
+                self.wire.write([*parts, http.send(h11.Data(part))])
+                parts = []
+                await self.wire.drain()
+                if self.wire.over:
+                    break  # an answer may have come before that
+            else:
+                parts.append(http.send(h11.EndOfMessage()))
+        self.wire.write(parts)
+        head = await self._head()
+        coded = any(name == b"transfer-encoding" for name, _ in head.headers)
+        if coded and method != b"HEAD" and head.status_code not in _BODILESS:
+            self._chunks = Chunks()
+        return head
+
+    async def _head(self) -> h11.Response:
+        http, seen = self._http, b""
+        try:
+            while not isinstance(event := http.next_event(), h11.Response):
+                if event is h11.NEED_DATA:
+                    data, self._rest = self._rest or await self._receive(), b""
+                    seen += data
+                    found = _END_OF_HEAD.search(seen)
+                    end = len(data) if found is None else found.end() - len(seen) + len(data)
+                    http.receive_data(data[:end])
+                    self._rest = data[end:]
+                else:
+                    seen = b""  # it was one of 1xx
+            return event
+        except (OSError, h11.RemoteProtocolError) as error:
+            failure = self._failure(error, "before it answered")
+        raise failure
+
+    async def read(self) -> bytes:
+        """All that has come of the answer's body; empty once it is whole.
+
+        :raises UpstreamError: when it breaks off, or isn't HTTP.
+        """
+        parts: list[bytes] = []
+        failure: UpstreamError | None = None
+        try:
+            while self._chunks is not None and not parts:
+                await self._read_chunks(self._chunks, parts)
+            if not parts:
+                await self._read_events(parts)
+        except (OSError, h11.RemoteProtocolError) as error:
+            failure = self._failure(error, "in the middle of its answer")
+        if failure is not None and not parts:  # else the next call raises it
+            raise failure
+        return b"".join(parts)
+
+    async def _read_chunks(self, chunks: Chunks, parts: list[bytes]) -> None:
+        data, self._rest = self._rest or await self._receive(), b""
+        if content := chunks.feed(data):
+            parts.append(content)
+        if not data:
+            chunks.give_up()
+        if chunks.rest is not None:
+            self._rest, self._chunks = chunks.rest, None
+
+    async def _read_events(self, parts: list[bytes]) -> None:
+        """Leave the framing to h11."""
+        http = self._http
+        if self._rest:
+            http.receive_data(self._rest)
+            self._rest = b""
+        if self._came_to_end:
+            http.receive_data(b"")
+        while http.their_state in (h11.SEND_BODY, h11.ERROR):
+            event = http.next_event()
+            if type(event) is h11.Data:
+                parts.append(event.data)
+            elif event is h11.NEED_DATA:
+                if parts:
+                    return
+                http.receive_data(await self._receive())
+
+    async def _receive(self) -> bytes:
+        data = await self.wire.read()
+        self._came_to_end = not data
+        return data
+
+    def _failure(self, error: Exception, when: str) -> UpstreamError:
+        """Its text isn't passed on: it quotes the answer."""
+        if isinstance(error, OSError) or self._came_to_end:
+            return UpstreamError("broken", True, f"{self._route.name} closed the connection {when}")
+        return UpstreamError("malformed", True, f"what {self._route.name} answered isn't HTTP/1.1")
+
+    def renew(self) -> bool:
+        """Get ready for the next request. Returns whether there can be one."""
+        http = self._http
+        if not (http.our_state is http.their_state is h11.DONE) or http.trailing_data[0]:
+            return False
+        http.start_next_cycle()
+        self.over_at = time.monotonic() + _KEPT
+        return True
+
+    def is_over(self) -> bool:
+        """Whether it is not to be used any more."""
+        return time.monotonic() > self.over_at or not self.wire.is_quiet()
 
 
 class Answer:
@@ -73,45 +196,27 @@ class Answer:
     :ivar headers: names as the provider writes them, in its order.
     """
 
-    __slots__ = ("_owner", "_response", "_sending", "headers", "reason", "status")
+    __slots__ = ("_connection", "_owner", "headers", "reason", "status")
 
-    def __init__(self, owner: Upstreams, sending: _Sending, response: httpcore2.Response) -> None:
-        self.status = response.status
-        self.reason: bytes = response.extensions["reason_phrase"]
-        self.headers = response.headers
+    def __init__(self, owner: Upstreams, connection: Connection, head: h11.Response) -> None:
+        self.status = head.status_code
+        self.reason = bytes(head.reason)
+        self.headers = head.headers.raw_items()
         self._owner = owner
-        self._sending = sending
-        self._response: httpcore2.Response | None = response
+        self._connection: Connection | None = connection
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body, as it comes and never decoded; once it is whole, the connection serves the next request.
+    async def read(self) -> bytes:
+        """All that has come of the body, never decoded; empty once it is whole.
 
         :raises UpstreamError: when it breaks off, or isn't HTTP.
         """
-        response = self._response
-        if response is None:
-            return
-        failure = None
-        stream: Any = response.stream
-        try:
-            async with aclosing(aiter(stream)) as parts:
-                async for part in parts:
-                    yield part
-        except _FAILURES as error:
-            failure = self._sending.explain(error)
-        finally:
-            await self.aclose()
-        if failure is not None:
-            raise failure
+        return b"" if self._connection is None else await self._connection.read()
 
-    async def aclose(self) -> None:
-        """Close the connection at once, unless the body has been read to its end."""
-        response, self._response = self._response, None
-        if response is not None:
-            try:
-                await response.aclose()
-            finally:  # also if the client goes in this moment
-                await self._owner._give_back(self._sending)
+    def close(self) -> None:
+        """The connection serves the next request if the body has been read to its end; else it is closed at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._owner._give_back(connection)
 
 
 class Upstreams:
@@ -140,7 +245,7 @@ class Upstreams:
         origin: Origin,
         method: bytes,
         target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: Headers,
         body: bytes | AsyncIterator[bytes] | None,
         *,
         connect_timeout: float = 30,
@@ -156,83 +261,60 @@ class Upstreams:
         :raises ConfigError: as `prepare` does.
         """
         route = self._route(origin)
-        content = (method, target, headers, body)
-        kept = await self._take(origin)
+        kept = self._take(origin)
         if kept is not None:
             try:
-                return await self._send(_Sending(origin, route, kept), *content, connect_timeout)
+                return await self._send(kept, method, target, headers, body)
             except UpstreamError as error:
                 if error.kind != "broken" or method not in _REPEATABLE or body:
                     raise
-        return await self._send(_Sending(origin, route, route.connection()), *content, connect_timeout)
-
-    async def aclose(self) -> None:
-        """Close all connections, also those on which answers come in."""
-        self._closed = True
-        idle = [connection for kept in self._idle.values() for connection in kept]
-        self._idle.clear()
-        for connection in (*idle, *self._busy):
-            await connection.aclose()
+        return await self._send(Connection(origin, route), method, target, headers, body, connect_timeout)
 
     async def _send(
         self,
-        sending: _Sending,
+        connection: Connection,
         method: bytes,
         target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: Headers,
         body: bytes | AsyncIterator[bytes] | None,
-        connect_timeout: float,
+        connect_timeout: float | None = None,
     ) -> Answer:
-        request = httpcore2.Request(
-            method,
-            sending.route.url(target),
-            headers=headers,
-            content=sending.watched(body) if body is not None and not isinstance(body, bytes) else body,
-            extensions={"trace": sending.trace, "sni_hostname": sending.origin.host},
-        )
-        self._busy.add(sending.connection)
+        self._busy.add(connection)
         try:
-            async with asyncio.timeout(connect_timeout) as sending.limit:
-                response = await sending.connection.handle_async_request(request)
-            sending.stage = "answer"
-            return Answer(self, sending, response)
-        except Exception as error:
-            await self._give_up(sending)
-            failure = sending.explain(error)
-            if failure is None:
-                raise
+            if connect_timeout is not None:
+                await connection.connect(connect_timeout)
+            return Answer(self, connection, await connection.ask(method, target, headers, body))
         except BaseException:
-            await self._give_up(sending)
+            self._busy.discard(connection)
+            connection.wire.abort()
             raise
-        # Out here the failure doesn't carry along what caused it, the text of which has headers in it.
-        raise failure
 
-    async def _give_up(self, sending: _Sending) -> None:
-        self._busy.discard(sending.connection)
-        await sending.connection.aclose()
-        # httpcore2 doesn't close what is cancelled during a TLS handshake.
-        if sending.stream is not None:
-            await sending.stream.aclose()
+    def close(self) -> None:
+        """Close all connections, also those on which answers come in."""
+        self._closed = True
+        for connection in (*self._busy, *(each for kept in self._idle.values() for each in kept)):
+            connection.wire.abort()
+        self._busy.clear()
+        self._idle.clear()
 
-    async def _give_back(self, sending: _Sending) -> None:
-        connection = sending.connection
+    def _give_back(self, connection: Connection) -> None:
         self._busy.discard(connection)
-        if self._closed or not connection.is_available():
-            await connection.aclose()
+        if self._closed or not connection.renew():
+            connection.wire.abort()
             return
-        kept = self._idle.setdefault(sending.origin, [])
+        kept = self._idle.setdefault(connection.origin, [])
         kept.append(connection)
-        while len(kept) > 1 and kept[0].has_expired():
-            await kept.pop(0).aclose()
+        while len(kept) > 1 and kept[0].is_over():
+            kept.pop(0).wire.abort()
 
-    async def _take(self, origin: Origin) -> Connection | None:
+    def _take(self, origin: Origin) -> Connection | None:
         """The connection that was used last, unless the server has closed it."""
         kept = self._idle.get(origin, [])
         while kept:
             connection = kept.pop()
-            if not connection.has_expired():
+            if not connection.is_over():
                 return connection
-            await connection.aclose()
+            connection.wire.abort()
         return None
 
     def _route(self, origin: Origin) -> Route:
@@ -244,85 +326,3 @@ class Upstreams:
                 context = self._context = self._context or client_context(self._environ)
             route = self._routes[origin] = Route(*origin, proxy, context)
         return route
-
-
-class _Sending:
-    """How far the sending of a request has come, as httpcore2 traces it."""
-
-    __slots__ = ("_body_failure", "connection", "limit", "origin", "route", "stage", "stream")
-
-    def __init__(self, origin: Origin, route: Route, connection: Connection) -> None:
-        self.origin = origin
-        self.route = route
-        self.connection = connection
-        self.stage: Literal["connect", "tls", "head", "body", "answer"] = "connect"
-        self.stream: httpcore2.AsyncNetworkStream | None = None
-        self.limit: asyncio.Timeout | None = None
-        self._body_failure: Exception | None = None
-
-    async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Called at each step, named as ``connection.start_tls.started``."""
-        step = event.partition(".")[2]
-        if step == "connect_tcp.complete":
-            self.stream = info["return_value"]
-        elif step == "start_tls.started":
-            self.stage = "tls"
-        elif step == "send_request_headers.started" and not _is_to_proxy(info):
-            self.stage = "head"
-            if self.limit is not None:
-                self.limit.reschedule(None)
-        elif step == "send_request_body.started" and not _is_to_proxy(info):
-            self.stage = "body"
-
-    async def watched(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        """The body; what its iterator raises is remembered, to be told from failures of the connection."""
-        try:
-            async for part in body:
-                yield part
-        except Exception as error:
-            self._body_failure = error
-            raise
-
-    def explain(self, error: Exception) -> UpstreamError | None:
-        """What an error of httpcore2 means; None for one that isn't about the connection."""
-        name, stage = self.route.name, self.stage
-        if error is self._body_failure:
-            return None
-        if stage in ("connect", "tls"):
-            if isinstance(error, TimeoutError | httpcore2.TimeoutException):
-                return UpstreamError("timeout", False, f"no connection to {name} in time")
-            if stage == "connect":
-                return UpstreamError("connect", False, f"no connection to {name}: {_reason(error)}")
-            return UpstreamError("tls", False, f"no trusted connection to {name}: {_reason(error)}")
-        if isinstance(error, httpcore2.LocalProtocolError):
-            return UpstreamError("malformed", stage != "head", f"the request to {name} can't be written as HTTP/1.1")
-        if not isinstance(error, _FAILURES):
-            return None
-        # Its text isn't passed on: it quotes the answer.
-        if isinstance(error, httpcore2.RemoteProtocolError) and not str(error).startswith(_EARLY_ENDS):
-            return UpstreamError("malformed", True, f"what {name} answered isn't HTTP/1.1")
-        when = "in the middle of its answer" if stage == "answer" else "before it answered"
-        return UpstreamError("broken", True, f"{name} closed the connection {when}")
-
-
-def _is_to_proxy(info: dict[str, Any]) -> bool:
-    return bool(info["request"].method == b"CONNECT")
-
-
-def _reason(error: BaseException) -> str:
-    """In a few words, from the innermost error that has any."""
-    found = str(error) if isinstance(error, httpcore2.ProxyError) else "the connection was closed"
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, BaseExceptionGroup):  # one for each address
-            inner = inner.exceptions[0]
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return inner.verify_message
-        if isinstance(inner, ssl.SSLError):
-            found = (inner.reason or "TLS failed").replace("_", " ").lower()
-        elif isinstance(inner, OSError) and inner.strerror:
-            # asyncio puts addresses into it; a resolver's numbers are its own.
-            number = None if isinstance(inner, socket.gaierror) else inner.errno
-            found = inner.strerror if number is None or number not in errno.errorcode else os.strerror(number)
-        inner = inner.__cause__ or inner.__context__
-    return found

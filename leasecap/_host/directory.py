@@ -7,6 +7,7 @@ import os
 import stat
 
 from leasecap._host.file_lock import is_locked
+from leasecap._moving import patiently
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a planted FIFO must fail, not hang
@@ -93,19 +94,24 @@ class Directory:
         os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
 
     def rename(self, old: str, new: str) -> None:
-        os.rename(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        patiently(os.rename, self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def unlink(self, name: str) -> None:
-        os.unlink(self._at(name), dir_fd=self._fd)
+        patiently(os.unlink, self._at(name), dir_fd=self._fd)
 
     def rmdir(self, name: str) -> None:
-        os.rmdir(self._at(name), dir_fd=self._fd)
+        patiently(os.rmdir, self._at(name), dir_fd=self._fd)
 
     def _open(self, name: str, flags: int) -> int:
         return self._open_and_stat(name, flags)[0]
 
     def _open_and_stat(self, name: str, flags: int) -> tuple[int, os.stat_result]:
-        fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _BINARY, 0o600, dir_fd=self._fd)
+        try:
+            fd = os.open(self._at(name), flags | _NOFOLLOW | _NONBLOCK | _BINARY, 0o600, dir_fd=self._fd)
+        except PermissionError:
+            if os.path.isdir(self.full(name)):  # Windows refuses to open one
+                raise OSError(errno.EINVAL, "not a regular file", self.full(name)) from None
+            raise
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
@@ -148,7 +154,7 @@ class Directory:
             self._unlink_aside(aside)
             raise
         try:
-            os.replace(self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            patiently(os.replace, self._at(aside), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except FileNotFoundError:
             return False
         except OSError:
@@ -209,7 +215,7 @@ class Directory:
 
     def _open_wakeup(self, name: str) -> tuple[int, bool]:
         """A descriptor, and whether it is a pipe."""
-        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK, dir_fd=self._fd)
+        fd = os.open(self._at(name), os.O_WRONLY | _NOFOLLOW | _NONBLOCK | _BINARY, dir_fd=self._fd)
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
             os.close(fd)

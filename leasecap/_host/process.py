@@ -11,6 +11,8 @@ from leasecap._liveness.verdict import CONTAINERS_BOOT
 
 if sys.platform == "darwin":
     from leasecap._host import macos
+elif sys.platform == "win32":
+    from leasecap._host import windows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def presence(pid: int, start: int) -> Presence:
                 return "gone"
             return "stopped" if fields[0] == b"T" else "runs"
     if sys.platform == "win32":
-        return "runs" if start_of(pid) == start else "gone"  # 0 is Ctrl-C there
+        return _presence_on_windows(pid, start)
     try:
         os.kill(pid, 0)  # unlike a missing /proc entry, ESRCH can't come from a hidden process (hidepid)
     except ProcessLookupError:
@@ -103,6 +105,19 @@ def presence(pid: int, start: int) -> Presence:
     if started is None or started != start:
         return "gone"
     return "stopped" if _is_stopped(pid) else "runs"
+
+
+def _presence_on_windows(pid: int, start: int) -> Presence:
+    """`presence` where no signal may be sent to see whether a process is there: 0 is a Ctrl-C."""
+    import psutil
+
+    try:
+        found = int(psutil.Process(pid).create_time() * 1e6)
+    except psutil.NoSuchProcess:
+        return "gone"
+    except psutil.Error:  # somebody else's, of which no more is told
+        return "unseen"
+    return "runs" if found == start else "gone"
 
 
 def _is_stopped(pid: int) -> bool:
@@ -235,6 +250,8 @@ def _boot_id() -> str | None:
         return CONTAINERS_BOOT + boot if boot and _is_mounted_over(path) else boot
     if sys.platform == "darwin":
         return macos.boot_session()
+    if sys.platform == "win32":
+        return windows.boot_session()
     return None
 
 

@@ -22,6 +22,7 @@ SEES_PEERS = sys.platform == "linux"
 """Whether it can be told on this platform."""
 
 _PIECE = 1 << 14
+_LISTENS = "0A"  # TCP_LISTEN of the kernel
 
 _MAPPED = bytes(10) + b"\xff\xff"
 """What stands before an IPv4 address where an IPv6 socket talks IPv4."""
@@ -62,6 +63,32 @@ def peer_inode(peer: tuple[object, ...], local: tuple[object, ...]) -> int | Non
     """The inode of the socket at the other end of an accepted connection; None where that can't be told."""
     found = peer_socket(peer, local)
     return None if found is None else found.inode
+
+
+def is_readable(connection: socket.socket) -> bool:
+    """Whether something has come that is not read yet, or the end."""
+    if sys.platform == "win32":
+        return bool(select.select([connection], [], [], 0)[0])
+    poll = select.poll()  # select knows no descriptor above 1023
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def listener_on(port: int) -> PeerSocket | None:
+    """The socket that listens on ``port`` and takes connections to 127.0.0.1; None where that can't be told."""
+    if not SEES_PEERS:
+        return None
+    loopback = b"\x7f\x00\x00\x01"
+    places = {f"{_hex(place)}:{port:04X}" for place in (loopback, bytes(4), _MAPPED + loopback, bytes(16))}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = _read(table).decode("ascii").splitlines()[1:]
+        except (OSError, ValueError):
+            continue
+        for fields in map(str.split, rows):
+            if fields[1] in places and fields[3] == _LISTENS:
+                return PeerSocket(int(fields[7]), int(fields[9]))
+    return None
 
 
 def has_closed(connection: socket.socket) -> bool:

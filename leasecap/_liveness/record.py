@@ -38,6 +38,18 @@ class Child(NamedTuple):
 PENDING = Child(0, 0)
 
 
+class Purpose(NamedTuple):
+    """The HTTP request that a slot is for. Each is a printable name; None: not known.
+
+    :ivar agent: the program that sends it.
+    :ivar provider: where it goes.
+    """
+
+    agent: str | None = None
+    provider: str | None = None
+    model: str | None = None
+
+
 class Record(NamedTuple):
     """See `presence.Identity` for the meaning of pid, start, boot, machine, pid_ns and time_ns.
 
@@ -52,6 +64,7 @@ class Record(NamedTuple):
     :ivar agent: the process that the slot is asked for (`leasecap acquire --for-pid`), until that process holds it.
     :ivar heartbeat: seconds between the heartbeats that its owner writes.
     :ivar stale_after: seconds without one after which its owner counts as dead where nothing else speaks for it.
+    :ivar purpose: the request that the slot is for, if it is for a single one.
     """
 
     pool: str
@@ -75,9 +88,10 @@ class Record(NamedTuple):
     heartbeat: float = HEARTBEAT
     stale_after: float = STALE_AFTER
     version: int = VERSION
+    purpose: Purpose | None = None
 
 
-_PROCESSES: Mapping[str, type] = {"child": Child, "agent": Child}
+_PARTS: Mapping[str, type] = {"child": Child, "agent": Child, "purpose": Purpose}
 _MISSING: dict[str, object] = {
     **Record._field_defaults,
     **dict.fromkeys(("start", "boot", "machine", "pid_ns", "time_ns", "label")),
@@ -92,10 +106,8 @@ _MISSING: dict[str, object] = {
 def encode_record(record: Record) -> bytes:
     """The bytes of ``info.json``."""
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
-    processes = {
-        name: process and process._asdict() for name, process in (("child", record.child), ("agent", record.agent))
-    }
-    text = _checked({**record._asdict(), **processes})
+    parts = {name: part._asdict() for name in _PARTS if (part := getattr(record, name)) is not None}
+    text = _checked({**record._asdict(), **parts})
     return b'%s,"check":%d}' % (text[:-1], crc32(text))
 
 
@@ -126,7 +138,7 @@ def decode_record(data: bytes) -> Record | None:
         raw = json.loads(data.decode())
         if not isinstance(raw, dict) or not (_is_as_written(data) or raw.get("check") == checksum(raw)):
             return None
-        found = from_json(Record, raw, defaults=_MISSING, parts=_PROCESSES, in_bounds=_in_bounds)
+        found = from_json(Record, raw, defaults=_MISSING, parts=_PARTS, in_bounds=_in_bounds)
     except (ValueError, RecursionError):
         return None
     if found.version < VERSION or found.proof not in ("lock", "pid"):
@@ -148,7 +160,16 @@ def _in_bounds(value: object) -> bool:
     return type(value) is not int or -(2**64) < value < 2**64
 
 
+def name_of(record: Record) -> str:
+    """What people know the work by: its label, else its request's agent and model, else the command."""
+    return record.label or _request(record.purpose) or record.command
+
+
+def _request(purpose: Purpose | None) -> str:
+    return "" if purpose is None else " ".join(filter(None, (purpose.agent, purpose.model)))
+
+
 def called(record: Record) -> str:
     """A process as it is named to people: ``pid 4711 (claude -p)``."""
-    name = record.label or record.command
+    name = name_of(record)
     return f"pid {record.pid} ({name if len(name) <= 40 else name[:39] + '…'})"

@@ -6,7 +6,7 @@ import json
 
 from leasecap._provider.errors import Fault, fault_in
 from leasecap._provider.reading import decoder, header, is_json, media_type, parse_json
-from leasecap._provider.sse import Event, EventStream
+from leasecap._provider.sse import Event, EventStream, end_of_events, end_of_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +38,15 @@ class AnswerReader:
     :ivar first_is_whole: the first event was seen, or for an answer that has none, the whole of it; or it isn't worth
         waiting for. Events that only say that the request has come don't count. The head may go out from then on.
     :ivar fault: the first error that the answer holds.
+    :ivar had_begun: whether an event of the answer itself came before the fault.
     """
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.fault: Fault | None = None
+        self.had_begun = False
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
+        self._begun: list[bytes] = []  # of an event that isn't whole
         self._body: list[bytes] = []  # of an answer that is one JSON value
         self._decoder = decoder(header(headers, b"content-encoding"))
         self._came = self._tries = 0
@@ -79,7 +82,7 @@ class AnswerReader:
         if self._reads and self._decoder is not None:
             self._read(self._decoder.decode(self._take_unread()))
             self._read_rest()
-            self._events, self._body = EventStream(), []
+            self._events, self._begun, self._body = EventStream(), [], []
         self._reads, self.first_is_whole = False, True
 
     def _take_unread(self) -> bytes:
@@ -90,8 +93,7 @@ class AnswerReader:
 
     def _read(self, text: bytes) -> None:
         if self._media == b"text/event-stream":
-            for event in self._events.feed(text):
-                self._event(event)
+            self._read_events(text)
         elif self._media in _LINES:
             *lines, last = text.split(b"\n")
             for line in lines:
@@ -105,8 +107,31 @@ class AnswerReader:
                 self._tries += 1
                 self._first_element(b"".join(self._body))
 
+    def _read_events(self, text: bytes) -> None:
+        before = self._begun[-1][-1:] if self._begun else b""
+        end = end_of_events(before + text) - len(before)
+        if end <= 0:
+            if text:
+                self._begun.append(text)
+            return
+        whole = b"".join((*self._begun, text[:end]))
+        self._begun = [text[end:]] if text[end:] else []
+        at = 0
+        while at < len(whole) and not self._seen:
+            end = end_of_first(whole, at)
+            self._take_events(whole[at:end])
+            at = end
+        # To take each of the others apart would cost more than all else that is done for it.
+        if whole.find(b'"error"', at) >= 0:
+            self._take_events(whole[at:])
+
+    def _take_events(self, text: bytes) -> None:
+        for event in self._events.feed(text):
+            self._event(event)
+
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
+            self._take_events(b"".join(self._begun))
             event = self._events.end()
             if event is not None:
                 self._event(event)
@@ -119,7 +144,7 @@ class AnswerReader:
 
     def _event(self, event: Event) -> None:
         if self._seen and b'"error"' not in event.data:
-            return  # reading every event as JSON would cost more than all else that is done for it
+            return
         value = parse_json(event.data)
         self._look(value)
         name = event.name.decode("latin-1")
@@ -148,7 +173,7 @@ class AnswerReader:
 
     def _look(self, value: Any) -> None:
         if self.fault is None:
-            self.fault = fault_in(value)
+            self.fault, self.had_begun = fault_in(value), self._seen
         if self.fault is None and not self._seen and _lacks_choices(value):
             self.fault = _NO_CHOICES
 

@@ -5,6 +5,8 @@ What is not known is metered: a new endpoint must not run uncapped, and a slot t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,25 +141,35 @@ def is_free(method: bytes, target: bytes, base_path: str = "") -> bool:
     :param target: as it came, without the gate's own part.
     :param base_path: what the upstream's own base URL begins its paths with.
     """
-    return method in _FREE_METHODS or _FREE.match(_endpoints(target, base_path))
+    return method in _FREE_METHODS or _looked_up(_path(target), base_path)[0]
 
 
 def is_known(target: bytes, base_path: str = "") -> bool:
     """Whether the endpoint is known, as free or as metered; a POST to another one is worth a line in the log."""
-    endpoints = _endpoints(target, base_path)
-    return _METERED.match(endpoints) or _FREE.match(endpoints)
+    return _looked_up(_path(target), base_path)[1]
 
 
-def _endpoints(target: bytes, base_path: str) -> list[Sequence[str]]:
+def _path(target: bytes) -> bytes:
+    return target.partition(b"?")[0].partition(b"#")[0]
+
+
+@lru_cache(maxsize=64)  # a client asks for few, again and again
+def _looked_up(path: bytes, base_path: str) -> tuple[bool, bool]:
+    """Whether it is free, and whether it is known."""
+    endpoints = _endpoints(path, base_path)
+    free = _FREE.match(endpoints)
+    return free, free or _METERED.match(endpoints)
+
+
+def _endpoints(path: bytes, base_path: str) -> list[Sequence[str]]:
     """What the path may mean, in segments: with and without each beginning that it has. Empty if that can't be told."""
     from urllib.parse import unquote_to_bytes
 
-    decoded = unquote_to_bytes(target.partition(b"?")[0].partition(b"#")[0])
     try:
-        path = decoded.decode("ascii")
+        decoded = unquote_to_bytes(path).decode("ascii")
     except UnicodeDecodeError:
         return []
-    segments = [segment for segment in path.split("/") if segment]
+    segments = [segment for segment in decoded.split("/") if segment]
     # A server that resolves dots, decodes twice or turns backslashes round would serve another path than we read.
     if any(segment in (".", "..") or set(segment) & set("%\\;") or not segment.isprintable() for segment in segments):
         return []

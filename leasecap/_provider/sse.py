@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from leasecap._named_tuple import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
@@ -16,6 +18,21 @@ class Event(NamedTuple):
 
     name: bytes
     data: bytes
+
+
+_BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")  # the end of a line, and the beginning of the next end
+_BLANK_LINE = re.compile(b"|".join(_BLANK_LINES))
+
+
+def end_of_events(text: bytes) -> int:
+    """Where the last event ends that is whole in ``text``; 0: none is."""
+    return max(text.rfind(blank) + 2 if blank in text else 0 for blank in _BLANK_LINES)
+
+
+def end_of_first(text: bytes, at: int) -> int:
+    """Where the event ends that begins at ``at``; the end of ``text`` if it isn't whole."""
+    blank = _BLANK_LINE.search(text, at)
+    return len(text) if blank is None else blank.end()
 
 
 class EventStream:

@@ -13,6 +13,26 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """The HTTP request that a slot is for: one through a gate, or of `leasecap.httpx2` or `leasecap.httpx`.
+
+    :ivar agent: what sends it: the command, the script, or what it calls itself at a `leasecap gate`. None of these
+        three need be known.
+    :ivar provider: where it goes: an upstream of the gate, or the name of its endpoint's pool.
+    :ivar model: what it asks for.
+    :ivar phase: "queued"; "sent" while no byte of its answer has come; "streaming" from the first byte on. None if this
+        boot's clock can't say.
+    :ivar first_byte_after: seconds from the grant to the first byte; None before that.
+    """
+
+    agent: str | None
+    provider: str | None
+    model: str | None
+    phase: str | None
+    first_byte_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
     """A slot that is held.
 
@@ -29,6 +49,7 @@ class Holder:
     :ivar limit: the limit it declared.
     :ivar max_hold: seconds for which it may be held; None: for ever.
     :ivar over_max_hold: seconds for which it has been held beyond that; None: its time isn't over, or can't be told.
+    :ivar request: what the slot is for, if it is for a single request.
     """
 
     id: str
@@ -49,6 +70,7 @@ class Holder:
     limit: int | None
     max_hold: float | None
     over_max_hold: float | None
+    request: HttpRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,7 @@ class Waiter:
         it was asked, and has not looked since. "parked": it did not take up a grant, and its waiter has not looked
         since.
     :ivar position: 1 for the head; 0 while parked.
+    :ivar request: what the slot is for, if it is for a single request.
     """
 
     id: str
@@ -75,6 +98,7 @@ class Waiter:
     alive: bool
     evidence: str
     limit: int | None
+    request: HttpRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +140,17 @@ class SilentGate:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingGate:
+    """A `leasecap gate` that runs.
+
+    :ivar address: HOST:PORT.
+    """
+
+    pid: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All that is under one root, at one time.
 
@@ -123,6 +158,7 @@ class Status:
     :ivar config_error: why ``config.toml`` can't be used, or None.
     :ivar error: why the pools can't be listed, or None.
     :ivar silent_gates: commands that may go past their gate.
+    :ivar gates: those that aren't a command's own.
     """
 
     schema_version: int
@@ -132,6 +168,7 @@ class Status:
     config_error: str | None
     error: str | None = None
     silent_gates: tuple[SilentGate, ...] = ()
+    gates: tuple[StandingGate, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """What `leasecap status --json` prints, which every reader of JSON takes.

@@ -16,8 +16,10 @@ from leasecap._runtime import refuse_server, runtime
 from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
+from leasecap._status.model import HttpRequest as HttpRequest
 from leasecap._status.model import PoolStatus as PoolStatus
 from leasecap._status.model import SilentGate as SilentGate
+from leasecap._status.model import StandingGate as StandingGate
 from leasecap._status.model import Status as Status
 from leasecap._status.model import Waiter as Waiter
 
@@ -52,7 +54,9 @@ def status(pool: str | None = None) -> Status:
     except StoreError as trouble:
         names, unlisted = list(config.pools) if config else [], str(trouble)
     pools = tuple(_pool_status(root, pictures, name, config) for name in names)
-    return Status(SCHEMA_VERSION, _utc(datetime.now(UTC)), root, pools, config_error, unlisted, _silent_gates(pictures))
+    now = _utc(datetime.now(UTC))
+    silent, standing = _silent_gates(pictures), _standing_gates(pictures)
+    return Status(SCHEMA_VERSION, now, root, pools, config_error, unlisted, silent, standing)
 
 
 def _silent_gates(pictures: Pictures) -> tuple[SilentGate, ...]:
@@ -60,6 +64,13 @@ def _silent_gates(pictures: Pictures) -> tuple[SilentGate, ...]:
         return tuple(SilentGate(pid, command) for pid, command in pictures.silent_gates())
     except OSError:
         return ()  # they are a hint; what is wrong with the root is told of its pools
+
+
+def _standing_gates(pictures: Pictures) -> tuple[StandingGate, ...]:
+    try:
+        return tuple(StandingGate(gate.pid, gate.address) for gate in pictures.standing_gates())
+    except OSError:
+        return ()  # as above
 
 
 def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:
@@ -157,6 +168,7 @@ def _holder(lease: EntryPicture, lender: str | None, wall: datetime) -> Holder:
         limit=entry.limit,
         max_hold=record.max_hold if record else None,
         over_max_hold=lease.over_max_hold if lease.over_max_hold > 0 else None,
+        request=_request(lease),
     )
 
 
@@ -177,7 +189,21 @@ def _waiter(ticket: EntryPicture, position: int, wall: datetime) -> Waiter:
         alive=ticket.alive,
         evidence=ticket.evidence,
         limit=entry.limit,
+        request=_request(ticket),
     )
+
+
+def _request(entry: EntryPicture) -> HttpRequest | None:
+    purpose = entry.record.purpose if entry.record else None
+    if purpose is None:
+        return None
+    if entry.state != "held":
+        return HttpRequest(*purpose, "queued", None)
+    if entry.since is None:
+        return HttpRequest(*purpose, None, None)
+    if entry.answered is None:
+        return HttpRequest(*purpose, "sent", None)
+    return HttpRequest(*purpose, "streaming", max(entry.since - entry.answered, 0.0))
 
 
 def _moment(wall: datetime, ago: float | None) -> str | None:

@@ -64,6 +64,9 @@ if TYPE_CHECKING:
             :raises OSError: when that can't be written.
             """
 
+        def note_answer(self) -> None:
+            """Note that the answer has begun of the HTTP request that the lease is for; cheap, and never raises."""
+
         def let_go(self) -> None:
             """Keep the lease alive no longer: another process holds it now, or nobody does."""
 

@@ -6,6 +6,7 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal, Protocol
 
     from leasecap._config.config import PoolConfig
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
             :raises OSError: when that can't be read.
             """
 
+        def standing_gates(self) -> tuple[StandingGate, ...]:
+            """Each `leasecap gate` that runs here.
+
+            :raises OSError: when that can't be read; also when there was never one.
+            """
+
 
 class SilentGate(NamedTuple):
     """A gate that nothing comes through, so that its command may not know of it.
@@ -48,6 +55,24 @@ class SilentGate(NamedTuple):
 
     pid: int
     command: str
+
+
+class StandingGate(NamedTuple):
+    """A `leasecap gate` that runs.
+
+    :ivar port: of 127.0.0.1.
+    :ivar variables: what follows the gate's token in the address that an agent needs in each variable.
+    :ivar upstreams: by name: the URL without a path, and what follows the token in a client's address.
+    """
+
+    pid: int
+    port: int
+    variables: Mapping[str, str]
+    upstreams: Mapping[str, tuple[str, str]]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
 
 class EntryPicture(NamedTuple):
@@ -63,6 +88,7 @@ class EntryPicture(NamedTuple):
     :ivar since: seconds since it was granted, or asked for; None if this boot's clock can't say.
     :ivar heartbeat_age: seconds since its last heartbeat; None likewise.
     :ivar over_max_hold: seconds for which it has been held beyond its time; negative before that, 0 where it has none.
+    :ivar answered: seconds since the answer began of the request that it is for; None: it has not, or as ``since``.
     """
 
     entry: Entry
@@ -75,6 +101,7 @@ class EntryPicture(NamedTuple):
     since: float | None
     heartbeat_age: float | None
     over_max_hold: float
+    answered: float | None = None
 
 
 class PoolPicture(NamedTuple):

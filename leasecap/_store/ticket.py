@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from typing import Literal, Protocol
 
-    from leasecap._liveness.record import Child
+    from leasecap._liveness.record import Child, Purpose
     from leasecap._store.lease import HeldLease
     from leasecap._store.wakeup import Wakeup
 
@@ -102,6 +102,7 @@ class Want(NamedTuple):
     :ivar wake: called from any thread when it is worth looking before the pause is over.
     :ivar listen: begins to receive this process's wake-ups; else a thread does.
     :ivar place: where it stands in the queue, if it asks again; else behind all who asked before.
+    :ivar purpose: the request that the slot is for, if it is for a single one.
     """
 
     priority: int
@@ -115,3 +116,4 @@ class Want(NamedTuple):
     wake: Callable[[], None]
     listen: Callable[[Wakeup], bool] | None = None
     place: Place | None = None
+    purpose: Purpose | None = None

@@ -86,6 +86,7 @@ class Call:
     def begin(self, status: int, headers: Headers) -> None:
         """The head of the answer is there."""
         now = monotonic()
+        self.lease.note_answer()
         self._answer = Answer(status, headers, now - self._sent, time)
         self._unread_since = now
 

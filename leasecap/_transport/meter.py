@@ -12,6 +12,7 @@ from leasecap._api import acquire_async_with, acquire_with
 from leasecap._config.pool_name import pool_name
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
+from leasecap._liveness.record import Purpose
 from leasecap._provider.chain import VARIABLE, metered_nearer
 from leasecap._provider.free import is_free
 from leasecap._provider.places import Places
@@ -118,7 +119,7 @@ class Meter:
     def _wants(self, request: Request, place: Place) -> Options:
         options = self._options
         return options._replace(
-            label=_label(request) if options.label is None else options.label,
+            purpose=Purpose(_program(), pool_name(origin_of(request.url)).text, _model(request)),
             on_wait=look_for_unread if options.on_wait is None else _both(options.on_wait),
             place=place,
         )
@@ -136,15 +137,13 @@ def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
     return tell
 
 
-def _label(request: Request) -> str | None:
-    """The program and the model, as the gate has it; None: the model isn't known, and the command says more."""
+def _model(request: Request) -> str | None:
     body = content_of(request)
     if body is None:
         return None
     headers = headers_of(request)
     kind, encoding = header(headers, b"content-type"), header(headers, b"content-encoding")
-    model = read_request(request.url.raw_path, kind, encoding, body).model
-    return None if model is None else f"{_program()} {model}"
+    return read_request(request.url.raw_path, kind, encoding, body).model
 
 
 def _program() -> str:

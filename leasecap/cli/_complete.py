@@ -196,7 +196,7 @@ def _wanting(options: dict[str, click.Option], word: str) -> click.Option | None
 
 
 def _may_stand_alone(option: click.Option) -> bool:
-    return option.name == "parent"
+    return option.name in ("parent", "shell")
 
 
 def _options(command: click.Command, context: click.Context, last: str) -> Answer:

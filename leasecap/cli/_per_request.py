@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from leasecap._gate import extra
 from leasecap._gate.environment import prepare, private_path, write_files
 from leasecap._gate.terms import Pools
 from leasecap._host.descriptors import raise_descriptor_limit
+from leasecap._host.listener import listen
 from leasecap._messages import no_limit
 from leasecap._provider import chain
 from leasecap._runtime import runtime
@@ -38,6 +38,7 @@ from leasecap.cli._supervise import spawn, supervise
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from leasecap._config.config import Config
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 OUTLIVING = 10.0
 """Seconds for which the gate stays when the command has ended, for what that has started and left behind."""
 
-_BACKLOG = 1024
 _MOST_LINES = 20
 
 
@@ -80,7 +80,7 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     private = private_path(environ, f"leasecap-{os.urandom(8).hex()}", os.geteuid())
     trouble = Trouble()
     with ExitStack() as ending:
-        listener = ending.enter_context(_listen())
+        listener = ending.enter_context(listen())
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         prepared = prepare(
             argv, environ, address=address, token=token, config=config, private=private,
@@ -104,7 +104,7 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
         def make() -> Gate:
             from leasecap._gate.gate import Gate
 
-            return Gate(listener, token, prepared.upstreams, pools, environ, program)
+            return Gate(listener, lambda: token, prepared.upstreams, pools, environ, program)
 
         thread = GateThread(make, listener, trouble.note, signals.wake)
         thread.start()
@@ -137,15 +137,6 @@ class Trouble:
             say(line)
         if self._more:
             say(f"and {self._more} times more")
-
-
-def _listen() -> socket.socket:
-    # `create_server` leaves the protocol open, and asyncio turns Nagle's algorithm off only where it is named: each
-    # answer of two pieces would wait for an acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(_BACKLOG)
-    return listener
 
 
 def _own_pools(asked: Asked, argv: Sequence[str], prepared: Prepared, config: Config) -> dict[str, str]:

@@ -3,41 +3,28 @@ file."""
 
 from __future__ import annotations
 
-import unicodedata
-
 from leasecap._durations import format_duration
 from leasecap._liveness.verdict import NOT_VISIBLE, UNREADABLE
 from leasecap._named_tuple import NamedTuple
 from leasecap._redact import printable
+from leasecap.cli._tables import Table, clip, end_of, lay_out, text, without
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import TypeAlias
 
-    from leasecap._status.model import Holder, PoolStatus, SilentGate, Status, Waiter
+    from leasecap._status.model import Holder, HttpRequest, PoolStatus, SilentGate, Status, Waiter
+    from leasecap.cli._tables import Line
 
-    Span: TypeAlias = tuple[str, str]
-    """A text, and its style: "bold", "dim", "red", "yellow" or ""."""
-    Line: TypeAlias = tuple[Span, ...]
-
-_COMMAND_LEAST = 20  # columns left to the command on a narrow terminal
+_ANSWERS = {"queued": "-", "sent": "awaited", "streaming": "comes"}
 _DIRECTORY_MOST = 24
-_COMMAND_MOST = 200  # columns for the command where nothing says how wide the terminal is
-
-
-class _Table(NamedTuple):
-    """Lines under a head; any of the lines may be left out."""
-
-    head: Line
-    rows: list[Line]
 
 
 class _Section(NamedTuple):
     """What is said of a pool."""
 
     head: list[Line]
-    tables: list[_Table]
+    tables: list[Table]
 
 
 def render(rows: int | None, columns: int | None, found: Status, home: str = "") -> list[Line]:
@@ -54,6 +41,7 @@ def render(rows: int | None, columns: int | None, found: Status, home: str = "")
     if not sections and not found.error:
         hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
         sections = [_Section([((hint, ""),)], [])]
+    top += [((f"gate {gate.address} (pid {gate.pid})", "dim"),) for gate in found.gates]
     top += [((_silent(gate), "yellow"),) for gate in found.silent_gates]
     lines = top + ([(), *errors] if errors else [])
     for section in sections:
@@ -71,11 +59,6 @@ def _silent(gate: SilentGate) -> str:
     )
 
 
-def text(line: Line) -> str:
-    """The line without its styles."""
-    return "".join(part for part, _ in line)
-
-
 def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     limit = "no limit set" if pool.limit is None else str(pool.limit)
     source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
@@ -88,11 +71,14 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
         head.append((("  it changed while it was read: the rows below may not be of one moment", ""),))
     tables = []
     if pool.holders:
-        names = ("HOLDER", "PID", "HELD", "BEAT", "EVIDENCE", "IN", "COMMAND")
-        tables.append(_table(names, [_holder(holder, home) for holder in pool.holders], columns))
+        names: tuple[str, ...] = ("HOLDER", "PID", "HELD", "BEAT", "ANSWER", "EVIDENCE", "IN", "COMMAND")
+        rows = [names, *(_holder(holder, home) for holder in pool.holders)]
+        if all(holder.request is None for holder in pool.holders):
+            rows = without("ANSWER", rows)
+        tables.append(lay_out(rows, columns))
     if pool.waiters:
         names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
-        tables.append(_table(names, [_waiter(waiter, home) for waiter in pool.waiters], columns))
+        tables.append(lay_out([names, *(_waiter(waiter, home) for waiter in pool.waiters)], columns))
     return _Section(head, tables)
 
 
@@ -114,15 +100,16 @@ def _holder(holder: Holder, home: str) -> tuple[str, ...]:
         _pid(holder),
         _ago(holder.held_for),
         _ago(holder.heartbeat_age),
+        _answer(holder.request),
         "; ".join([evidence, *notes]),
         _directory(holder, home),
-        _called(holder),
+        called(holder),
     )
 
 
 def _waiter(waiter: Waiter, home: str) -> tuple[str, ...]:
     position = str(waiter.position) if waiter.state == "waiting" else waiter.state
-    called = _called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {_called(waiter)}"
+    what = called(waiter) if waiter.alive else f"({waiter.evidence}: to be reaped) {called(waiter)}"
     return (
         waiter.id,
         _pid(waiter),
@@ -130,8 +117,12 @@ def _waiter(waiter: Waiter, home: str) -> tuple[str, ...]:
         position,
         str(waiter.priority),
         _directory(waiter, home),
-        called,
+        what,
     )
+
+
+def _answer(request: HttpRequest | None) -> str:
+    return "-" if request is None else "?" if request.phase is None else _ANSWERS[request.phase]
 
 
 def _pid(entry: Holder | Waiter) -> str:
@@ -140,10 +131,16 @@ def _pid(entry: Holder | Waiter) -> str:
     return str(entry.pid) if entry.host is None else f"{entry.pid}@{printable(entry.host, 30)}"
 
 
-def _called(entry: Holder | Waiter) -> str:
+def called(entry: Holder | Waiter) -> str:
+    """What people know the work by."""
     if entry.pid is None:
         return "(corrupt record)"
-    return printable(entry.label or entry.command or "", 200)
+    request = entry.request
+    if request is None:
+        return printable(entry.label or entry.command or "", 200)
+    what = " ".join(filter(None, (request.agent, request.model))) or entry.command
+    where = f" at {request.provider}" if request.provider else ""
+    return printable(": ".join(filter(None, (entry.label, what))) + where, 200)
 
 
 def _directory(entry: Holder | Waiter, home: str) -> str:
@@ -151,21 +148,11 @@ def _directory(entry: Holder | Waiter, home: str) -> str:
     path = printable(entry.cwd or "", 500)
     if home and (path == home or path.startswith(home + "/")):
         path = "~" + path.removeprefix(home)
-    return path if len(path) <= _DIRECTORY_MOST else "…" + path[1 - _DIRECTORY_MOST :]
+    return end_of(path, _DIRECTORY_MOST)
 
 
 def _ago(seconds: float | None) -> str:
     return "-" if seconds is None else format_duration(seconds)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], columns: int | None) -> _Table:
-    widths = [max(cells(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
-    room = _COMMAND_MOST if columns is None else max(columns - sum(widths) - 2 * len(widths) - 2, _COMMAND_LEAST)
-    lines = []
-    for row in (head, *rows):
-        padded = [cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=False)]
-        lines.append("  " + "  ".join([*padded, _cut(row[-1], room)]).rstrip())
-    return _Table(((lines[0], "dim"),), [((line, ""),) for line in lines[1:]])
 
 
 # -- what fits --------------------------------------------------------------------------------------------------------
@@ -209,7 +196,7 @@ def _shares(room: int, needs: Sequence[int]) -> list[int]:
     return shares
 
 
-def _fit_table(room: int, table: _Table) -> list[Line]:
+def _fit_table(room: int, table: Table) -> list[Line]:
     if room > len(table.rows):
         return [table.head, *table.rows]
     if room < 2:
@@ -221,46 +208,6 @@ def _fit_table(room: int, table: _Table) -> list[Line]:
 def _more(number: int, what: str = "") -> Line:
     noun = f" {what}{'' if number == 1 else 's'}" if what else ""
     return ((f"  ... {number} more{noun}", "dim"),)
-
-
-# -- widths -----------------------------------------------------------------------------------------------------------
-
-
-def clip(line: Line, columns: int) -> Line:
-    """The line, cut to that many columns."""
-    if cells(text(line)) <= columns:
-        return line
-    spans: list[Span] = []
-    for part, style in line:
-        spans.append((_cut(part, columns), style) if cells(part) > columns else (part, style))
-        columns -= cells(part)
-        if columns <= 0:
-            break
-    return tuple(spans)
-
-
-def _cut(part: str, columns: int) -> str:
-    """The text, cut to that many columns, with a mark if anything is missing."""
-    if cells(part) <= columns:
-        return part
-    kept, used = [], 0
-    for character in part:
-        used += _width(character)
-        if used >= columns:
-            break
-        kept.append(character)
-    return "".join(kept) + "…" if columns > 0 else ""
-
-
-def cells(part: str) -> int:
-    """How many columns it takes on a terminal."""
-    return len(part) if part.isascii() else sum(map(_width, part))
-
-
-def _width(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def aged(found: Status, seconds: float) -> Status:

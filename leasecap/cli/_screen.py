@@ -8,7 +8,8 @@ import sys
 
 import click
 
-from leasecap.cli._picture import cells, render, text
+from leasecap.cli._picture import render
+from leasecap.cli._tables import cells, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from leasecap._status.model import Status
-    from leasecap.cli._picture import Line
+    from leasecap.cli._tables import Line
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J"  # the alternate screen, without a cursor, empty
 _LEAVE = "\x1b[?25h\x1b[?1049l"

@@ -10,14 +10,15 @@ import time
 
 from leasecap._config.root import root_path
 from leasecap._host.file_changes import FileChanges
-from leasecap.cli._picture import aged, render, text
+from leasecap.cli._picture import aged, render
 from leasecap.cli._screen import Screen, home, is_screen
+from leasecap.cli._tables import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leasecap._status.model import Status
+    from leasecap._status.model import Holder, Status
 
 _TICK = 1.0
 """Seconds after which ages are moved on, and between two readings where changes can't be seen."""
@@ -66,6 +67,7 @@ class _Watching:
         self._asleep = threading.Lock()
         self._asleep.acquire()
         self._changed = False
+        self._awaits = False
         self._root = os.path.realpath(root_path())
         self._changes: FileChanges | None = None
 
@@ -83,6 +85,7 @@ class _Watching:
             self._observe()
             self._changed = False  # set before the reading: what changes meanwhile is read once more
             found = self._look()
+            self._awaits = any(_awaits_answer(holder) for pool in found.pools for holder in pool.holders)
             read_at = drawn_at = time.monotonic()
             show(found)
             while (now := time.monotonic()) < read_at + self._interval() and not (screen and screen.ended):
@@ -96,7 +99,9 @@ class _Watching:
         """The seconds from a reading to the next one."""
         if self._changed:
             return _APART
-        return _READ_EVERY if self._changes is not None and self._changes.is_alive() else _TICK
+        if self._awaits or self._changes is None or not self._changes.is_alive():
+            return _TICK
+        return _READ_EVERY
 
     def _observe(self) -> None:
         """Start an observer if there is none, as far as one can be had."""
@@ -113,6 +118,12 @@ class _Watching:
         if not self._changed and is_change(os.path.relpath(path, self._root)):
             self._changed = True
             self.wake()
+
+
+def _awaits_answer(holder: Holder) -> bool:
+    """Whether the holder waits for a request's first byte: where that is noted, heartbeats are, and these are no
+    change."""
+    return holder.request is not None and holder.request.phase == "sent"
 
 
 def _print(found: Status) -> None:

@@ -17,7 +17,8 @@ from leasecap.cli import _streams
 from leasecap.cli._say import say
 
 VERBS = (
-    "run", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor", "completion",
+    "run", "gate", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor",
+    "completion",
 )  # fmt: skip
 
 _COMPLETE = "_LEASECAP_COMPLETE"  # the same as in `_complete`, which is loaded only for completion

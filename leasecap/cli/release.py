@@ -13,6 +13,7 @@ from leasecap._faults import faults
 from leasecap._host.process import ancestors_of
 from leasecap._redact import printable
 from leasecap.cli._agents import agent_options, find_agent
+from leasecap.cli._picture import called
 from leasecap.cli._pools import complete_lease
 from leasecap.cli._say import Verb
 
@@ -85,7 +86,7 @@ def _is_for(lease: LeaseView, agent: Child) -> bool:
 def _release(pool: PoolStatus, holder: Holder, yes: bool) -> bool:
     """Release one lease; False: it is no more."""
     if not (yes or _is_own(holder)):
-        who = f"pid {holder.pid} ({printable(holder.label or holder.command or '', 60)})"
+        who = f"pid {holder.pid} ({printable(called(holder), 60)})"
         what = f"lease {holder.id} of pool {printable(pool.pool, 60)} is held by {who}, which would run on without it"
         if not sys.stdin.isatty():
             raise LeasecapError(f"{what}: to release it all the same, give --yes")

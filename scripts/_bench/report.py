@@ -25,7 +25,7 @@ GATE_BEGIN, GATE_END = (
     "<!-- end of the gate's results -->",
 )
 OURS = ("leasecap", "leasecap run --per-request", "leasecap run", "leasecap status")
-PACKAGES = ("leasecap", "filelock", "watchdog", "posix_ipc", "portalocker", "fasteners", "h11", "httpcore2", "anyio")
+PACKAGES = ("leasecap", "filelock", "watchdog", "posix_ipc", "portalocker", "fasteners", "h11")
 
 
 def machine(base: str) -> list[str]:

@@ -88,6 +88,8 @@ def test_words_of_each_argument_are_completed() -> None:
     assert words("stat") == ("values", ["status"])
     assert words("nonsense", "") == ("values", [])
     assert words("acquire", "--for-parent", "-p", "min") == ("values", ["mine"])
+    assert words("gate", "--env=") == ("values", ["sh", "fish", "powershell"])
+    assert words("gate", "--env", "--ro") == ("values", ["--rotate"])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._status.model import Holder, PoolStatus, Status, Waiter
-from leasecap.cli._picture import aged, cells, render, text
+from leasecap._status.model import Holder, HttpRequest, PoolStatus, Status, Waiter
+from leasecap.cli._picture import aged, render
+from leasecap.cli._tables import cells, text
 from leasecap.cli._watch import is_change
 
 
@@ -163,6 +164,56 @@ def test_render_never_exceeds_the_screen(rows: int, columns: int, sizes: list[tu
         listed = sum("agent" in line or "waiter " in line for line in lines)
         left = sum(size[0] + size[1] for size in sizes) - listed - more(lines)
         assert left == 0 or len(lines) == rows, "what isn't counted has no room for a line"
+
+
+def request(phase: str | None = "sent", **more: object) -> HttpRequest:
+    found = HttpRequest("claude", "anthropic", "claude-sonnet-4-5", phase, 1.0 if phase == "streaming" else None)
+    return replace(found, **more)  # type: ignore[arg-type]
+
+
+def lines(*holders: Holder, waiters: tuple[Waiter, ...] = (), columns: int | None = None) -> list[str]:
+    found = picture(replace(pool(), holders=holders, waiters=waiters))
+    return [text(line) for line in render(99, columns, found) if "  " in text(line)]
+
+
+def test_a_request_is_shown_with_agent_model_provider_and_answer() -> None:
+    sent, streaming = (holder(at, label=None, request=request(phase)) for at, phase in enumerate(("sent", "streaming")))
+    unknown, other = holder(2, label="mine", request=request(None)), holder(3)
+    _, head, *rows = lines(sent, streaming, unknown, other)
+    answer = head.index("ANSWER")
+    assert [row[answer:].split()[0] for row in rows] == ["awaited", "comes", "?", "-"]
+    shown = "claude claude-sonnet-4-5 at anthropic"
+    assert [row[head.index("COMMAND") :] for row in rows] == [shown, shown, f"mine: {shown}", "agent 3"]
+    _, head, row = lines(waiters=(waiter(1, label=None, request=request("queued", model=None)),))
+    assert row[head.index("COMMAND") :] == "claude at anthropic"
+
+
+def test_without_requests_there_is_no_column_for_answers() -> None:
+    assert "ANSWER" not in "".join(lines(holder(1)))
+
+
+def test_of_an_unknown_agent_the_command_is_shown() -> None:
+    unknown = request(agent=None, model=None, provider=None)
+    assert lines(holder(1, label=None, command="leasecap gate", request=unknown))[-1].endswith("  leasecap gate")
+
+
+def test_agent_and_model_are_in_sight_on_80_columns() -> None:
+    where = "/home/me/src/some-project/worktree-2"
+    one = holder(1, label=None, cwd=where, request=request())
+    queued = waiter(1, label=None, cwd=where, request=request("queued"))
+    _, head, row, below, beneath = lines(one, waiters=(queued,), columns=80)
+    assert "awaited" in row and "…orktree-2" in row
+    for line in (row, beneath):
+        assert len(line) <= 80
+        assert "claude claude-sonn" in line
+    assert head.split() == ["HOLDER", "PID", "HELD", "ANSWER", "IN", "COMMAND"]
+    assert below.split() == ["WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND"]
+    assert "BEAT" in lines(one, columns=200)[1]
+
+
+def test_evidence_with_something_to_tell_stays_on_80_columns() -> None:
+    one = holder(1, label=None, cwd="/home/me/src/some-project", request=request(), stopped=True)
+    assert "lock held; stopped" in lines(one, columns=80)[2]
 
 
 def test_aged_moves_every_age() -> None:

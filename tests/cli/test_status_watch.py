@@ -156,6 +156,24 @@ def test_watch_reads_all_now_and_then_where_nothing_is_seen(watch: Callable[[str
             pass
 
 
+@pytest.mark.parametrize(
+    ("phase", "seconds"), [("sent", _watch._TICK), ("streaming", _watch._READ_EVERY), (None, _watch._READ_EVERY)]
+)
+def test_watch_reads_at_each_tick_while_an_answer_is_awaited(phase: str | None, seconds: float) -> None:
+    request = SimpleNamespace(phase=phase) if phase else None
+    found = SimpleNamespace(pools=[SimpleNamespace(holders=[SimpleNamespace(request=request)])])
+    watching = _watch._Watching(lambda: found)  # type: ignore[arg-type,return-value]
+    watching._changes = SimpleNamespace(is_alive=lambda: True, stop=lambda: None)  # type: ignore[assignment]
+
+    shown = SimpleNamespace(ended=None, resized=False)
+
+    def show(_: object) -> None:
+        assert watching._interval() == seconds
+        shown.ended = signal.SIGTERM
+
+    watching.run(show, shown)  # type: ignore[arg-type]
+
+
 def test_watch_without_an_observer_reads_at_each_tick(watch: Callable[[str], Watching]) -> None:
     refused = """
 def refuse(*about, **more): raise OSError(24, "inotify instance limit reached")

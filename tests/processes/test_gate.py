@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from commands import status, until
@@ -14,24 +13,6 @@ from provider_steps import CHUNKED, Latch, reply, stream
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from raw_http import Raw
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def gate(provider: Provider) -> Iterator[Gated]:
-    with Gated(provider) as gate:
-        yield gate
-
-
-@pytest.fixture
-def client(gate: Gated) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
 
 
 # -- what takes a slot ------------------------------------------------------------------------------------------------

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from gated import Gated
-from provider import Provider
 from provider_steps import CLOSED, CRLF, Latch, head, reply, stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from provider import Provider
     from raw_http import Raw
 
 # What the gate has to write anew: they concern one connection, and the host is another one.
@@ -31,29 +30,14 @@ ODD = (
 )
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Provider, Gated]]:
-    """One gate and its provider for all tests; it has a root of its own."""
-    root = tmp_path_factory.mktemp("shared") / "root"
-    with Provider() as provider, Gated(provider, LEASECAP_HOME=str(root)) as gate:
-        yield provider, gate
-
-
 @pytest.fixture
-def provider(shared: tuple[Provider, Gated]) -> Provider:
-    shared[0].clear()
-    return shared[0]
+def provider(shared_provider: Provider) -> Provider:
+    return shared_provider
 
 
 @pytest.fixture
 def gate(shared: tuple[Provider, Gated]) -> Gated:
     return shared[1]
-
-
-@pytest.fixture
-def client(gate: Gated) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
 
 
 def passed_on(lines: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -6,13 +6,11 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import pytest
 from commands import status, until
-from gate_inside import GateInside
 from gated import Gated
-from provider import Provider
 from provider_steps import Latch, chunk, reply, stream
 from raw_http import Raw
 
@@ -20,25 +18,17 @@ from leasecap._gate import bodies, downstream
 from leasecap._gate import gate as gate_module
 from leasecap._gate.downstream import ClientConnection
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gate_inside import GateInside
+    from provider import Provider
+
 MIB = 1 << 20
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def gate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[GateInside]:
-    with GateInside(provider, monkeypatch) as gate:
-        yield gate
-
-
-@pytest.fixture
-def client(gate: GateInside) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
+def gate(gate_inside: GateInside) -> GateInside:
+    return gate_inside
 
 
 def hold(provider: Provider, gate: Gated, holder: Raw) -> Latch:
@@ -226,18 +216,17 @@ def test_who_keeps_sending_gets_its_refusal(client: Raw, gate: GateInside) -> No
 def test_the_slot_is_free_while_the_client_takes_the_last_of_it(
     provider: Provider, client: Raw, gate: GateInside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = asyncio.StreamWriter.write
+    write = ClientConnection.write
     stalled: list[Callable[[], object]] = []
 
-    def write_and_stall(writer: asyncio.StreamWriter, data: bytes) -> None:
-        connection = writer.transport.get_protocol()
-        write(writer, data)
-        if isinstance(connection, ClientConnection) and b"last" in data:
+    def write_and_stall(connection: ClientConnection, parts: Sequence[bytes | bytearray]) -> None:
+        write(connection, parts)
+        if b"last" in b"".join(parts):
             connection.pause_writing()
             loop = asyncio.get_running_loop()
             stalled.append(lambda: loop.call_soon_threadsafe(connection.resume_writing))
 
-    monkeypatch.setattr(asyncio.StreamWriter, "write", write_and_stall)
+    monkeypatch.setattr(ClientConnection, "write", write_and_stall)
     provider.plan(stream(b"data: 1\n\n", b"data: last\n\n"))
     client.send(gate.request())
     client.up_to(b"data: last\n\n")

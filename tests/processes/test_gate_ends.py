@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,24 +18,6 @@ from raw_http import BrokenError, Raw
 MIB = 1 << 20
 BUFFERED = 32 * MIB
 STREAMED = b'{"stream": true}'
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def gate(provider: Provider) -> Iterator[Gated]:
-    with Gated(provider) as gate:
-        yield gate
-
-
-@pytest.fixture
-def client(gate: Gated) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
 
 
 def hold(provider: Provider, gate: Gated, holder: Raw) -> Latch:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 from commands import status, until
-from gate_inside import GateInside
-from provider import Provider
 from provider_steps import CHUNKED, CLOSE, Latch, broken, refuse, reply, stream
 from raw_http import BrokenError, Raw
 
@@ -19,26 +16,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from gate_inside import GateInside
+    from provider import Provider
+
 STREAMED = b'{"stream": true}'
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def gate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[GateInside]:
-    with GateInside(provider, monkeypatch) as gate:
-        yield gate
-
-
-@pytest.fixture
-def client(gate: GateInside) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
+def gate(gate_inside: GateInside) -> GateInside:
+    return gate_inside
 
 
 @pytest.mark.parametrize(("error", "told"), [(ConnectionResetError(), 0), (TimeoutError(), 1)])

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from commands import status, until
-from gate_inside import GateInside
 from gated import POOL, Gated
-from httpcore2 import AsyncHTTP11Connection
 from provider import Provider
 from provider_steps import CHUNKED, HANG, Latch, Request, Step, refuse, reply, stream
 from raw_http import Raw
@@ -19,10 +17,13 @@ from raw_http import Raw
 from leasecap._api import pool_store
 from leasecap._control import resume
 from leasecap._gate.exchange import Exchange
+from leasecap._gate.wire import Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from gate_inside import GateInside
 
     Reach = Callable[[Provider, GateInside, Raw, pytest.MonkeyPatch], object]
 
@@ -31,15 +32,8 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def gate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[GateInside]:
-    with GateInside(provider, monkeypatch) as gate:
-        yield gate
+def gate(gate_inside: GateInside) -> GateInside:
+    return gate_inside
 
 
 class Stop:
@@ -77,9 +71,7 @@ def between_grant_and_sending(provider: Provider, gate: GateInside, client: Raw,
 
 
 def while_it_connects(provider: Provider, gate: GateInside, client: Raw, patch: pytest.MonkeyPatch) -> None:
-    from leasecap._gate.route import _Backend
-
-    stop = Stop(patch, _Backend, "connect_tcp")
+    stop = Stop(patch, Wire, "connect")
     client.send(gate.request())
     stop.wait()
 
@@ -116,16 +108,6 @@ def between_two_attempts(provider: Provider, gate: GateInside, client: Raw, _: p
     resume(pool_store(POOL))  # the refusal has closed it
 
 
-def while_the_connection_is_given_back(
-    provider: Provider, gate: GateInside, client: Raw, patch: pytest.MonkeyPatch
-) -> None:
-    stop = Stop(patch, AsyncHTTP11Connection, "_response_closed")
-    provider.plan(stream(b"data: 1\n\n"))
-    client.send(gate.request())
-    client.up_to(b"data: 1\n\n")
-    stop.wait()
-
-
 @pytest.mark.parametrize("leave", [Raw.close, Raw.reset])
 @pytest.mark.parametrize(
     "reach",
@@ -138,7 +120,6 @@ def while_the_connection_is_given_back(
         within_the_stream,
         while_it_reads_nothing,
         between_two_attempts,
-        while_the_connection_is_given_back,
     ],
 )
 def test_a_client_that_leaves_leaves_nothing(

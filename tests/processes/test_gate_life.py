@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from children import await_stop
 from commands import environment, start, status, until
 from gated import Gated, configure
 from gated_terminal import GatedTerminal
-from provider import Provider
 from provider_steps import Latch, reply, stream
 from raw_http import BrokenError
 
@@ -24,6 +22,8 @@ import leasecap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
+
+    from provider import Provider
 
 pytestmark = pytest.mark.posix("there is no `leasecap run`")
 
@@ -70,12 +70,6 @@ with open(sys.argv[1] + ".new", "wb") as file:
     file.write(answer)
 os.rename(sys.argv[1] + ".new", sys.argv[1])
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 class Waiter(threading.Thread):

@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 from commands import status, until
 from gated import Gated, configure
-from provider import Provider
 from provider_formats import OVERLOADED, message_events
 from provider_steps import Latch, Step, refuse, reply, stream
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from provider import Provider
+
 PLAIN = "limit = 1\nadaptive = 'off'\nstagger = 0\n"
 STREAMED = b'{"stream": true}'
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -41,29 +40,14 @@ except ConnectionError:
 """
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Provider, Gated]]:
-    """One gate for all that ask without success, and its provider; it has a root of its own."""
-    root = tmp_path_factory.mktemp("shared") / "root"
-    with Provider() as provider, Gated(provider, LEASECAP_HOME=str(root)) as gate:
-        yield provider, gate
-
-
 @pytest.fixture
-def provider(shared: tuple[Provider, Gated]) -> Provider:
-    shared[0].clear()
-    return shared[0]
+def provider(shared_provider: Provider) -> Provider:
+    return shared_provider
 
 
 @pytest.fixture
 def gate(shared: tuple[Provider, Gated]) -> Gated:
     return shared[1]
-
-
-@pytest.fixture
-def client(gate: Gated) -> Iterator[Raw]:
-    with gate.connect() as client:
-        yield client
 
 
 # -- who is answered --------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from gate_inside import GateInside
 from gated import Gated, configure
 from gated_terminal import GatedTerminal
 from places import IMPORTABLE
-from provider import Provider
 from provider_steps import HANG, Latch, refuse, reply, stream
 from raw_http import BrokenError
 
@@ -28,6 +27,8 @@ from leasecap._lease import Lease
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from provider import Provider
 
 LIMITED = "limit = 1\nstagger = 0\n"
 
@@ -54,12 +55,6 @@ with Provider() as provider, Gated(provider) as gate:
     os.unlink(filler)
     print(statuses, came, gate.ask().status, gate.end()[0])
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 # -- the pool ---------------------------------------------------------------------------------------------------------
@@ -310,7 +305,7 @@ def test_a_silent_gate_that_ends_is_forgotten(root: Path, provider: Provider, mo
 def test_a_gate_that_served_is_never_silent(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     with GateInside(provider, monkeypatch) as gate:
         assert gate.ask().status == 200
-        gate.gate._note_silence()
+        gate.gate._note_silence("agent")
         assert leasecap.status().silent_gates == ()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from places import REPOSITORY
 
 import leasecap
 from leasecap._config.schema import AGENT_KEYS, TABLES
+from leasecap._status.feedback import PoolFeedback
+from leasecap._status.model import Holder, HttpRequest, PoolStatus, SilentGate, StandingGate, Status, Waiter
 from leasecap.cli.main import VERBS
 
 README = (REPOSITORY / "README.md").read_text()
@@ -43,6 +46,14 @@ def test_every_variable_is_there() -> None:
     code = "".join(path.read_text() for path in (REPOSITORY / "leasecap").rglob("*.py"))
     used = set(re.findall(r"\bLEASECAP_[A-Z_]+\b", code)) - {"LEASECAP_COMPLETE"}  # the shells' own, by `completion`
     assert used == set(re.findall(r"`(LEASECAP_[A-Z_]+)`", section("Environment")))
+
+
+SHOWN = (Status, PoolStatus, Holder, Waiter, HttpRequest, PoolFeedback, SilentGate, StandingGate)
+
+
+@pytest.mark.parametrize("name", sorted({field.name for each in SHOWN for field in fields(each)}))
+def test_every_field_of_status_is_there(name: str) -> None:
+    assert f"`{name}`" in section("status")
 
 
 def test_readme_is_short() -> None:

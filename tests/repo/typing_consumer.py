@@ -18,6 +18,7 @@ from leasecap import (
     AcquireTimeout,
     ConfigError,
     Holder,
+    HttpRequest,
     Lease,
     LeasecapError,
     LeaseLost,
@@ -208,6 +209,8 @@ def looking() -> None:
     assert_type(pool.limit, int | str | None)
     assert_type(pool.holders[0].pid, int | None)
     assert_type(pool.holders[0].over_max_hold, float | None)
+    assert_type(pool.holders[0].request, HttpRequest | None)
+    assert_type(pool.waiters[0].request, HttpRequest | None)
     assert_type(pool.waiters[0].position, int)
     assert_type(status.as_dict(), dict[str, object])
     pool.in_flight = 0  # type: ignore[misc]

@@ -12,8 +12,9 @@ from leasecap import _log
 from leasecap._gate.gate import Gate
 from leasecap._gate.terms import Pools
 from leasecap._gate.upstreams import Upstream
+from leasecap._host.listener import listen
 from leasecap._request import Options
-from leasecap.cli._per_request import GateThread, _listen
+from leasecap.cli._per_request import GateThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ class GateInside(Gated):
         self.told: list[str] = []
         monkeypatch.setattr(_log, "sink", self.told.append)
         monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)
-        listener = _listen()
+        listener = listen()
         self.port, self.token = listener.getsockname()[1], TOKEN
         upstream = Upstream("anthropic", "http", "127.0.0.1", provider.port, "", "ANTHROPIC_BASE_URL", "anthropic")
         pools = Pools({"anthropic": POOL}, Options(limit=limit), {})
         self._over = threading.Event()
         self._thread = GateThread(
-            lambda: Gate(listener, TOKEN, {"anthropic": upstream}, pools, {}, "agent"),
+            lambda: Gate(listener, lambda: TOKEN, {"anthropic": upstream}, pools, {}, "agent"),
             listener,
             self.told.append,
             self._over.set,

@@ -182,6 +182,7 @@ class MemoryLease:
         self.hold: Hold | None = None if want.max_hold is None else hold_of(self.record, self.granted)
         self.on_gone: Callable[[], None] | None = None
         self.owes = False
+        self.answered = False
 
     def now(self) -> float:
         return time.monotonic()
@@ -210,6 +211,9 @@ class MemoryLease:
     def describe(self, **fields: Any) -> bool:
         self.record = self.record._replace(**fields)
         return self.entry.name in self._store.leases
+
+    def note_answer(self) -> None:
+        self.answered = True
 
     def let_go(self) -> None:
         self.on_gone = None

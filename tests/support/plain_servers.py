@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from leasecap._gate.upstream import Answer
+
+
 PATIENCE = 20.0
 """Seconds until what should happen counts as not happening."""
 
@@ -93,6 +98,17 @@ async def serving(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     assert failures == []
+
+
+async def whole(answer: Answer) -> bytes:
+    """The body of an answer that the gate got; it is closed then."""
+    pieces = []
+    try:
+        while piece := await answer.read():
+            pieces.append(piece)
+    finally:
+        answer.close()
+    return b"".join(pieces)
 
 
 def tunnel(port: int, heads: list[bytes]) -> Handler:

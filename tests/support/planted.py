@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+from places import PLATFORM
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +34,11 @@ def plant_dangling_link(path: Path) -> None:
     path.symlink_to(path.parent.parent / "target")
 
 
-PLANTED: dict[str, Callable[[Path], object]] = {
-    "a symlink": plant_link,
-    "a dangling symlink": plant_dangling_link,
-    "a FIFO": os.mkfifo,
-    "a socket": plant_socket,
-    "a directory": os.mkdir,
-}
+PLANTED: dict[str, Callable[[Path], object]] = {"a directory": os.mkdir}
+if PLATFORM != "win32":  # there links take a privilege, and files that block aren't in directories
+    PLANTED |= {
+        "a symlink": plant_link,
+        "a dangling symlink": plant_dangling_link,
+        "a FIFO": os.mkfifo,
+        "a socket": plant_socket,
+    }

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from places import PLATFORM
+
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.entry import Group, make_entry
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from leasecap._liveness.record import Record
 
 PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES, TRASH)
+
+KIND = "directory" if PLATFORM == "win32" else "os"
+"""Of the lock that a new pool gets on this platform."""
 
 Hook = Callable[..., object]
 
@@ -163,7 +168,7 @@ class Actor:
         self,
         root: Path,
         *,
-        kind: str = "os",
+        kind: str = KIND,
         limit: int | None = 1,
         name: str = "p",
         stale_after: float = 30.0,

@@ -2,25 +2,24 @@
 
 Loaded by every Python process of an environment before anything else (`scripts/test --as windows`). Only leasecap's
 code sees it: the tests, pytest and the standard library go on as they are, since they have to work. What leasecap sees
-lacks what Windows' Python lacks, and a directory in which this process has a file open can't be renamed, nor can that
-file be replaced or removed. What can't be had so: paths with backslashes and drives, access lists, and files that other
-processes have open.
+lacks what Windows' Python lacks. What leasecap has open in any process can't be replaced or removed, and a directory
+with it inside can't be renamed. What can't be had so: paths with backslashes and drives, access lists, and files that
+others than leasecap have open.
 """
 
 from __future__ import annotations
 
+import _frozen_importlib as importing
 import builtins
 import errno
+import fcntl
 import os
+import stat
 import sys
-from functools import partial
-from importlib.machinery import ModuleSpec, PathFinder
+import time
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LACKING = {
     "os": """fork forkpty register_at_fork posix_spawn posix_spawnp execve_at mkfifo mknod geteuid getuid getegid getgid
@@ -35,7 +34,11 @@ LACKING = {
     "select": "epoll poll PIPE_BUF EPOLLIN EPOLLOUT POLLIN POLLOUT",
     "time": "clock_gettime clock_gettime_ns CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_MONOTONIC_RAW CLOCK_REALTIME",
 }
-MISSING = frozenset({"fcntl", "pwd", "grp", "resource", "termios", "tty", "pty"})
+LACKING["_signal"] = LACKING["signal"]
+LACKING["ctypes"] = LACKING["psutil"] = ""
+MISSING = frozenset({"fcntl", "posix", "pwd", "grp", "resource", "termios", "tty", "pty"})
+
+O_BINARY = 0x8000  # as there; Linux ignores this bit
 
 
 class _Seen(ModuleType):
@@ -54,49 +57,136 @@ class _Seen(ModuleType):
         setattr(self._real, name, value)  # what a test puts there for a while
 
 
-def _is_open_below(path: str) -> bool:
-    """Whether this process has it open, or a file in it."""
-    path = os.path.realpath(path)
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except OSError:
-            continue
-        if target == path or target.startswith(path + os.sep):
-            return True
+# -- files that are in use -------------------------------------------------------------------------------------------
+# Each descriptor that leasecap opens has a shared lock of the kind that leasecap doesn't take there. Whoever moves or
+# removes a file tries an exclusive one, and so meets what any process has open, its own included.
+
+_LOOKS, _PAUSE = 10, 0.0005
+_AS_TEXT: set[int] = set()
+
+
+def _mark(fd: int) -> int:
+    """Have others see that this is open."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        for _ in range(_LOOKS):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(_PAUSE)  # somebody looks at it; or it is filelock's, which locks it for longer
+    return fd
+
+
+def _is_open(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False  # a link, or gone
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
     return False
 
 
-def _refused(path: str) -> PermissionError:
-    return PermissionError(errno.EACCES, "The process cannot access the file because it is being used", path)
+def _refuse_in_use(path: str) -> None:
+    found = [path]
+    if os.path.isdir(path) and not os.path.islink(path):
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    for each in found:
+        if _is_open(each):
+            raise PermissionError(errno.EACCES, "The process cannot access the file because it is being used", each)
 
 
 def _rename(old: str, new: str, **_: None) -> None:
-    if _is_open_below(old):
-        raise _refused(old)
+    _refuse_in_use(old)
     if os.path.lexists(new):
+        os.lstat(old)
         raise FileExistsError(errno.EEXIST, "Cannot create a file when that file already exists", old, None, new)
     os.rename(old, new)
 
 
 def _replace(old: str, new: str, **_: None) -> None:
-    if _is_open_below(old) or _is_open_below(new):
-        raise _refused(new)
+    _refuse_in_use(old)
     if os.path.isdir(new):
         raise PermissionError(errno.EACCES, "Access is denied", old, None, new)
+    _refuse_in_use(new)
     os.replace(old, new)
 
 
 def _unlink(path: str, **_: None) -> None:
-    if _is_open_below(path):
-        raise _refused(path)
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise PermissionError(errno.EACCES, "Access is denied", path)
+    _refuse_in_use(path)
     os.unlink(path)
 
 
-def _rmdir(path: str, **_: None) -> None:
-    if _is_open_below(path):
-        raise _refused(path)
-    os.rmdir(path)
+def _refuse_system(path: Any) -> None:
+    if isinstance(path, str) and path.startswith(("/proc", "/etc", "/var/lib")):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def _list(path: str = ".") -> list[str]:
+    _refuse_system(path)
+    return os.listdir(path)
+
+
+def _open_descriptor(path: str, flags: int, mode: int = 0o777, *, dir_fd: None = None) -> int:
+    _refuse_system(path)
+    if dir_fd is not None:
+        raise NotImplementedError("dir_fd unavailable on this platform")
+    if os.path.isdir(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+    fd = os.open(path, flags, mode)
+    (_AS_TEXT.discard if flags & O_BINARY else _AS_TEXT.add)(fd)
+    return _mark(fd)
+
+
+def _read(fd: int, most: int) -> bytes:
+    _refuse_text(fd)
+    return os.read(fd, most)
+
+
+def _write(fd: int, data: Any) -> int:
+    _refuse_text(fd)
+    return os.write(fd, data)
+
+
+def _refuse_text(fd: int) -> None:
+    if fd in _AS_TEXT and stat.S_ISREG(os.fstat(fd).st_mode):
+        raise AssertionError("without O_BINARY Windows changes line ends, and takes a Ctrl-Z for the end")
+
+
+def _open(file: Any, *arguments: Any, **more: Any) -> Any:
+    _refuse_system(file)
+    opened = open(file, *arguments, **more)  # noqa: SIM115
+    _mark(opened.fileno())
+    return opened
+
+
+class _Library:
+    """What `ctypes.WinDLL("ntdll")` gives."""
+
+    def __init__(self, name: str) -> None:
+        assert name == "ntdll", name
+
+    def NtQuerySystemInformation(self, kind: int, found: Any, size: int, _: None) -> int:  # noqa: N802
+        assert (kind, size) == (3, 48), "SYSTEM_TIMEOFDAY_INFORMATION"
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            found._obj.boot_time = int(file.read(8), 16)
+        return 0
+
+
+def _process(pid: int) -> Any:
+    """What `psutil.Process` gives: there nothing is left of a process that has ended."""
+    import psutil
+
+    found = psutil.Process(pid)
+    if found.status() == psutil.STATUS_ZOMBIE:
+        raise psutil.NoSuchProcess(pid)
+    return found
 
 
 def _kill(pid: int, signum: int) -> None:
@@ -109,8 +199,10 @@ def _kill(pid: int, signum: int) -> None:
 _SEEN = {
     "os": _Seen(
         os, LACKING["os"],
-        name="nt", rename=_rename, replace=_replace, unlink=_unlink, remove=_unlink, rmdir=_rmdir, kill=_kill,
-        supports_dir_fd=frozenset(), supports_fd=frozenset(), supports_follow_symlinks=frozenset({os.stat}), O_BINARY=0,
+        name="nt", open=_open_descriptor, listdir=_list, read=_read, write=_write, kill=_kill,
+        rename=_rename, replace=_replace, unlink=_unlink, remove=_unlink,
+        supports_dir_fd=frozenset(), supports_fd=frozenset(), supports_follow_symlinks=frozenset({os.stat}),
+        O_BINARY=O_BINARY,
     ),
     "sys": _Seen(sys, "", platform="win32"),
 }  # fmt: skip
@@ -131,34 +223,20 @@ def _import(
     if level or first not in LACKING.keys() | {"sys"} or (fromlist and name != first):
         return module
     if first not in _SEEN:
-        _SEEN[first] = _Seen(module, LACKING[first])
+        more: dict[str, dict[str, Any]] = {"ctypes": {"WinDLL": _Library}, "psutil": {"Process": _process}}
+        _SEEN[first] = _Seen(module, LACKING[first], **more.get(first, {}))
     return _SEEN[first]
 
 
-def _open(file: Any, *arguments: Any, **more: Any) -> Any:
-    if isinstance(file, str) and file.startswith(("/proc", "/etc", "/var/lib")):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
-    return open(file, *arguments, **more)
-
-
-def _load(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import, "open": _open}
-    execute(module)
-    if module.__name__ == "leasecap._kept_code":
-        vars(module)["keep"] = lambda: None  # it loads by itself
-
-
-class _Finder:
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name.partition(".")[0] != "leasecap":
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            vars(spec.loader)["exec_module"] = partial(_load, spec.loader.exec_module)
-        return spec
+def _prepare(spec: ModuleSpec, module: ModuleType, **more: Any) -> ModuleType:
+    """What an import does to each module before its code runs, whoever loads it: pytest has a loader of its own."""
+    _prepare_any(spec, module, **more)
+    if spec.name.partition(".")[0] == "leasecap":
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import, "open": _open}
+    return module
 
 
 if not hasattr(sys, "leasecap_platform"):  # `site` may come here twice
     vars(sys)["leasecap_platform"] = "win32"
-    sys.meta_path.insert(0, _Finder)
+    _prepare_any = importing._init_module_attrs
+    importing._init_module_attrs = _prepare

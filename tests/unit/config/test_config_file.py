@@ -32,6 +32,7 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     assert "nothing is there" in cannot_load(tmp_path).message
 
 
+@pytest.mark.posix("FIFOs among files")
 def test_a_fifo_in_place_of_the_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.toml")
     assert "FIFO" in cannot_load(tmp_path).message
@@ -42,6 +43,7 @@ def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     assert "directory" in cannot_load(tmp_path).message
 
 
+@pytest.mark.posix("sockets among files")
 def test_a_socket_in_place_of_the_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path is short
     with socket.socket(socket.AF_UNIX) as server:

@@ -157,6 +157,7 @@ def test_an_editor_that_changes_something_else_is_found_out(root: Path, monkeypa
     assert path.read_text() == COMMENTED
 
 
+@pytest.mark.posix("owners and modes")
 def test_the_mode_of_the_file_stays(root: Path) -> None:
     path = write(root, COMMENTED)
     path.chmod(0o640)
@@ -164,6 +165,7 @@ def test_the_mode_of_the_file_stays(root: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.posix("owners and modes")
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
 def test_the_owner_of_the_file_stays_when_root_edits_it(root: Path) -> None:
     path = write(root, COMMENTED)

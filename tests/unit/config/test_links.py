@@ -139,6 +139,7 @@ def test_a_sticky_directory_on_the_way_is_safe(dotfiles: Path, tmp_path: Path) -
     assert follow(str(tmp_path / "link")) == str(dotfiles / "leasecap")
 
 
+@pytest.mark.posix("owners and modes")
 @AS_ROOT
 def test_a_link_of_somebody_else_in_a_sticky_directory_is_not_followed(dotfiles: Path, tmp_path: Path) -> None:
     dotfiles.chmod(0o1777)
@@ -156,6 +157,7 @@ def test_links_in_a_circle_are_refused(root: Path, monkeypatch: pytest.MonkeyPat
         root_path()
 
 
+@pytest.mark.posix("owners and modes")
 @pytest.mark.parametrize(
     ("members", "others", "safe"),
     [([], [], True), (["ann"], [], True), (["ann", "bob"], [], False), ([], ["bob"], False)],

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from children import await_stop
 from helper_process import helper
-from places import IS_ROOT, REPOSITORY
+from places import IS_ROOT, PLATFORM, REPOSITORY
 from referee import until
 
 import leasecap
@@ -25,10 +26,11 @@ from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
 from leasecap._file_store import health, watched_file
 from leasecap._gate import extra
-from leasecap._gate.clients import AGENTS
+from leasecap._gate.clients import AGENTS, PROVIDERS
 from leasecap._host import process
 from leasecap._host.directory import Directory
 from leasecap._host.effects import Effects
+from leasecap._runtime import runtime
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 superuser_only = pytest.mark.skipif(not IS_ROOT, reason="only the superuser gives files away")
@@ -115,9 +117,8 @@ def test_a_sound_root_passes_every_check_and_nothing_stays_in_it(made: Path) -> 
     checks = findings()
     assert bad(checks) == []
     expected = "root permissions config pools leftovers writing sandbox locks notifications proof clock processes"
-    # As `examine` itself sees the platform: pytest loads the package in its own way, past a simulated one.
-    seen = sys.modules["leasecap._doctor.examine"].sys.platform
-    gate = {"gate"} if seen != "win32" else set()
+    assert checks["clock"].verdict == "ok"
+    gate = {"gate"} if PLATFORM != "win32" else set()
     assert {*expected.split(), "file system", *gate} == set(checks) - set(AGENTS)
     assert list(made.iterdir()) == []
 
@@ -150,6 +151,7 @@ def test_a_root_in_a_temporary_directory_is_noted(tmp_path: Path, monkeypatch: p
 # -- the root ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("owners and modes")
 def test_a_root_that_others_can_change_is_bad_and_nothing_is_written_into_it(made: Path) -> None:
     made.chmod(0o770)
     before = made.stat().st_mtime_ns
@@ -168,6 +170,7 @@ def test_a_root_that_others_can_read_is_only_noted(made: Path) -> None:
     assert f"  chmod 700 {made}" in check.remedy
 
 
+@pytest.mark.posix("owners and modes")
 @superuser_only
 def test_a_root_of_another_user_is_bad(made: Path) -> None:
     os.chown(made, 65534, 65534)
@@ -177,6 +180,7 @@ def test_a_root_of_another_user_is_bad(made: Path) -> None:
     assert "proof" not in checks
 
 
+@pytest.mark.posix("owners and modes")
 def test_a_root_behind_a_link_that_others_can_move_is_bad(root: Path, tmp_path: Path) -> None:
     target = tmp_path / "shared" / "elsewhere"
     target.mkdir(mode=0o700, parents=True)
@@ -272,7 +276,8 @@ def test_a_pool_that_cannot_be_opened_is_bad(made: Path) -> None:
 def test_pools_are_counted(made: Path) -> None:
     with leasecap.slot("demo", limit=1):
         leasecap.acquire("other", limit=1).release()
-        assert findings()["pools"].found == "2 with OS locks, 1 idle; 1 in flight, 0 waiting"
+        kind = "a lock directory" if PLATFORM == "win32" else "OS locks"
+        assert findings()["pools"].found == f"2 with {kind}, 1 idle; 1 in flight, 0 waiting"
 
 
 @pytest.mark.posix("stopped processes")
@@ -287,7 +292,7 @@ def test_who_is_passed_over_is_named(root: Path) -> None:
         assert f"pid {stopped.pid} (stopped)" in check.remedy
 
 
-@pytest.mark.posix("a boot id, without which a heartbeat decides")
+@pytest.mark.posix("named pipes")
 def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
     with helper(HOLDER) as holder:
         assert holder.hear() == "held"
@@ -324,6 +329,7 @@ def test_what_the_dead_left_is_shown_and_not_removed(made: Path) -> None:
 # -- locks and the proof ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("OS locks")
 def test_locks_that_do_not_exclude_are_bad(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Effects, "lock", lambda self, fd: True)
     check = place.locks(site(made))
@@ -331,6 +337,7 @@ def test_locks_that_do_not_exclude_are_bad(made: Path, monkeypatch: pytest.Monke
     assert 'lock = "directory"' in check.remedy
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("seen", [False, None, True])
 def test_locks_that_a_probe_does_not_see_come_and_go_are_bad(
     made: Path, monkeypatch: pytest.MonkeyPatch, seen: bool | None
@@ -350,7 +357,8 @@ def test_a_file_system_without_locks_is_noted(made: Path, monkeypatch: pytest.Mo
 
 
 def test_the_proof_sees_two_processes_hold_at_once(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert proof.proof(str(made), "auto").verdict == "ok"
+    check = proof.proof(str(made), "auto")
+    assert check.verdict == "ok", check.found
     monkeypatch.setattr(proof, "LIMIT", 2)
     check = proof.proof(str(made), "auto")
     assert check.verdict == "bad"
@@ -368,6 +376,7 @@ def test_the_proof_is_made_with_each_kind_of_lock_in_use(made: Path) -> None:
     assert "(OS locks)" in proofs[1]
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize(
     ("text", "kinds"),
     [
@@ -478,6 +487,7 @@ def no_changes(*about: object) -> None:
     raise OSError(errno.EMFILE, "inotify instance limit reached")
 
 
+@pytest.mark.posix("named pipes")
 def test_notifications_that_do_not_arrive_are_noted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_PATIENCE", 0.01)
     monkeypatch.setattr(Directory, "notify", lambda self, name, said: None)
@@ -709,9 +719,53 @@ def test_agents_are_named_though_config_toml_can_not_be_read(made: Path, command
     assert gate.reached("claude", site(made)).verdict == "ok"
 
 
+@pytest.fixture
+def token(made: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for variable in (variable.name for provider in PROVIDERS.values() for variable in provider.variables):
+        monkeypatch.delenv(variable, raising=False)
+    return runtime.gate_token(str(made)).make()
+
+
+def test_a_gate_that_stays_is_looked_at_where_there_is_one(made: Path, token: str) -> None:
+    assert gate.standing(site(made)) == Check("leasecap gate", "ok", "doesn't run")
+    runtime.standing_gates(str(made)).note(4283, {}, {})
+    assert gate.standing(site(made)).found == f"runs on 127.0.0.1:4283 (pid {os.getpid()})"
+
+
+@pytest.mark.posix("`gate` refuses on Windows")
+def test_a_token_that_others_can_read_is_bad(made: Path, token: str) -> None:
+    assert bad(findings()) == []
+    (made / "gate" / "token").chmod(0o644)
+    checks = findings()
+    assert bad(checks) == ["leasecap gate"]
+    assert "--rotate" in checks["leasecap gate"].remedy
+
+
+def test_what_leads_to_a_gate_that_doesnt_run_is_noted(made: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and doesn't listen
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/{token}/openai/v1")
+        check = gate.standing(site(made))
+        assert (check.verdict, check.remedy.splitlines()[-1]) == ("note", f"  leasecap gate --port {port}")
+        assert "OPENAI_BASE_URL" in check.found and token not in check.found
+        unused.listen()
+        assert gate.standing(site(made)).verdict == "ok"  # that of a command
+
+
+def test_a_token_that_the_gate_refuses_is_noted(made: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.standing_gates(str(made)).note(4283, {}, {})
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:4283/{token}/openai/v1")
+    assert gate.standing(site(made)).verdict == "ok"
+    runtime.gate_token(str(made)).rotate()
+    check = gate.standing(site(made))
+    assert (check.verdict, "--env" in check.remedy) == ("note", True)
+
+
 # -- another directory, and no crash ----------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("owners and modes")
 def test_another_directory_is_tried_in_place_of_a_root_that_cannot_be_trusted(made: Path, tmp_path: Path) -> None:
     made.chmod(0o777)
     other = tmp_path / "other"

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from fake_machines import Call, Process, request
 from fake_world import World
+from staged_world import KIND
 
 
 def test_a_newcomer_that_can_not_enter_tries_often_at_first_and_then_every_50_ms(root: Path) -> None:
     # 200 of them that tried every 5 ms kept both cores from whoever was inside; a second between two tries would leave
     # a section unused that comes free.
     root.mkdir(mode=0o700)
-    world = World(root, kind="os")
+    world = World(root, kind=KIND)
     world.set_limit(1)
     inside, newcomer = world.processes = [Process(world, world.kernels[0]) for _ in range(2)]
     section = inside.ask(request()).store.section

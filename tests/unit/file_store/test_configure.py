@@ -185,6 +185,7 @@ def test_a_command_noted_while_the_intervals_are_rewritten_stays_noted(
     lease.release()
 
 
+@pytest.mark.posix("OS locks")
 def test_an_edit_of_the_kind_of_lock_is_told_with_the_remedy(root: Path, store: Store, told: list[str]) -> None:
     write(root, 'limit = 2\nlock = "directory"\n')
     store.refresh()

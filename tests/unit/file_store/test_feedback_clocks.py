@@ -14,6 +14,7 @@ from fake_world import World
 from hypothesis import given
 from hypothesis import strategies as st
 from insides import face_of
+from staged_world import KIND
 
 from leasecap import _control
 from leasecap._config.seal import seal
@@ -36,7 +37,7 @@ REFUSAL = Report("concurrency", "a 429")
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path, kind="os")
+    return World(tmp_path, kind=KIND)
 
 
 def start(world: World, kernel: int = 0) -> Process:

@@ -116,6 +116,7 @@ def test_a_slot_released_by_one_that_died_before_it_handed_it_on_is_found_by_the
     assert one.where(waiting) == GRANTED
 
 
+@pytest.mark.posix("handles on the exits of processes")
 def test_a_grant_notifies_of_the_first_two_those_who_rest(root: Path, actors: tuple[Actor, Actor]) -> None:
     one, other = actors
     holder, first = one.ask(), other.ask()

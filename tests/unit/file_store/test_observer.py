@@ -152,6 +152,7 @@ def test_a_slot_for_another_process_is_held_while_that_runs(observer: Actor) -> 
         assert evidence(observer, own_entry) == (False, "process gone")
 
 
+@pytest.mark.posix("OS locks")
 def test_a_holder_that_can_not_be_seen_is_judged_by_its_lock(observer: Actor) -> None:
     # Another pid namespace: no such pid here, and that says nothing.
     own_entry = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1, pid_ns="pid:[1]"))
@@ -268,6 +269,7 @@ CORRUPT = {
 }
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
 def test_a_corrupt_record_counts_as_held_until_its_lock_is_free_and_its_heartbeat_stale(
     observer: Actor, data: bytes
@@ -281,6 +283,7 @@ def test_a_corrupt_record_counts_as_held_until_its_lock_is_free_and_its_heartbea
     assert not look_for(observer, own_entry, 1)
 
 
+@pytest.mark.posix("OS locks")
 def test_a_missing_record_counts_as_held(observer: Actor) -> None:
     own_entry = observer.ask()
     observer.store.directory.unlink(f"{LEASES}/{own_entry.name}/info.json")
@@ -309,6 +312,7 @@ def test_a_record_replaced_while_it_is_read_is_read_again(observer: Actor) -> No
     assert observer.store.observer.record(LEASES, own_entry.name) == second
 
 
+@pytest.mark.posix("OS locks")
 def test_a_holder_that_lives_is_looked_at_in_two_steps(observer: Actor) -> None:
     # `status` looks at a thousand of them.
     own_entry = observer.ask()
@@ -324,6 +328,7 @@ def test_an_entry_that_has_just_moved_is_found_alive(observer: Actor) -> None:
     assert evidence(observer, own_entry, QUEUE) == (True, "vanished")
 
 
+@pytest.mark.posix("OS locks")
 def test_an_entry_that_moves_while_it_is_looked_at_is_found_alive(observer: Actor) -> None:
     own_entry = observer.ask(change=lambda record: record._replace(pid=ended_pid(), start=1))
     observer.store.entries.close(own_entry)
@@ -351,6 +356,7 @@ def test_what_one_thread_forgets_does_not_trip_another_that_looks(observer: Acto
 # -- probes ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("OS locks")
 def test_two_probers_at_once_both_find_a_free_lock_free(observer: Actor, root: Path) -> None:
     own_entry = observer.ask()
     observer.store.entries.close(own_entry)
@@ -398,8 +404,10 @@ def test_a_lock_that_can_not_be_asked_is_unknown(observer: Actor) -> None:
 
 
 def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
-    assert decode_stamp(encode_stamp(12, 0, 3.5, 7)) == (12, 0, 3.5, 7)
-    assert decode_stamp(encode_stamp(12, 0, 3.5, 7)[:50]) == (12, 0, 3.5, 0)  # without its last field
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7, 9)) == (12, 0, 3.5, 7, 9)
+    # as earlier versions wrote it, and read it from a later one
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7, 9)[:67]) == (12, 0, 3.5, 7, 0)
+    assert decode_stamp(encode_stamp(12, 0, 3.5, 7, 9)[:50]) == (12, 0, 3.5, 0, 0)
     for data in (b"", b"1", b"1 2 3", b"x y z", b"\xff \xff", b"-%030x 1 1" % 15**25, b"%016x %016x %15x-" % (1, 1, 1)):
         assert decode_stamp(data) is None
 
@@ -408,5 +416,5 @@ def test_a_beat_says_what_went_into_it_and_other_bytes_say_nothing() -> None:
 def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
     # libfaketime moves the boot clock, too. A longer beat would be cut when it is read, and a shorter one written over
     # it would leave its end.
-    assert len(encode_stamp(now, now, -1.5, now)) == len(encode_stamp(0)) == STAMP_BYTES
-    assert decode_stamp(encode_stamp(now, now, -1.5, now)) == (now, now, -1.5, now)
+    assert len(encode_stamp(now, now, -1.5, now, now)) == len(encode_stamp(0)) == STAMP_BYTES
+    assert decode_stamp(encode_stamp(now, now, -1.5, now, now)) == (now, now, -1.5, now, now)

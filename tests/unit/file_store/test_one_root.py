@@ -100,6 +100,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.posix("an open pool's descriptors")
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 def test_a_root_made_anew_is_another_and_the_old_one_is_closed(root: Path) -> None:
     leasecap.acquire("p", limit=2).release()

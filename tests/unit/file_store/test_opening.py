@@ -150,6 +150,7 @@ def test_another_error_is_not_taken_for_a_file_system_without_locks(root: Path) 
         Actor(root, kind="auto", world=world)
 
 
+@pytest.mark.posix("OS locks")
 def test_who_can_not_use_the_pools_kind_of_lock_is_refused_and_never_let_in(root: Path) -> None:
     Actor(root, kind="os")
     world = World()
@@ -163,6 +164,7 @@ def test_who_can_not_use_the_pools_kind_of_lock_is_refused_and_never_let_in(root
     assert os.listdir(actor.store.directory.full(STAGING)) == []
 
 
+@pytest.mark.posix("OS locks")
 def test_a_person_can_have_a_lock_directory_anywhere(root: Path) -> None:
     assert Actor(root, kind="directory").store.pool.kind == "directory"
     assert Actor(root, kind="auto").store.pool.kind == "directory"
@@ -179,6 +181,7 @@ def test_what_is_planted_in_place_of_the_description_is_refused(root: Path, pool
     refused(root, pool / "pool.json")
 
 
+@pytest.mark.posix("links without a privilege, and FIFOs among files")
 @pytest.mark.parametrize("part", [QUEUE, PARKED, GRANTED, LEASES, STAGING, TRASH, STOLEN])
 @pytest.mark.parametrize("plant", ["a symlink", "a FIFO", "a symlink to a directory"])
 def test_what_is_planted_in_place_of_a_directory_of_the_pool_is_refused(
@@ -335,6 +338,7 @@ for name in sorted(os.listdir("granted")):
 # -- link counts ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix("OS locks")
 def test_link_counts_are_relied_on_where_the_pools_own_directory_shows_that_they_count(root: Path) -> None:
     root.mkdir(0o700)
     before = os.stat(root).st_nlink

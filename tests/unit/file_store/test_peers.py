@@ -87,6 +87,7 @@ def test_many_that_died_together_are_looked_at_outside_the_section(root: Path, m
     assert inside.count(False) >= 100 - _peers.LOOKS_INSIDE
 
 
+@pytest.mark.posix("stopped processes")
 def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: Path) -> None:
     one, other = Actor(root), Actor(root)
     holder = one.ask()
@@ -107,6 +108,7 @@ def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: 
         assert places(one, *tickets) == [GRANTED, QUEUE, QUEUE]
 
 
+@pytest.mark.posix("stopped processes")
 def test_a_newcomer_passes_those_who_are_stopped(root: Path) -> None:
     one = Actor(root)
     holder = one.ask()
@@ -121,6 +123,7 @@ def test_a_newcomer_passes_those_who_are_stopped(root: Path) -> None:
         assert places(one, ticket, newcomer) == [QUEUE, LEASES]
 
 
+@pytest.mark.posix("stopped processes")
 def test_a_grant_of_a_process_that_was_stopped_after_it_goes_back_once_that_is_seen(root: Path) -> None:
     one, other = Actor(root), Actor(root)
     holder = one.ask()
@@ -160,6 +163,7 @@ def test_hundreds_of_stopped_processes_keep_no_slot(root: Path, monkeypatch: pyt
     assert one.where(own_entry) == GRANTED
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("listens", [True, False])
 def test_one_that_cannot_be_seen_lives_if_it_listens_and_else_its_lock_decides(root: Path, listens: bool) -> None:
     one, other = Actor(root), Actor(root)

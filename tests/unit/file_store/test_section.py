@@ -155,7 +155,6 @@ def test_a_forked_child_does_not_keep_its_dead_parents_section(root: Path, kind:
         assert other.leave()
 
 
-@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_a_killed_holder_keeps_nobody_out(root: Path, kind: str) -> None:
     other = Actor(root, kind=kind).store.section
     with helper(INSIDE, root, kind) as holder:
@@ -209,6 +208,7 @@ def test_a_lock_file_that_was_scribbled_on_names_nobody_and_still_locks(root: Pa
     assert actor.store.section.leave()
 
 
+@pytest.mark.posix("forks")
 def test_a_section_forgotten_in_a_fork_can_not_be_entered(root: Path) -> None:
     section = Actor(root).store.section
     section.forget()
@@ -216,6 +216,7 @@ def test_a_section_forgotten_in_a_fork_can_not_be_entered(root: Path) -> None:
         section.try_enter()
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("plant", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/null", path)])
 def test_something_else_in_place_of_the_lock_file_is_refused_with_its_path(root: Path, plant: object) -> None:
     lock = Path(Actor(root).store.directory.full("lock"))
@@ -357,6 +358,7 @@ def test_a_record_of_the_holder_that_can_not_be_read_is_robbed_when_it_has_stood
     assert thief.store.section.leave()
 
 
+@pytest.mark.posix("links without a privilege, and FIFOs among files")
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: os.symlink("/tmp", path), lambda path: path.touch()])
 def test_something_else_in_place_of_the_lock_directory_is_an_error_and_never_entry(thief: Actor, plant: object) -> None:
     plant(Path(thief.store.directory.full("lock.d")))  # type: ignore[operator]

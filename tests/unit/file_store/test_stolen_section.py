@@ -32,14 +32,12 @@ def names(root: Path, where: str) -> list[str]:
     return [path.name for path in (pool / where).iterdir()]
 
 
-@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_the_section_is_stolen_and_its_new_holder_vouches_for_what_it_found(root: Path) -> None:
     [token] = names(root, "lock.d")
     with leasecap.acquire("p", timeout=60):
         assert names(root, "stolen") == [f"{token}.known"]
 
 
-@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_the_mark_of_the_theft_goes_once_the_robbed_holder_cannot_come_back(root: Path) -> None:
     with leasecap.acquire("p", timeout=60):
         assert names(root, "stolen")

@@ -34,7 +34,6 @@ def test_a_sweep_reaps_a_dead_holder_and_grants_its_slot(actors: tuple[Actor, Ac
     assert (one.where(gone), one.where(waiting)) == (None, GRANTED)
 
 
-@pytest.mark.posix("a boot id, without which a heartbeat decides")
 def test_a_sweep_reaps_a_killed_process(root: Path, kind: str) -> None:
     code = """
 import sys

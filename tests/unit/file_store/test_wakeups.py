@@ -107,6 +107,7 @@ def test_wakeup_is_gone_when_nobody_waits(listening: Listening) -> None:
     until(lambda: not observers())
 
 
+@pytest.mark.posix("OS locks")
 def test_wakeup_shows_that_its_process_lives(listening: Listening) -> None:
     assert listening.watch.start(alone=True)
     until(listening.watch.reaches)

@@ -40,6 +40,7 @@ def threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.posix("named pipes")
 def test_who_waits_alone_hears_by_itself_and_needs_no_thread(listening: Listening) -> None:
     waiter = ThreadWaiter()
     listening.on_wake = waiter.wake
@@ -81,6 +82,7 @@ def test_a_wake_up_before_the_wait_is_not_lost(listening: Listening) -> None:
     listening.watch.stop()
 
 
+@pytest.mark.posix("named pipes")
 def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening: Listening) -> None:
     waiter, second, waits, woken = ThreadWaiter(), ThreadWaiter(), threading.Event(), threading.Event()
     assert waiter.listen(listening.watch)
@@ -116,6 +118,7 @@ def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening
     listening.watch.stop()
 
 
+@pytest.mark.posix("named pipes")
 def test_where_no_thread_is_to_be_had_the_second_one_looks_by_itself(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +139,7 @@ def test_where_no_thread_is_to_be_had_the_second_one_looks_by_itself(
     assert os.listdir(listening.root.full("wake")) == []
 
 
+@pytest.mark.posix("named pipes")
 def test_a_watch_that_is_closed_ends_the_wait_of_who_hears_alone(listening: Listening) -> None:
     waiter, waits, over = ThreadWaiter(), threading.Event(), threading.Event()
     assert waiter.listen(listening.watch)

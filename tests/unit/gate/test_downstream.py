@@ -6,31 +6,24 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from leasecap._gate.downstream import Downstream
+from leasecap._gate.downstream import ClientConnection, Downstream
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = [(b"content-type", b"text/plain"), (b"transfer-encoding", b"chunked")]
 
 
-class Writer:
+class Writer(asyncio.Transport):
     """Keeps what is written to it, each time by itself."""
 
     def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2), "socket": self})
         self.written: list[bytes] = []
-        self.drained = 0
-        self.transport = self
-
-    def get_extra_info(self, name: str) -> Any:
-        return self if name == "socket" else ("127.0.0.1", 1)
 
     def setsockopt(self, *option: object) -> None:
         """As a socket has it."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
-
-    async def drain(self) -> None:
-        self.drained += 1
 
     def abort(self) -> None:
         self.written.append(b"ABORT")
@@ -39,10 +32,14 @@ class Writer:
 def serving(what: Callable[[Downstream, Writer], Coroutine[Any, Any, None]]) -> None:
     """Do this once a request has come and its answer has begun."""
 
+    async def nothing(_: ClientConnection) -> None:
+        pass
+
     async def main() -> None:
-        reader, writer = asyncio.StreamReader(), Writer()
-        reader.feed_data(REQUEST)
-        down = Downstream(reader, writer)  # type: ignore[arg-type]
+        connection, writer = ClientConnection(nothing), Writer()
+        connection.connection_made(writer)
+        connection.data_received(REQUEST)
+        down = Downstream(connection)
         assert await down.next_request() is not None
         async for _ in down.body():
             raise AssertionError("there is none")
@@ -70,7 +67,7 @@ def test_pieces_without_a_pause_go_out_together_and_others_at_once() -> None:
 def test_pieces_that_are_many_do_not_gather() -> None:
     async def check(down: Downstream, writer: Writer) -> None:
         await down.send(b"x" * (1 << 16))
-        assert len(writer.written) == writer.drained == 1
+        assert len(writer.written) == 1
 
     serving(check)
 
@@ -100,5 +97,21 @@ def test_break_before_any_piece_sends_no_head() -> None:
     async def check(down: Downstream, writer: Writer) -> None:
         down.abort()
         assert writer.written == [b"ABORT"]
+
+    serving(check)
+
+
+def test_a_slow_client_is_waited_for_before_more_is_taken() -> None:
+    async def check(down: Downstream, writer: Writer) -> None:
+        await down.flush()
+        connection = down._wire
+        connection.pause_writing()
+        sending = asyncio.create_task(down.send(b"one"))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        connection.resume_writing()
+        await sending
+        await down.flush()
+        assert writer.written[-1] == b"3\r\none\r\n"
 
     serving(check)

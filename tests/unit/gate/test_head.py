@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from leasecap._gate.head import Refused, check, end_of_head, route, to_client, to_upstream
+from leasecap._gate.head import Refused, check, is_whole, route, to_client, to_upstream
 
 HOST = b"Host: 127.0.0.1:80\r\n"
 
@@ -31,21 +31,21 @@ def parsed(raw: bytes) -> h11.Request:
 )
 def test_head_that_can_be_read_in_two_ways_is_refused(raw: bytes) -> None:
     with pytest.raises(Refused) as caught:
-        end_of_head(raw)
+        is_whole(raw)
     assert caught.value.status == 400
 
 
 def test_head_is_waited_for() -> None:
     raw = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
     for length in range(len(raw)):
-        assert end_of_head(raw[:length]) is None
-    assert end_of_head(raw) == end_of_head(raw + b"the body\n") == len(raw)
+        assert not is_whole(raw[:length])
+    assert is_whole(raw) and is_whole(raw + b"the body\n")
 
 
 def test_long_head_is_refused_before_it_is_whole() -> None:
-    assert end_of_head(b"GET / HTTP/1.1\r\nX: " + b"a" * 60_000) is None
+    assert not is_whole(b"GET / HTTP/1.1\r\nX: " + b"a" * 60_000)
     with pytest.raises(Refused) as caught:
-        end_of_head(b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000)
+        is_whole(b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000)
     assert caught.value.status == 431
 
 

@@ -6,12 +6,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from plain_servers import Connection, Handler, make_certificate, serving, tunnel
+from plain_servers import Connection, Handler, make_certificate, serving, tunnel, whole
 
 from leasecap._errors import ConfigError
 from leasecap._gate import proxies
 from leasecap._gate.proxies import Proxy, proxy_for
-from leasecap._gate.upstream import Origin, UpstreamError, Upstreams
+from leasecap._gate.route import UpstreamError
+from leasecap._gate.upstream import Origin, Upstreams
 
 PROVIDER = Origin("https", "provider.test", 443)
 
@@ -118,9 +119,9 @@ async def ask(environ: dict[str, str], origin: Origin, target: bytes = b"/a%2Fb/
     try:
         for _ in range(2):  # the second one on the same connection
             answer = await upstreams.send(origin, b"GET", target, [(b"Host", b"h")], None, connect_timeout=10)
-            body = b"".join([chunk async for chunk in answer.chunks()])
+            body = await whole(answer)
     finally:
-        await upstreams.aclose()
+        upstreams.close()
     return answer.status, body
 
 
@@ -151,14 +152,19 @@ def test_http_goes_through_a_proxy_in_absolute_form(host: str, told: bytes) -> N
     assert heads == [b"\r\n".join([line, b"Host: h", AUTHORIZATION, b"", b""])] * 2
 
 
-def test_https_goes_through_a_tunnel_that_sees_none_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_https_goes_through_a_tunnel_that_sees_none_of_it(tmp_path: Path, scheme: str) -> None:
     context, certificate = make_certificate(tmp_path)
     heads: list[bytes] = []
     told: list[bytes] = []
 
     async def main() -> None:
-        async with serving(twice(heads), tls=context) as provider, serving(tunnel(provider.port, told)) as proxy:
-            environ = {"https_proxy": f"http://me:p%2Fw@127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificate)}
+        tls = context if scheme == "https" else None
+        async with (
+            serving(twice(heads), tls=context) as provider,
+            serving(tunnel(provider.port, told), tls=tls) as proxy,
+        ):
+            environ = {"https_proxy": f"{scheme}://me:p%2Fw@127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificate)}
             assert await ask(environ, PROVIDER) == (200, b"hi")
             assert proxy.accepted == 1
 
@@ -193,6 +199,20 @@ def test_a_proxy_that_refuses_is_named_and_the_password_is_not() -> None:
                 await ask({"https_proxy": f"http://me:SECRET@127.0.0.1:{proxy.port}"}, PROVIDER)
             place = f"provider.test:443 (through the proxy 127.0.0.1:{proxy.port})"
             assert str(caught.value) == f"no connection to {place}: 407 Proxy Authentication Required"
+            assert (caught.value.kind, caught.value.sent) == ("connect", False)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 200"])
+def test_a_proxy_that_speaks_something_else_is_told(answer: bytes) -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.answer(answer)
+
+    async def main() -> None:
+        async with serving(handler) as proxy:
+            with pytest.raises(UpstreamError, match=r"the proxy's answer isn't HTTP/1\.1, or broke off") as caught:
+                await ask({"https_proxy": f"http://127.0.0.1:{proxy.port}"}, PROVIDER)
             assert (caught.value.kind, caught.value.sent) == ("connect", False)
 
     asyncio.run(main())
@@ -245,3 +265,29 @@ def test_a_socks_proxy_is_told_the_name() -> None:
 
     asyncio.run(main())
     assert heads == [b"GET /a%2Fb//..?q HTTP/1.1\r\nHost: h\r\n\r\n"] * 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("socksio") is None, reason="needs socksio")
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ((b"\5\xff",), "the proxy knows no such way to sign in"),
+        ((b"\5\2", b"\1\1"), "the proxy refuses the user's name or password"),
+        ((b"\5\2", b"\1\0", b"\5\5\0\1\0\0\0\0\0\0"), "the proxy says: connection refused"),
+        ((b"\5\2", b"\1\0", b""), "the proxy's answer isn't SOCKS 5, or broke off"),
+    ],
+)
+def test_a_socks_proxy_that_refuses_is_told(answers: tuple[bytes, ...], said: str) -> None:
+    async def handler(connection: Connection) -> None:
+        for answer in answers:
+            assert await connection.reader.read(100)
+            await connection.write(answer)
+
+    async def main() -> None:
+        async with serving(handler) as proxy:
+            with pytest.raises(UpstreamError, match=said) as caught:
+                await ask({"all_proxy": f"socks5://me:SECRET@127.0.0.1:{proxy.port}"}, PROVIDER)
+            assert (caught.value.kind, caught.value.sent) == ("connect", False)
+            assert "SECRET" not in str(caught.value)
+
+    asyncio.run(main())

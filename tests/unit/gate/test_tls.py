@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from plain_servers import Connection, make_certificate, serving
+from plain_servers import Connection, make_certificate, serving, whole
 
 from leasecap._errors import ConfigError
 from leasecap._gate import tls, upstream
+from leasecap._gate.route import UpstreamError
 from leasecap._gate.tls import client_context
-from leasecap._gate.upstream import Origin, UpstreamError, Upstreams
+from leasecap._gate.upstream import Origin, Upstreams
 
 HEADERS = [(b"Host", b"h")]
 VARIABLES = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
@@ -27,9 +28,9 @@ async def ask(environ: dict[str, str], port: int, host: str = "127.0.0.1", conne
     try:
         origin = Origin("https", host, port)
         answer = await upstreams.send(origin, b"GET", b"/", HEADERS, None, connect_timeout=connect_timeout)
-        return b"".join([chunk async for chunk in answer.chunks()])
+        return await whole(answer)
     finally:
-        await upstreams.aclose()
+        upstreams.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -118,6 +119,24 @@ def test_the_store_is_read_once_and_only_for_https(monkeypatch: pytest.MonkeyPat
     upstreams.prepare(Origin("https", "provider.test", 443))
     upstreams.prepare(Origin("https", "other.test", 443))
     assert made == [{"A": "1"}]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_body_that_breaks_off_under_tls_never_ends_as_if_it_were_whole(tmp_path: Path, reset: bool) -> None:
+    context, certificate = make_certificate(tmp_path)
+
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
+        if reset:
+            connection.reset()
+
+    async def main() -> None:
+        async with serving(handler, tls=context) as server:
+            with pytest.raises(UpstreamError) as caught:
+                await ask({"SSL_CERT_FILE": str(certificate)}, server.port)
+            assert caught.value.kind == "broken"
+
+    asyncio.run(main())
 
 
 async def never_shakes_hands(connection: Connection) -> None:

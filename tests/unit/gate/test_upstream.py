@@ -4,15 +4,16 @@ import asyncio
 import gzip
 import socket
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 
-import httpcore2
 import pytest
-from plain_servers import Connection, Server, serving
+from plain_servers import Connection, Server, serving, whole
 
-from leasecap._gate import route
-from leasecap._gate.upstream import Answer, Origin, UpstreamError, Upstreams
+from leasecap._gate import route, upstream
+from leasecap._gate.route import UpstreamError
+from leasecap._gate.upstream import Answer, Origin, Upstreams
+from leasecap._gate.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 HEADERS = [(b"Host", b"h")]
@@ -24,7 +25,7 @@ async def opened() -> AsyncIterator[Upstreams]:
     try:
         yield upstreams
     finally:
-        await upstreams.aclose()
+        upstreams.close()
 
 
 async def get(upstreams: Upstreams, server: Server, target: bytes = b"/", method: bytes = b"GET") -> Answer:
@@ -34,10 +35,6 @@ async def get(upstreams: Upstreams, server: Server, target: bytes = b"/", method
 async def post(upstreams: Upstreams, server: Server, body: bytes = b"{}") -> Answer:
     headers = [*HEADERS, (b"Content-Length", b"%d" % len(body))]
     return await upstreams.send(Origin("http", "127.0.0.1", server.port), b"POST", b"/", headers, body)
-
-
-async def whole(answer: Answer) -> bytes:
-    return b"".join([chunk async for chunk in answer.chunks()])
 
 
 def run(
@@ -142,6 +139,31 @@ def test_a_body_goes_up_in_the_framing_that_was_given(framing: tuple[bytes, byte
     run(handler, client)
 
 
+def test_a_head_goes_up_with_the_beginning_of_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    write = Wire.write
+
+    def noted(wire: Wire, parts: Sequence[bytes | bytearray]) -> None:
+        written.append(b"".join(parts))
+        write(wire, parts)
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        monkeypatch.setattr(Wire, "write", noted)
+        origin = Origin("http", "127.0.0.1", server.port)
+        for body in (b"onetwothree", three_parts()):
+            written.clear()
+            await whole(await upstreams.send(origin, b"POST", b"/", [*HEADERS, (b"Content-Length", b"11")], body))
+            assert written[0].startswith(b"POST / ") and b"\r\n\r\none" in written[0]
+
+    async def handler(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.read_head()
+            await connection.reader.readexactly(11)
+            await connection.write(OK)
+
+    run(handler, client)
+
+
 def test_parts_of_an_answer_come_one_by_one() -> None:
     seen = asyncio.Event()
 
@@ -152,10 +174,9 @@ def test_parts_of_an_answer_come_one_by_one() -> None:
 
     async def client(upstreams: Upstreams, server: Server) -> None:
         answer = await get(upstreams, server)
-        chunks = answer.chunks()
-        assert await anext(chunks) == b"first"
+        assert await answer.read() == b"first"
         seen.set()
-        assert [chunk async for chunk in chunks] == [b"second"]
+        assert [await answer.read(), await answer.read()] == [b"second", b""]
 
     run(handler, client)
 
@@ -169,13 +190,27 @@ def test_hints_before_an_answer_are_not_the_answer() -> None:
     run(Scripted(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + OK), client)
 
 
-@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-def test_a_connection_serves_one_request_after_the_other(status: bytes) -> None:
-    bodiless = b"HTTP/1.1 " + status + b"\r\n\r\n"
+def test_parts_of_an_answer_that_come_together_are_one() -> None:
+    body = b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
     async def client(upstreams: Upstreams, server: Server) -> None:
-        for expected in (b"hi", b"", b"hi"):
-            assert await whole(await get(upstreams, server)) == expected
+        answer = await get(upstreams, server)
+        assert [await answer.read(), await answer.read()] == [b"onetwo", b""]
+        answer.close()
+        assert not has_no_connection(upstreams)
+
+    run(Scripted(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body), client)
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [(b"GET", b"204 No Content"), (b"GET", b"304 Not Modified"), (b"HEAD", b"200 OK")]
+)
+def test_a_connection_serves_one_request_after_the_other(method: bytes, status: bytes) -> None:
+    bodiless = b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for expected, how in ((b"hi", b"GET"), (b"", method), (b"hi", b"GET")):
+            assert await whole(await get(upstreams, server, method=how)) == expected
         assert server.accepted == 1
 
     run(Scripted(OK, bodiless, OK), client)
@@ -208,14 +243,36 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
         for _ in range(3):
             assert await whole(await post(upstreams, server, b"")) == b"hi"
             [connection] = upstreams._idle[Origin("http", "127.0.0.1", server.port)]
-            assert not connection.has_expired()
+            assert not connection.is_over()
             kept.set()
-            while not connection.has_expired():  # the end has to arrive
+            while not connection.is_over():  # the end has to arrive
                 await asyncio.sleep(0)
             kept.clear()
         assert server.accepted == 3
 
     run(handler, client)
+
+
+@pytest.mark.linux("elsewhere the end may take a moment to arrive")
+def test_an_end_is_seen_that_the_loop_has_not_read_yet() -> None:
+    def serve(listening: socket.socket) -> socket.socket:
+        connection, _ = listening.accept()
+        connection.recv(1000)
+        connection.sendall(OK)
+        return connection
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            async with opened() as upstreams:
+                serving = asyncio.create_task(asyncio.to_thread(serve, listening))
+                origin = Origin("http", *listening.getsockname())
+                assert await whole(await upstreams.send(origin, b"GET", b"/", HEADERS, None)) == b"hi"
+                [connection] = upstreams._idle[origin]
+                with await serving:
+                    assert not connection.is_over()
+                assert connection.is_over()
+
+    asyncio.run(main())
 
 
 def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> None:
@@ -235,7 +292,7 @@ def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> Non
         kept = upstreams._idle[Origin("http", "127.0.0.1", server.port)]
         first, second = kept
         end.set()
-        while not first.has_expired():
+        while not first.is_over():
             await asyncio.sleep(0)
         assert await whole(await get(upstreams, server)) == b"hi"
         assert kept == [second]
@@ -244,7 +301,7 @@ def test_idle_connections_that_are_over_are_closed_with_the_next_answer() -> Non
 
 
 def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route, "_KEPT", -1)
+    monkeypatch.setattr(upstream, "_KEPT", -1)
 
     async def client(upstreams: Upstreams, server: Server) -> None:
         for _ in range(2):
@@ -257,38 +314,30 @@ def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyP
 def test_routers_are_kept_from_forgetting_a_connection() -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         answer = await get(upstreams, server)
-        stream = answer._sending.stream
-        assert stream is not None
-        assert stream.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+        [connection] = upstreams._busy
+        transport = connection.wire._transport
+        assert transport is not None
+        assert transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
         await whole(answer)
 
     run(Scripted(OK), client)
 
 
-class Faulty(httpcore2.AsyncConnectionInterface):
-    """A connection that ends in an error which is none of HTTP."""
+def test_a_fault_comes_out_as_it_is_and_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(connection: Connection) -> None:
+        assert await connection.until_closed() == b""
 
-    closed = False
-
-    async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
-        await request.extensions["trace"]("http11.send_request_headers.started", {"request": request})
+    def fails(*_: object) -> None:
         raise RuntimeError("a fault")
 
-    async def aclose(self) -> None:
-        self.closed = True
-
-
-def test_a_fault_comes_out_as_it_is_and_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Faulty()
-    monkeypatch.setattr(route.Route, "connection", lambda self: connection)
-
     async def client(upstreams: Upstreams, server: Server) -> None:
+        monkeypatch.setattr(route.Route, "request", fails)
         with pytest.raises(RuntimeError, match="a fault"):
             await get(upstreams, server)
-        assert connection.closed
         assert has_no_connection(upstreams)
+        await server.served.wait()
 
-    run(Scripted(), client)
+    run(handler, client)
 
 
 class BreaksWhenUsedAgain:
@@ -353,11 +402,11 @@ def test_a_body_that_breaks_off_never_ends_as_if_it_were_whole(framing: bytes, r
             connection.reset()
 
     async def client(upstreams: Upstreams, server: Server) -> None:
-        chunks = (await get(upstreams, server)).chunks()
-        assert await anext(chunks) == b"some"
+        answer = await get(upstreams, server)
+        assert await answer.read() == b"some"
         arrived.set()
         with pytest.raises(UpstreamError, match="in the middle") as caught:
-            await anext(chunks)
+            await answer.read()
         assert (caught.value.kind, caught.value.sent) == ("broken", True)
 
     run(handler, client)
@@ -430,12 +479,11 @@ def test_a_request_that_is_given_up_is_gone_at_the_server_at_once(when: str) -> 
 
         async def use() -> None:
             answer = await get(upstreams, server)
-            if when == "while nobody reads":
-                await anext(answer.chunks())
-                await answer.aclose()
-                return
-            async for _ in answer.chunks():
-                read.set()
+            try:
+                while await answer.read() and when != "while nobody reads":
+                    read.set()
+            finally:
+                answer.close()
 
         task = asyncio.create_task(use())
         await arrived.wait()
@@ -459,14 +507,81 @@ def test_closing_ends_what_is_idle_and_what_is_in_use() -> None:
         assert await connection.until_closed() == b""
 
     async def client(upstreams: Upstreams, server: Server) -> None:
-        in_use = (await get(upstreams, server, b"/part")).chunks()
-        assert await anext(in_use) == b"some"
+        in_use = await get(upstreams, server, b"/part")
+        assert await in_use.read() == b"some"
         assert await whole(await get(upstreams, server, b"/whole")) == b"something"
-        await upstreams.aclose()
+        upstreams.close()
         assert not any(upstreams._idle.values())
         with pytest.raises(UpstreamError, match="in the middle"):
-            await anext(in_use)
+            await in_use.read()
         assert has_no_connection(upstreams)
+
+    run(handler, client)
+
+
+def test_an_answer_that_ends_with_its_connection_is_not_ended_by_closing() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\n\r\nsome")
+        assert await connection.until_closed() == b""
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        assert await answer.read() == b"some"
+        upstreams.close()
+        with pytest.raises(UpstreamError, match="in the middle"):
+            await answer.read()
+
+    run(handler, client)
+
+
+def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one() -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        for _ in range(2):
+            assert await whole(await get(upstreams, server)) == b"hi"
+        assert server.accepted == 2
+
+    run(Scripted(OK + OK.replace(b"hi", b"no"), OK), client)
+
+
+def test_an_answer_that_comes_before_the_body_is_whole_is_read() -> None:
+    async def handler(connection: Connection) -> None:
+        await connection.read_head()
+        assert await connection.reader.readexactly(8) == b"3\r\none\r\n"
+        await connection.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one"
+            [connection] = upstreams._busy
+            while not connection.wire.over:
+                await asyncio.sleep(0)
+            yield b"two"
+            raise AssertionError("nobody takes it")
+
+        headers = [*HEADERS, (b"Transfer-Encoding", b"chunked")]
+        answer = await upstreams.send(Origin("http", "127.0.0.1", server.port), b"POST", b"/", headers, body())
+        assert (answer.status, await whole(answer)) == (413, b"no")
+        assert has_no_connection(upstreams)
+
+    run(handler, client)
+
+
+def test_of_an_answer_that_nobody_reads_little_is_taken() -> None:
+    size, written = 1 << 25, asyncio.Event()
+
+    async def handler(connection: Connection) -> None:
+        await connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        connection.writer.write(bytes(size))
+        asyncio.get_running_loop().call_later(0.2, written.set)
+        await connection.writer.drain()
+        await connection.until_closed()
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        answer = await get(upstreams, server)
+        [connection] = upstreams._busy
+        await written.wait()
+        assert 0 < connection.wire._unread_size < 1 << 20
+        assert len(await whole(answer)) == size
 
     run(handler, client)
 
@@ -496,6 +611,29 @@ def test_the_time_to_connect_does_not_bound_the_answer() -> None:
         await connection.write(OK)
 
     run(handler, client)
+
+
+@pytest.mark.linux("a port that takes no connections and refuses none")
+def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        with ExitStack() as stack:
+            silent = stack.enter_context(socket.socket())
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(0)
+            for _ in range(3):  # more than it has room for
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(silent.getsockname())
+            places = [silent.getsockname(), ("127.0.0.1", server.port)]
+
+            async def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+                return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place) for place in places]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+            origin = Origin("http", "provider.test", 80)
+            assert await whole(await upstreams.send(origin, b"GET", b"/", HEADERS, None)) == b"hi"
+
+    run(Scripted(OK), client)
 
 
 def test_addresses_of_ipv6_work() -> None:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import pytest
+from places import PLATFORM
 
 from leasecap._host.descriptors import raise_descriptor_limit
 
-if sys.platform == "win32":
+if PLATFORM == "win32":
     pytest.skip("Windows has no such limit", allow_module_level=True)
 
 import resource

@@ -174,6 +174,7 @@ def test_a_directory_is_closed_once_and_for_all(place: Path, directory: Director
         directory.list("d")
 
 
+@pytest.mark.posix("OS locks")
 def test_one_of_two_descriptors_has_the_lock_until_it_is_unlocked_or_closed(directory: Directory) -> None:
     effects = Effects()
     one, other = directory.open("f", create=True), directory.open("f")
@@ -189,6 +190,7 @@ def test_one_of_two_descriptors_has_the_lock_until_it_is_unlocked_or_closed(dire
     effects.close(one)
 
 
+@pytest.mark.posix("OS locks")
 def test_a_probe_says_what_stands_in_the_file_whether_it_is_locked_or_not(directory: Directory) -> None:
     effects = Effects()
     directory.write("f", b"0123456789")
@@ -200,6 +202,7 @@ def test_a_probe_says_what_stands_in_the_file_whether_it_is_locked_or_not(direct
     assert directory.probe("no such file", 4) == (None, b"")
 
 
+@pytest.mark.posix("what is being read can't be replaced there")
 def test_a_file_is_read_with_the_stat_of_what_was_read(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.write("f", b"one")
     before = directory.stat("f")
@@ -216,6 +219,7 @@ def test_a_file_is_read_with_the_stat_of_what_was_read(directory: Directory, mon
     assert directory.read_and_stat("f", 99)[0] == b"two"
 
 
+@pytest.mark.posix("OS locks")
 def test_a_probe_takes_nothing_away_from_who_locks_next(directory: Directory) -> None:
     effects = Effects()
     fd = directory.open("f", create=True)
@@ -224,6 +228,7 @@ def test_a_probe_takes_nothing_away_from_who_locks_next(directory: Directory) ->
     effects.close(fd)
 
 
+@pytest.mark.posix("OS locks")
 @pytest.mark.parametrize("error", sorted(NO_OS_LOCKS))
 def test_a_file_system_without_locks_is_an_error_and_never_a_lock(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, error: int
@@ -264,6 +269,7 @@ os.write(int(sys.argv[1]), b"%d" % Effects().boot_clock())
     assert before < said < Effects().boot_clock()
 
 
+@pytest.mark.posix("OS locks")
 def test_hears_says_whether_a_wakeup_is_open(directory: Directory) -> None:
     assert directory.has_receiver("nothing") is None
     for name, make in (("pipe", directory.listen), ("file", partial(put_file, directory))):
@@ -284,6 +290,7 @@ def test_ring_keeps_a_plain_file_small(place: Path, directory: Directory) -> Non
     assert (place / "file").read_bytes() == b"a name\n"
 
 
+@pytest.mark.posix("named pipes")
 def test_listen_needs_no_descriptor_of_the_directory(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     no_pipes.here(monkeypatch, no_pipes.NO_DESCRIPTOR)
     os.close(directory.listen("pipe"))

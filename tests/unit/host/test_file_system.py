@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from leasecap._host import file_system
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/mountinfo is Linux's")
+@pytest.mark.linux("/proc/self/mountinfo")
 @pytest.mark.parametrize("place", ["/", "/proc", "/dev", "/sys"])
 def test_the_device_and_the_mount_point_tell_the_same(place: str, tmp_path: Path) -> None:
     lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()

@@ -10,7 +10,15 @@ from contextlib import contextmanager
 import pytest
 
 from leasecap._host import sockets
-from leasecap._host.sockets import PeerSocket, has_closed, peer_inode, peer_socket, peer_uid, pids_of_socket
+from leasecap._host.sockets import (
+    PeerSocket,
+    has_closed,
+    listener_on,
+    peer_inode,
+    peer_socket,
+    peer_uid,
+    pids_of_socket,
+)
 
 linux = pytest.mark.linux("/proc/net is Linux's")
 
@@ -185,3 +193,25 @@ def test_elsewhere_nothing_is_told() -> None:
         assert peer_uid(*ends(accepted)) is None
         assert peer_inode(*ends(accepted)) is None
         assert pids_of_socket(os.fstat(asking.fileno()).st_ino, [os.getpid()]) is None
+
+
+@linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+def test_who_listens_is_found_by_the_port(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::")
+    except (OSError, ValueError):
+        pytest.skip(f"can't listen on {host} here")
+    with listening:
+        port = listening.getsockname()[1]
+        found = listener_on(port)
+        assert found is not None and found.uid == os.getuid()
+        assert pids_of_socket(found.inode) == [os.getpid()]
+    assert listener_on(port) is None
+
+
+@linux
+def test_a_connection_on_the_port_is_no_listener() -> None:
+    with connected("127.0.0.1", "127.0.0.1", socket.AF_INET) as (asking, _):
+        assert listener_on(asking.getsockname()[1]) is None

@@ -33,10 +33,10 @@ GIVEN_AWAY = MAX_HOLD + KILL_AFTER + GRACE
 # -- who sweeps -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["os", "directory"])
-def actors(request: pytest.FixtureRequest, root: Path) -> tuple[Actor, Actor]:
+@pytest.fixture
+def actors(kind: str, root: Path) -> tuple[Actor, Actor]:
     """Two processes in a pool with one slot and ``reclaim = "force"``."""
-    found = Actor(root, kind=request.param), Actor(root, kind=request.param)
+    found = Actor(root, kind=kind), Actor(root, kind=kind)
     for actor in found:
         actor.store.policy.force = True
     return found
@@ -327,6 +327,7 @@ def test_a_slot_that_can_not_be_given_away_at_once_is_given_away_later(
     assert failed
 
 
+@pytest.mark.posix("spares, which need OS locks")
 def test_a_lease_released_as_it_is_to_be_given_away_stays_a_spare(root: Path) -> None:
     configure(root, 'reclaim = "force"')
     leasecap.acquire("p", max_hold=60).release()

@@ -14,11 +14,17 @@ from leasecap._liveness.record import (
     PENDING,
     VERSION,
     Child,
+    Purpose,
     Record,
     checksum,
     decode_record,
     encode_record,
+    name_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TEXTS = st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF), max_size=20)
 """With what stands for bytes that are no UTF-8: an argument or a directory may hold any."""
@@ -107,11 +113,15 @@ def test_a_later_version_that_only_adds_fields_is_read(version: int) -> None:
 @pytest.mark.parametrize("field", Record._fields)
 def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
     nullable = {"start", "boot", "machine", "pid_ns", "time_ns", "label", "child", "max_hold", "kill_after"}
-    right = {str} if field in {"boot", "machine", "pid_ns", "time_ns", "label"} else {type(getattr(RECORD, field))}
+    right: set[type] = (
+        {str} if field in {"boot", "machine", "pid_ns", "time_ns", "label"} else {type(getattr(RECORD, field))}
+    )
     if field == "start":
         right = {int}
     if field in {"max_hold", "kill_after", "heartbeat", "stale_after"}:
         right = {float, int}
+    if field == "purpose":
+        right = {type(None), dict}  # each part of it may be missing
     values: tuple[object, ...] = (None, True, 1, 1.5, "x", [], ["x"], {})
     for value in values:
         if type(value) in right and field not in {"version", "proof"}:
@@ -133,6 +143,8 @@ def test_a_field_of_another_type_makes_the_record_none(field: str) -> None:
         {"pid": -1},
         {"pid": 2**31},
         {"proof": "promise"},
+        {"purpose": {"agent": 1}},
+        {"purpose": {"model": ["m"]}},
         {"child": {}},
         {"child": {"pid": 5}},
         {"child": {"start": 5}},
@@ -191,3 +203,23 @@ def test_nesting_that_can_be_read_and_not_written_is_none(depth: int) -> None:
 @pytest.mark.parametrize("data", [b"[" * 9000, b'{"a":' * 3000, b"9" * 9000, b"\xff\xfe", b"NaN"])
 def test_json_made_to_hurt_is_none(data: bytes) -> None:
     assert decode_record(data) is None
+
+
+def test_a_purpose_comes_back_and_has_room_for_growth() -> None:
+    with_purpose = RECORD._replace(purpose=Purpose("claude", "anthropic", None))
+    assert decode_record(encode_record(with_purpose)) == with_purpose
+    assert decode_record(changed(purpose={"agent": "claude", "later": 1})) == RECORD._replace(purpose=Purpose("claude"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"label": "mine", "purpose": Purpose("claude", "anthropic", "m-1")}, "mine"),
+        ({"label": None, "purpose": Purpose("claude", "anthropic", "m-1")}, "claude m-1"),
+        ({"label": None, "purpose": Purpose("claude", "anthropic", None)}, "claude"),
+        ({"label": None, "purpose": Purpose(None, "anthropic", None), "command": "python x.py"}, "python x.py"),
+        ({"label": None, "command": "python x.py"}, "python x.py"),
+    ],
+)
+def test_people_know_the_work_by_label_request_or_command(fields: dict[str, Any], name: str) -> None:
+    assert name_of(RECORD._replace(**fields)) == name

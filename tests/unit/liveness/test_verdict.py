@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 from helper_process import ended_pid, helper
+from places import PLATFORM
 from records import RECORD
 
 from leasecap._host import process as _process
@@ -248,6 +249,22 @@ def test_a_running_process_runs_and_a_zombie_is_gone() -> None:
 
 def test_a_process_that_was_waited_for_is_gone() -> None:
     assert _process.presence(ended_pid(), 1) == "gone"
+
+
+@pytest.mark.skipif(PLATFORM != "win32", reason="elsewhere a signal tells whether it is there")
+def test_a_process_that_tells_nothing_of_itself_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    def refuse(pid: int) -> object:
+        raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(psutil, "Process", refuse)
+    assert _process.presence(os.getpid(), 1) == "unseen"
+
+
+def test_all_processes_have_one_name_for_the_boot() -> None:
+    with helper("from leasecap._host.process import this_process; print(this_process().boot)") as other:
+        assert other.hear() == str(_process.this_process().boot)
 
 
 def test_another_process_with_the_same_pid_is_told_by_its_start() -> None:

@@ -122,6 +122,19 @@ def test_an_error_later_in_the_stream_is_found(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", FINE)
+@pytest.mark.parametrize("together", [True, False])
+def test_an_error_behind_an_event_is_told_from_one_at_the_beginning(name: str, together: bool) -> None:
+    read = reader()
+    error = event(anthropic("overloaded_error"), "error")
+    for piece in (FINE[name] + error,) if together else (FINE[name], error):
+        read.feed(piece)
+    assert read.fault is not None and read.had_begun
+    first = reader()
+    first.feed(error + FINE[name])
+    assert first.fault is not None and not first.had_begun
+
+
 def test_a_chunk_without_choices_later_in_the_stream_is_no_fault() -> None:
     assert fault(FINE["chat"] + event({"object": "chat.completion.chunk", "id": "x", "error": None})) is None
 
@@ -344,7 +357,10 @@ def test_splits_never_change_what_is_found(case: tuple[bytes, bytes], cuts: list
     for start, end in pairwise(edges):
         read.feed(body[start:end])
     read.end()
-    assert read.fault == fault(body, media)
+    whole = reader(media)
+    whole.feed(body)
+    whole.end()
+    assert (read.fault, read.had_begun) == (whole.fault, whole.had_begun)
 
 
 def by_the_standard(stream: bytes) -> list[Event]:

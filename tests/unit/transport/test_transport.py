@@ -7,6 +7,7 @@ import importlib
 import pickle
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from places import REPOSITORY
@@ -18,6 +19,7 @@ import leasecap
 from leasecap._provider import chain
 from leasecap._provider.first_bytes import FirstBytes
 from leasecap._transport import call
+from leasecap._transport.meter import _program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,13 +97,36 @@ def test_a_pool_that_is_not_given_is_that_of_the_url(face: Any, provider: Provid
         assert in_flight(f"localhost:{provider.port}") == 1
 
 
-def test_the_label_says_program_and_model(face: Any, provider: Provider) -> None:
-    with face.Client("p") as client, client.stream("POST", provider.url + PATH, json=BODY):
+def test_status_shows_agent_provider_model_and_phase(face: Any, provider: Provider) -> None:
+    head, rest = Latch(), Latch()
+    provider.plan((head, *stream(PING, rest)))
+    with face.Client("p", limit=1) as client, face.Client("p", limit=1, label="mine", borrow=False) as other:
+        asking = [
+            threading.Thread(target=each.post, args=(provider.url + PATH,), kwargs={"json": BODY})
+            for each in (client, other)
+        ]
+        asking[0].start()
+        provider.request()
         (holder,) = leasecap.status("p").pools[0].holders
-        assert holder.label is not None and holder.label.endswith(" fake-1")
-    with face.Client("p", label="mine") as client, client.stream("POST", provider.url + PATH, json=BODY):
+        expected = leasecap.HttpRequest(_program(), f"localhost:{provider.port}", "fake-1", "sent", None)
+        assert (holder.request, holder.label) == (expected, None)
+        asking[1].start()
+        until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+        (waiter,) = leasecap.status("p").pools[0].waiters
+        assert (waiter.request, waiter.label) == (replace(expected, phase="queued"), "mine")
+        head.set()
+        until(lambda: seen_phase() == "streaming", "its answer begins")
         (holder,) = leasecap.status("p").pools[0].holders
-        assert holder.label == "mine"
+        assert holder.request is not None and holder.held_for is not None
+        assert 0 <= (holder.request.first_byte_after or -1) <= holder.held_for
+        rest.set()
+        for each in asking:
+            each.join()
+
+
+def seen_phase() -> str | None:
+    (holder,) = leasecap.status("p").pools[0].holders
+    return None if holder.request is None else holder.request.phase
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/models"), ("POST", "/v1/messages/count_tokens")])

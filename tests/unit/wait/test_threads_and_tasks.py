@@ -68,7 +68,7 @@ def test_a_hundred_tasks_fill_the_cap_and_never_exceed_it(team: Team) -> None:
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
             for name in range(100):
-                group.create_task(work_async(holds, name))
+                group.create_task(work_async(holds, name, 0.05))
 
     asyncio.run(main())
     assert len(holds.intervals) == 100
