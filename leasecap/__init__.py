@@ -20,7 +20,17 @@ from leasecap._request import UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._status.read import Holder, HttpRequest, PoolFeedback, PoolStatus, Status, Waiter, status
+    from leasecap._status.read import (
+        Holder,
+        HttpRequest,
+        ModelLatency,
+        Percentiles,
+        PoolFeedback,
+        PoolStatus,
+        Status,
+        Waiter,
+        status,
+    )
     from leasecap._wait.progress import Waiting
 
 __all__ = [
@@ -32,6 +42,8 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "LeasecapError",
+    "ModelLatency",
+    "Percentiles",
     "PoolFeedback",
     "PoolStatus",
     "Status",
@@ -51,7 +63,18 @@ __version__ = "0.1.0"
 
 
 _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
-    ("Holder", "HttpRequest", "PoolFeedback", "PoolStatus", "Status", "Waiter", "status"), "_status.read"
+    (
+        "Holder",
+        "HttpRequest",
+        "ModelLatency",
+        "Percentiles",
+        "PoolFeedback",
+        "PoolStatus",
+        "Status",
+        "Waiter",
+        "status",
+    ),
+    "_status.read",
 )
 
 

@@ -72,6 +72,7 @@ class Acquisition:
                 listen=listen,
                 place=request.place,
                 purpose=request.purpose,
+                task_since=request.task_since,
             )
         )
 

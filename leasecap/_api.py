@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         borrow: bool
         on_lost: Callable[[Lease], object] | None
         max_hold: float | Unset | None
+        task_since: float | Callable[[], float | None] | None
 
     class AcquireOptions(TryOptions, total=False):
         timeout: float | Unset | None
@@ -53,6 +54,7 @@ def acquire(
     on_wait: Callable[[Waiting], object] | None = None,
     on_lost: Callable[[Lease], object] | None = None,
     max_hold: float | Unset | None = UNSET,
+    task_since: float | Callable[[], float | None] | None = None,
 ) -> Lease:
     """Wait for a slot of ``pool`` and return the lease; the caller releases it.
 
@@ -67,11 +69,13 @@ def acquire(
     :param on_lost: called once if the lease is lost or its time is over, in a thread of its own; what it raises is
         logged.
     :param max_hold: seconds after which the lease has `expired`; None: never. Unset: that of the configuration.
+    :param task_since: when the task began that this call is part of, as ``time.time()`` gives it, or a function that
+        says so. In a pool with ``order = "task"`` it goes before calls of later tasks; None: its task begins now.
     :raises AcquireTimeout: no slot came in time.
     :raises ConfigError: the configuration can't be used, or nothing gives the pool a limit.
     :raises StoreError: the state directory can't be used.
     """
-    options = Options(timeout, limit, priority, label, borrow, on_wait, on_lost, max_hold)
+    options = Options(timeout, limit, priority, label, borrow, on_wait, on_lost, max_hold, task_since=task_since)
     return acquire_with(pool, ThreadWaiter(), options)
 
 
@@ -227,10 +231,15 @@ def report(
         root = runtime.root(root_path())
         with runtime.using(root, pool) as store:
             _control.report_from_here(store, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+    if ttfb is not None:
+        from leasecap._latency import note_report
+
+        note_report(root.path, store.name, status, kind, ttfb)
 
 
 def set_usage(pool: str, count: Callable[[], int] | None) -> None:
-    """Let ``count`` say how many requests the provider counts in flight, in place of ``usage_command``.
+    """Let ``count`` say how many requests the provider counts in flight, in place of ``usage_url`` and
+    ``usage_command``.
 
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.

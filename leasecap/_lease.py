@@ -45,6 +45,7 @@ class Lease:
     cycle of references it does so when it is collected. Its ``lost`` is true then.
 
     :ivar pool: the pool's name.
+    :ivar root: the path of the root that the pool is in.
     :ivar id: what `leasecap status` shows and `leasecap release` takes.
     :ivar reference: the lease's entry in ``LEASECAP_LEASE``.
     :ivar lost: true once the slot was taken while this process still ran: judged dead by a foreign kernel, released by
@@ -67,6 +68,7 @@ class Lease:
     ) -> None:
         """:param reopen: opens the pool for a block, even after the release or in a fork's child."""
         self.pool = held.pool
+        self.root = held.place[0]
         self.id = held.token
         self.lost = LeaseEvent("lost")
         self.expired = LeaseEvent("expired")
@@ -157,6 +159,21 @@ class Lease:
         It can be called after the release as well. A refusal of work that began before the last cut of the limit
         doesn't cut it again.
         """
+        self.tell(status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+        if ttfb is not None:
+            from leasecap._latency import note_report
+
+            note_report(self.root, self.pool, status, kind, ttfb)
+
+    def tell(
+        self,
+        status: int | None = None,
+        *,
+        retry_after: float | str | None = None,
+        kind: str | None = None,
+        ttfb: float | None = None,
+    ) -> None:
+        """`report`, by who notes itself how long each request took."""
         from leasecap import _control
         from leasecap._liveness.record import called
 

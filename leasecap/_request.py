@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WAIT_ENVIRONMENT = "LEASECAP_WAIT"
 LABEL_MAX = 200
+_EARLIEST = 1e9  # seconds since 1970: what is less is a duration, or another clock's
 
 
 class Unset:
@@ -53,6 +54,7 @@ class Options(NamedTuple):
     agent: Child | None = None  # of `leasecap acquire` alone
     place: Place | None = None  # of gates and transports alone, as the next one
     purpose: Purpose | None = None
+    task_since: float | Callable[[], float | None] | None = None
 
 
 class Request(NamedTuple):
@@ -65,6 +67,7 @@ class Request(NamedTuple):
     :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     :ivar place: where it stands in the queue, if it asks again.
     :ivar purpose: the HTTP request that the slot is for, if it is for a single one.
+    :ivar task_since: when its task began (seconds since 1970), where the pool goes by that.
     """
 
     timeout: float | None
@@ -79,6 +82,7 @@ class Request(NamedTuple):
     agent: Child | None = None
     place: Place | None = None
     purpose: Purpose | None = None
+    task_since: float | None = None
 
 
 def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = None) -> Request:
@@ -123,9 +127,24 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
             raise TypeError(f"{name} must be a function, or None, not {call!r}")
     kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
     borrow, on_wait, agent, place = options.borrow, options.on_wait, options.agent, options.place
+    since = _task_since(options, pool)
+    purpose = options.purpose
     return Request(
-        timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent, place, options.purpose
+        timeout, limit, priority, label, borrow, on_wait, argv, max_hold, kill_after, agent, place, purpose, since
     )
+
+
+def _task_since(options: Options, pool: PoolConfig) -> float | None:
+    since = options.task_since
+    if callable(since):
+        since = since() if pool.order == "task" else None
+    if since is None:
+        return None
+    if isinstance(since, bool) or not isinstance(since, (int, float)):
+        raise TypeError(f"task_since must be a number, as time.time() gives it, or None, not {since!r:.60}")
+    if not _EARLIEST <= since < math.inf:  # nan is in no range
+        raise ValueError(f"task_since must be seconds since 1970, as time.time() gives them, not {since!r:.60}")
+    return float(since) if pool.order == "task" else None
 
 
 def refuse_wrong(options: Options) -> None:

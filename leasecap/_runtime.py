@@ -193,7 +193,7 @@ class Runtime:
     def _ask(self, root: OpenRoot, store: Store) -> None:
         """Ask the provider for its own count, in the background."""
         with self.own.lock:  # a fork must not copy an import half done
-            from leasecap._usage import ask  # imported here, since few pools have a provider that can be asked
+            from leasecap._usage.asking import ask  # imported here, since few pools have a provider that can be asked
 
         face = FileStore(self.own, root, store)
         ask(face, lambda: self.own.keep_open(store))

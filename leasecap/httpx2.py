@@ -140,6 +140,7 @@ class Client(httpx2.Client):
         on_wait: Callable[[Waiting], object] | None = None,
         on_lost: Callable[[Lease], object] | None = None,
         max_hold: float | Unset | None = UNSET,
+        task_since: float | Callable[[], float | None] | None = None,
         **client: Any,
     ) -> None:
         """
@@ -158,6 +159,7 @@ class Client(httpx2.Client):
             on_wait=on_wait,
             on_lost=on_lost,
             max_hold=max_hold,
+            task_since=task_since,
         )
         super().__init__(**client)
         # What the client has made of its arguments and the environment, which it would not heed with a transport given.
@@ -180,6 +182,7 @@ class AsyncClient(httpx2.AsyncClient):
         on_wait: Callable[[Waiting], object] | None = None,
         on_lost: Callable[[Lease], object] | None = None,
         max_hold: float | Unset | None = UNSET,
+        task_since: float | Callable[[], float | None] | None = None,
         **client: Any,
     ) -> None:
         """See `Client`."""
@@ -194,6 +197,7 @@ class AsyncClient(httpx2.AsyncClient):
             on_wait=on_wait,
             on_lost=on_lost,
             max_hold=max_hold,
+            task_since=task_since,
         )
         super().__init__(**client)
         self._transport = with_slots(self._transport)

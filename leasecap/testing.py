@@ -34,4 +34,7 @@ def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.setenv("LEASECAP_HOME", str(root))
     path = root_path()
     yield root
+    from leasecap._latency import latencies
+
+    latencies.end()
     runtime.close(path)

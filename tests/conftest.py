@@ -14,6 +14,7 @@ from places import PLATFORM, TESTS
 from referee import Team
 
 from leasecap._config.root import root_path
+from leasecap._latency import latencies
 from leasecap._runtime import runtime
 
 # A machine that many share makes any single example slow at times; pytest-timeout guards against hanging.
@@ -50,6 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LEASECAP_HOME", str(path))
     opened = root_path()
     yield path
+    latencies.end()
     runtime.close(opened)
     staged_world.close_all()
 

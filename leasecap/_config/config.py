@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
+from leasecap._config.merge import USAGE_URL_KEYS, merged
 from leasecap._config.pool_name import PoolName, pool_name
 from leasecap._config.presets import PRESETS
 from leasecap._config.requests import Requests
@@ -45,6 +46,7 @@ class PoolConfig(NamedTuple):
     :ivar limit_source: where the limit came from, for people; "" if there is none.
     :ivar queue_timeout: how long to wait for a slot; None waits for ever.
     :ivar priority: from -99 to 99; higher goes first.
+    :ivar order: what goes first among equal priorities: the earlier call, or the call of the earlier task.
     :ivar stale_after: how long a heartbeat may stand still before its holder counts as dead, at least three heartbeats.
     :ivar heartbeat: the time between two heartbeats.
     :ivar rules: what the provider's answers do.
@@ -60,6 +62,7 @@ class PoolConfig(NamedTuple):
     limit_source: str
     queue_timeout: float | None = None
     priority: int = 0
+    order: Literal["arrival", "task"] = "arrival"
     stale_after: float = STALE_AFTER
     heartbeat: float = HEARTBEAT
     lock: Literal["auto", "os", "directory"] = "auto"
@@ -98,7 +101,7 @@ class Config(NamedTuple):
         """
         name = pool_name(text)
         name, table = self.tables.get(self.aliases.get(name.identity, name.identity), (name, {}))
-        settings = {**self.defaults, **table}
+        settings = merged(self.defaults, table)
         limit, source = settings.pop("limit", None), f"{FILE_NAME} [defaults]"
         # A provider that a person has given another name keeps its preset.
         identities = [other.identity for other in (name, *_alias_names(table))]
@@ -180,7 +183,7 @@ class _Reader:
         self._refuse_unknown((), document, TABLES)
         defaults = self._settings(("defaults",), document.get("defaults", {}))
         default_pool = defaults.pop("pool", None)
-        self._check_beats(("defaults",), defaults, defaults)
+        self._check(("defaults",), defaults, defaults)
         tables = self._pools(document.get("pools", {}), defaults)
         return Config(
             self._path,
@@ -201,7 +204,7 @@ class _Reader:
                 first = key_text(("pools", tables[name.identity][0].text))
                 raise self._error(("pools", key), f"this is the same pool as [{first}]", allowed="Make them one table.")
             settings = self._settings(("pools", key), table)
-            self._check_beats(("pools", key), settings, {**defaults, **settings})
+            self._check(("pools", key), settings, merged(defaults, settings))
             tables[name.identity] = name, settings
             self._spelling[name.identity] = key
         return tables
@@ -260,6 +263,16 @@ class _Reader:
         known = TABLES[keys[0]] if known is None else known
         self._refuse_unknown(keys, table, known)
         return {key: self._parsed((*keys, key), known[key][0], item, known[key][1]) for key, item in table.items()}
+
+    def _check(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
+        self._check_beats(keys, own, effective)
+        if not any(key in effective for key in USAGE_URL_KEYS):
+            return
+        from leasecap._config.usage import find_misfit
+
+        misfit = find_misfit(own, effective)
+        if misfit is not None:
+            raise self._error((*keys, misfit.key), misfit.message, allowed=misfit.allowed)
 
     def _check_beats(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
         stale_after, heartbeat = effective.get("stale_after", STALE_AFTER), effective.get("heartbeat", HEARTBEAT)

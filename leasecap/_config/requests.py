@@ -1,4 +1,4 @@
-"""What config.toml says of requests that pass the gate."""
+"""What config.toml says of a pool's requests, where each takes a slot of its own."""
 
 from __future__ import annotations
 

@@ -112,6 +112,16 @@ def _argv(value: object) -> tuple[str, ...]:
     raise ValueError
 
 
+def _usage(check: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        from leasecap._config import usage  # few pools have a provider that is asked over HTTP
+
+        parsed: str = getattr(usage, check)(value)
+        return parsed
+
+    return parse
+
+
 def parse_name(value: object) -> PoolName:
     """A pool's name as it stands in the file.
 
@@ -168,11 +178,14 @@ NUMBER_ALLOWED = f"a whole number from 1 to {HIGHEST_LIMIT}"
 LIMIT_ALLOWED = f'{NUMBER_ALLOWED}, or "unlimited"'
 _DURATION = 'seconds (30, 1.5) or a text with a unit ("500ms", "30s", "5m", "1h"), a year at most'
 
+_FIELD = 'where a number stands in the JSON answer, as "usage.concurrent_sessions" or "data.0.count"'
+
 # Allowed in [pools.NAME], and in [defaults] for the pools that don't say.
 _POOL_KEYS: Mapping[str, Key] = {
     "limit": (parse_limit, LIMIT_ALLOWED),
     "queue_timeout": (_seconds, _DURATION),
     "priority": (_priority, f"a whole number from {_LOWEST_PRIORITY} to {_HIGHEST_PRIORITY}"),
+    "order": (_one_of("arrival", "task"), '"arrival" or "task"'),
     "stale_after": (_at_least(_SHORTEST_BEAT), _DURATION + f", at least {BEATS} heartbeats"),
     "heartbeat": (_at_least(_SHORTEST_BEAT), _DURATION + f", {_SHORTEST_BEAT} at least"),
     "lock": (_one_of("auto", "os", "directory"), '"auto", "os" or "directory"'),
@@ -186,6 +199,11 @@ _POOL_KEYS: Mapping[str, Key] = {
     "latency_guard": (_true_or_false, "true or false"),
     "cooldown": (_seconds, _DURATION + ", 0 for off"),
     "usage_command": (_argv, 'a command as a list of texts, as ["my-usage", "--json"]'),
+    "usage_url": (_usage("check_url"), "a URL"),
+    "usage_field": (_usage("check_field"), _FIELD),
+    "usage_limit_field": (_usage("check_field"), _FIELD),
+    "usage_key_env": (_usage("check_variable"), "the name of a variable of the environment"),
+    "usage_key_header": (_usage("check_header"), "the name of a header"),
     "usage_interval": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "usage_timeout": (_at_least(_SHORTEST_INTERVAL), _DURATION + f", {_SHORTEST_INTERVAL} at least"),
     "max_hold": (_more_than_none, _DURATION + ", more than 0"),

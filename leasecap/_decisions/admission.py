@@ -16,6 +16,8 @@ class Admission(NamedTuple):
     :ivar raises: how many grants may raise the load above ``high`` now.
     :ivar answers: how many grants may be given on the provider's last answer; None: it isn't asked, or says nothing.
     :ivar counted: how many requests the provider counted in flight; below the limit there is room for one more.
+    :ivar own_limit: the provider's own limit, or None.
+    :ivar asks_first: the provider's own limit isn't known yet, so that it is asked before anybody is granted a slot.
     :ivar changes_in: seconds until this changes by itself, as far as that is known.
     """
 
@@ -25,6 +27,8 @@ class Admission(NamedTuple):
     raises: int = 0
     answers: int | None = None
     counted: int = 0
+    own_limit: int | None = None
+    asks_first: bool = False
     changes_in: float = math.inf
 
 

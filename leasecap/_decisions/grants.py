@@ -80,7 +80,7 @@ def decide(snapshot: Snapshot, now: float) -> Plan:
         loads = Loads(Group(dict.fromkeys((*held.without(excess).names, *snapshot.cooling.names))))
         loads.ended = frozenset([lease.token for lease in snapshot.cooling.without(held.names)])
     queue = sorted(snapshot.queue.names)
-    grants = _Grants(snapshot, loads, reduced(full, snapshot.admission))
+    grants = _Grants(snapshot, loads, full)
     grants.walk(queue)
     # A process behind one that doesn't run may not know that it is one of the first two that do.
     were_first = first_processes(queue, () if grants.granted else snapshot.away)
@@ -140,7 +140,7 @@ class _Grants:
     :ivar first: the first ticket, among those not granted, of each of the first two processes.
     """
 
-    def __init__(self, snapshot: Snapshot, loads: Loads, limit: int | None) -> None:
+    def __init__(self, snapshot: Snapshot, loads: Loads, full: int | None) -> None:
         self.granted: list[Entry] = []
         self.first: list[Entry] = []
         self.high: int | None = None
@@ -148,7 +148,9 @@ class _Grants:
         self._loads = loads
         self._newcomer = snapshot.newcomer
         self._admission = snapshot.admission
-        self._limit = limit
+        self._limit = limit = reduced(full, snapshot.admission)
+        # The provider's own limit, where that alone is in force. It may have been raised since it was asked for.
+        self._own_limit = None if limit == full else snapshot.admission.own_limit
         self._blocked = self._limit is None or self._admission.closed
         self._away = snapshot.away
         self._nested = snapshot.queue.nested
@@ -188,13 +190,15 @@ class _Grants:
             return False
         if load > limit:
             self.pressed = limit == admission.limit
+            self.ask = limit == self._own_limit
             return False
         high = admission.high if self.high is None else self.high
         raises = high is not None and load > high
         if raises and (not admission.raises or self.high is not None):
             return False
         # A newcomer that leaves a slot free takes nobody's slot, whatever the provider still counts.
-        gated = admission.answers is not None and not (ticket.name == self._newcomer and load < limit)
+        spares = ticket.name == self._newcomer and load < limit and not admission.asks_first
+        gated = admission.answers is not None and not spares
         if gated and (self.spent or not admission.answers or admission.counted >= limit):
             self.ask = True
             return False

@@ -32,7 +32,8 @@ def effective_limit(snapshot: Snapshot) -> int | None:
 
 def reduced(full: int | None, admission: Admission) -> int | None:
     """What is left of the full limit while the provider takes less."""
-    return full if full is None or admission.limit is None else min(full, admission.limit)
+    limits = (full, admission.limit, admission.own_limit)
+    return None if full is None else min(limit for limit in limits if limit is not None)
 
 
 def full_limit(snapshot: Snapshot) -> int | None:

@@ -11,7 +11,7 @@ import os
 import sys
 
 from leasecap._config.root import ENVIRONMENT, root_path
-from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox, servers
+from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox, servers, usage
 from leasecap._doctor.check import Check, Site, guarded, refused
 from leasecap._errors import LeasecapError
 from leasecap._runtime import runtime
@@ -47,6 +47,8 @@ def _about(site: Site) -> Iterator[Check]:
         refusals += check.verdict == "bad"
         yield check
     yield guarded("config", contents.config, site)
+    for pool in usage.asked(site):
+        yield guarded("usage", usage.answer, pool, site)
     if os.path.isdir(site.root):
         yield guarded("pools", contents.pools, site)
         yield guarded("leftovers", contents.leftovers, site)

@@ -91,11 +91,15 @@ def admission(state: State, rules: Rules, now: float, *, gated: bool, cooled_in:
         raises = int(not 0 <= since < rules.stagger)
         if not raises:
             changes_in = min(changes_in, rules.stagger - since)
-    answers, counted = None, 0
+    answers, counted, own_limit, asks_first = None, 0, None, False
     if gated:
         answers, counted = _answers(state.usage, rules, now)
+        if rules.usage_limit_field:
+            usage = state.usage
+            own_limit = None if usage is None else usage.limit
+            asks_first = own_limit is None and (usage is None or usage.answered is None)
     limit = cut.limit if cut is not None and rules.adaptive != "off" else None
-    return Admission(closed, limit, high, raises, answers, counted, changes_in)
+    return Admission(closed, limit, high, raises, answers, counted, own_limit, asks_first, changes_in)
 
 
 def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None, int]:
@@ -118,9 +122,12 @@ def is_awaited(usage: Usage, rules: Rules, now: float) -> bool:
 
 
 def may_ask(state: State, rules: Rules, now: float) -> bool:
-    """Whether the provider may be asked for its count; one question at a time, and one per ``usage_interval``."""
+    """Whether the provider may be asked for its count: one question at a time, one at once for each slot that was
+    released, and else one per ``usage_interval``."""
     usage = state.usage
     if usage is None:
+        return True
+    if usage.released and usage.answered is not None and usage.in_flight is not None:
         return True
     # Whoever asked may have been killed since.
     wait = rules.usage_interval if usage.answered is not None else max(rules.usage_interval, rules.usage_timeout + 1.0)
@@ -133,14 +140,38 @@ def asking(state: State, now: float) -> State:
     if old is not None:
         # If the last question got no answer, that is kept: then the other rules decide while this one is out as well.
         error = "the last question was not answered" if old.answered is None else old.error
-    return state._replace(usage=Usage(asked=now, answered=None, in_flight=None, error=error, spent=False))
+    usage = Usage(asked=now, answered=None, in_flight=None, error=error, spent=False)
+    if old is not None:
+        usage = usage._replace(limit=old.limit, held=old.held, released=max(old.released - 1, 0))
+    return state._replace(usage=usage)
 
 
-def answered(state: State, asked: float, now: float, in_flight: int | None, error: str | None) -> State:
-    """The question asked at ``asked`` was answered; an answer to an older question changes nothing."""
-    if state.usage is None or state.usage.asked != asked:
+def answered(
+    state: State, asked: float, now: float, in_flight: int | None, error: str | None, limit: int | None = None
+) -> State:
+    """The question asked at ``asked`` was answered; an answer to an older question changes nothing.
+
+    :param limit: the provider's own limit. Where an answer doesn't say it, the one that it said before goes on to hold.
+    """
+    usage = state.usage
+    if usage is None or usage.asked != asked:
         return state
-    return state._replace(usage=Usage(asked=asked, answered=now, in_flight=in_flight, error=error, spent=False))
+    limit = usage.limit if limit is None else limit
+    return state._replace(
+        usage=usage._replace(answered=now, in_flight=in_flight, error=error, spent=False, limit=limit)
+    )
+
+
+def noted_held(state: State, before: int, after: int) -> State:
+    """Somebody needs an answer: note how many hold a slot, and how many have ended since that was noted last.
+
+    :param before: how many entries hold a slot; ``after``: how many do after the grants of this moment.
+    """
+    usage = state.usage
+    if usage is None:
+        return state
+    ended = 0 if usage.held is None else max(usage.held - before, 0)
+    return state._replace(usage=usage._replace(held=after, released=usage.released + ended))
 
 
 def reported(state: State, rules: Rules, now: float, report: Report, level: int, load: int) -> State:

@@ -40,7 +40,7 @@ def explain(
         )
     if cooling:
         lines.append(f"{len(cooling)} cooling, the last for {format_duration(max(cooling))} more")
-    if state.usage is not None and (rules.usage_command or now - state.usage.asked < _RECENT):
+    if state.usage is not None and (rules.ask or now - state.usage.asked < _RECENT):
         lines.append(_usage(state.usage, rules, now))
     return tuple(lines)
 
@@ -78,4 +78,5 @@ def _usage(usage: Usage, rules: Rules, now: float) -> str:
     ago = format_duration(now - usage.answered)
     if usage.in_flight is None:
         return f"no usage information {ago} ago: {usage.error}"
-    return f"the provider counted {usage.in_flight} in flight {ago} ago"
+    line = f"the provider counted {usage.in_flight} in flight {ago} ago"
+    return f"{line}, and allows {usage.limit}" if rules.usage_limit_field and usage.limit is not None else line

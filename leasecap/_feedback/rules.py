@@ -18,6 +18,10 @@ class Rules(NamedTuple):
     :ivar latency_guard: whether a rising time to first byte cuts, and not only holds growth back.
     :ivar cooldown: how long a released slot stays taken.
     :ivar usage_command: a command that prints how many requests the provider counts in flight.
+    :ivar usage_url: where the provider itself says so, in JSON.
+    :ivar usage_field, usage_limit_field: where in the answer its count stands, and its own limit.
+    :ivar usage_key_env: the variable of the environment that holds the key; "" for none.
+    :ivar usage_key_header: the header that the key alone is sent in; "" for ``Authorization: Bearer``.
     :ivar usage_interval: the time between two questions, of all processes of the pool.
     :ivar usage_timeout: how long an answer may take.
     """
@@ -32,5 +36,15 @@ class Rules(NamedTuple):
     latency_guard: bool = False
     cooldown: float = 0.0
     usage_command: tuple[str, ...] = ()
+    usage_url: str = ""
+    usage_field: str = ""
+    usage_limit_field: str = ""
+    usage_key_env: str = ""
+    usage_key_header: str = ""
     usage_interval: float = 1.0
     usage_timeout: float = 5.0
+
+    @property
+    def ask(self) -> bool:
+        """Whether the provider is asked for its own count."""
+        return bool(self.usage_command or self.usage_url)

@@ -111,6 +111,9 @@ class Usage(NamedTuple):
     :ivar in_flight: how many requests the provider counts; None: no information.
     :ivar error: why the last question that is over gave no information.
     :ivar spent: whether a grant was given on this answer.
+    :ivar limit: the provider's own limit, as it last said it; None: it hasn't.
+    :ivar held: how many entries held a slot when somebody last needed an answer; None: nobody has.
+    :ivar released: how many of them have ended since, and were not followed by a question yet.
     """
 
     asked: float
@@ -118,6 +121,9 @@ class Usage(NamedTuple):
     in_flight: int | None
     error: str | None
     spent: bool
+    limit: int | None = None
+    held: int | None = None
+    released: int = 0
 
 
 class State(NamedTuple):

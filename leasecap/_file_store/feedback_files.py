@@ -45,7 +45,7 @@ _COOLING = "cooling-"
 _STAMP = len(_COOLING) + 17  # then the end in nanoseconds as 16 hexadecimal digits, and a "-", before the entry's name
 _NAME_MAX = 255
 
-_NOT_OURS = frozenset(
+NOT_OURS = frozenset(
     {errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP, errno.EPERM}
 )
 """What reading says of something that isn't a file of this user's: trying again would not help."""
@@ -131,7 +131,7 @@ class FeedbackFiles:
         except FileNotFoundError:
             return NOTHING
         except OSError as error:
-            if error.errno in _NOT_OURS:
+            if error.errno in NOT_OURS:
                 raise self._unknown(f"can't be read ({error.strerror})") from error
             raise store_error(error, self._directory.full(STATE)) from error
         # Compared by content: where a file system's clock is coarse, a file replaced twice can look unchanged.
@@ -155,7 +155,7 @@ class FeedbackFiles:
         try:
             self._directory.list(FEEDBACK)
         except OSError as error:
-            if error.errno not in _NOT_OURS:
+            if error.errno not in NOT_OURS:
                 raise store_error(error, self._directory.full(FEEDBACK)) from error
             self._clear_away(FEEDBACK)
         else:
@@ -225,7 +225,7 @@ class FeedbackFiles:
             try:
                 found.append(self._posted(name))
             except OSError as error:
-                if error.errno in _NOT_OURS:
+                if error.errno in NOT_OURS:
                     others.append(name)
                 # Any other error: somebody has taken it up meanwhile, or it can be read later.
             except (ValueError, TypeError, KeyError, RecursionError):

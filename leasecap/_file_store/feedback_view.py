@@ -80,16 +80,26 @@ class FeedbackView:
         self.grow(plan, snapshot)
         return bool(self._posted or self._others) or self.state != self._written
 
+    def asks_at_once(self) -> bool:
+        """Whether a slot was released, so that the provider is asked without waiting for its interval."""
+        usage = self.state.usage
+        return usage is not None and usage.released > 0 and self.may_ask()
+
     def may_ask(self) -> bool:
         """Whether the provider may be asked for its own count now."""
         return adaptive.may_ask(self.state, self._files.rules, self.clock.boot)
 
-    def keep(self, plan: Plan) -> None:
+    def keep(self, plan: Plan, snapshot: Snapshot) -> None:
         """Write down what has changed, and what ``plan`` changes.
 
         :raises StoreError: when that can't be written.
         """
         self.state = adaptive.granted(self.state, self.clock.boot, plan.high, plan.spent, len(plan.grant))
+        if plan.ask or plan.spent:
+            held = len({*snapshot.granted.names, *snapshot.leases.names})
+            # What is taken back or revoked has sent nothing, or goes on: no slot of the provider's came free.
+            after = held - len(plan.take_back) - len(plan.revoke) + len(plan.grant)
+            self.state = adaptive.noted_held(self.state, held, after)
         if self.state != self._written:
             self._files.write(self.state, self.clock)
             self._written = self.state

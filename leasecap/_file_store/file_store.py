@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.latency import Table
     from leasecap._feedback.state import State
     from leasecap._file_store.feedback import Feedback
     from leasecap._file_store.open_root import OpenRoot
@@ -87,6 +88,14 @@ class FileStore:
 
     def feedback_now(self) -> float:
         return self._feedback.files.clock().boot
+
+    def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
+        store = self.store
+        with self._own.lock:  # a fork must not copy an import half done
+            from leasecap._file_store.latency_files import LatencyFiles
+
+            files = store.latency = store.latency or LatencyFiles(store.effects, self._own.lock, store.pool)
+        return files.add(hour, table, tell)
 
     def busy_with(self) -> str:
         return self.store.section.occupant().who

@@ -81,6 +81,7 @@ class Heartbeats:
         # An RLock, since a garbage collection may come while it is held, and run a finalizer that releases a lease.
         self._changed = threading.RLock()
         self._beating: dict[str, Beating] = {}
+        self._later: list[tuple[float, Callable[[], object]]] = []
         self._thread: threading.Thread | None = None
         self._inbox: SimpleQueue[Callable[[], object] | Gone | None] | None = None
         self._wakes_at = math.inf
@@ -128,6 +129,16 @@ class Heartbeats:
         self.prepare().put(then)
         return True
 
+    def call_later(self, seconds: float, then: Callable[[], object]) -> bool:
+        """Have ``then`` called in the thread after so long, or when it ends before; False if none can be started."""
+        with self._changed:
+            if not self.start():
+                return False
+            when = time.monotonic() + seconds
+            self._later.append((when, then))
+            self._wake_by(when)
+            return True
+
     def set_alarm(self, own_entry: OwnEntry, when: float, on_alarm: Callable[[], None]) -> None:
         """Call ``on_alarm``, in the thread, at the moment ``when``, if ``own_entry`` is still kept alive then."""
         with self._changed:
@@ -164,6 +175,9 @@ class Heartbeats:
             if thread is None or inbox is None or self._beating:
                 return
             self._thread = self._inbox = None
+            for _, then in self._later:
+                inbox.put(then)
+            self._later.clear()
             inbox.put(_end)  # the thread does what is in the inbox before
         await_end(thread)
 
@@ -184,12 +198,14 @@ class Heartbeats:
             for call in to_call:
                 self._call(call)
 
-    def _round(self, idle: bool) -> list[Callable[[], None]]:
+    def _round(self, idle: bool) -> list[Callable[[], object]]:
         """Write the heartbeats that are due; returns what is to be called outside the lock, since it may release
         leases."""
-        to_call: list[Callable[[], None] | None] = []
+        to_call: list[Callable[[], object] | None] = []
         with self._changed:
             now = time.monotonic()
+            to_call += [then for when, then in self._later if when <= now]
+            self._later = [one for one in self._later if one[0] > now]
             for beating in list(self._beating.values()):
                 if beating.due <= now:
                     alive = self._beat(beating)
@@ -201,7 +217,8 @@ class Heartbeats:
                     beating.alarm = math.inf
                     to_call.append(beating.on_alarm)
             nothing = math.inf if idle else now + _LINGER
-            self._wakes_at = min((min(one.due, one.alarm) for one in self._beating.values()), default=nothing)
+            due = [min(one.due, one.alarm) for one in self._beating.values()]
+            self._wakes_at = min((*due, *(when for when, _ in self._later)), default=nothing)
         return [call for call in to_call if call is not None]
 
     def _sleep(self, inbox: SimpleQueue[Callable[[], object] | Gone | None]) -> bool | None:

@@ -19,6 +19,7 @@ added."""
 BOOT, ARRIVAL = "boot", "arrival"  # what a queue is ordered by; see `order`
 
 FEEDBACK = "feedback"  # a directory, made with the first report
+LATENCY = "latency"  # a directory, made with the first time that is noted
 OLDER = ".older-"
 """A pool of an earlier format that was moved aside has this before its own name (`formats`)."""
 CLOSED = ".queue"

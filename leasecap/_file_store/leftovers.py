@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
-from leasecap._file_store.layout import FEEDBACK, NEW, OLDER, remove_tree
+from leasecap._file_store.layout import FEEDBACK, LATENCY, NEW, OLDER, remove_tree
 from leasecap._file_store.staging import some_of
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def sweep_leftovers(entries: Entries) -> None:
 def _asides(entries: Entries) -> Iterator[str]:
     places = (QUEUE, PARKED, GRANTED, LEASES)
     found = [f"{where}/{name}" for where in places for name in _names(entries.directory, where)]
-    for where in (".", FEEDBACK, *some_of(found, _LOOKED_INTO, entries.effects.token())):
+    for where in (".", FEEDBACK, LATENCY, *some_of(found, _LOOKED_INTO, entries.effects.token())):
         for name in _names(entries.directory, where):
             tail = name.rpartition(".")[2]
             if len(tail) == _ASIDE < len(name) and all(digit in "0123456789abcdef" for digit in tail):

@@ -231,7 +231,9 @@ class Lookout:
         exited, self._exits.came = self._exits.came, False
         # The first look after queueing doesn't read the stamp; in a busy pool there is no second one.
         stands_in = now > self._since and self._stamp.look(now, woken=woken, early=now >= self._changes_at)
-        at_once, self._is_alone = exited or self._is_alone or stands_in, False
+        # Where the provider is asked for its count, a wake-up may say that a slot was released.
+        asks = woken and self.store.feedback is not None and self.store.feedback.terms.gated
+        at_once, self._is_alone = exited or self._is_alone or stands_in or asks, False
         if not woken:
             self.store.snapshots.see_grants()
         if not (woken or exited or self._stamp.stands_in) and self._is_as_before():

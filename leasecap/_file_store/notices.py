@@ -22,6 +22,7 @@ class Done(NamedTuple):
 
     :ivar missed: a ticket that was to be granted was gone.
     :ivar behind: a ticket that stands right behind the one that has just queued.
+    :ivar asks_at_once: a slot was released, and the provider is to be asked whether somebody may have it.
     """
 
     plan: Plan
@@ -29,6 +30,7 @@ class Done(NamedTuple):
     granted: list[Entry]
     missed: bool
     behind: tuple[Entry, ...] = ()
+    asks_at_once: bool = False
 
     @property
     def others_wait(self) -> bool:
@@ -40,12 +42,13 @@ def whom_to_notify(directory: Directory, sees_exits: bool, done: Done) -> Iterab
     """A ticket of each process that has to look.
 
     These are the processes that have become the first, that have another process right ahead of them than before, that
-    rest though something was granted, and that were passed over, which look as soon as they run.
+    rest though something was granted, that are to ask the provider, and that were passed over, which look as soon as
+    they run.
     """
     away = done.snapshot.away
     passed = [parse_entry(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
-    rest = _who_rest(directory, done) if sees_exits else []
-    tickets = (*passed, *done.plan.behind, *done.behind, *rest, *done.plan.first)
+    told = done.plan.stay if done.asks_at_once else _who_rest(directory, done) if sees_exits else ()
+    tickets = (*passed, *done.plan.behind, *done.behind, *told, *done.plan.first)
     return {ticket.process: ticket for ticket in tickets}.values()
 
 

@@ -114,6 +114,8 @@ class OpenPools:
         """Close all pools, used or not."""
         for store in self.all():
             store.section.forget()
+            if store.latency is not None:
+                store.latency.forget()
             store.directory.close()
 
 

@@ -35,17 +35,24 @@ class Order:
         self._pool = pool
         self._last = 0
 
-    def next(self) -> int:
+    def next(self, began: float | None = None) -> int:
         """The place of a call that is made now.
 
+        :param began: when its task began, in seconds since 1970: its place is that of a call made then. Not in the
+            future, so nobody goes behind those who come later.
         :raises StoreError: when the pool can't be read, or written for the file system's time stamp.
         """
         boot = self._pool.order == BOOT
         offset = self._effects.me().boot_offset
         if boot and offset is not None:
-            return self._effects.boot_clock() - offset
+            return self._effects.boot_clock() - offset - self._age(began)
         with faults(self._pool.directory.path):
-            return self._behind_all(boot)
+            place = self._behind_all(boot)
+        return place if boot else place - self._age(began)  # in a pool of boot times this place is no time
+
+    def _age(self, began: float | None) -> int:
+        """Nanoseconds since then; taken off a place, so that no two clocks are compared."""
+        return 0 if began is None else max(int((self._effects.wall_clock() - began) * 1e9), 0)
 
     def _behind_all(self, boot: bool) -> int:
         stamp = 0 if boot else self._stamp()

@@ -13,12 +13,13 @@ from leasecap._faults import store_error
 from leasecap._feedback.rules import Rules
 from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.feedback import Feedback
+from leasecap._file_store.layout import LATENCY
 from leasecap._file_store.marks import DEAF
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.opening import open_existing
 from leasecap._file_store.self_record import this_host
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER, decode_stamp
-from leasecap._store.picture import EntryPicture, PoolPicture
+from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
 from leasecap._store.view import FeedbackView
 
 TYPE_CHECKING = False
@@ -70,15 +71,28 @@ class FilePictures:
 
         return StandingGates(self._effects, self._root).read()
 
-    def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
+    def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
         try:
             pool = open_existing(self._effects, self._root, name)
         except FileNotFoundError:
             return None
         try:
-            return _Picture(self._effects, pool, settings, self._presence).taken(self._importing)
+            latency = self._latency(pool, hours)
+            return _Picture(self._effects, pool, settings, self._presence).taken(self._importing, latency)
         finally:
             pool.directory.close()
+
+    def _latency(self, pool: Pool, hours: int) -> LatencyPicture:
+        try:
+            pool.directory.stat(LATENCY)
+        except OSError:
+            hours = 0  # nobody has noted anything, or the pool's picture says what is wrong
+        if not hours:
+            return LatencyPicture({}, ())
+        with self._importing:
+            from leasecap._file_store.latency_files import read_tables
+
+        return LatencyPicture(*read_tables(pool, hours, self._effects.wall_clock()))
 
 
 class _Picture:
@@ -94,7 +108,7 @@ class _Picture:
         self._now = effects.boot_clock()
         self._here = this_host()
 
-    def taken(self, importing: AbstractContextManager[object]) -> PoolPicture:
+    def taken(self, importing: AbstractContextManager[object], latency: LatencyPicture) -> PoolPicture:
         places, stable = self._places()
         queue, parked = (sorted(entry for entry in places if places[entry] == where) for where in (QUEUE, PARKED))
         held = [entry for entry in places if places[entry] in (GRANTED, LEASES)]
@@ -122,6 +136,7 @@ class _Picture:
             tuple([self._ticket(entry, PARKED, looks[entry.name]) for entry in parked]),
             feedback,
             error,
+            latency,
         )
 
     def _places(self) -> tuple[dict[Entry, str], bool]:

@@ -73,7 +73,7 @@ class Reconciler:
         self._snapshots = snapshots
         self._policy = policy
         self._refresh = refresh
-        self._unseen = False
+        self._unseen = self._asks_at_once = False
         self._passed_over: dict[str, float] = {}  # tickets that could not be moved, and until when they are passed over
         self._done: Done | None = None
         self._to_wake: list[Entry] = []
@@ -169,7 +169,8 @@ class Reconciler:
                 if self._unseen:
                     plan = plan._replace(grant=(), spent=False, high=None)
                 if view is not None:
-                    view.keep(plan)
+                    view.keep(plan, snapshot)
+                self._asks_at_once = plan.ask and view is not None and view.asks_at_once()
                 return plan, snapshot
 
     def _carry_out(self, plan: Plan, snapshot: Snapshot, own_entry: OwnEntry | None) -> None:
@@ -188,7 +189,7 @@ class Reconciler:
         # Whoever granted these may have died before waking their waiters, which may not look before they are parked.
         self._to_wake += (entry for entry in snapshot.granted if entry.name not in self._woken)
         self._woken = {*snapshot.granted.names, *(entry.name for entry in granted)}
-        self._done = Done(plan, snapshot, granted, missed)
+        self._done = Done(plan, snapshot, granted, missed, asks_at_once=self._asks_at_once)
         self.unanswered = plan.ask
         self.others_wait = self._done.others_wait
         for entry in plan.revoke:

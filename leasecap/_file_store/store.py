@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.state import State
     from leasecap._file_store.feedback import Feedback
+    from leasecap._file_store.latency_files import LatencyFiles
     from leasecap._file_store.layout import Pool
     from leasecap._file_store.limit_in_force import LimitInForce
     from leasecap._file_store.marks import Marks
@@ -60,10 +61,12 @@ class Store:
     :ivar ask: asks the provider how many requests it counts, in the background.
     :ivar owes: whether slots were released and not yet handed off.
     :ivar used: a number that rises with each use of the pool.
+    :ivar latency: how long requests took, once that was noted here.
     """
 
     owes = False
     used = 0
+    latency: LatencyFiles | None = None
     _warned_of_lock = "auto"
 
     def __init__(

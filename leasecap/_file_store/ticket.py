@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from leasecap._decisions.entry import make_entry
 from leasecap._decisions.limits import full_limit
@@ -68,7 +69,7 @@ class FileTicket:
         self._done: Callable[[], None] = _nothing
 
     def _take_place(self) -> int:
-        place, next_one = self._want.place, self._store.order.next
+        place, next_one = self._want.place, partial(self._store.order.next, self._want.task_since)
         if place is None:
             return next_one()
         return place.order(inode_of(self._store.pool.directory, ""), next_one)

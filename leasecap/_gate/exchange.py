@@ -15,6 +15,7 @@ from leasecap._gate.head import Refused
 from leasecap._gate.patience import Patience
 from leasecap._gate.route import UpstreamError
 from leasecap._gate.upstream import Origin
+from leasecap._latency import Timed
 from leasecap._liveness.record import Purpose
 from leasecap._log import log_warning
 from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from leasecap._provider.absorb import PoolReport
     from leasecap._provider.places import Kept
     from leasecap._provider.reading import RequestFacts
+    from leasecap._provider.tasks import Task
 
 
 HELD_FOR = 5.0
@@ -53,6 +55,7 @@ class Exchange:
         self._terms = terms
         self._headers = head.to_upstream(request, terms.upstream.authority)
         self._began = time.monotonic()
+        self._task: Task | None = None
 
     # -- without a slot -----------------------------------------------------------------------------------------------
 
@@ -78,16 +81,25 @@ class Exchange:
             if not body.can_be_sent_again:
                 self._down.look_for_its_end()
             facts = read_request(
-                self._target, self._header(b"content-type"), self._header(b"content-encoding"), body.start or b""
+                self._target,
+                self._header(b"content-type"),
+                self._header(b"content-encoding"),
+                body.start or b"",
+                prompt=self._terms.by_task,
             )
             key = partial(self._key, body.start or b"") if body.can_be_sent_again else None
             with self._shared.places.keeping(key, self._terms.keep_place) as kept:
+                if self._terms.by_task:
+                    self._task = self._shared.tasks.of(facts.prompt, self._who())
                 await self._attempts(pool, body, facts, kept)
+
+    def _who(self) -> list[bytes]:
+        credentials = map(self._header, (b"authorization", b"x-api-key", b"x-goog-api-key"))
+        return [self._terms.upstream.name.encode(), *credentials]
 
     def _key(self, body: bytes) -> bytes:
         """What says that another request is this one again."""
-        who = map(self._header, (b"authorization", b"x-api-key", b"x-goog-api-key"))
-        return self._shared.places.key(self._terms.upstream.name.encode(), self._target, *who, body)
+        return self._shared.places.key(self._target, *self._who(), body)
 
     async def _attempts(self, pool: str, body: Body, facts: RequestFacts, kept: Kept) -> None:
         attempt = 1
@@ -109,7 +121,8 @@ class Exchange:
             if options.borrow:
                 for reference in self._down.asker.leases(pool):
                     lent.enter_context(_ancestry.running(reference))
-            options = options._replace(place=kept.place, purpose=purpose, on_lost=_log_lost)
+            since = None if self._task is None else self._task.began
+            options = options._replace(place=kept.place, task_since=since, purpose=purpose, on_lost=_log_lost)
             lease = await acquire_async_with(pool, options)
         async with lease:
             yield lease
@@ -126,33 +139,35 @@ class Exchange:
             raise Refused(504, f"the request held its slot for longer than max_hold of pool {lease.pool}") from None
 
     async def _answered(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
-        terms, sent = self._terms, time.monotonic()
+        terms, timed = self._terms, Timed(lease.root, lease.pool, facts, self._terms.upstream.host)
         patience = terms.first_byte_timeout if facts.streams else terms.answer_timeout
         try:
             async with Patience(patience):
                 answer = await self._send(body.content())
         except TimeoutError:
             # Never sent again: the provider may still be at work on it.
+            timed.begins()
+            timed.note_begin()
             self._report(lease, to_report(None, late=True))
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
             lease.note_answer()
-            ttfb = time.monotonic() - sent
+            timed.begins()
             idle = terms.idle_timeout if facts.streams else terms.answer_timeout
-            return await self._relay(lease, answer, idle, ttfb, attempt, replayable=body.can_be_sent_again)
+            return await self._relay(lease, answer, idle, timed, attempt, replayable=body.can_be_sent_again)
         finally:
             answer.close()
 
     async def _relay(
-        self, lease: Lease, answer: Answer, idle: float | None, ttfb: float, attempt: int, *, replayable: bool
+        self, lease: Lease, answer: Answer, idle: float | None, timed: Timed, attempt: int, *, replayable: bool
     ) -> Again | None:
         """Give the client the answer, unless it is a refusal that is kept from it."""
-        reader = AnswerReader(answer.status, answer.headers)
+        reader = AnswerReader(answer.status, answer.headers, None if self._task is None else self._task.is_followed)
         held = await self._held(answer, idle, reader)
         refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
         if refused is None and reader.fault is not None and not reader.had_begun:  # else what came together decided
             refused = refusal_of(reader.fault)
-        self._report(lease, to_report(answer.status, refused, ttfb=ttfb))
+        self._report(lease, to_report(answer.status, refused, ttfb=timed.ttfb))
         if refused is not None:
             again = decide(
                 refused,
@@ -164,6 +179,10 @@ class Exchange:
             )
             if isinstance(again, Again):
                 return again
+        elif answer.status < 400:
+            timed.note_begin()
+            if self._task is not None:
+                self._task.answered = True
         self._start(answer)
         for piece in held:
             await self._down.send(piece)
@@ -172,6 +191,8 @@ class Exchange:
             reader.feed(piece)
             await self._down.send(piece)
         reader.end()
+        if refused is None and reader.fault is None and answer.status < 400:
+            timed.note_end()
         if refused is None and reader.fault is not None:
             self._report(lease, to_report(None, refusal_of(reader.fault)))
         return None
@@ -224,7 +245,7 @@ class Exchange:
                 ttfb = self._shared.first_bytes.note(lease.pool, ttfb, time.monotonic())
                 if ttfb is None:
                     return
-            lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
+            lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
         except (LeasecapError, OSError) as error:
             log_warning(f"what the provider answered could not be noted: {error}")
 

@@ -14,6 +14,7 @@ from leasecap._gate.route import UpstreamError
 from leasecap._gate.shared import Shared
 from leasecap._gate.upstreams import detour
 from leasecap._host.sockets import peer_uid
+from leasecap._latency import latencies
 from leasecap._log import log_warning
 from leasecap._provider.absorb import clamp_retry_after
 from leasecap._provider.free import is_free, is_known
@@ -101,6 +102,7 @@ class Gate:
                 task.cancel()
             await asyncio.gather(*self._open, return_exceptions=True)
             self._shared.client.close()
+            latencies.end()
 
     def _note_silence(self, program: str) -> None:
         if self.metered:

@@ -9,6 +9,7 @@ from leasecap._gate.bodies import Room
 from leasecap._gate.upstream import Upstreams
 from leasecap._provider.first_bytes import FirstBytes
 from leasecap._provider.places import Places
+from leasecap._provider.tasks import Tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Shared:
     :ivar client: sends requests on.
     :ivar room: for bodies.
     :ivar places: of clients that gave up.
+    :ivar tasks: the prompts that its clients work on.
     :ivar first_bytes: how long the providers took.
     :ivar program: what the command is called; None: the gate is for no single one.
     """
@@ -30,6 +32,7 @@ class Shared:
         self.client = Upstreams(environ)
         self.room = Room()
         self.places = Places(time.monotonic)
+        self.tasks = Tasks(time.time)
         self.first_bytes = FirstBytes()
         self.program = program
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leasecap._ancestry import is_same_pool, place
 from leasecap._config.root import root_path
+from leasecap._config.time_outs import TimeOuts, is_local
 from leasecap._named_tuple import NamedTuple
 from leasecap._provider.chain import metered_nearer
 from leasecap._request import Options
@@ -17,24 +18,19 @@ if TYPE_CHECKING:
     from leasecap._gate.upstreams import Upstream
     from leasecap._store.store import Root
 
-FIRST_BYTE_TIMEOUT = 120.0
-IDLE_TIMEOUT = 120.0
-ANSWER_TIMEOUT = 600.0
-
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Hosts of servers that run one model for one person: how long they think is that person's business."""
-
 
 class Terms(NamedTuple):
     """What holds for one request. Durations are seconds; None: for ever.
 
     :ivar pool: whose slot it takes; None: it takes none here.
     :ivar nearer: whether a gate nearer to the provider meters it.
+    :ivar by_task: whether the requests of earlier prompts go first.
     """
 
     upstream: Upstream
     pool: str | None
     nearer: bool
+    by_task: bool
     options: Options
     first_byte_timeout: float | None
     idle_timeout: float | None
@@ -73,15 +69,16 @@ class Pools:
         nearer = self._metered_nearer(upstream)
         if nearer is not None and is_same_pool(nearer, place(root.path, settings.name.directory)):
             metered = False
-        requests, local = settings.requests, upstream.host in _LOCAL
+        requests, time_outs = settings.requests, TimeOuts(settings.requests, local=is_local(upstream.host))
         return Terms(
             upstream,
             settings.name.text if metered else None,
             nearer is not None,
+            settings.order == "task",
             self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
-            _timeout(requests.first_byte_timeout, FIRST_BYTE_TIMEOUT, local),
-            _timeout(requests.idle_timeout, IDLE_TIMEOUT, local),
-            _timeout(requests.answer_timeout, ANSWER_TIMEOUT, local),
+            time_outs.first_byte,
+            time_outs.idle,
+            time_outs.answer,
             requests.absorb,
             requests.keep_place,
         )
@@ -95,9 +92,3 @@ class Pools:
         own = self._own.get(upstream.name)
         settings = root.config.pool(own or upstream.origin)
         return root, settings, own is not None or settings.limit is not None
-
-
-def _timeout(configured: float | None, default: float, local: bool) -> float | None:
-    if configured is None:
-        return None if local else default
-    return configured or None

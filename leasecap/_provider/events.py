@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+from leasecap._provider.conversation import response_id
 from leasecap._provider.errors import Fault, fault_in
 from leasecap._provider.reading import decoder, header, is_json, media_type, parse_json
 from leasecap._provider.sse import Event, EventStream, end_of_events, end_of_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from leasecap._provider.reading import Headers
@@ -39,11 +41,15 @@ class AnswerReader:
         waiting for. Events that only say that the request has come don't count. The head may go out from then on.
     :ivar fault: the first error that the answer holds.
     :ivar had_begun: whether an event of the answer itself came before the fault.
+    :ivar is_done: a stream of OpenAI's has said that nothing else comes, in its last event.
     """
 
-    def __init__(self, status: int, headers: Headers) -> None:
+    def __init__(self, status: int, headers: Headers, on_name: Callable[[str], object] | None = None) -> None:
+        """:param on_name: told the name under which the provider keeps the answer, if it says one."""
         self.fault: Fault | None = None
         self.had_begun = False
+        self.is_done = False
+        self._on_name = on_name
         self._media = media_type(header(headers, b"content-type"))
         self._events = EventStream()
         self._begun: list[bytes] = []  # of an event that isn't whole
@@ -143,6 +149,7 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
+        self.is_done = event.data.startswith(b"[DONE]")
         if self._seen and b'"error"' not in event.data:
             return
         value = parse_json(event.data)
@@ -172,6 +179,10 @@ class AnswerReader:
         self._seen = True
 
     def _look(self, value: Any) -> None:
+        name = None if self._on_name is None else response_id(value)
+        if name is not None and self._on_name is not None:
+            self._on_name(name)
+            self._on_name = None
         if self.fault is None:
             self.fault, self.had_begun = fault_in(value), self._seen
         if self.fault is None and not self._seen and _lacks_choices(value):

@@ -10,6 +10,7 @@ import re
 from urllib.parse import unquote
 
 from leasecap._named_tuple import NamedTuple
+from leasecap._provider.conversation import NO_PROMPT, Prompt, read_prompt
 from leasecap._redact import printable
 
 TYPE_CHECKING = False
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 MAX_DECODED = 1 << 20
 """Bytes of one body that are read at most: a body of a few kilobytes can decode to gigabytes."""
 
+MAX_CONVERSATION = 8 << 20
+"""Likewise where the prompt is read: conversations are sent whole each time, and grow."""
+
 _LONGEST_MODEL = 80  # characters
 _ZSTD_WINDOW = 23  # its logarithm: what RFC 9659 allows for content on the web
 _ZSTD_PIECE = 64  # bytes; see `_Zstandard`
@@ -49,35 +53,42 @@ class RequestFacts(NamedTuple):
 
     :ivar model: printable, and not long.
     :ivar streams: whether the answer is asked for as a stream.
+    :ivar prompt: what it works on, where that was asked for.
     """
 
     model: str | None
     streams: bool | None
+    prompt: Prompt = NO_PROMPT
 
 
 UNKNOWN = RequestFacts(None, None)
 
 
-def read_request(target: bytes, content_type: bytes, content_encoding: bytes, body: bytes) -> RequestFacts:
+def read_request(
+    target: bytes, content_type: bytes, content_encoding: bytes, body: bytes, *, prompt: bool = False
+) -> RequestFacts:
     """What the request says of itself, as Anthropic, OpenAI, Gemini and Ollama have it.
 
     :param target: as it stands in the request line, with or without the gate's own prefix.
+    :param prompt: read the prompt as well.
     """
     raw, _, query = target.partition(b"?")
     path = unquote(raw.decode("latin-1")).rstrip("/")
     named = _GEMINI.search(path)
-    if named is not None:
-        return RequestFacts(_model(named[1]), named[2].startswith("stream") or b"alt=sse" in query.split(b"&"))
     media = media_type(content_type)
-    if media and not is_json(media):
-        return UNKNOWN
-    said = parse(content_encoding, body)
+    said = None
+    if (named is None or prompt) and (not media or is_json(media)):
+        said = parse(content_encoding, body, MAX_CONVERSATION if prompt else MAX_DECODED)
+    works_on = read_prompt(said) if prompt else NO_PROMPT
+    if named is not None:
+        streams = named[2].startswith("stream") or b"alt=sse" in query.split(b"&")
+        return RequestFacts(_model(named[1]), streams, works_on)
     if not isinstance(said, dict):
         return UNKNOWN
     streams = said.get("stream")
     if streams is None:
         streams = path.endswith(_STREAMS_UNLESS_TOLD)
-    return RequestFacts(_model(said.get("model")), streams if isinstance(streams, bool) else None)
+    return RequestFacts(_model(said.get("model")), streams if isinstance(streams, bool) else None, works_on)
 
 
 def _model(name: object) -> str | None:
@@ -86,9 +97,9 @@ def _model(name: object) -> str | None:
     return printable(name.strip(), _LONGEST_MODEL)
 
 
-def parse(content_encoding: bytes, body: bytes) -> Any:
-    """The JSON value that ``body`` is; None if it is none, or can't be read, or is too long."""
-    found = decoder(content_encoding)
+def parse(content_encoding: bytes, body: bytes, most: int = MAX_DECODED) -> Any:
+    """The JSON value that ``body`` is; None if it is none, or can't be read, or has more than ``most`` bytes."""
+    found = decoder(content_encoding, most)
     return None if found is None else parse_json(found.decode(body))
 
 
@@ -116,17 +127,17 @@ def is_json(media: bytes) -> bool:
 
 
 class Decoder:
-    """Decodes one body, piece by piece, up to `MAX_DECODED`.
+    """Decodes one body, piece by piece, up to a bound.
 
     :ivar stopped: nothing more comes out: the content is whole, or can't be read, or is too long.
     """
 
     __slots__ = ("_codec", "_left", "stopped")
 
-    def __init__(self, codec: Codec | None) -> None:
+    def __init__(self, codec: Codec | None, most: int) -> None:
         """:param codec: None: the content is not encoded."""
         self._codec = codec
-        self._left = MAX_DECODED
+        self._left = most
         self.stopped = False
 
     def decode(self, data: bytes) -> bytes:
@@ -147,18 +158,18 @@ class Decoder:
         return text
 
 
-def decoder(content_encoding: bytes) -> Decoder | None:
+def decoder(content_encoding: bytes, most: int = MAX_DECODED) -> Decoder | None:
     """A new decoder for what the header says; None if there is none here."""
     codings = [each.strip().lower() for each in content_encoding.split(b",")]
     codings = [each for each in codings if each not in (b"", b"identity")]
     if not codings:
-        return Decoder(None)
+        return Decoder(None, most)
     make = _CODECS.get(codings[0]) if len(codings) == 1 else None
     try:
         codec = None if make is None else make()
     except Exception:  # a broken package fails in its own way
         return None
-    return None if codec is None else Decoder(codec)
+    return None if codec is None else Decoder(codec, most)
 
 
 def _zlib() -> Codec:

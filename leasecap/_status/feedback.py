@@ -25,6 +25,7 @@ class PoolFeedback:
     :ivar paused_by: what led to the pause.
     :ivar cooling: slots that are still counted though their lease has ended.
     :ivar usage: how many requests the provider counted in flight when it was last asked; None: no information.
+    :ivar usage_limit: how many it said last that it allows; None: it hasn't, or isn't asked for it.
     :ivar usage_age: seconds since that answer.
     :ivar usage_error: why there is no information.
     :ivar lines: all of it that holds now, for people.
@@ -39,6 +40,7 @@ class PoolFeedback:
     paused_by: str | None
     cooling: int
     usage: int | None
+    usage_limit: int | None
     usage_age: float | None
     usage_error: str | None
     lines: tuple[str, ...]
@@ -48,7 +50,7 @@ def described(pool: str, snapshot: Snapshot, view: FeedbackView | None) -> PoolF
     """What feedback has made of the pool of that name, for people."""
     full = full_limit(snapshot)
     if view is None:
-        return PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, ())
+        return PoolFeedback(word(full), None, None, None, False, None, None, 0, None, None, None, None, ())
     from leasecap._feedback.messages import explain  # imported only where there is anything to say
 
     now, state = view.now, view.state
@@ -66,6 +68,7 @@ def described(pool: str, snapshot: Snapshot, view: FeedbackView | None) -> PoolF
         paused_by=pause.why if pause else None,
         cooling=len(view.cooling),
         usage=usage.in_flight if usage else None,
+        usage_limit=snapshot.admission.own_limit,
         usage_age=now - usage.answered if usage and usage.answered is not None else None,
         usage_error=usage.error if usage else None,
         lines=explain(state, view.rules, now, pool, full, view.cooling),

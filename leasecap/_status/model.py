@@ -102,6 +102,42 @@ class Waiter:
 
 
 @dataclass(frozen=True, slots=True)
+class Percentiles:
+    """How long something took, of many requests; seconds.
+
+    :ivar n: how many there were.
+    :ivar over_120s: how many took longer than that.
+    :ivar p50: the value that half of them didn't exceed, to 2 %; p90 and p99 likewise. None where there were none.
+    :ivar max: the longest.
+    """
+
+    n: int
+    over_120s: int
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLatency:
+    """How long requests for one model took that ended in one hour.
+
+    :ivar hour: its beginning, RFC 3339, UTC.
+    :ivar model: "" where it isn't known; "(others)" for those beyond the thirtieth.
+    :ivar streamed: whether answers were to come piece by piece.
+    :ivar first_byte: until the answer began, or until the time for that was over.
+    :ivar whole_answer: until it had ended; those that broke off are left out.
+    """
+
+    hour: str
+    model: str
+    streamed: bool
+    first_byte: Percentiles
+    whole_answer: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """A pool.
 
@@ -112,6 +148,9 @@ class PoolStatus:
     :ivar lock: "os" or "directory"; None for a pool that nobody used yet.
     :ivar error: why the pool can't be used, or None.
     :ivar feedback: what the provider's answers have made of it; None where that can't be read, or nobody used it yet.
+    :ivar latency_warnings: time-outs that the answers of the last two hours came near to, for people.
+    :ivar latency: how long requests took in the last 48 hours, the oldest first; None unless it was asked for.
+    :ivar latency_error: what of that can't be read, or None.
     """
 
     pool: str
@@ -126,6 +165,9 @@ class PoolStatus:
     lock: str | None
     error: str | None
     feedback: PoolFeedback | None
+    latency_warnings: tuple[str, ...] = ()
+    latency: tuple[ModelLatency, ...] | None = None
+    latency_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from leasecap._config.config import load_config
@@ -17,6 +18,8 @@ from leasecap._status.feedback import PoolFeedback as PoolFeedback
 from leasecap._status.feedback import described, word
 from leasecap._status.model import Holder as Holder
 from leasecap._status.model import HttpRequest as HttpRequest
+from leasecap._status.model import ModelLatency as ModelLatency
+from leasecap._status.model import Percentiles as Percentiles
 from leasecap._status.model import PoolStatus as PoolStatus
 from leasecap._status.model import SilentGate as SilentGate
 from leasecap._status.model import StandingGate as StandingGate
@@ -27,14 +30,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._config.config import Config, PoolConfig
     from leasecap._config.pool_name import PoolName
-    from leasecap._store.picture import EntryPicture, Pictures, PoolPicture
+    from leasecap._store.picture import EntryPicture, LatencyPicture, Pictures, PoolPicture
 
 SCHEMA_VERSION = 1
 
+RECENT, KEPT = 2, 48
+"""Hours of which it is told how long requests took, the one that has just begun included: for a warning, and in all."""
 
-def status(pool: str | None = None) -> Status:
+
+def status(pool: str | None = None, *, latency: bool = False) -> Status:
     """Who holds and who waits, in ``pool`` or in all pools. It takes no lock, writes nothing and needs no write access.
 
+    :param latency: tell how long requests took as well.
     :raises ConfigError: for a pool name that can't be one.
     """
     root = root_path()
@@ -53,7 +60,7 @@ def status(pool: str | None = None) -> Status:
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
         names, unlisted = list(config.pools) if config else [], str(trouble)
-    pools = tuple(_pool_status(root, pictures, name, config) for name in names)
+    pools = tuple(_pool_status(root, pictures, name, config, latency) for name in names)
     now = _utc(datetime.now(UTC))
     silent, standing = _silent_gates(pictures), _standing_gates(pictures)
     return Status(SCHEMA_VERSION, now, root, pools, config_error, unlisted, silent, standing)
@@ -82,21 +89,21 @@ def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:
     return sorted(found.values(), key=lambda name: name.text)
 
 
-def _pool_status(root: str, pictures: Pictures, name: PoolName, config: Config | None) -> PoolStatus:
+def _pool_status(root: str, pictures: Pictures, name: PoolName, config: Config | None, latency: bool) -> PoolStatus:
     path = os.path.join(root, "pools", name.directory)
     settings = config.pool(name.text) if config is not None else None
     wall = datetime.now(UTC)
     try:
         if settings is not None:
             refuse_server(settings)
-        picture = pictures.pool(name, settings)
+        picture = pictures.pool(name, settings, KEPT if latency else RECENT)
     except LeasecapError as error:
         return _without_entries(name, path, settings, str(error))
     except OSError as error:
         return _without_entries(name, path, settings, str(store_error(error, path)))
     if picture is None:
         return _without_entries(name, path, settings, None)
-    return _pool(name, picture, settings, wall)
+    return _with_latency(_pool(name, picture, settings, wall), picture.latency, settings, wall, latency)
 
 
 def _without_entries(name: PoolName, path: str, settings: PoolConfig | None, error: str | None) -> PoolStatus:
@@ -133,6 +140,23 @@ def _pool(name: PoolName, picture: PoolPicture, settings: PoolConfig | None, wal
     )
 
 
+def _with_latency(
+    found: PoolStatus, seen: LatencyPicture, settings: PoolConfig | None, wall: datetime, rows_too: bool
+) -> PoolStatus:
+    if not (rows_too or seen.hours or seen.troubles):
+        return found
+    from leasecap._status.latency import rows, warnings  # most pools have none
+
+    begin = wall.timestamp() // 3600 - RECENT
+    recent = [table for hour, table in seen.hours.items() if hour > begin]
+    return replace(
+        found,
+        latency_warnings=warnings(recent, settings.requests) if settings else (),
+        latency=rows(seen.hours) if rows_too else None,
+        latency_error="\n".join(seen.troubles) or None,
+    )
+
+
 def _source(picture: PoolPicture, settings: PoolConfig | None) -> str:
     """Where the effective limit comes from."""
     source, configured = (settings.limit_source, settings.limit) if settings else ("", None)
@@ -140,6 +164,8 @@ def _source(picture: PoolPicture, settings: PoolConfig | None) -> str:
     limit = effective_limit(snapshot)
     if limit is None or limit == configured:
         return source
+    if limit == snapshot.admission.own_limit:
+        return f"the provider's own, below {word(full_limit(snapshot))} from {source or 'a declaration'}"
     if limit == snapshot.admission.limit:
         return f"reduced, below {word(full_limit(snapshot))} from {source or 'a declaration'}"
     ids = [entry.token for entry in (*snapshot.leases, *snapshot.queue) if entry.limit == limit]

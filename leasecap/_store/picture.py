@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.snapshot import Snapshot
+    from leasecap._feedback.latency import Table
     from leasecap._liveness.record import Record
     from leasecap._store.view import FeedbackView
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
             :raises StoreError: when that can't be read.
             """
 
-        def pool(self, name: PoolName, settings: PoolConfig | None) -> PoolPicture | None:
+        def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
             """The picture of one pool; None if nobody has used it.
 
             :param settings: what the configuration says of it; None if the configuration can't be used.
+            :param hours: of how many, the one that has begun included, to show how long requests took.
             :raises OSError, LeasecapError: when the pool can't be read.
             """
 
@@ -104,6 +106,17 @@ class EntryPicture(NamedTuple):
     answered: float | None = None
 
 
+class LatencyPicture(NamedTuple):
+    """How long requests took.
+
+    :ivar hours: the tables by their hour since 1970.
+    :ivar troubles: what can't be read, for people.
+    """
+
+    hours: Mapping[int, Table]
+    troubles: tuple[str, ...]
+
+
 class PoolPicture(NamedTuple):
     """A pool at one moment.
 
@@ -114,6 +127,7 @@ class PoolPicture(NamedTuple):
     :ivar leases: the leases in the order of the queue, as the tickets are.
     :ivar feedback: what the provider's answers have made of the pool; None where nobody has reported any.
     :ivar error: why ``feedback`` can't be read, or None.
+    :ivar latency: how long requests took.
     """
 
     path: str
@@ -125,3 +139,4 @@ class PoolPicture(NamedTuple):
     parked: tuple[EntryPicture, ...]
     feedback: FeedbackView | None
     error: str | None
+    latency: LatencyPicture

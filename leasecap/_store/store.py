@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import Config
     from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.latency import Table
     from leasecap._feedback.state import State
     from leasecap._liveness.presence import Identity
     from leasecap._store.terms import Terms
@@ -79,6 +80,15 @@ if TYPE_CHECKING:
 
         def feedback_now(self) -> float:
             """The time now, by the clock of the feedback's state (seconds)."""
+
+        def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
+            """Add to what is known of how long requests took in one hour (since 1970); one thread at a time.
+
+            Returns all that is known of that hour; None: another process is adding to it.
+
+            :param tell: called with what people have to know.
+            :raises StoreError: when it can't be noted.
+            """
 
         def busy_with(self) -> str:
             """Who keeps the pool busy, as far as that can be seen."""

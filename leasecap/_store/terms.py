@@ -13,7 +13,8 @@ class Terms:
     """What the configuration and the program say of feedback.
 
     :ivar rules: what the configuration says now.
-    :ivar count: asks the provider how many requests it counts in flight, in place of ``usage_command``.
+    :ivar count: asks the provider how many requests it counts in flight, in place of what the
+        configuration says.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -23,4 +24,4 @@ class Terms:
     @property
     def gated(self) -> bool:
         """Whether the provider is asked before a grant that could be too much."""
-        return self.count is not None or bool(self.rules.usage_command)
+        return self.count is not None or self.rules.ask

@@ -103,6 +103,7 @@ class Want(NamedTuple):
     :ivar listen: begins to receive this process's wake-ups; else a thread does.
     :ivar place: where it stands in the queue, if it asks again; else behind all who asked before.
     :ivar purpose: the request that the slot is for, if it is for a single one.
+    :ivar task_since: when its task began (seconds since 1970): it goes before those of later ones. None: it begins now.
     """
 
     priority: int
@@ -117,3 +118,4 @@ class Want(NamedTuple):
     listen: Callable[[Wakeup], bool] | None = None
     place: Place | None = None
     purpose: Purpose | None = None
+    task_since: float | None = None

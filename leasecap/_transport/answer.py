@@ -16,13 +16,23 @@ if TYPE_CHECKING:
 class Answer:
     """One answer. `feed` and `end` return what to tell the pool now, or None."""
 
-    def __init__(self, status: int, headers: Headers, ttfb: float, wall: Callable[[], float]) -> None:
-        """:param ttfb: seconds from the request to its head."""
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        ttfb: float,
+        wall: Callable[[], float],
+        on_name: Callable[[str], object] | None = None,
+    ) -> None:
+        """
+        :param ttfb: seconds from the request to its head.
+        :param on_name: see `AnswerReader`.
+        """
         self._status = status
         self._headers = headers
         self._ttfb = ttfb
         self._wall = wall
-        self._reader = AnswerReader(status, headers)
+        self._reader = AnswerReader(status, headers, on_name)
         self._start: list[bytes] = []  # of a refusal's body, which may say that a quota is used up
         self._size = 0
         self._told = False  # what its beginning says
@@ -43,6 +53,16 @@ class Answer:
             return None if self._told else self._refused()
         self._reader.end()
         return self._news()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is neither a refusal nor any other error, as far as it was read."""
+        return self._status < 400 and self._reader.fault is None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has said that nothing else comes: then clients don't read to its end."""
+        return self._reader.is_done
 
     def _refused(self) -> PoolReport | None:
         self._told = True

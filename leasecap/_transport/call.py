@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from leasecap._durations import format_duration
 from leasecap._errors import LeasecapError
+from leasecap._latency import Timed
 from leasecap._log import log_warning
 from leasecap._provider.first_bytes import FirstBytes
 from leasecap._transport.answer import Answer
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from leasecap._lease import Lease
     from leasecap._provider.absorb import PoolReport
-    from leasecap._provider.reading import Headers
+    from leasecap._provider.reading import Headers, RequestFacts
+    from leasecap._provider.tasks import Task
     from leasecap._transport.messages import AsyncByteStream, ByteStream
     from leasecap._wait.progress import Waiting
 
@@ -55,11 +57,16 @@ class Call:
 
     _ended = True  # until the object is whole, so that `__del__` does nothing to a half-made one
 
-    def __init__(self, lease: Lease, host: str) -> None:
-        """:param host: for people."""
+    def __init__(self, lease: Lease, facts: RequestFacts, host: str, netloc: str, task: Task | None) -> None:
+        """
+        :param netloc: for people.
+        :param task: what the request is part of, where the pool goes by that.
+        """
         self.lease = lease
-        self._host = host
-        self._sent = monotonic()
+        self._host = netloc
+        self._task = task
+        self._timed = Timed(lease.root, lease.pool, facts, host)
+        self._is_read = False  # to its end
         self._answer: Answer | None = None
         self._unread_since: float | None = None
         self._warned = False
@@ -85,10 +92,14 @@ class Call:
 
     def begin(self, status: int, headers: Headers) -> None:
         """The head of the answer is there."""
-        now = monotonic()
         self.lease.note_answer()
-        self._answer = Answer(status, headers, now - self._sent, time)
-        self._unread_since = now
+        self._timed.begins()
+        task = self._task
+        if task is not None and status < 400:
+            task.answered = True
+        follow = None if task is None else task.is_followed
+        self._answer = Answer(status, headers, self._timed.ttfb, time, follow)
+        self._unread_since = monotonic()
 
     def close_if_dropped(self, stream: ByteStream) -> None:
         """Close ``stream`` before the slot is given back, if nothing refers to this call any more."""
@@ -124,6 +135,8 @@ class Call:
         _open.pop(id(self), None)
         if self._answer is not None:
             self._tell(self._answer.end())
+            if self._answer.succeeded and (self._is_read or self._answer.is_done):
+                self._timed.note_end()
 
     def pieces(self, stream: ByteStream) -> Iterator[bytes]:
         """Those of the answer's body; the slot is free once they are over, or nobody wants more of them."""
@@ -135,6 +148,7 @@ class Call:
                 self._unread_since = monotonic()
                 yield piece
                 self._unread_since = None
+            self._is_read = True
         finally:
             try:
                 close = getattr(inner, "close", None)
@@ -153,6 +167,7 @@ class Call:
                 self._unread_since = monotonic()
                 yield piece
                 self._unread_since = None
+            self._is_read = True
         finally:
             try:
                 aclose = getattr(inner, "aclose", None)
@@ -169,11 +184,12 @@ class Call:
             return
         ttfb = report.ttfb
         if report.kind is None and ttfb is not None:
+            self._timed.note_begin()
             ttfb = _first_bytes.note(self.lease.pool, ttfb, monotonic())
             if ttfb is None:
                 return
         try:
-            self.lease.report(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
+            self.lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
         except LeasecapError as error:
             log_warning(f"what the provider answered could not be noted: {error}")
 

@@ -16,7 +16,8 @@ from leasecap._liveness.record import Purpose
 from leasecap._provider.chain import VARIABLE, metered_nearer
 from leasecap._provider.free import is_free
 from leasecap._provider.places import Places
-from leasecap._provider.reading import header, read_request
+from leasecap._provider.reading import UNKNOWN, header, read_request
+from leasecap._provider.tasks import Tasks
 from leasecap._request import refuse_wrong
 from leasecap._runtime import runtime
 from leasecap._transport.call import Call, look_for_unread
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from leasecap._lease import Lease
     from leasecap._provider.places import Kept
+    from leasecap._provider.reading import RequestFacts
+    from leasecap._provider.tasks import Task
     from leasecap._request import Options
     from leasecap._store.ticket import Place
     from leasecap._transport.messages import Request
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 _places = Places(time.monotonic)
 """Of all transports of this process: a client that tries again may be another object."""
+
+_tasks = Tasks(time.time)
 
 _CREDENTIALS = (b"authorization", b"x-api-key", b"x-goog-api-key")
 
@@ -102,31 +107,41 @@ class Meter:
 
     def acquire(self, pool: str, request: Request, place: Place) -> Call:
         """Wait for a slot."""
+        wants, facts, task = self._wants(pool, request, place)
         try:
-            lease = acquire_with(pool, ThreadWaiter(), self._wants(request, place))
+            lease = acquire_with(pool, ThreadWaiter(), wants)
         except AcquireTimeout as error:
             raise self._timed_out(*error.args) from None
-        return _call(lease, request)
+        return _call(lease, request, facts, task)
 
     async def acquire_async(self, pool: str, request: Request, place: Place) -> Call:
         """`acquire` for a task."""
+        wants, facts, task = self._wants(pool, request, place)
         try:
-            lease = await acquire_async_with(pool, self._wants(request, place))
+            lease = await acquire_async_with(pool, wants)
         except AcquireTimeout as error:
             raise self._timed_out(*error.args) from None
-        return _call(lease, request)
+        return _call(lease, request, facts, task)
 
-    def _wants(self, request: Request, place: Place) -> Options:
-        options = self._options
-        return options._replace(
-            purpose=Purpose(_program(), pool_name(origin_of(request.url)).text, _model(request)),
+    def _wants(self, pool: str, request: Request, place: Place) -> tuple[Options, RequestFacts, Task | None]:
+        """What to ask for, what the request says, and the task that it is part of, where the pool goes by that."""
+        options, task = self._options, None
+        by_task = options.task_since is None and runtime.root(root_path()).config.pool(pool).order == "task"
+        facts = _facts(request, prompt=by_task)
+        if by_task:
+            who = (header(headers_of(request), name) for name in _CREDENTIALS)
+            task = _tasks.of(facts.prompt, [origin_of(request.url).encode(), *who])
+        wants = options._replace(
+            purpose=Purpose(_program(), pool_name(origin_of(request.url)).text, facts.model),
             on_wait=look_for_unread if options.on_wait is None else _both(options.on_wait),
             place=place,
+            task_since=options.task_since if task is None else task.began,
         )
+        return wants, facts, task
 
 
-def _call(lease: Lease, request: Request) -> Call:
-    return Call(lease, request.url.netloc.decode("ascii"))
+def _call(lease: Lease, request: Request, facts: RequestFacts, task: Task | None) -> Call:
+    return Call(lease, facts, request.url.host, request.url.netloc.decode("ascii"), task)
 
 
 def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
@@ -137,13 +152,13 @@ def _both(on_wait: Callable[[Waiting], object]) -> Callable[[Waiting], object]:
     return tell
 
 
-def _model(request: Request) -> str | None:
+def _facts(request: Request, *, prompt: bool) -> RequestFacts:
     body = content_of(request)
     if body is None:
-        return None
+        return UNKNOWN
     headers = headers_of(request)
     kind, encoding = header(headers, b"content-type"), header(headers, b"content-encoding")
-    return read_request(request.url.raw_path, kind, encoding, body).model
+    return read_request(request.url.raw_path, kind, encoding, body, prompt=prompt)
 
 
 def _program() -> str:

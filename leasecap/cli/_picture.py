@@ -7,13 +7,13 @@ from leasecap._durations import format_duration
 from leasecap._liveness.verdict import NOT_VISIBLE, UNREADABLE
 from leasecap._named_tuple import NamedTuple
 from leasecap._redact import printable
-from leasecap.cli._tables import Table, clip, end_of, lay_out, text, without
+from leasecap.cli._tables import Table, clip, cut, end_of, lay_out, without
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from leasecap._status.model import Holder, HttpRequest, PoolStatus, SilentGate, Status, Waiter
+    from leasecap._status.model import Holder, HttpRequest, ModelLatency, PoolStatus, SilentGate, Status, Waiter
     from leasecap.cli._tables import Line
 
 _ANSWERS = {"queued": "-", "sent": "awaited", "streaming": "comes"}
@@ -67,6 +67,12 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
     if pool.feedback is not None:
         head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.feedback.lines]
+    head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.latency_warnings]
+    head += [((f"  {printable(line, 300)}", "red"),) for line in (pool.latency_error or "").splitlines()]
+    if pool.latency is not None:
+        if not pool.latency:
+            head.append((("  nothing is known of how long requests took in the last 48 hours", "dim"),))
+        return _Section(head, _latency(pool.latency, columns))
     if not pool.stable:
         head.append((("  it changed while it was read: the rows below may not be of one moment", ""),))
     tables = []
@@ -80,6 +86,27 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
         names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
         tables.append(lay_out([names, *(_waiter(waiter, home) for waiter in pool.waiters)], columns))
     return _Section(head, tables)
+
+
+def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[Table]:
+    """A table for each model, of whom most was asked first: for each hour until answers began, and until they ended."""
+    models: dict[tuple[str, bool], list[ModelLatency]] = {}
+    for row in reversed(rows):  # the last hour first, since the end of a table is cut off
+        models.setdefault((row.model, row.streamed), []).append(row)
+    tables = []
+    for (model, streamed), hours in sorted(models.items(), key=lambda one: -sum(row.first_byte.n for row in one[1])):
+        lines = []
+        for row in hours:
+            hour = f"{row.hour[5:10]} {row.hour[11:16]}"
+            for until, series in (("first byte", row.first_byte), ("end", row.whole_answer)):
+                if series.n:
+                    times = map(_ago, (series.p50, series.p90, series.p99, series.max))
+                    lines.append((hour, until, str(series.n), str(series.over_120s), *times))
+        names = ("HOUR (UTC)", "UNTIL", "N", ">120s", "P50", "P90", "P99", "MAX")
+        table = lay_out([names, *lines], columns)
+        called = (cut(printable(model, 100), 60) or "(model not known)") + (", streamed" if streamed else "")
+        tables.append(Table(((f"  {called}", ""),), [table.head, *table.rows], "line"))
+    return tables
 
 
 def _holder(holder: Holder, home: str) -> tuple[str, ...]:
@@ -200,7 +227,7 @@ def _fit_table(room: int, table: Table) -> list[Line]:
     if room > len(table.rows):
         return [table.head, *table.rows]
     if room < 2:
-        return [_more(len(table.rows), text(table.head).split()[0].lower())] if room else []
+        return [_more(len(table.rows), table.noun)] if room else []
     shown = room - 2
     return [table.head, *table.rows[:shown], _more(len(table.rows) - shown)]
 

@@ -23,10 +23,11 @@ _DIRECTORY_SHORT = 10
 
 
 class Table(NamedTuple):
-    """Lines under a head; any of the lines may be left out."""
+    """Lines under a head; any of the lines may be left out, and ``noun`` says what they are."""
 
     head: Line
     rows: list[Line]
+    noun: str
 
 
 def text(line: Line) -> str:
@@ -49,7 +50,7 @@ def lay_out(rows: list[tuple[str, ...]], columns: int | None) -> Table:
     for row in rows:
         padded = [cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=False)]
         lines.append("  " + "  ".join([*padded, cut(row[-1], room)]).rstrip())
-    return Table(((lines[0], "dim"),), [((line, ""),) for line in lines[1:]])
+    return Table(((lines[0], "dim"),), [((line, ""),) for line in lines[1:]], rows[0][0].lower())
 
 
 def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
@@ -75,6 +76,8 @@ def without(name: str, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _with_short_directories(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    if "IN" not in rows[0]:
+        return rows
     column = rows[0].index("IN")
     return [(*row[:column], end_of(row[column], _DIRECTORY_SHORT), *row[column + 1 :]) for row in rows]
 

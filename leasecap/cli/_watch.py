@@ -33,8 +33,8 @@ nothing."""
 _NO_CHANGE = frozenset({"alive", "sweep", "lock", "config.lock", "asked", "rests"})
 """Files whose change the picture doesn't show: heartbeats, stamps, locks and marks. Nor does it show hidden names."""
 
-_ASIDE = frozenset({"staging", "trash", "lock.d", "stolen"})
-"""Directories of a pool whose contents the picture doesn't show."""
+_ASIDE = frozenset({"staging", "trash", "lock.d", "stolen", "latency"})
+"""Directories of a pool whose contents the picture doesn't show, or which change with every answer."""
 
 
 def watch(look: Callable[[], Status]) -> None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @click.command("status", cls=Verb)
 @click.argument("pools", metavar="[POOL]...", nargs=-1, shell_complete=complete_pool)
+@click.option("--latency", is_flag=True, help="How long requests took, by hour and model, in place of who holds.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
-def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
+def command(pools: tuple[str, ...], latency: bool, as_json: bool, watch: bool) -> int:
     """Show who holds and who waits, in all pools or in those named.
 
     Takes no lock and writes nothing. Exit status 1 when a pool or the configuration can't be read as it should be.
@@ -31,8 +32,8 @@ def command(pools: tuple[str, ...], as_json: bool, watch: bool) -> int:
     if watch:
         from leasecap.cli import _watch  # with it comes what sees changes
 
-        _watch.watch(lambda: _look(pools))
-    found = _look(pools)
+        _watch.watch(lambda: _look(pools, latency))
+    found = _look(pools, latency)
     if as_json:
         import json
 
@@ -51,10 +52,10 @@ def _check(pools: tuple[str, ...]) -> None:
             pass  # it is shown with the pools
 
 
-def _look(pools: tuple[str, ...]) -> Status:
+def _look(pools: tuple[str, ...], latency: bool) -> Status:
     if not pools:
-        return status()
+        return status(latency=latency)
     from dataclasses import replace
 
-    looks = [status(pool) for pool in pools]
+    looks = [status(pool, latency=latency) for pool in pools]
     return replace(looks[0], pools=tuple(pool for look in looks for pool in look.pools))

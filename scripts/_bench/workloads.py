@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import commands, contention, requests, scale, single
+from . import agents, commands, contention, requests, scale, single
+from .agents import Crew
 from .contention import Contention
 from .gate import added, queue, usage
 from .limiters import load
@@ -33,6 +34,14 @@ def _contended(title: str, work: Contention) -> Workload:
 def _pipes_refused_too(names: Sequence[str]) -> list[str]:
     """Those, and leasecap once more without named pipes, if it is one of them."""
     return [each for name in names for each in ((name, "leasecap_no_pipes") if name == "leasecap" else (name,))]
+
+
+def _agents(crew: Crew) -> Workload:
+    title = (
+        f"{crew.agents} agents of {crew.turns} turns, cap {crew.cap}, a turn {crew.hold * 1e3:g} ms, prompts "
+        f"{crew.apart * 1e3:g} ms apart: until an agent is done, by `order`"
+    )
+    return Workload(title, lambda base, _: agents.measure(crew, base))
 
 
 def workloads(tiny: bool) -> dict[str, Workload]:
@@ -75,6 +84,7 @@ def workloads(tiny: bool) -> dict[str, Workload]:
         "R": Workload(
             "a request with a slot, beside the bare transport", lambda base, _: requests.measure(size(1000, 10), base)
         ),
+        "S": _agents(Crew(3, 2, 2, 0.01, 0.01, 1) if tiny else Crew(12, 8, 2, 0.2, 0.4, 5)),
     }
 
 

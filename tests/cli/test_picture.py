@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasecap._status.model import Holder, HttpRequest, PoolStatus, Status, Waiter
+from leasecap._status.model import Holder, HttpRequest, ModelLatency, Percentiles, PoolStatus, Status, Waiter
 from leasecap.cli._picture import aged, render
 from leasecap.cli._tables import cells, text
 from leasecap.cli._watch import is_change
@@ -252,9 +252,74 @@ def test_is_change_of_what_the_picture_shows(path: str) -> None:
             "pools/p-1/lock",
             "config.lock",
         ),
-        *("pools/p-1/staging/0 1", "pools/p-1/trash/0 1", "pools/p-1/lock.d/token", "pools/.new-1", "wake/1/.wakeup"),
+        *(
+            "pools/p-1/staging/0 1",
+            "pools/p-1/trash/0 1",
+            "pools/p-1/lock.d/token",
+            "pools/p-1/latency/1.json",
+            "pools/.new-1",
+            "wake/1/.wakeup",
+        ),
         *("wake/1/asked", "wake/.1"),
     ],
 )
 def test_is_change_of_nothing_that_it_shows(path: str) -> None:
     assert not is_change(path)
+
+
+# -- how long requests took -------------------------------------------------------------------------------------------
+
+
+def took(hour: int, model: str = "opus", streamed: bool = True, first: int = 10, whole: int = 9) -> ModelLatency:
+    return ModelLatency(
+        f"2026-11-26T{hour:02}:00:00Z",
+        model,
+        streamed,
+        Percentiles(first, 2, 1.5, 31.0, 103.0, 131.0) if first else Percentiles(0, 0, None, None, None, None),
+        Percentiles(whole, 3, 24.0, 109.0, 242.0, 3700.0) if whole else Percentiles(0, 0, None, None, None, None),
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 200, None])
+def test_latency_is_a_table_for_each_model_the_last_hour_first(columns: int | None) -> None:
+    found = pool(holders=2, waiters=1, latency=(took(9), took(9, "haiku", False, 300), took(10), took(10, whole=0)))
+    lines = shown(None, columns, picture(found))
+    assert lines[3:] == [
+        "  haiku",
+        "  HOUR (UTC)   UNTIL       N    >120s  P50   P90    P99    MAX",
+        "  11-26 09:00  first byte  300  2      1.5s  31s    1m43s  2m11s",
+        "  11-26 09:00  end         9    3      24s   1m49s  4m02s  1h01m",
+        "  opus, streamed",
+        "  HOUR (UTC)   UNTIL       N   >120s  P50   P90    P99    MAX",
+        "  11-26 10:00  first byte  10  2      1.5s  31s    1m43s  2m11s",
+        "  11-26 10:00  first byte  10  2      1.5s  31s    1m43s  2m11s",
+        "  11-26 10:00  end         9   3      24s   1m49s  4m02s  1h01m",
+        "  11-26 09:00  first byte  10  2      1.5s  31s    1m43s  2m11s",
+        "  11-26 09:00  end         9   3      24s   1m49s  4m02s  1h01m",
+    ]
+
+
+def test_latency_of_odd_models_fits_80_columns() -> None:
+    models = ("", "x" * 500, "\x1b[2J", "模型" * 40, "\ud800")
+    lines = shown(None, 80, picture(pool(latency=tuple(took(9, model, first=10**9) for model in models))))
+    assert max(cells(line) for line in lines[:9]) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert "  (model not known), streamed" in lines and any(line.endswith("…, streamed") for line in lines)
+
+
+def test_latency_on_a_screen_is_cut_at_the_oldest_hours() -> None:
+    lines = shown(12, 80, picture(pool(latency=tuple(took(hour) for hour in range(24)))))
+    assert len(lines) == 12 and lines[-1].startswith("  ... ")
+    assert lines[4].startswith("  11-26 23:00")
+    assert more(lines) + sum(line.startswith("  11-26") for line in lines) == 48
+
+
+def test_where_nothing_is_known_of_latency_that_is_said() -> None:
+    lines = shown(None, 80, picture(pool(holders=2, latency=())))
+    assert lines[-1] == "  nothing is known of how long requests took in the last 48 hours"
+
+
+def test_latency_warnings_and_errors_are_shown_with_who_holds() -> None:
+    found = pool(holders=1, latency_warnings=("opus: first byte p99",), latency_error="/a/latency/1.json \x1b is no")
+    lines = shown(None, 80, picture(found))
+    assert lines[3:5] == ["  opus: first byte p99", "  /a/latency/1.json \\x1b is no"] and lines[-1].endswith("agent 0")

@@ -162,7 +162,7 @@ def test_a_report_that_cant_be_noted_costs_no_answer(
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Lease, "report", fails)
+    monkeypatch.setattr(Lease, "tell", fails)
     provider.plan(refuse(429, b"100") if status == 429 else reply(200))
     assert gate.ask().status == status
     until(lambda: gate.told)

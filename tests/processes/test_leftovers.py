@@ -130,6 +130,7 @@ def test_asides_of_those_that_were_killed_are_swept_and_young_ones_are_not(sweep
     entries = [pool / LEASES / held.name, pool / LEASES / queued.name, pool / QUEUE / waits.name]
     names = [*(entry / f"info.json.{HEX}" for entry in entries), entries[0] / f"by.{HEX}", pool / f"pool.json.{HEX}"]
     names += [pool / "feedback" / f"state.json.{HEX}", pool / "feedback" / f"00-00.{HEX}"]
+    names.append(pool / "latency" / f"498803.json.{HEX}")
     gone = [aside(path) for path in names]
     kept = [aside(path.with_name(f"{path.name[:-1]}c"), 10) for path in names]
     kept += [aside(pool / "feedback" / "0000000000000001-0000000000000001"), aside(pool / "feedback" / "state.json")]

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from commands import DEADLINE, run, status, until
+from usage_server import says, serving
 
 import leasecap
 from leasecap._kept_code import LATER
@@ -148,6 +149,19 @@ def test_run_that_holds_for_too_long(start: Start, end: Callable[[], None]) -> N
     assert status().in_flight == 0
 
 
+def test_run_whose_provider_is_asked_over_http(start: Start, end: Callable[[], None]) -> None:
+    with serving(says({"n": 0})) as server, leasecap.slot("p"):
+        waiter = start("-m", "leasecap", "run", "-p", "p", "-v", "--", "echo", "ran")
+        until(lambda: status().waiting == 1)
+        end()
+        # Only now has it a provider that is to be asked.
+        (Path(os.environ["LEASECAP_HOME"]) / "config.toml").write_text(
+            f'[pools.p]\nlimit = 2\nusage_url = "http://127.0.0.1:{server.port}/"\nusage_field = "n"\n'
+        )
+        out, _ = ends_well(waiter)
+    assert out == "ran\n" and server.heads
+
+
 def test_run_that_loses_its_lease(start: Start, end: Callable[[], None]) -> None:
     (Path(os.environ["LEASECAP_HOME"]) / "config.toml").write_text(
         "[pools.p]\nlimit = 1\nheartbeat = 0.1\nstale_after = 3\n"
@@ -253,5 +267,6 @@ def test_all_that_is_imported_late_is_kept() -> None:
     while more := found - loaded - asked - late:
         late |= more
         found = {module for name in more for when in (True, False) for module in imports(file_of(name), late=when)}
+    late |= {module.partition(".")[0] for module in late} - modules  # the packages that they are in
     public = {module for module in LATER if module.startswith("_status")}  # by `leasecap.status`, wherever it is called
     assert late == set(LATER) - public

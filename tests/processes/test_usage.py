@@ -16,8 +16,8 @@ from commands import environment, until
 from insides import file_store
 
 import leasecap
-from leasecap import _usage
 from leasecap._feedback.state import Usage
+from leasecap._usage import command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def test_command_that_cannot_be_ended_is_started_once(
 
     real, started = os.killpg, tmp_path / "started"
     monkeypatch.setattr(os, "killpg", refuse)
-    monkeypatch.setattr(_usage, "_ENDS_WITHIN", 0.05)
+    monkeypatch.setattr(command, "_ENDS_WITHIN", 0.05)
     script = f"echo $$ >> {started}; exec sleep 600"
     store = configure(root, "sh", "-c", script, more=INTERVAL + "usage_timeout = 0.2\n")
     for _ in range(4):

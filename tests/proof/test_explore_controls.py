@@ -50,6 +50,7 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         (controls.without_start_ticks, "pid_used_again", "failed", 0, 0),
         (controls.without_the_boot_id, "after_a_reboot", "failed", 0, 0),
         (process_controls.nobody_told_of_who_goes_before, "inserted_and_killed", LATE, 0, 1),
+        (process_controls.nobody_told_of_who_goes_before, "elder_inserted_and_killed", LATE, 0, 1),
         (process_controls.nobody_told_of_who_leaves, "gives_up_and_all_ahead_killed", LATE, 0, 1),
         (
             process_controls.duty_counted_per_ticket,

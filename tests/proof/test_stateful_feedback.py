@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from insides import face_of
 
-from leasecap import _control, _usage
+from leasecap import _control
 from leasecap._feedback import adaptive
+from leasecap._usage import asking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ class MachinesWithFeedback(Machines):
 
     def _ask(self, process: Process, store: Store) -> None:
         # Each of the invented processes has questions of its own.
-        _usage._askers = process.__dict__.setdefault("askers", {})
+        asking._askers = process.__dict__.setdefault("askers", {})
         MachinesWithFeedback.current = process
         assert store.feedback is not None
-        _usage.ask(face_of(store), lambda: lambda: None)
+        asking.ask(face_of(store), lambda: lambda: None)
 
     def _with_store(self, what: Callable[[Store], object]) -> None:
         """What somebody does to the pool from a process of its own."""
@@ -234,7 +235,7 @@ def start_question(name: str, call: Callable[..., object], *args: object) -> Non
 @pytest.mark.timeout(300)
 def test_no_history_keeps_a_free_slot_from_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leasecap._log.sink", lambda message: None)
-    monkeypatch.setattr(_usage, "start_thread", start_question)
-    monkeypatch.setattr(_usage, "_askers", {})
+    monkeypatch.setattr(asking, "start_thread", start_question)
+    monkeypatch.setattr(asking, "_askers", {})
     monkeypatch.setattr(adaptive, "MAX_PROBE_INTERVAL", LONGEST_PROBE)
     run_state_machine_as_test(MachinesWithFeedback, settings=settings(LONG, max_examples=30))

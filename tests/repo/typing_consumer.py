@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from datetime import datetime
 from pathlib import Path
 from typing import assert_type
 
@@ -22,6 +24,8 @@ from leasecap import (
     Lease,
     LeasecapError,
     LeaseLost,
+    ModelLatency,
+    Percentiles,
     PoolFeedback,
     PoolStatus,
     Status,
@@ -39,6 +43,9 @@ def acquiring() -> None:
     assert_type(leasecap.try_acquire("p", limit=1, on_lost=print), Lease | None)
     assert_type(leasecap.acquire("p", max_hold=60), Lease)
     assert_type(leasecap.try_acquire("p", max_hold=None), Lease | None)
+    assert_type(leasecap.acquire("p", task_since=time.time()), Lease)
+    assert_type(leasecap.try_acquire("p", task_since=lambda: None), Lease | None)
+    leasecap.acquire("p", task_since=datetime.now())  # type: ignore[arg-type]
     leasecap.acquire("p", on_wait=lambda waiting: print(waiting.position), on_lost=lambda lease: lease.release())
     leasecap.acquire("p", timeout="5")  # type: ignore[arg-type]
     leasecap.acquire("p", 5)  # type: ignore[call-arg]
@@ -154,7 +161,7 @@ def transports() -> None:
 async def clients() -> None:
     sync: httpx2.Client = leasecap.httpx2.Client("p", queue_timeout=30, limit=2, timeout=5, http2=True)
     tasks: httpx2.AsyncClient = leasecap.httpx2.AsyncClient(priority=1, on_lost=print)
-    other: httpx.Client = leasecap.httpx.Client("p", queue_timeout=None)
+    other: httpx.Client = leasecap.httpx.Client("p", queue_timeout=None, task_since=time.time())
     others: httpx.AsyncClient = leasecap.httpx.AsyncClient("p", label="x")
     print(sync, tasks, other, others)
     with leasecap.httpx2.Client() as client:
@@ -213,6 +220,11 @@ def looking() -> None:
     assert_type(pool.waiters[0].request, HttpRequest | None)
     assert_type(pool.waiters[0].position, int)
     assert_type(status.as_dict(), dict[str, object])
+    latency = leasecap.status("p", latency=True).pools[0].latency
+    assert_type(latency, tuple[ModelLatency, ...] | None)
+    if latency:
+        assert_type(latency[0].first_byte, Percentiles)
+        assert_type(latency[0].whole_answer.p99, float | None)
     pool.in_flight = 0  # type: ignore[misc]
 
 

@@ -15,6 +15,7 @@ from leasecap._decisions.entry import Group, make_entry
 from leasecap._decisions.grants import decide
 from leasecap._decisions.limits import effective_limit
 from leasecap._decisions.snapshot import Snapshot
+from leasecap._feedback.latency import added
 from leasecap._feedback.rules import Rules
 from leasecap._feedback.state import NOTHING
 from leasecap._host.process import this_process
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.latency import Table
     from leasecap._feedback.state import State
     from leasecap._liveness.max_hold import Hold
     from leasecap._liveness.presence import Identity
@@ -54,6 +56,7 @@ class MemoryStore:
         self.numbers = itertools.count(1)
         self.reports: list[Report] = []
         self.state: State = NOTHING
+        self.latency: dict[int, Table] = {}
 
     def me(self) -> Identity:
         return this_process()
@@ -105,6 +108,10 @@ class MemoryStore:
 
     def feedback_now(self) -> float:
         return time.monotonic()
+
+    def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
+        self.latency[hour] = added(self.latency.get(hour, {}), table)
+        return self.latency[hour]
 
     def busy_with(self) -> str:
         return "nobody"

@@ -57,6 +57,7 @@ QUICK = {
         ("stopped_with_three_tickets_then_the_holder_killed", 0, 1),
         ("declarer_far_back_killed", 0, 1),
         ("inserted_and_killed", 0, 1),
+        ("elder_inserted_and_killed", 0, 1),
         ("gives_up_and_all_ahead_killed", 0, 1),
         ("lost_wake_ups", 0, 1),
         ("killed_without_handles", 0, 1),

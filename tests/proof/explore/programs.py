@@ -307,11 +307,12 @@ def acquire(
     borrow: bool = True,
     interrupt_at: float | None = None,
     max_hold: float | None = None,
+    task_since: float | None = None,
 ) -> Lease:
     """`leasecap.acquire`, with the world's effects in place of the real ones."""
     kit: Kit = actor.process.kit
     waiter = Waiter(actor, interrupt_at)
-    request = Request(timeout, limit, priority, None, borrow, None, ("command",), max_hold)
+    request = Request(timeout, limit, priority, None, borrow, None, ("command",), max_hold, task_since=task_since)
     actor.asks = True
     face = FileStore(kit, kit.root, kit.store)  # type: ignore[arg-type]
     acquisition = waiter.acquisition = Acquisition(

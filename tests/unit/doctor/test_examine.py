@@ -19,6 +19,7 @@ from children import await_stop
 from helper_process import helper
 from places import IS_ROOT, PLATFORM, REPOSITORY
 from referee import until
+from usage_server import head, says, serving
 
 import leasecap
 from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox
@@ -261,6 +262,30 @@ def test_a_wrong_environment_variable_is_bad(made: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("LEASECAP_WAIT", "1s")
     monkeypatch.setenv("LEASECAP_POOL", "..")
     assert bad(findings(made)) == ["config"]
+
+
+USAGE = """
+[pools.demo]
+limit = 4
+usage_url = "http://127.0.0.1:{}/usage"
+usage_field = "n"
+usage_limit_field = "limit"
+"""
+
+
+def test_what_the_provider_counts_is_asked_and_shown(made: Path) -> None:
+    with serving(says({"n": 3, "limit": 5})) as server:
+        (made / "config.toml").write_text(USAGE.format(server.port))
+        check = findings()["usage"]
+    assert (check.verdict, check.found) == ("ok", "pool demo: the provider counts 3 in flight, and allows 5")
+
+
+def test_provider_that_gives_no_count_is_a_note_with_the_reason(made: Path) -> None:
+    with serving(head("401 Unauthorized")) as server:
+        (made / "config.toml").write_text(USAGE.format(server.port))
+        check = findings()["usage"]
+    assert check.verdict == "note" and "pool demo: no usage information" in check.found
+    assert "answered 401: usage_key_env names its key" in check.found
 
 
 def test_a_pool_that_cannot_be_opened_is_bad(made: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,18 @@ from leasecap._decisions.limits import UNLIMITED
 from leasecap._feedback import adaptive as _feedback
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.rules import Rules
-from leasecap._feedback.state import NOTHING, Clock, Cut, Latency, Ramp, State, Usage, rebased
+from leasecap._feedback.state import (
+    NOTHING,
+    Clock,
+    Cut,
+    Latency,
+    Ramp,
+    State,
+    Usage,
+    decode_state,
+    encode_state,
+    rebased,
+)
 
 if TYPE_CHECKING:
     from leasecap._decisions.grants import Plan
@@ -443,3 +455,68 @@ def test_an_unknown_boot_equals_no_other_unknown_one() -> None:
     state = refused(NOTHING, level=8, retry_after=60)._replace(epoch=None, boot=NOW, wall=BEFORE.wall)
     after = rebased(state, Clock(None, 5.0, BEFORE.wall + 10))
     assert after.pause is not None and after.pause.until == pytest.approx(55.0)
+
+
+def test_each_released_slot_may_be_asked_for_at_once() -> None:
+    state = _feedback.noted_held(answer(7), 8, 8)
+    assert not _feedback.may_ask(state, RULES, NOW + 0.1)
+    state = _feedback.noted_held(state, 6, 6)
+    for _ in range(2):
+        assert _feedback.may_ask(state, RULES, NOW + 0.1)
+        state = _feedback.asking(state, NOW + 0.1)
+        assert not _feedback.may_ask(state, RULES, NOW + 0.1), "one question is out"
+        state = _feedback.answered(state, NOW + 0.1, NOW + 0.1, 8, None)
+    assert not _feedback.may_ask(state, RULES, NOW + 0.2)
+    assert _feedback.may_ask(state, RULES, NOW + 1.2)
+
+
+def test_slot_released_while_the_question_is_out_is_asked_for_after_it() -> None:
+    state = _feedback.asking(_feedback.noted_held(answer(7), 8, 8), NOW + 1.0)
+    state = _feedback.noted_held(state, 7, 7)
+    state = _feedback.answered(state, NOW + 1.0, NOW + 1.1, 8, None)
+    assert _feedback.may_ask(state, RULES, NOW + 1.1)
+
+
+def test_provider_that_gave_no_answer_is_not_asked_at_once() -> None:
+    state = _feedback.noted_held(_feedback.noted_held(answer(None), 8, 8), 5, 5)
+    assert not _feedback.may_ask(state, RULES, NOW + 0.1)
+
+
+OWN_LIMIT = Rules(usage_url="https://a.example", usage_field="n", usage_limit_field="limit")
+
+
+def test_own_limit_of_the_provider_holds_where_it_is_lower() -> None:
+    state = answer(0)
+    for limit, granted in ((3, 1), (None, 1), (2, 0)):
+        state = state._replace(usage=state.usage and state.usage._replace(limit=limit))
+        plan = plan_for(state, limit=8, leases=2, gated=True, rules=OWN_LIMIT)
+        assert len(plan.grant) == granted
+    assert len(plan_for(state, limit=8, leases=2, gated=True).grant) == 1, "nobody asks for it any more"
+
+
+def test_own_limit_that_keeps_somebody_out_is_asked_for_again() -> None:
+    full = answer(3)._replace(usage=answer(3).usage._replace(limit=3))  # type: ignore[union-attr]
+    assert plan_for(full, limit=8, leases=3, gated=True, rules=OWN_LIMIT).ask
+    assert not plan_for(full, limit=3, leases=3, gated=True, rules=OWN_LIMIT).ask
+
+
+def test_until_the_providers_limit_is_known_nobody_is_granted_anything() -> None:
+    newcomer = partial(plan_for, limit=8, leases=0, waiting=1, newcomer=True, gated=True, rules=OWN_LIMIT)
+    unknown = newcomer(NOTHING)
+    assert unknown.grant == () and unknown.ask
+    said = _feedback.answered(_feedback.asking(NOTHING, NOW), NOW, NOW, 0, None, 4)
+    assert len(newcomer(said).grant) == 1
+    assert len(newcomer(_feedback.asking(said, NOW)).grant) == 1, "it is known"
+
+
+def test_answer_without_a_limit_does_not_hold_newcomers_back() -> None:
+    said = _feedback.answered(_feedback.asking(NOTHING, NOW), NOW, NOW, 0, None)
+    later = plan_for(said, limit=8, waiting=1, newcomer=True, gated=True, rules=OWN_LIMIT, now=NOW + 99)
+    assert len(later.grant) == 1 and not later.spent
+
+
+def test_own_limit_outlasts_an_answer_without_it() -> None:
+    said = _feedback.answered(_feedback.asking(NOTHING, NOW), NOW, NOW, 0, None, 4)
+    silent = _feedback.answered(_feedback.asking(said, NOW + 9), NOW + 9, NOW + 9, None, "no answer")
+    assert silent.usage is not None and silent.usage.limit == 4
+    assert decode_state(encode_state(silent)) == silent

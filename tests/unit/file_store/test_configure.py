@@ -42,6 +42,15 @@ FEEDBACK = {
 }
 
 
+OVER_HTTP = {
+    "usage_url": "https://a.example/v1/usage",
+    "usage_field": "n",
+    "usage_limit_field": "limit",
+    "usage_key_env": "EXAMPLE_KEY",
+    "usage_key_header": "x-api-key",
+}
+
+
 def write(root: Path, text: str) -> None:
     root.mkdir(mode=0o700, exist_ok=True)
     (root / "config.toml").write_text("[pools.p]\n" + text)
@@ -74,7 +83,7 @@ def until(what: object) -> None:
 
 
 def test_all_feedback_rules_are_covered_here() -> None:
-    assert set(FEEDBACK) == set(Rules._fields)
+    assert {*FEEDBACK, *OVER_HTTP} == set(Rules._fields)
 
 
 @pytest.mark.parametrize("key", FEEDBACK)
@@ -84,6 +93,14 @@ def test_a_rule_of_feedback_follows_an_edit(root: Path, store: Store, key: str) 
     write(root, f"limit = 2\n{key} = {text}\n")
     store.refresh()
     assert store.feedback.terms.rules == Rules()._replace(**{key: value})  # type: ignore[arg-type]
+
+
+def test_how_the_provider_is_asked_over_http_follows_an_edit(root: Path, store: Store) -> None:
+    assert store.feedback is not None and not store.feedback.terms.gated
+    write(root, "limit = 2\n" + "".join(f'{key} = "{value}"\n' for key, value in OVER_HTTP.items()))
+    store.refresh()
+    assert store.feedback.terms.rules == Rules()._replace(**OVER_HTTP)  # type: ignore[arg-type]
+    assert store.feedback.terms.gated
 
 
 def test_limit_reclaim_and_intervals_follow_an_edit(root: Path, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 from referee import DEADLINE
@@ -44,3 +45,36 @@ def test_leases_held_for_a_moment_do_not_wake_the_heartbeat_thread_each_time(
         heartbeats.add(actor.store, own_entry)
         heartbeats.remove(own_entry)
     assert inbox.woken == 0
+
+
+def test_what_is_called_later_is_called_once_and_not_before() -> None:
+    heartbeats, called = Heartbeats(), threading.Event()
+    times: list[float] = []
+
+    def call() -> None:
+        times.append(time.monotonic())
+        called.set()
+
+    began = time.monotonic()
+    assert heartbeats.call_later(0.05, call)
+    assert called.wait(DEADLINE)
+    heartbeats.rest()
+    assert len(times) == 1 and times[0] - began >= 0.05
+
+
+def test_what_is_called_later_wakes_a_thread_that_would_sleep_for_longer() -> None:
+    heartbeats, called = Heartbeats(), threading.Event()
+    assert heartbeats.call_later(3600, lambda: None)
+    assert heartbeats.call_later(0.05, called.set)
+    assert called.wait(DEADLINE)
+    heartbeats.rest()
+
+
+def test_before_the_thread_ends_it_calls_what_was_for_later() -> None:
+    heartbeats = Heartbeats()
+    called: list[int] = []
+    assert heartbeats.call_later(3600, lambda: called.append(1))
+    heartbeats.rest()
+    assert called == [1]
+    heartbeats.rest()
+    assert called == [1]

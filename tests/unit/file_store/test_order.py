@@ -176,3 +176,25 @@ def test_the_offsets_for_children_are_not_taken_for_ones_own(team: Team) -> None
     if said == "SKIP":
         pytest.skip(f"no time namespace is to be had here: {value}")
     assert value == "None"
+
+
+@pytest.mark.parametrize("order", [BOOT, ARRIVAL])
+def test_place_of_a_task_is_that_of_a_call_made_then(root: Path, order: str) -> None:
+    here = actor(root)
+    write_order(root, order)
+    here = actor(root)
+    now, places = here.world.wall_clock(), here.store.order
+    ages = [3600.0, 60.0, 0.5, None, -60.0]  # in the future: it begins now
+    found = [places.next(None if age is None else now - age) for age in ages]
+    assert found[0] < found[1] < found[2] < min(found[3:])
+    assert abs(found[1] - found[0] - 3540 * 10**9) < 60 * 10**9
+    asked = [here.ask(order=place) for place in (found[3], places.next(1e9), found[0])]  # the second one: since 2001
+    assert sorted(asked, key=lambda own_entry: own_entry.name) == [asked[1], asked[2], asked[0]]
+
+
+def test_who_cannot_read_its_offset_has_no_place_by_its_task(root: Path) -> None:
+    here = actor(root)
+    blind = actor(root, None)
+    here.ask(order=here.store.order.next())
+    queued = here.ask(order=here.store.order.next())
+    assert blind.store.order.next(blind.world.wall_clock() - 3600) > queued.entry.order

@@ -59,7 +59,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     ],
 )
 def test_read_request_knows_each_dialect(target: str, said: object, expected: tuple[str | None, bool | None]) -> None:
-    assert facts(target, said) == expected
+    assert facts(target, said)[:2] == expected
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_read_request_knows_each_dialect(target: str, said: object, expected: tu
     ],
 )
 def test_read_request_reads_gemini_by_its_path(target: str, expected: tuple[str, bool]) -> None:
-    assert read_request(target.encode(), JSON, b"", b"\xff not read") == expected
+    assert read_request(target.encode(), JSON, b"", b"\xff not read")[:2] == expected
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_read_request_decodes_a_copy(encoding: bytes) -> None:
-    assert facts("/v1/messages", {"model": "m", "stream": True}, encoding=encoding) == ("m", True)
+    assert facts("/v1/messages", {"model": "m", "stream": True}, encoding=encoding)[:2] == ("m", True)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_read_request_leaves_unknown_what_it_cannot_read(media: bytes, encoding:
 
 @pytest.mark.parametrize("media", [b"", b"Application/JSON; charset=utf-8", b"application/vnd.x+json"])
 def test_read_request_knows_json_by_its_media_type(media: bytes) -> None:
-    assert facts("/v1/x", {"model": "m"}, media=media) == ("m", False)
+    assert facts("/v1/x", {"model": "m"}, media=media)[:2] == ("m", False)
 
 
 @pytest.mark.parametrize("model", [None, 3, "", " ", ["m"]])

@@ -50,5 +50,5 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     def report(lease: Lease, status: int | None = None, **more: object) -> None:
         told.append({"status": status} | {name: value for name, value in more.items() if value is not None})
 
-    monkeypatch.setattr("leasecap._lease.Lease.report", report)
+    monkeypatch.setattr("leasecap._lease.Lease.tell", report)
     return told

@@ -7,7 +7,9 @@ import importlib
 import pickle
 import sys
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from places import REPOSITORY
@@ -248,6 +250,36 @@ def test_a_request_that_was_answered_goes_behind(face: Any, provider: Provider) 
         other.join()
 
 
+RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "ok"}]}
+FIRST = {"messages": [{"role": "user", "content": "fix it"}]}
+SECOND = {"messages": [*FIRST["messages"], {"role": "assistant", "content": "so"}, RESULT]}
+
+
+@pytest.mark.parametrize("said", ["by the conversation", "by the caller"])
+def test_a_request_of_an_earlier_task_goes_first(face: Any, provider: Provider, root: Path, said: str) -> None:
+    (root / "config.toml").write_text('[pools.p]\nlimit = 1\norder = "task"\n')
+    since = time.time() - 3600 if said == "by the caller" else None
+    rest = Latch()
+    with face.Client("p", queue_timeout=DEADLINE, task_since=since) as client:
+        client.post(provider.url + PATH, json=FIRST)
+        lease = leasecap.acquire("p")
+        later: list[leasecap.Lease] = []
+        other = threading.Thread(target=lambda: later.append(leasecap.acquire("p", timeout=DEADLINE)))
+        other.start()
+        until(lambda: leasecap.status("p").pools[0].waiting == 1, "another one")
+        provider.plan(stream(PING, rest))
+        goes_on = threading.Thread(target=client.post, args=(provider.url + PATH,), kwargs={"json": SECOND})
+        goes_on.start()
+        until(lambda: leasecap.status("p").pools[0].waiting == 2, "both")
+        lease.release()
+        until(lambda: len(provider.requests) == 2, "its turn")
+        assert not later
+        rest.set()
+        goes_on.join()
+    other.join()
+    later.pop().release()
+
+
 # -- what the pool is told --------------------------------------------------------------------------------------------
 
 
@@ -299,7 +331,7 @@ def test_a_pool_that_cannot_be_told_is_not_the_requests_trouble(
     def fail(*_: object, **__: object) -> None:
         raise leasecap.StoreError("full", path="/", remedy="none")
 
-    monkeypatch.setattr("leasecap._lease.Lease.report", fail)
+    monkeypatch.setattr("leasecap._lease.Lease.tell", fail)
     provider.plan(refuse(503))
     with face.Client("p") as client:
         assert client.post(provider.url + PATH, json=BODY).status_code == 503

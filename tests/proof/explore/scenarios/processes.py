@@ -177,6 +177,25 @@ def inserted_and_killed() -> Stage:
     return stage.raise_curtain()
 
 
+def elder(actor: Actor) -> str:
+    return once(actor, task_since=-60.0)
+
+
+@scenario("one of an earlier task goes before another one, and is killed with all ahead but the stopped")
+def elder_inserted_and_killed() -> Stage:
+    stage = Crowd()
+    holder = stage.lone(works(2.0))
+    first, second, stopped = (stage.lone(elder) for _ in range(3))
+    stage.lone()
+    stage.settle(1.1)  # the last one has just looked
+    stage.stop(stopped)
+    inserted = stage.lone(lambda actor: once(actor, task_since=-30.0))
+    stage.settle()
+    stage.together = [holder, first, second, inserted]
+    stage.kills = [holder]
+    return stage.raise_curtain()
+
+
 @scenario("one gives up in the middle of the queue, and all ahead of it are killed")
 def gives_up_and_all_ahead_killed() -> Stage:
     stage = Crowd()
