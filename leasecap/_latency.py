@@ -104,7 +104,8 @@ class Latencies:
             try:
                 self._gather()
                 for pause in pauses:
-                    time.sleep(pause)
+                    if pause:
+                        time.sleep(pause)
                     if self._write():
                         return True
             except Exception as error:

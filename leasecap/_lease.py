@@ -159,20 +159,13 @@ class Lease:
         It can be called after the release as well. A refusal of work that began before the last cut of the limit
         doesn't cut it again.
         """
-        self.tell(status, retry_after=retry_after, kind=kind, ttfb=ttfb)
+        self.tell(status, retry_after, kind, ttfb)
         if ttfb is not None:
             from leasecap._latency import note_report
 
             note_report(self.root, self.pool, status, kind, ttfb)
 
-    def tell(
-        self,
-        status: int | None = None,
-        *,
-        retry_after: float | str | None = None,
-        kind: str | None = None,
-        ttfb: float | None = None,
-    ) -> None:
+    def tell(self, status: int | None, retry_after: float | str | None, kind: str | None, ttfb: float | None) -> None:
         """`report`, by who notes itself how long each request took."""
         from leasecap import _control
         from leasecap._liveness.record import called

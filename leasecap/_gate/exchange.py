@@ -151,8 +151,8 @@ class Exchange:
             self._report(lease, to_report(None, late=True))
             raise Refused(504, f"no answer began within {patience:g} s") from None
         try:
-            lease.note_answer()
             timed.begins()
+            lease.note_answer()
             idle = terms.idle_timeout if facts.streams else terms.answer_timeout
             return await self._relay(lease, answer, idle, timed, attempt, replayable=body.can_be_sent_again)
         finally:

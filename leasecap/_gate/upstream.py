@@ -154,8 +154,6 @@ class Connection:
         if self._rest:
             http.receive_data(self._rest)
             self._rest = b""
-        if self._came_to_end:
-            http.receive_data(b"")
         while http.their_state in (h11.SEND_BODY, h11.ERROR):
             event = http.next_event()
             if type(event) is h11.Data:

@@ -25,6 +25,7 @@ _PREAMBLE = frozenset({"ping", "response.created", "response.queued", "response.
 """Events that come before the provider has begun. OpenAI's overload follows them."""
 
 _NO_CHOICES = Fault(503, "no_choices")
+_DONE = (b"data: [DONE]", b"data:[DONE]")
 _COMPLETIONS = frozenset({"chat.completion", "chat.completion.chunk"})
 
 _TOGETHER = 1 << 14
@@ -130,6 +131,7 @@ class AnswerReader:
         # To take each of the others apart would cost more than all else that is done for it.
         if whole.find(b'"error"', at) >= 0:
             self._take_events(whole[at:])
+        self.is_done = _ends_as_done(whole)
 
     def _take_events(self, text: bytes) -> None:
         for event in self._events.feed(text):
@@ -137,7 +139,9 @@ class AnswerReader:
 
     def _read_rest(self) -> None:
         if self._media == b"text/event-stream":
-            self._take_events(b"".join(self._begun))
+            rest = b"".join(self._begun)
+            self.is_done = self.is_done or _ends_as_done(rest)
+            self._take_events(rest)
             event = self._events.end()
             if event is not None:
                 self._event(event)
@@ -149,7 +153,6 @@ class AnswerReader:
                 self._look(each)
 
     def _event(self, event: Event) -> None:
-        self.is_done = event.data.startswith(b"[DONE]")
         if self._seen and b'"error"' not in event.data:
             return
         value = parse_json(event.data)
@@ -187,6 +190,10 @@ class AnswerReader:
             self.fault, self.had_begun = fault_in(value), self._seen
         if self.fault is None and not self._seen and _lacks_choices(value):
             self.fault = _NO_CHOICES
+
+
+def _ends_as_done(events: bytes) -> bool:
+    return events[-40:].rstrip().endswith(_DONE)
 
 
 def _lacks_choices(value: Any) -> bool:

@@ -92,8 +92,8 @@ class Call:
 
     def begin(self, status: int, headers: Headers) -> None:
         """The head of the answer is there."""
-        self.lease.note_answer()
         self._timed.begins()
+        self.lease.note_answer()
         task = self._task
         if task is not None and status < 400:
             task.answered = True

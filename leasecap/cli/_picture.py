@@ -95,7 +95,7 @@ def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[Table]:
         models.setdefault((row.model, row.streamed), []).append(row)
     tables = []
     for (model, streamed), hours in sorted(models.items(), key=lambda one: -sum(row.first_byte.n for row in one[1])):
-        lines = []
+        lines: list[tuple[str, ...]] = []
         for row in hours:
             hour = f"{row.hour[5:10]} {row.hour[11:16]}"
             for until, series in (("first byte", row.first_byte), ("end", row.whole_answer)):
@@ -104,8 +104,8 @@ def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[Table]:
                     lines.append((hour, until, str(series.n), str(series.over_120s), *times))
         names = ("HOUR (UTC)", "UNTIL", "N", ">120s", "P50", "P90", "P99", "MAX")
         table = lay_out([names, *lines], columns)
-        called = (cut(printable(model, 100), 60) or "(model not known)") + (", streamed" if streamed else "")
-        tables.append(Table(((f"  {called}", ""),), [table.head, *table.rows], "line"))
+        title = (cut(printable(model, 100), 60) or "(model not known)") + (", streamed" if streamed else "")
+        tables.append(Table(((f"  {title}", ""),), [table.head, *table.rows], "line"))
     return tables
 
 

@@ -22,6 +22,7 @@ from children import await_stop
 from commands import DEADLINE, environment, until
 
 import leasecap
+from leasecap._status.model import Status
 from leasecap.cli import _watch
 
 # Draws again for what a test is about, and for nothing else in its time.
@@ -132,10 +133,10 @@ def test_watch_moves_ages_without_reading(watch: Callable[[str], Watching]) -> N
     code = """
 from leasecap.cli import status as verb
 look, looks = verb._look, []
-def counted(pools):
+def counted(pools, latency):
     looks.append(pools)
     assert len(looks) == 1, "it has read again"
-    return look(pools)
+    return look(pools, latency)
 verb._look = counted
 """
     with leasecap.acquire("p", limit=1, label="the holder"):
@@ -284,18 +285,18 @@ def test_a_signal_in_any_line_of_the_loop_ends_it(root: Path, monkeypatch: pytes
     monkeypatch.setattr(_watch, "_READ_EVERY", 0.01)
     looks = 0
 
-    def look() -> object:
+    def look() -> Status:
         nonlocal looks
         looks += 1
         shown.ended = signal.SIGTERM if looks == 3 else None
-        return None
+        return Status(1, "", "", (), None)
 
     def as_a_signal_would(frame: object, event: str, arg: object) -> object:
         watching.wake()
         return as_a_signal_would
 
     shown = SimpleNamespace(ended=None, resized=False)
-    watching = _watch._Watching(look)  # type: ignore[arg-type]
+    watching = _watch._Watching(look)
     before = sys.gettrace()
     sys.settrace(as_a_signal_would)  # type: ignore[arg-type]
     try:
@@ -310,11 +311,11 @@ def test_watch_leaves_the_terminal_as_it_was_at_an_error(screen: Callable[..., S
 from leasecap.cli import _watch, status as verb
 _watch._TICK = _watch._READ_EVERY = 0.05
 look, looks = verb._look, []
-def failing(pools):
+def failing(pools, latency):
     looks.append(pools)
     if len(looks) > 2:
         raise RuntimeError("the disk is on fire")
-    return look(pools)
+    return look(pools, latency)
 verb._look = failing
 """
     shown = screen(code)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from gate_inside import GateInside
 from gated import Gated
 from provider import Provider
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from gate_inside import GateInside
     from raw_http import Raw
 
 
@@ -29,6 +29,8 @@ def gate(provider: Provider) -> Iterator[Gated]:
 
 @pytest.fixture
 def gate_inside(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[GateInside]:
+    from gate_inside import GateInside  # what it imports can't be imported on Windows
+
     with GateInside(provider, monkeypatch) as gate:
         yield gate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -229,3 +230,24 @@ def test_a_corrupt_file_is_shown_and_fails_nothing(root: Path) -> None:
 
 def counted_first() -> int:
     return sum(row.first_byte.n for row in leasecap.status("p", latency=True).pools[0].latency or ())
+
+
+FORKING_AFTER = """
+import os, sys, warnings, leasecap
+warnings.simplefilter("error")
+with leasecap.slot("p") as lease:
+    lease.report(200, ttfb=0.25)
+child = os.fork()
+if not child:
+    os._exit(0)
+os.waitpid(child, 0)
+print(sum(row.first_byte.n for row in leasecap.status("p", latency=True).pools[0].latency))
+"""
+
+
+@pytest.mark.linux("elsewhere Python can't tell that there is a thread")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python warns of a fork beside threads from 3.12 on")
+def test_before_a_fork_what_was_noted_is_written_and_the_thread_ends(root: Path) -> None:
+    configure(root, "auto")
+    with helper(FORKING_AFTER) as process:
+        assert process.hear() == "1"

@@ -268,6 +268,19 @@ def test_a_second_one_on_the_port_is_told_the_firsts_pid(gate: Standing) -> None
     assert gate.ask().status == 200
 
 
+def test_of_two_that_start_at_once_one_serves_and_is_named() -> None:
+    port = str(free_port())
+    both = [start("gate", "--port", port) for _ in range(2)]
+    until(lambda: any(each.poll() is not None for each in both))
+    refused_one, served = sorted(both, key=lambda each: each.poll() is None)
+    _, said = refused_one.communicate(timeout=20)
+    assert refused_one.returncode == 1
+    assert f"pid {served.pid}" in said
+    served.terminate()
+    served.communicate(timeout=20)
+    assert served.returncode == -signal.SIGTERM
+
+
 @pytest.mark.linux("elsewhere it can't be told who listens")
 def test_another_program_on_the_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:

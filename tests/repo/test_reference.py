@@ -15,7 +15,17 @@ from places import REPOSITORY
 import leasecap
 from leasecap._config.schema import AGENT_KEYS, TABLES
 from leasecap._status.feedback import PoolFeedback
-from leasecap._status.model import Holder, HttpRequest, PoolStatus, SilentGate, StandingGate, Status, Waiter
+from leasecap._status.model import (
+    Holder,
+    HttpRequest,
+    ModelLatency,
+    Percentiles,
+    PoolStatus,
+    SilentGate,
+    StandingGate,
+    Status,
+    Waiter,
+)
 from leasecap.cli.main import VERBS
 
 README = (REPOSITORY / "README.md").read_text()
@@ -48,7 +58,10 @@ def test_every_variable_is_there() -> None:
     assert used == set(re.findall(r"`(LEASECAP_[A-Z_]+)`", section("Environment")))
 
 
-SHOWN = (Status, PoolStatus, Holder, Waiter, HttpRequest, PoolFeedback, SilentGate, StandingGate)
+SHOWN = (
+    *(Status, PoolStatus, Holder, Waiter, HttpRequest, PoolFeedback, ModelLatency, Percentiles),
+    *(SilentGate, StandingGate),
+)
 
 
 @pytest.mark.parametrize("name", sorted({field.name for each in SHOWN for field in fields(each)}))

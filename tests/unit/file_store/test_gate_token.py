@@ -69,6 +69,7 @@ def test_it_is_read_again_only_when_the_file_has_changed(token: GateToken, monke
     assert token.read() == made
 
 
+@pytest.mark.posix("owners and modes")
 def test_a_mode_that_changes_is_seen(root: Path, token: GateToken) -> None:
     token.make()
     (root / "gate" / "token").chmod(0o604)

@@ -599,6 +599,22 @@ def test_nobody_listening_is_told_with_the_place_and_the_cause() -> None:
     run(Scripted(), client)
 
 
+def test_the_cause_is_told_where_a_name_has_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            places = [one.getsockname(), other.getsockname()]
+
+        async def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place) for place in places]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+        async with opened() as upstreams:
+            with pytest.raises(UpstreamError, match=r"no connection to provider\.test:80: Connection refused$"):
+                await upstreams.send(Origin("http", "provider.test", 80), b"GET", b"/", HEADERS, None)
+
+    asyncio.run(main())
+
+
 def test_the_time_to_connect_does_not_bound_the_answer() -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         origin = Origin("http", "127.0.0.1", server.port)

@@ -416,3 +416,25 @@ def test_an_event_is_there_with_the_last_byte_of_its_blank_line() -> None:
         found = EventStream()
         assert found.feed(b"data: x" + end[:-1]) == []
         assert found.feed(end[-1:]) == [Event(b"", b"x")]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "done"),
+    [
+        ((b"data: {}\n\n", b"data: [DONE]\n\n"), True),
+        ((b"data: {}\n\ndata: [DONE]\n\n",), True),
+        ((b"data: {}\n\ndata:[DO", b"NE]\r\n\r\n"), True),
+        ((b"data: {}\n\ndata: [DONE]",), True),
+        ((b"data: {}\n\n" * 5000, b"data: [DONE]\n\n"), True),
+        ((b"data: {}\n\n",), False),
+        ((b"data: [DONE]\n\n", b"data: {}\n\n"), False),
+        ((b'data: {"text": "data: [DONE]"}\n\n',), False),
+    ],
+    ids=range(8),
+)
+def test_a_stream_is_done_when_its_last_event_says_so(pieces: tuple[bytes, ...], done: bool) -> None:
+    reader = AnswerReader(200, [(b"content-type", b"text/event-stream")])
+    for piece in pieces:
+        reader.feed(piece)
+    reader.end()
+    assert reader.is_done is done
