@@ -72,7 +72,7 @@ def parse_entry(name: str) -> Entry:
     try:
         priority, order, token, process, limit, *ancestors = parts
         if not (len(priority) == 3 and len(order) == len(token) == 16 and len(process) == 12):
-            raise ValueError(name)  # `_tail` and `process_of` rely on these lengths
+            raise ValueError(name)  # `process_of` relies on these lengths
         return Entry(
             name, token, process, int(order, 16), 500 - int(priority), int(limit, 16) or None, tuple(ancestors)
         )
@@ -83,24 +83,17 @@ def parse_entry(name: str) -> Entry:
 process_of = itemgetter(slice(38, 50))
 """The process in a name that leasecap wrote, without parsing the name."""
 
-_tail = itemgetter(slice(50, None))  # what follows the process in a name: "-LIMIT", and "-ANCESTOR" for each ancestor
-
 
 class Group:
     """The entries of one place, each name once.
 
-    An entry is parsed only when it is asked for. Of most entries a grant needs to know only how many there are and what
-    limits they declare. The tails of their names say that, and most tails are equal. So a decision with many leases
-    takes a small part of the time that parsing each name would take.
-
     :ivar names: the names as they were listed.
     """
 
-    __slots__ = ("_known", "names")
+    __slots__ = ("names",)
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self.names = names
-        self._known: tuple[int | None, bool] | None = None
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> Group:
@@ -123,24 +116,10 @@ class Group:
 
     @property
     def lowest(self) -> int | None:
-        """The lowest limit that an entry declares. A planted name that ends like one of leasecap's may declare one
-        too."""
-        return (self._known or self._read())[0]
+        """The lowest limit that an entry declares."""
+        return min((entry.limit for entry in self if entry.limit is not None), default=None)
 
     @property
     def nested(self) -> bool:
-        """Whether an entry may run under another lease of the pool."""
-        return (self._known or self._read())[1]
-
-    def _read(self) -> tuple[int | None, bool]:
-        limits: list[int | None] = []
-        nested = False
-        try:
-            for tail in set(map(_tail, self.names)):
-                before, limit, *ancestors = tail.split("-")
-                limits.append(None if before else int(limit, 16))
-                nested = nested or bool(ancestors)
-        except ValueError:  # a planted name
-            limits, nested = [entry.limit for entry in self], True
-        self._known = min(filter(None, limits), default=None), nested
-        return self._known
+        """Whether an entry runs under other leases of the pool."""
+        return any(entry.ancestors for entry in self)

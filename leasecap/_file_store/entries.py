@@ -28,9 +28,6 @@ usual limit allows; with far fewer spares most of their next entries would have 
 _CROWD = 64
 """With so many entries in ``staging/``, whoever needs a new one removes some of the dead first."""
 
-_EMPTY = 2
-"""Links of a directory that has no directories in it: its own name and its "."."""
-
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
 
@@ -53,14 +50,7 @@ class Entries:
         self._amending = threading.Lock()
 
     def names(self, where: str) -> list[str]:
-        """The names in ``where``; without a listing where the link count says that there are none.
-
-        ``leases/`` is always listed. A rename changes the link counts of its two directories one after the other, so an
-        entry on its way there could be in neither count; but a listing waits for a rename that has begun, and
-        ``leases/`` is read last. Into the other places entries come by the section alone.
-        """
-        if self.pool.counts and where != LEASES and self.directory.stat(where).st_nlink == _EMPTY:
-            return []
+        """The names in ``where``."""
         return self.directory.list(where)
 
     def stage(self, entry: Entry, record: Record, asked: int = 0) -> OwnEntry:
@@ -135,7 +125,7 @@ class Entries:
         """
         if self.pool.kind != "os":
             return  # no spares
-        crowd = self.directory.stat(STAGING).st_nlink if self.pool.counts else len(self.directory.list(STAGING))
+        crowd = len(self.names(STAGING))
         if crowd > self._crowd:
             from leasecap._file_store.staging import dead_in_staging
 

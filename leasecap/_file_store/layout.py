@@ -36,7 +36,6 @@ class Pool(NamedTuple):
     :ivar root: the root's path.
     :ivar kind: the kind of its lock, "os" or "directory".
     :ivar local: whether only this machine can write to it.
-    :ivar counts: whether a directory's link count tells how many directories are in it.
     :ivar order: what the queue is ordered by, "boot" or "arrival" (`order`).
     :ivar description: device and inode of ``pool.json`` when it was opened; None: it isn't compared (`repair`).
     """
@@ -46,7 +45,6 @@ class Pool(NamedTuple):
     directory: Directory
     kind: str
     local: bool
-    counts: bool = False
     order: str = BOOT
     description: tuple[int, int] | None = None
 

@@ -10,7 +10,6 @@ from leasecap._config.root import make_root
 from leasecap._faults import faults, store_error
 from leasecap._file_store.description import check
 from leasecap._file_store.layout import (
-    DIRECTORIES,
     OLDER,
     Incomplete,
     OlderFormat,
@@ -93,15 +92,12 @@ def _open(effects: Effects, root: str, name: PoolName) -> Pool:
     try:
         kind, order = check(directory, name)
         with faults(path):
-            links, description = directory.stat().st_nlink, inode_of(directory, "pool.json")
+            description = inode_of(directory, "pool.json")
     except BaseException:
         directory.close()
         raise
-    local = file_system(path).local  # on other file systems what a stat says can be some seconds old
-    # A link count is two more than the directories inside on ext4, xfs and tmpfs, and 1 on btrfs; the pool's own
-    # directory shows which. Where a section can be stolen all is listed, since a robbed holder may be granting too.
-    counts = kind == "os" and local and links >= 2 + len(DIRECTORIES)
-    return Pool(root, name, directory, kind, local, counts, order, description)
+    local = file_system(path).local
+    return Pool(root, name, directory, kind, local, order, description)
 
 
 def _create(effects: Effects, root: str, name: PoolName, lock: str) -> None:

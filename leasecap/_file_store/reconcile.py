@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from leasecap._decisions import grants
 from leasecap._decisions.entry import Group, parse_entry
-from leasecap._decisions.limits import UNLIMITED
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
 from leasecap._file_store.notices import Done, whom_to_notify
 from leasecap._file_store.peers import Looks
@@ -254,18 +253,12 @@ class Reconciler:
             return True
         if not done.others_wait or done.missed:
             return done.others_wait
-        # Waiters are kept out by all that is held, and by tickets that declare a lower limit than would hold without
-        # them. If there is no such ticket, two short listings are enough here instead of four, which a hand-off would
-        # feel.
-        limits = (self._policy.configured, *(group.lowest for group in held))
-        lowest = min((limit for limit in limits if limit is not None), default=UNLIMITED)
-        tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)]
-        tighter = [group for group in tickets if (group.lowest or lowest) < lowest]
-        declaring = {entry.name for group in tighter for entry in group if (entry.limit or lowest) < lowest}
-        return not counted | declaring <= self._names_in((QUEUE, PARKED, *HELD) if declaring else HELD)
-
-    def _names_in(self, places: tuple[str, ...]) -> set[str]:
-        return {name for where in places for name in self._entries.names(where)}
+        # Waiters are kept out by all that is held, and by tickets that declare a limit. Where none does, two short
+        # listings are enough.
+        tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked) if group.lowest is not None]
+        declaring = {entry.name for group in tickets for entry in group if entry.limit is not None}
+        places = (QUEUE, PARKED, *HELD) if declaring else HELD
+        return not counted | declaring <= {name for where in places for name in self._entries.names(where)}
 
     def has_to_wake(self, snapshot: Snapshot) -> bool:
         """Whether somebody was granted a slot whom this process has not woken yet; `reconcile` wakes them."""

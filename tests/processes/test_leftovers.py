@@ -60,14 +60,12 @@ def dead_spares(actor: Actor, number: int) -> list[str]:
     return [own_entry.name for own_entry in own_entries]
 
 
-@pytest.mark.parametrize("counts", [True, False])
-def test_who_needs_a_new_entry_clears_a_few_where_there_are_many(root: Path, counts: bool) -> None:
+def test_who_needs_a_new_entry_clears_a_few_where_there_are_many(root: Path) -> None:
     one = Actor(root)
     dead = dead_spares(one, 100)
     live = Actor(root)
     spares = [live.stage() for _ in range(20)]
     comer = Actor(root)
-    comer.store.pool = comer.store.pool._replace(counts=counts and comer.store.pool.counts)
     own = [comer.stage() for _ in range(40)]
     left = set(os.listdir(comer.store.directory.full(STAGING)))
     assert len(left & set(dead)) < 60

@@ -53,11 +53,6 @@ def built_in_place(patch: Patch) -> None:
         patch.setattr(module, "STAGING", _places.QUEUE)
 
 
-def _uncounted(where: str) -> types.SimpleNamespace:
-    """What a stat says where no link count saves a listing."""
-    return types.SimpleNamespace(st_nlink=1)
-
-
 def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
     take = Snapshots.take_with
@@ -67,7 +62,7 @@ def listed_in_another_order(patch: Patch) -> None:
         own = snapshots._entries
         found = {where: own.directory.list(where) for where in places}
         directory = own.directory
-        own.directory = types.SimpleNamespace(list=found.__getitem__, stat=_uncounted)  # type: ignore[assignment]
+        own.directory = types.SimpleNamespace(list=found.__getitem__)  # type: ignore[assignment]
         try:
             return take(snapshots, view)
         finally:
@@ -78,7 +73,7 @@ def listed_in_another_order(patch: Patch) -> None:
 
 def acknowledged_within_one_directory(patch: Patch) -> None:
     """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
-    take, names = Snapshots.take_with, Reconciler._names_in
+    take, called_for = Snapshots.take_with, Reconciler._is_called_for
 
     def grant(reconciler: Reconciler, entry: _entry.Entry) -> bool:
         try:
@@ -101,7 +96,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
             own = part._entries
             directory = own.directory
             own.directory = types.SimpleNamespace(
-                list=lambda where: [name.lstrip("!") for name in directory.list(where)], stat=_uncounted
+                list=lambda where: [name.lstrip("!") for name in directory.list(where)]
             )
             try:
                 return function(part, *arguments)
@@ -113,7 +108,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
     patch.setattr(Reconciler, "_grant", grant)
     patch.setattr(entries.Entries, "acknowledge", acknowledge)
     patch.setattr(Snapshots, "take_with", without_marks(take))
-    patch.setattr(Reconciler, "_names_in", without_marks(names))
+    patch.setattr(Reconciler, "_is_called_for", without_marks(called_for))
 
 
 def no_liveness_lock(patch: Patch) -> None:

@@ -235,7 +235,7 @@ class World:
         self.effects = MemoryEffects(self.perform, self)
         self.directory = MemoryDirectory(f"{ROOT}/pools/{NAME.directory}", self.perform, chunked=chunked)
         self.root = MemoryDirectory(ROOT, self.perform)
-        self.pool = Pool(ROOT, NAME, self.directory, kind, True, counts=kind == "os")
+        self.pool = Pool(ROOT, NAME, self.directory, kind, True)
         self.outcome: Hashable = None
         self.watchers: list[Callable[[Actor, str, tuple[Any, ...], Any], None]] = []
         self.facts: Callable[[], Hashable] = tuple

@@ -171,7 +171,7 @@ def test_who_was_granted_a_slot_is_woken_first_and_given_the_processor_before_an
     one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
     one.world.before = lambda operation, *names: done.append("looks again") if operation == "list" else None
     one.store.release(holder)
-    after = done[done.index(waiting.name) :]  # where link counts tell nothing, it looks at more places than one
+    after = done[done.index(waiting.name) :]
     assert list(dict.fromkeys(after)) == [waiting.name, "gives way", "looks again", third.name]
 
 
