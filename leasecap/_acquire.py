@@ -111,7 +111,7 @@ class Acquisition:
             now = self._store.monotonic()
             if self._deadline is not None and now >= self._deadline:
                 self._position = ticket.find_position()
-                standing = ticket.withdraw()
+                standing = yield from ticket.withdraw()
                 if standing.state != "held":
                     raise self._timeout()
                 return standing

@@ -1,6 +1,7 @@
 """Which leases this code runs under: a context variable inside a process, ``LEASECAP_LEASE`` across processes.
 
-``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``. Entries of other roots and pools
+``LEASECAP_LEASE`` is a list like ``PATH``, innermost first, of ``root/pool/lease``; in place of a root there may be the
+URL of a server. Entries of other roots and pools
 are kept: a slot of pool A, under one of B, under one of A, must find the outer one.
 """
 
@@ -33,8 +34,13 @@ _within: ContextVar[tuple[str, ...]] = ContextVar("leasecap_within", default=())
 
 @lru_cache(maxsize=64)  # an acquire feels it; a root's own symlinks don't move under a process that has it open
 def place(root: str, pool_directory: str) -> str:
-    """The word for a pool."""
-    root = os.path.realpath(root).replace("%", "%25").replace(os.pathsep, "%3A")
+    """The word for a pool.
+
+    :param root: the path of the root, or the URL of a server, without a password.
+    """
+    if os.path.isabs(root) or "://" not in root:
+        root = os.path.realpath(root)
+    root = root.replace("%", "%25").replace(os.pathsep, "%3A")
     return f"{root}/{pool_directory}"
 
 

@@ -199,7 +199,7 @@ def _prepare(
         request = checked(options, settings, argv)
         store = runtime.store(root, settings)
         acquisition = Acquisition(root, store, request, Origin(runtime.own), wake, listen, interrupts)
-        done = runtime.own.keep_open(store.store, acquisition)
+        done = runtime.keep_open(store, acquisition)
         return Steps(acquisition, options.on_lost, done, partial(runtime.using_again, root, store.name))
 
 

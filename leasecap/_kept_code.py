@@ -21,6 +21,7 @@ _PACKAGE = __name__.partition(".")[0]
 LATER = (
     "_config.gate",
     "_config.nearest",
+    "_config.store_address",
     "_config.time_outs",
     "_config.usage",
     "_control",

@@ -166,7 +166,7 @@ def _add(
     it."""
     root = runtime.root(pool[0])
     settings = root.pool(pool[1])
-    if not runtime.is_on_disk(root.path, settings.name):
+    if not runtime.is_used(root.path, settings.name):
         return {}, None  # it was removed since, and is not made again for this
     with runtime.using(root, pool[1]) as store:
         whole = store.add_latency(hour, table, log)

@@ -43,6 +43,8 @@ def why(view: PoolView) -> str | None:
         lines = explain(feedback.state, feedback.rules, feedback.now, view.pool, full, feedback.cooling)
     if view.rises_in < math.inf:
         lines += ("config.toml has just been edited: its higher limit counts once it has been the same for 1 s",)
+    if view.trouble:
+        lines += (view.trouble,)
     return "; ".join(lines) or None
 
 

@@ -1,4 +1,7 @@
-"""The roots that this process has open, and what it has in their pools. A fork's child starts with nothing."""
+"""The roots and servers that this process uses, and what it has in their pools. A fork's child starts with nothing.
+
+This is the one file that knows which store a pool is kept in.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 
+from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.file_store import FileStore
@@ -20,19 +24,26 @@ from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from leasecap._config.config import PoolConfig
+    from leasecap._config.config import Config, PoolConfig
     from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
     from leasecap._file_store.gate_token import GateToken
     from leasecap._file_store.open_root import Inode
     from leasecap._file_store.silent_gates import SilentGates
     from leasecap._file_store.standing_gates import StandingGates
-    from leasecap._file_store.store import Store
+    from leasecap._file_store.store import Store as OpenPool
     from leasecap._host.effects import Effects
-    from leasecap._store.health import Health
-    from leasecap._store.picture import Pictures
+    from leasecap._redis_store.own_stores import OwnStores
+    from leasecap._redis_store.store import RedisStore
+    from leasecap._store.health import Finding, Health
+    from leasecap._store.picture import Pictures, PoolPicture, SilentGate, StandingGate
+    from leasecap._store.store import Store
+
+
+_NEEDS_REDIS = "pip install 'leasecap[redis]'"
 
 
 class Runtime:
@@ -43,6 +54,7 @@ class Runtime:
 
     def __init__(self, effects: Effects | None = None) -> None:
         self.own = OwnProcess(effects)
+        self._servers: OwnStores | None = None
         self._forget_roots()
 
     def _forget_roots(self) -> None:
@@ -93,22 +105,87 @@ class Runtime:
         if root is not None:
             root.close()
 
-    def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore:
-        """The open pool, which stays open while this process has a lease or a ticket in it."""
+    def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore | RedisStore:
+        """The open pool, which stays open while this process has a lease or a ticket in it.
+
+        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed; or when this process has
+            something of the pool in another store.
+        """
+        self._refuse_move(root, pool)
+        if pool.store is not None:
+            return self.servers().pool(pool, partial(self._settings_now, root, pool.name.text))
         return FileStore(self.own, root, root.store(pool))
 
+    def _settings_now(self, root: OpenRoot, name: str) -> PoolConfig:
+        try:
+            root.refresh()
+        except (ConfigError, StoreError):
+            pass  # the last good one stays in force; new calls raise the error
+        return root.pool(name)
+
+    def _refuse_move(self, root: OpenRoot, pool: PoolConfig) -> None:
+        """Refuse a pool that this process has something of elsewhere: each store would give out all slots.
+
+        :raises ConfigError: if it has.
+        """
+        if pool.store is None and self._servers is None:
+            return
+        elsewhere = self.servers().used_elsewhere(pool)
+        if not elsewhere and pool.store is not None and root.is_used_in(pool.name.directory):
+            elsewhere = root.path
+        if elsewhere:
+            raise ConfigError(
+                f"the pool was moved to another store while this process has a slot of it or waits, in {elsewhere}",
+                key=f"pools.{pool.name.text}.store",
+                allowed="Change it back, and again when nobody holds a slot or waits (`leasecap status`).",
+            )
+
+    def servers(self) -> OwnStores:
+        """The servers that this process uses, which are loaded when the first one is named.
+
+        :raises ConfigError: when what talks to them isn't installed.
+        """
+        if self._servers is None:
+            with self.own.lock:  # a fork must not copy an import half done
+                try:
+                    from leasecap._redis_store.own_stores import OwnStores
+                except ModuleNotFoundError as error:
+                    if error.name is None or error.name.partition(".")[0] != "redis":
+                        raise
+                    raise ConfigError(
+                        "a pool on a server needs redis-py, which isn't installed", allowed=_NEEDS_REDIS
+                    ) from None
+                self._servers = self._servers or OwnStores(self.own, self.own.effects)
+        return self._servers
+
+    def keep_open(self, store: Store, user: object) -> Callable[[], None]:
+        """Keep the pool open until the function is called that this returns."""
+        if isinstance(store, FileStore):
+            return self.own.keep_open(store.store, user)
+        return _nothing  # a server's pool is never closed
+
     @contextmanager
-    def using(self, root: OpenRoot, pool: str) -> Iterator[FileStore]:
+    def using(self, root: OpenRoot, pool: str) -> Iterator[FileStore | RedisStore]:
         """`store`, which stays open during the block."""
-        with root.using(root.config.pool(pool)) as store:
+        settings = root.config.pool(pool)
+        if settings.store is not None:
+            yield self.servers().pool(settings)
+            return
+        with root.using(settings) as store:
             yield FileStore(self.own, root, store)
 
-    def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore]:
+    def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore | RedisStore]:
         """`using` for a root that may be closed by now, or that is the parent's in a fork's child."""
         return self.using(self.still(root), pool)
 
-    def is_on_disk(self, root: str, name: PoolName) -> bool:
-        """Whether somebody has used the pool."""
+    def is_used(self, root: str, name: PoolName) -> bool:
+        """Whether somebody has used the pool, as far as that can be told."""
+        settings = self.root(root).config.pool(name.text)
+        if settings.store is not None:
+            try:
+                return self.servers().pool(settings).pool.picture().is_used
+            except StoreError:
+                return True  # to use the pool will say what is wrong
         try:
             os.lstat(pool_path(root, name))
         except (FileNotFoundError, NotADirectoryError):
@@ -121,12 +198,41 @@ class Runtime:
         """The name of the pool in that directory, as its description has it."""
         return name_on_disk(self.own.effects, root, directory)
 
-    def pictures(self, root: str) -> Pictures:
-        """The pools of a root as people are shown them."""
+    def pictures(self, root: str, config: Config | None = None) -> Pictures:
+        """The pools of a root as people are shown them, and those that servers keep which ``config`` names."""
         with self.own.lock:
             from leasecap._file_store.pictures import FilePictures
 
-        return FilePictures(self.own.effects, self.own.lock, root)
+        return _Pictures(self, FilePictures(self.own.effects, self.own.lock, root), config)
+
+    def stored_limit(self, pool: PoolConfig) -> tuple[int | None, str]:
+        """The limit that a server has for the pool, and who has set it, for people.
+
+        :raises StoreError: when it can't be asked.
+        """
+        return self.servers().pictures(()).limit(pool)
+
+    def policy(self, pool: PoolConfig) -> tuple[dict[str, object], str, list[str]]:
+        """What holds for all who share a server's pool, who has said so, and what this machine's file sets otherwise.
+
+        :raises StoreError: when it can't be asked.
+        """
+        return self.servers().pool(pool).policy()
+
+    def push_policy(self, pool: PoolConfig) -> None:
+        """Make what this machine's configuration says of a server's pool everybody's.
+
+        :raises ConfigError: when it says what a server can't do.
+        :raises StoreError: when that can't be done.
+        """
+        self.servers().pool(pool).push_policy()
+
+    def store_limit(self, pool: PoolConfig, limit: int | None) -> None:
+        """Set the limit that a server has for the pool, for all machines.
+
+        :raises StoreError: when that can't be done.
+        """
+        self.servers().pool(pool).set_limit(limit)
 
     def silent_gates(self, root: str) -> SilentGates:
         """Where a gate says that nothing comes through it."""
@@ -152,16 +258,30 @@ class Runtime:
 
         return FileHealth(self.own.effects, root)
 
+    def server_checks(self, address: StoreAddress) -> Iterator[tuple[str, Callable[[], Finding]]]:
+        """What can be looked at in a server, each with its name. To look changes nothing."""
+        with self.own.lock:  # a fork must not copy an import half done
+            from leasecap._redis_store.examination import Examination
+
+        examination = Examination(address)
+        try:
+            yield from examination.checks()
+        finally:
+            examination.close()
+
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.
 
         :raises StoreError: when somebody holds a slot in it or waits; nothing is changed then.
         """
+        settings = self.root(root).config.pool(name.text)
+        if settings.store is not None:
+            return self.servers().pool(settings).forget()
         from leasecap._file_store.forget import forget_pool
 
         return forget_pool(self.own.effects, root, name)
 
-    def _ask(self, root: OpenRoot, store: Store) -> None:
+    def _ask(self, root: OpenRoot, store: OpenPool) -> None:
         """Ask the provider for its own count, in the background."""
         with self.own.lock:  # a fork must not copy an import half done
             from leasecap._usage.asking import ask  # imported here, since few pools have a provider that can be asked
@@ -176,6 +296,10 @@ class Runtime:
         """
         from leasecap._control import restore
 
+        settings = root.config.pool(name.text)
+        if settings.store is not None:
+            restore(self.servers().pool(settings))
+            return
         path = pool_path(root.path, name)
         if os.path.isdir(path):  # somebody has used it
             with faults(path), self.using(root, name.text) as store:
@@ -185,6 +309,8 @@ class Runtime:
         """Leave nothing behind that others would have to sweep."""
         for root in self._all():
             root.at_exit()
+        if self._servers is not None:
+            self._servers.at_exit()
 
     def _all(self) -> set[OpenRoot]:
         return {*self._roots.values(), *self._removed}
@@ -202,6 +328,8 @@ class Runtime:
         self.own.heartbeats.rest()
         for root in self._all():
             root.notifier.rest()
+        if self._servers is not None:
+            self._servers.rest()
 
     def after_fork_in_child(self) -> None:
         """Let go of what is the parent's."""
@@ -210,8 +338,43 @@ class Runtime:
         self.own.forget_entries()
         for root in self._all():
             root.forget()
+        if self._servers is not None:
+            self._servers.forget()
+            self._servers = None
         self.own.start()
         self._forget_roots()
+
+
+class _Pictures:
+    """The pools of one root, wherever they are kept."""
+
+    def __init__(self, runtime: Runtime, files: Pictures, config: Config | None) -> None:
+        self._runtime = runtime
+        self._files = files
+        self._config = config
+
+    def names(self) -> list[PoolName]:
+        found = {name.directory: name for name in self._files.names()}
+        addresses = [] if self._config is None else self._config.stores()
+        if addresses:
+            for name in self._runtime.servers().pictures(addresses).names():
+                found.setdefault(name.directory, name)
+        return list(found.values())
+
+    def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
+        if settings is not None and settings.store is not None:
+            return self._runtime.servers().pictures(()).pool(settings)
+        return self._files.pool(name, settings, hours)
+
+    def silent_gates(self) -> tuple[SilentGate, ...]:
+        return self._files.silent_gates()
+
+    def standing_gates(self) -> tuple[StandingGate, ...]:
+        return self._files.standing_gates()
+
+
+def _nothing() -> None:
+    pass
 
 
 runtime = Runtime()

@@ -15,6 +15,7 @@ from leasecap._config.presets import PRESETS
 from leasecap._config.requests import Requests
 from leasecap._config.schema import AGENT_KEYS, KILL_AFTER, NAME_ALLOWED, TABLES, parse_name
 from leasecap._config.schema import UNLIMITED as UNLIMITED  # for those who read a PoolConfig's limit
+from leasecap._config.store_choice import default_store, is_of_this_machine
 from leasecap._config.toml_file import key_text, line_of, parse_toml, read_text, value_text
 from leasecap._errors import ConfigError
 from leasecap._feedback.rules import Rules
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.gate import Address, AgentSettings, GateSettings
     from leasecap._config.schema import Key
+    from leasecap._config.store_address import StoreAddress
 
     Settings: TypeAlias = Mapping[str, object]
     T = TypeVar("T")
@@ -52,6 +54,7 @@ class PoolConfig(NamedTuple):
     :ivar kill_after: how long a holder has to end once its time is over.
     :ivar reclaim: whether the slot is given away after that, though its holder may still work.
     :ivar requests: what holds for requests that pass the gate.
+    :ivar store: the server that keeps the pool; None: it is kept in the root's files.
     """
 
     name: PoolName
@@ -68,6 +71,7 @@ class PoolConfig(NamedTuple):
     kill_after: float = KILL_AFTER
     reclaim: Literal["never", "force"] = "never"
     requests: Requests = Requests()
+    store: StoreAddress | None = None
 
 
 class Config(NamedTuple):
@@ -93,16 +97,19 @@ class Config(NamedTuple):
     def pool(self, text: str) -> PoolConfig:
         """What holds for the pool that ``text`` names: by its name, an alias or an endpoint.
 
-        :raises ConfigError: if ``text`` can't name a pool.
+        :raises ConfigError: if ``text`` can't name a pool, or the environment names a store that can't be one.
         """
         name = pool_name(text)
         name, table = self.tables.get(self.aliases.get(name.identity, name.identity), (name, {}))
         settings = merged(self.defaults, table)
         limit, source = settings.pop("limit", None), f"{FILE_NAME} [defaults]"
         # A provider that a person has given another name keeps its preset.
-        known = (PRESETS.get(other.identity) for other in (name, *_alias_names(table)))
+        identities = [other.identity for other in (name, *_alias_names(table))]
         settings.pop("aliases", None)
+        known = map(PRESETS.get, identities)
         preset = min((one.limit for one in known if one is not None and one.limit is not None), default=None)
+        if "store" not in table:  # each machine has its own local servers
+            settings["store"] = None if any(map(is_of_this_machine, identities)) else default_store(self.defaults)
         if "limit" in table:
             source = f"{FILE_NAME} [{key_text(('pools', name.text))}]"
         elif preset is not None:
@@ -111,6 +118,14 @@ class Config(NamedTuple):
         requests = Requests(**{key: settings.pop(key) for key in Requests._fields if key in settings})  # type: ignore[arg-type]
         # The parsers of `schema` have given every value its type.
         return PoolConfig(name, limit, source if limit is not None else "", rules=rules, requests=requests, **settings)  # type: ignore[arg-type]
+
+    def stores(self) -> list[StoreAddress]:
+        """The servers that are named for pools.
+
+        :raises ConfigError: when what the environment names is none.
+        """
+        named = [table.get("store") for _, table in self.tables.values()]
+        return list(dict.fromkeys(filter(None, (default_store(self.defaults), *named))))  # type: ignore[arg-type]
 
     def names(self) -> dict[str, str]:
         """Every name that means a pool even if nobody has used that, by identity: configured names, aliases,
@@ -305,8 +320,9 @@ class _Reader:
     def _parsed(self, keys: Sequence[str], parse: Callable[[object], T], value: object, allowed: str) -> T:
         try:
             return parse(value)
-        except ConfigError as error:  # a name is refused; it may have a password in it, so the value isn't shown
-            raise self._error(keys, error.message, allowed=error.allowed) from None
+        except ConfigError as error:  # its value is masked, or isn't told since it may have a password in it
+            value = _NO_VALUE if error.value is None else error.value
+            raise self._error(keys, error.message, value, error.allowed) from None
         except ValueError:
             raise self._error(keys, "this value can't be used", value, f"allowed: {allowed}") from None
 

@@ -22,12 +22,14 @@ class Preset(NamedTuple):
     :ivar limit: the limit when config.toml sets none for the pool, or None: a person must set one.
     :ivar reason: why there is that number, or none, in words for people.
     :ivar hosts: the endpoints that are this pool: ``host`` for ports 80 and 443, else ``host:port``.
+    :ivar local: whether each machine has its own.
     """
 
     pool: str
     limit: int | None
     reason: str
     hosts: tuple[str, ...] = ()
+    local: bool = False
 
 
 ON_ACCOUNT = "the provider's limit depends on your account, plan and model"
@@ -45,6 +47,7 @@ _ALL = (
         1,
         "OLLAMA_NUM_PARALLEL is 1 unless you set it: a model answers one request, the others wait in the server",
         ("localhost:11434",),
+        local=True,
     ),
     # It has no host: 8080 is llama-server's port by default, but many other local servers use it too.
     Preset(
@@ -52,6 +55,7 @@ _ALL = (
         1,
         "requests in parallel share one model's memory bandwidth and context; raise it to what you give llama-server "
         "as --parallel",
+        local=True,
     ),
     Preset("anthropic", None, ON_ACCOUNT, ("api.anthropic.com",)),
     Preset("openai", None, ON_ACCOUNT, ("api.openai.com", "chatgpt.com")),

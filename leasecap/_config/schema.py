@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Final, TypeAlias, TypeGuard
 
+    from leasecap._config.store_address import StoreAddress
+
     # A function that makes the value as leasecap uses it, or raises ValueError; and in words what may stand there.
     Key: TypeAlias = tuple[Callable[[object], object], str]
 
@@ -155,6 +157,12 @@ def _any_table(value: object) -> dict[str, object]:
     raise ValueError
 
 
+def _store(value: object) -> StoreAddress | None:
+    from leasecap._config.store_address import parse_store  # most files name none
+
+    return parse_store(value)
+
+
 def _names(value: object) -> tuple[PoolName, ...]:
     if isinstance(value, list):
         return tuple(parse_name(item) for item in value)
@@ -206,6 +214,7 @@ _POOL_KEYS: Mapping[str, Key] = {
     "answer_timeout": (_seconds, _DURATION + ", 0 for none"),
     "absorb": (_seconds, _DURATION + ", 0 for off"),
     "keep_place": (_seconds, _DURATION + ", 0 for off"),
+    "store": (_store, 'the URL of a Redis or Valkey, as "redis://host:6379/0", or "files"'),
 }
 
 # Every table of the file. [pools] holds one table a pool; [commands] any command's name, each with a pool; [gate] two

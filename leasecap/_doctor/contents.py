@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from leasecap._doctor.check import Site
 
+_ON_DISK = ("os", "directory")
+_KINDS = {"os": "OS locks", "server": "a server"}
 _VERY_OLD = 3600.0  # seconds; no doctor takes so long
 
 
@@ -44,7 +46,7 @@ def kinds_of_lock(root: str) -> list[str]:
     except LeasecapError:
         kinds = {"auto"}  # the check of the configuration says what is wrong
     try:
-        kinds |= {pool.lock for pool in status().pools if pool.lock is not None}
+        kinds |= {pool.lock for pool in status().pools if pool.lock in _ON_DISK}
     except (LeasecapError, OSError):
         pass  # the check of the pools says what is wrong
     if "auto" in kinds:
@@ -64,12 +66,13 @@ def pools(site: Site) -> Check:
     used = [pool for pool in found if pool.lock is not None]
     health = runtime.health(site.root)
     for pool in used:
-        health.check_pool(pool_name(pool.pool))
+        if pool.lock in _ON_DISK:
+            health.check_pool(pool_name(pool.pool))
     idle = sum(not (pool.holders or pool.waiters) for pool in used)
     if not used:
         return Check("pools", "ok", "none used yet")
     held, waiting = sum(pool.in_flight for pool in used), sum(pool.waiting for pool in used)
-    kinds = " and ".join(sorted({"OS locks" if pool.lock == "os" else "a lock directory" for pool in used}))
+    kinds = " and ".join(sorted({_KINDS.get(pool.lock or "", "a lock directory") for pool in used}))
     counts = f"{len(used)} with {kinds}, {idle} idle; {held} in flight, {waiting} waiting"
     passed = [one for pool in used for one in pool.waiters if one.state in ("stopped", "deaf")]
     if not passed:
@@ -84,7 +87,7 @@ def leftovers(site: Site) -> Check:
     seen = status().pools
     dead = [one for pool in seen for one in pool.holders if not one.alive]
     gone = [one for pool in seen for one in pool.waiters if not one.alive]
-    names = [pool_name(pool.pool) for pool in seen if pool.error is None and pool.lock is not None]
+    names = [pool_name(pool.pool) for pool in seen if pool.error is None and pool.lock in _ON_DISK]
     left = runtime.health(site.root).leftovers(names)
     abandoned = sorted([*left.half_made, *_scratch(site.root)])
     counts = {"of dead holders": len(dead), "of dead waiters": len(gone), **left.counts}

@@ -11,7 +11,7 @@ import os
 import sys
 
 from leasecap._config.root import ENVIRONMENT, root_path
-from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox, usage
+from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox, servers, usage
 from leasecap._doctor.check import Check, Site, guarded, refused
 from leasecap._errors import LeasecapError
 from leasecap._runtime import runtime
@@ -52,6 +52,7 @@ def _about(site: Site) -> Iterator[Check]:
     if os.path.isdir(site.root):
         yield guarded("pools", contents.pools, site)
         yield guarded("leftovers", contents.leftovers, site)
+    yield from servers.servers(site)
     if site.given is not None and not os.path.isdir(site.given):
         what = "is no directory" if os.path.lexists(site.given) else "no such directory"
         remedy = "make it first, or name another one" if what.startswith("no") else "name a directory"

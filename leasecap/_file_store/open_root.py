@@ -180,6 +180,11 @@ class OpenRoot:
         used = self._own.used_pools()
         return any(store.entries in used for store in self._open.all())
 
+    def is_used_in(self, directory: str) -> bool:
+        """Whether this process has anything in the pool of that directory."""
+        used = self._own.used_pools()
+        return any(store.entries in used for store in self._open.all() if store.pool.name.directory == directory)
+
     def lookout(self, store: Store) -> Lookout:
         """This process's look-out over the store's queue."""
         found = self._lookouts.get(store)

@@ -300,7 +300,9 @@ class FileTicket:
         self.end()
         return _GONE
 
-    def withdraw(self) -> Standing:
+    def withdraw(self) -> Generator[float, None, Standing]:
+        if False:
+            yield 0.0  # it needs no other process
         if self._other is not None:
             self.end()
             return _GONE

@@ -55,7 +55,7 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
         config_error = str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
     unlisted = None
-    pictures = runtime.pictures(root)
+    pictures = runtime.pictures(root, config)
     try:
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
@@ -90,8 +90,10 @@ def _known(pictures: Pictures, config: Config | None) -> list[PoolName]:
 
 
 def _pool_status(root: str, pictures: Pictures, name: PoolName, config: Config | None, latency: bool) -> PoolStatus:
-    path = os.path.join(root, "pools", name.directory)
     settings = config.pool(name.text) if config is not None else None
+    path = os.path.join(root, "pools", name.directory)
+    if settings is not None and settings.store is not None:
+        path = f"{settings.store.shown} pool {name.text}"
     wall = datetime.now(UTC)
     try:
         picture = pictures.pool(name, settings, KEPT if latency else RECENT)
@@ -119,6 +121,8 @@ def _pool(name: PoolName, picture: PoolPicture, settings: PoolConfig | None, wal
     snapshot = picture.snapshot
     loads = Loads(snapshot.leases)
     feedback = None if picture.error is not None else described(name.text, snapshot, picture.feedback)
+    if feedback is not None and picture.notes:
+        feedback = replace(feedback, lines=(*feedback.lines, *picture.notes))
     return PoolStatus(
         pool=name.text,
         path=picture.path,
@@ -159,6 +163,8 @@ def _source(picture: PoolPicture, settings: PoolConfig | None) -> str:
     """Where the effective limit comes from."""
     source, configured = (settings.limit_source, settings.limit) if settings else ("", None)
     snapshot = picture.snapshot
+    if picture.lock == "server":
+        source, configured = "the server", snapshot.configured
     limit = effective_limit(snapshot)
     if limit is None or limit == configured:
         return source

@@ -59,3 +59,15 @@ class Wakeups(NamedTuple):
     times: tuple[float, ...] = ()
     wanted: int = 0
     patience: float = 0.0
+
+
+class Finding(NamedTuple):
+    """What a check of a server has found; `leasecap doctor` shows it.
+
+    :ivar verdict: "bad": agents are refused a slot, or the cap breaks; "note": a person may want to know it.
+    :ivar remedy: what to do, "" for nothing.
+    """
+
+    verdict: Literal["ok", "note", "bad"]
+    found: str
+    remedy: str = ""

@@ -121,13 +121,14 @@ class PoolPicture(NamedTuple):
     """A pool at one moment.
 
     :ivar path: where it stands.
-    :ivar lock: "os" or "directory".
+    :ivar lock: "os" or "directory"; "server" for a pool that a server keeps.
     :ivar stable: False if it changed so fast that no consistent view could be had.
     :ivar snapshot: what decisions go by.
     :ivar leases: the leases in the order of the queue, as the tickets are.
     :ivar feedback: what the provider's answers have made of the pool; None where nobody has reported any.
     :ivar error: why ``feedback`` can't be read, or None.
     :ivar latency: how long requests took.
+    :ivar notes: what else people should know, a line each.
     """
 
     path: str
@@ -140,3 +141,4 @@ class PoolPicture(NamedTuple):
     feedback: FeedbackView | None
     error: str | None
     latency: LatencyPicture
+    notes: tuple[str, ...] = ()

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
             :raises NoLimit, OSError, StoreError: as `offer`.
             """
 
-        def withdraw(self) -> Standing:
-            """Leave the queue: "gone", or "held" if it was granted meanwhile."""
+        def withdraw(self) -> Generator[float, None, Standing]:
+            """Leave the queue: "gone", or "held" if it was granted meanwhile. Yields as `offer` does.
+
+            :raises OSError, StoreError: the store can't be used.
+            """
 
         def lease(self) -> HeldLease:
             """What it was granted. Call once, when it is held."""

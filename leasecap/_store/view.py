@@ -47,6 +47,7 @@ class PoolView(NamedTuple):
 
     :ivar pool: the pool's name.
     :ivar rises_in: seconds until a higher limit is in force without anybody's doing; infinite if none is to come.
+    :ivar trouble: what keeps the store from granting anything, for people; "" if nothing does.
     """
 
     pool: str
@@ -54,3 +55,4 @@ class PoolView(NamedTuple):
     leases: tuple[LeaseView, ...]
     feedback: FeedbackView | None
     rises_in: float
+    trouble: str = ""

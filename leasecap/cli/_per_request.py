@@ -18,6 +18,7 @@ assert sys.platform != "win32"  # `run` refuses there
 import click
 
 from leasecap import _log
+from leasecap._config.command_environment import environment_of_commands
 from leasecap._config.root import root_path
 from leasecap._errors import ConfigError, LeasecapError
 from leasecap._gate import extra
@@ -75,7 +76,7 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     config = runtime.root(root_path()).config
     # As `secrets` has them, which loads OpenSSL before the command starts.
     token = os.urandom(24).hex()
-    environ = dict(os.environ)
+    environ = environment_of_commands(config)
     private = private_path(environ, f"leasecap-{os.urandom(8).hex()}", os.geteuid())
     trouble = Trouble()
     with ExitStack() as ending:

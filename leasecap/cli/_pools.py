@@ -67,7 +67,7 @@ def known_pool(pool: str) -> PoolName:
     root = root_path()
     config = runtime.root(root).config
     name = config.pool(pool).name
-    if name.identity in config.names() or runtime.is_on_disk(root, name):
+    if name.identity in config.names() or runtime.is_used(root, name):
         return name
     raise UnknownPool(f"there is no pool {printable(name.text, 60)!r}{suggestion(name, config, root)}")
 

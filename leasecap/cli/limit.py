@@ -11,6 +11,7 @@ from leasecap._config.config import Config, PoolConfig, load_config
 from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import UNLIMITED
+from leasecap._config.store_address import FILES
 from leasecap._redact import printable
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, suggestion
@@ -37,6 +38,9 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
     limit, where it comes from, and what is in force beside it: a declared limit, a reduction, a pause. With N (1 or
     more) or the word unlimited: writes it into config.toml, whose comments stay; it holds at once, also for those who
     wait, and a reduction that the provider's answers led to is forgotten. Lowering never stops what runs.
+
+    The limit of a pool that a server keeps (`store`) is set there, for all machines; one in a config.toml holds while
+    its machine holds or waits, and can only tighten it.
     """
     if pool is not None and pool.startswith("-"):
         raise click.NoSuchOption(printable(pool, 40))
@@ -58,6 +62,10 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
 def _change(root: str, pool: str, limit: int | None) -> None:
     from leasecap._config.edit import set_limit
 
+    settings = load_config(root).pool(pool)
+    if settings.store is not None:
+        _change_for_all(root, settings, limit)
+        return
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
     if change.after.limit is None:
@@ -67,15 +75,34 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     runtime.restore(runtime.root(root), change.after.name)
 
 
+def _change_for_all(root: str, pool: PoolConfig, limit: int | None) -> None:
+    """Set the limit on the server that keeps the pool."""
+    assert pool.store is not None
+    before, _ = runtime.stored_limit(pool)
+    runtime.store_limit(pool, limit)
+    runtime.restore(runtime.root(root), pool.name)
+    where = f"for all machines, on {printable(pool.store.shown, 200)}"
+    click.echo(f"{_name(pool)}: {_limit(before)} -> {_limit(limit)} ({where})")
+    if pool.limit is not None and pool.limit < (limit or UNLIMITED):
+        held_to = "while this machine holds or waits, its own limit"
+        click.echo(f"{held_to} counts too: {_limit_and_source(pool)}")
+    elif limit is None and pool.limit is None:
+        click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(pool)}")
+
+
 def _show_one(root: str, config: Config, given: str) -> None:
     pool = config.pool(given)
     click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
+    if pool.store is not None:
+        limit, by = runtime.stored_limit(pool)
+        where = printable(pool.store.shown, 200)
+        click.echo(f"for all machines, on {where}: {_limit(limit)}" + (f" ({printable(by, 200)})" if by else ""))
     for line in _in_force(pool):
         click.echo(line)
     preset = PRESETS.get(pool.name.identity)
     if preset is not None:
         click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
-    elif pool.name.identity not in config.names() and not runtime.is_on_disk(root, pool.name):
+    elif pool.name.identity not in config.names() and not runtime.is_used(root, pool.name):
         click.echo(f"There is no such pool yet{suggestion(pool.name, config, root)}")
     click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
 
@@ -108,7 +135,8 @@ def _show_all(config: Config) -> None:
     if "limit" not in config.defaults:
         _table([("limit", "none", "a pool without any limit gives out no slots")])
     for key, value in config.defaults.items():
-        click.echo(f"  {key} = {_limit(value) if isinstance(value, int) else value}")
+        shown = _limit(value) if isinstance(value, int) else FILES if value is None else value
+        click.echo(f"  {key} = {shown}")
     click.echo("\nChange one: leasecap limit POOL N")
 
 

@@ -17,7 +17,7 @@ from leasecap.cli import _streams
 from leasecap.cli._say import say
 
 VERBS = (
-    "run", "gate", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "doctor",
+    "run", "gate", "acquire", "release", "status", "limit", "report", "pause", "resume", "forget", "policy", "doctor",
     "completion",
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ def command(pool: str) -> None:
     from leasecap._feedback.rules import Rules
 
     known = known_pool(pool)
-    if not runtime.is_on_disk(root_path(), known):
+    if not runtime.is_used(root_path(), known):
         click.echo(f"{printable(known.text, 200)}: was not paused")
         return
     store = pool_store(known.text)

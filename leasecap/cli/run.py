@@ -15,6 +15,8 @@ from leasecap.cli._slot_options import Asked, slot_options
 TYPE_CHECKING = False
 assert not TYPE_CHECKING or sys.platform != "win32"  # there it only refuses, below
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from leasecap._lease import Lease
     from leasecap.cli._signals import SignalGate
     from leasecap.cli._supervise import Outcome
@@ -44,6 +46,7 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
         )
     # First of all: signals have to be blocked before any thread starts.
     from leasecap._api import acquire_with
+    from leasecap._config.command_environment import environment_of_commands
     from leasecap._config.root import root_path
     from leasecap._runtime import runtime
     from leasecap.cli._signals import Interrupted, SignalGate
@@ -53,16 +56,18 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
     if per_request:
         return _run_per_request(context, gate, asked, command)
     options = asked.options()._replace(on_lost=_say_lost)
-    chosen = chosen_pool(asked.pool, command[0], runtime.root(root_path()).config)
+    config = runtime.root(root_path()).config
+    chosen = chosen_pool(asked.pool, command[0], config)
+    environment = environment_of_commands(config)
     began = runtime.own.effects.monotonic()
     try:
         if _takes_its_slots_at_a_gate(chosen):
             say(f"each request of this command takes a slot of {chosen} at the gate around it, so it gets no other")
-            return die_like(supervise(gate, spawn(gate, command, os.environ)))
+            return die_like(supervise(gate, spawn(gate, command, environment)))
         lease = acquire_with(chosen, gate, options, argv=command)
         asked.say_granted(lease.pool, lease.id, runtime.own.effects.monotonic() - began)
         with lease:
-            outcome = _run(gate, lease, command)
+            outcome = _run(gate, lease, command, environment)
     except AcquireTimeout as error:
         return asked.refuse(error)
     except SpawnError as error:
@@ -116,7 +121,7 @@ def _takes_its_slots_at_a_gate(pool: str) -> bool:
     return any(is_same_pool(one, here) for one in metered_places(os.environ))
 
 
-def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
+def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...], environment: Mapping[str, str]) -> Outcome:
     from leasecap._host.process import start_of
     from leasecap._liveness.record import PENDING, Child
     from leasecap.cli._supervise import spawn, supervise
@@ -125,7 +130,7 @@ def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...]) -> Outcome:
         start = start_of(pid)
         lease.note_child(PENDING if start is None else Child(pid, start))
 
-    child = spawn(gate, argv, {**os.environ, **lease.env()}, lease.liveness_fd, note)
+    child = spawn(gate, argv, {**environment, **lease.env()}, lease.liveness_fd, note)
     return supervise(gate, child, lease.hold)
 
 

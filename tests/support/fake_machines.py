@@ -18,6 +18,7 @@ from staged_world import HookedDirectory
 from leasecap import _ancestry
 from leasecap._acquire import Acquisition
 from leasecap._errors import AcquireTimeout, StoreError
+from leasecap._file_store.file_store import FileStore
 from leasecap._file_store.heartbeats import Heartbeats
 from leasecap._host.effects import Effects
 from leasecap._lease import Lease
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 
     from fake_world import World
 
-    from leasecap._file_store.file_store import FileStore
     from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.store import Store
     from leasecap._host.directory import Directory
     from leasecap._liveness.presence import Presence
     from leasecap._store.lease import HeldLease
+    from leasecap._store.store import Store as AnyStore
 
 POOL = "p"
 
@@ -233,6 +234,7 @@ class Call:
         root.notifier._watch = NoWatch()  # type: ignore[assignment]
         self._root = root
         face = process.runtime.store(root, root.config.pool(POOL))
+        assert isinstance(face, FileStore)
         self.store = face.store
         process.world.opened(process, face.store)
         self.process = process
@@ -284,7 +286,7 @@ class Call:
             self.over = True
             raise
 
-    def _reopen(self) -> AbstractContextManager[FileStore]:
+    def _reopen(self) -> AbstractContextManager[AnyStore]:
         return self.process.runtime.using(self._root, POOL)
 
     def release(self) -> None:

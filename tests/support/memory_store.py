@@ -155,11 +155,16 @@ class MemoryTicket:
     def look(self) -> Standing:
         return Standing("held") if self.held is not None else Standing("queued", LOOK)
 
-    def withdraw(self) -> Standing:
+    def withdraw(self) -> Generator[float, None, Standing]:
+        if False:
+            yield 0.0
+        self.leave()
+        return Standing("held" if self.held is not None else "gone")
+
+    def leave(self) -> None:
         with self.store.lock:
             self.store.queue.pop(self.entry.name, None)
             self.store.grant()
-        return Standing("held" if self.held is not None else "gone")
 
     def lease(self) -> HeldLease:
         assert self.held is not None
@@ -170,7 +175,8 @@ class MemoryTicket:
         return names.index(self.entry.name) + 1 if self.entry.name in names else 0
 
     def end(self) -> None:
-        if self.withdraw().state == "held" and self.held is not None:
+        self.leave()
+        if self.held is not None:
             self.held.release()
 
 

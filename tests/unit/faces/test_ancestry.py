@@ -73,3 +73,11 @@ def test_a_root_with_a_path_separator_in_its_name_is_one_entry_of_the_list(
         lease = contextvars.Context().run(leasecap.acquire, "p", timeout=5)
         assert entry_of(home, lease).ancestors == (outer.id,)
         lease.release()
+
+
+def test_a_lease_of_a_server_is_known_by_the_servers_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = "redis+sentinel://a:26379,b:26379/main/0?prefix=team"
+    first, other = _ancestry.reference(store, "p-1", "t1"), _ancestry.reference(store.replace("/0", "/1"), "p-1", "t2")
+    monkeypatch.setenv(_ancestry.ENVIRONMENT, os.pathsep.join((first, other, _ancestry.reference("/tmp", "p-1", "t3"))))
+    assert _ancestry.tokens(store, "p-1") == ("t1",)
+    assert _ancestry.tokens("/tmp", "p-1") == ("t3",)

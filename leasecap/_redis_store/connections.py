@@ -1,0 +1,290 @@
+"""Connections to one server: a few that are shared, for whom the others wait.
+
+The connections are redis-py's. Its pools aren't used: they wait for as long as the pool was told, and not the call that
+needs a connection; and to say for sure that no connection is used again which was left in the middle of an exchange
+(redis-py#2665), one has to see who uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from contextlib import asynccontextmanager, contextmanager
+
+from redis import asyncio as for_loops
+from redis import connection as for_threads
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ResponseError
+
+from leasecap._errors import ConfigError, StoreError
+from leasecap._redis_store.script import Server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from typing import Any
+
+    from leasecap._config.store_address import StoreAddress
+    from leasecap._redis_store.calls import Node
+
+CONNECT_WITHIN, ANSWER_WITHIN = 5.0, 1.0  # seconds
+MOST = 8
+
+_OLDEST = {"redis": (7, 0), "valkey": (7, 2)}
+_LARGEST_PASSWORD = 4096  # bytes
+
+
+def settings(address: StoreAddress, node: Node, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What redis-py is told of a connection, its class left out.
+
+    :raises ConfigError: when the password, or a file, isn't where the address says.
+    """
+    told: dict[str, Any] = {
+        "protocol": 2,  # RESP3 mixes messages and answers, and its greeting is a right more
+        "socket_connect_timeout": CONNECT_WITHIN,
+        "socket_timeout": ANSWER_WITHIN,
+        "driver_info": None,
+    }
+    if node.sentinel:
+        told["password"] = _variable(address, "sentinel_password_env", environ)
+    else:
+        told |= {"db": address.db, "username": address.user or None, "password": password(address, environ)}
+    if node.path:
+        return told | {"path": node.path}
+    told |= {"host": node.host, "port": node.port}
+    if address.scheme == "rediss":
+        _check_files(address)
+        told |= {
+            "ssl_ca_certs": address.ca or None,
+            "ssl_certfile": address.cert or None,
+            "ssl_keyfile": address.key or address.cert or None,
+            "ssl_check_hostname": True,
+        }
+    return told
+
+
+def _check_files(address: StoreAddress) -> None:
+    for name in ("ca", "cert", "key"):
+        path = getattr(address, name)
+        if path and not os.access(path, os.R_OK):
+            raise ConfigError(
+                "there is no file that can be read",
+                file=address.shown,
+                key=name,
+                value=path,
+                allowed="Name a file in PEM format.",
+            )
+
+
+def password(address: StoreAddress, environ: Mapping[str, str]) -> str | None:
+    """The password for the server, or None.
+
+    :raises ConfigError: when it isn't where the address says.
+    """
+    if address.password is not None:
+        return address.password.reveal()
+    if address.password_file:
+        return _from_file(address)
+    return _variable(address, "password_env", environ)
+
+
+def _variable(address: StoreAddress, key: str, environ: Mapping[str, str]) -> str | None:
+    name = getattr(address, key)
+    if not name:
+        return None
+    if not environ.get(name):
+        raise ConfigError(
+            f"the variable {name} is not set, and the password should be there",
+            file=address.shown,
+            key=key,
+            value=name,
+            allowed="Set it, or use password_file: `leasecap run` takes the variable out of its command's environment.",
+        )
+    return environ[name]
+
+
+def _from_file(address: StoreAddress) -> str:
+    path = address.password_file
+    try:
+        with open(path, "rb") as file:
+            found = file.read(_LARGEST_PASSWORD).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise _bad_file(address, f"the password can't be read ({why})") from None
+    if not found:
+        raise _bad_file(address, "the file with the password is empty")
+    return found
+
+
+def _bad_file(address: StoreAddress, message: str) -> ConfigError:
+    return ConfigError(
+        message, file=address.shown, key="password_file", value=address.password_file,
+        allowed="Name a file that has the password, and nothing else, in its first line.",
+    )  # fmt: skip
+
+
+def server_of(address: StoreAddress, answer: bytes, now: float) -> Server:
+    """What the server says of itself.
+
+    :raises StoreError: when it is none that can be used.
+    """
+    lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines())
+    said = {key: value for key, _, value in lines}
+    software = "valkey" if said.get("server_name") == "valkey" else "redis"
+    version = said.get("valkey_version" if software == "valkey" else "redis_version", "")
+    run_id = said.get("run_id", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST[software] or not run_id:
+        raise too_old(address, f"{software} {version}".strip())
+    started = now - float(said.get("uptime_in_seconds") or 0)
+    is_cluster = said.get("server_mode", said.get("redis_mode")) == "cluster"  # Valkey's name for it goes first
+    return Server(run_id, software, version, started, said.get("role") == "slave", is_cluster)
+
+
+def too_old(address: StoreAddress, what: str) -> StoreError:
+    return StoreError(
+        f"is {what}, which can't keep pools",
+        path=address.shown,
+        remedy="Use Redis 7.0 or newer, or Valkey 7.2 or newer.",
+    )
+
+
+_GREETING = ("INFO", "server", "replication")
+
+
+class Connections:
+    """For threads."""
+
+    def __init__(self, address: StoreAddress, node: Node, seen: Callable[[Server], object]) -> None:
+        self._address, self._node, self._seen = address, node, seen
+        self._places = threading.Semaphore(MOST)
+        self._idle: list[Any] = []
+
+    @contextmanager
+    def one(self, until: float) -> Iterator[Any]:
+        """A connection, connected. It is used again only if the block ends well.
+
+        :param until: when to stop waiting for it (monotonic clock).
+        :raises RedisError, OSError: when there is none.
+        """
+        if not self._places.acquire(timeout=max(ANSWER_WITHIN, until - time.monotonic())):
+            raise NoConnection("all connections of this process are in use")
+        try:
+            connection = self._ready()
+            try:
+                connection.connect()
+                yield connection
+            except BaseException:
+                connection.disconnect()
+                raise
+            self._idle.append(connection)
+        finally:
+            self._places.release()
+
+    def _ready(self) -> Any:
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                if not connection.can_read():  # what can be read is its end, or what nobody asked for
+                    return connection
+            except (NoConnection, OSError):
+                pass
+            connection.disconnect()
+        return self._new()
+
+    def apart(self) -> Any:
+        """A connection that isn't one of those that are shared.
+
+        :raises RedisError, OSError: when there is none.
+        """
+        connection = self._new()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _new(self) -> Any:
+        told = settings(self._address, self._node, os.environ)
+        kind: Any = for_threads.UnixDomainSocketConnection if "path" in told else for_threads.Connection
+        if "ssl_check_hostname" in told:
+            kind = for_threads.SSLConnection
+        return kind(**told, redis_connect_func=None if self._node.sentinel else self._greet)
+
+    def _greet(self, connection: Any) -> None:
+        connection.on_connect()
+        connection.send_command(*_GREETING)
+        try:
+            answer = connection.read_response()
+        except ResponseError as error:
+            if "syntax error" in str(error):
+                raise too_old(self._address, "a Redis older than 7.0") from None
+            raise
+        connection.server = server_of(self._address, answer, time.monotonic())
+        self._seen(connection.server)
+
+    def close(self) -> None:
+        """Close those that aren't in use; in a fork's child only its own copies."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+
+class LoopConnections:
+    """For the tasks of one event loop."""
+
+    def __init__(self, address: StoreAddress, node: Node, seen: Callable[[Server], object]) -> None:
+        self._address, self._node, self._seen = address, node, seen
+        self._places = asyncio.Semaphore(MOST)
+        self._idle: list[Any] = []
+
+    @asynccontextmanager
+    async def one(self, until: float) -> AsyncIterator[Any]:
+        """As `Connections.one`. Whoever is cancelled meanwhile leaves no connection behind that is half used."""
+        try:
+            async with asyncio.timeout(max(ANSWER_WITHIN, until - time.monotonic())):
+                await self._places.acquire()
+        except TimeoutError:
+            raise NoConnection("all connections of this event loop are in use") from None
+        try:
+            connection = self._ready()
+            try:
+                await connection.connect()
+                yield connection
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            self._idle.append(connection)
+        finally:
+            self._places.release()
+
+    def _ready(self) -> Any:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection._reader.at_eof():
+                return connection
+            connection._close()
+        told = settings(self._address, self._node, os.environ)
+        kind: Any = for_loops.UnixDomainSocketConnection if "path" in told else for_loops.Connection
+        if "ssl_check_hostname" in told:
+            kind = for_loops.SSLConnection
+        return kind(**told, redis_connect_func=None if self._node.sentinel else self._greet)
+
+    async def _greet(self, connection: Any) -> None:
+        await connection.on_connect()
+        await connection.send_command(*_GREETING)
+        try:
+            answer = await connection.read_response()
+        except ResponseError as error:
+            if "syntax error" in str(error):
+                raise too_old(self._address, "a Redis older than 7.0") from None
+            raise
+        connection.server = server_of(self._address, answer, time.monotonic())
+        self._seen(connection.server)
+
+    async def close(self) -> None:
+        """Close those that aren't in use."""
+        while self._idle:
+            await self._idle.pop().disconnect()

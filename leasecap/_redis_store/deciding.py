@@ -1,0 +1,151 @@
+"""Deciding in Python for a pool that isn't plain: a snapshot comes in, what `COMMIT` is to carry out goes out. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from leasecap._decisions.entry import Group
+from leasecap._decisions.grants import decide
+from leasecap._decisions.limits import UNLIMITED, effective_limit, full_limit, in_flight
+from leasecap._decisions.snapshot import Snapshot
+from leasecap._feedback import adaptive
+from leasecap._feedback.rules import Rules
+from leasecap._feedback.state import NOTHING, State, decode_state, encode_state
+from leasecap._named_tuple import NamedTuple, from_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._feedback.adaptive import Report
+    from leasecap._redis_store.answer import Seen
+
+    Change = Callable[[State, float], State]
+
+_GROWTH_LOOK = 1.0
+"""Seconds between decisions while a reduced limit keeps somebody out: it grows while that is seen without a gap."""
+
+_LONGEST = 1e9  # seconds until the next decision, at most
+
+
+class Decided(NamedTuple):
+    """What is to be done.
+
+    :ivar feedback: the state as JSON, "none" if nothing is left of it, or "same".
+    :ivar due: seconds until it has to be decided anew, if nothing changes before.
+    """
+
+    version: str
+    take_back: tuple[str, ...]
+    grant: tuple[str, ...]
+    feedback: str
+    due: float
+
+
+def snapshot_of(seen: Seen, state: State, rules: Rules, newcomer: str | None = None) -> Snapshot:
+    """The snapshot that decisions go by."""
+    cooled_in = min((until - seen.now for until in seen.cooling.values()), default=math.inf)
+    return Snapshot(
+        seen.limit,
+        queue=Group(seen.queue),
+        parked=Group(seen.passed),
+        granted=Group(tuple(seen.granted)),
+        leases=Group(tuple(seen.leases)),
+        granted_since=seen.granted,
+        cooling=Group(tuple(seen.cooling)),
+        newcomer=newcomer,
+        admission=adaptive.admission(state, rules, seen.now, gated=False, cooled_in=cooled_in),
+    )
+
+
+def state_of(seen: Seen) -> State:
+    """The feedback's state.
+
+    :raises ValueError: when it can't be read, since it might hold a pause.
+    """
+    return decode_state(seen.feedback.encode()) if seen.feedback else NOTHING
+
+
+def rules_of(seen: Seen) -> Rules:
+    """What the pool's policy says of feedback.
+
+    :raises ValueError: when it can't be read.
+    """
+    return rules_in(seen.rules)
+
+
+def rules_in(text: str) -> Rules:
+    """The rules in a policy's JSON; a field that is unknown is ignored, a missing one has its default."""
+    if not text:
+        return Rules()
+    fields = {key: value for key, value in json.loads(text).items() if not key.startswith("usage_")}
+    return from_json(Rules, fields)
+
+
+def decision(seen: Seen, newcomer: str | None = None, change: Change | None = None, *, anew: bool = False) -> Decided:
+    """What the snapshot calls for.
+
+    :param change: changes the feedback's state first.
+    :param anew: a state that can't be read is forgotten.
+    :raises ValueError: when feedback or rules can't be read.
+    """
+    rules, now = rules_of(seen), seen.now
+    try:
+        state = state_of(seen)
+    except ValueError:
+        if not anew:
+            raise
+        state = NOTHING
+    if change is not None:
+        state = change(state, now)
+    while True:
+        snapshot = snapshot_of(seen, state, rules, newcomer)
+        plan = decide(snapshot, now)
+        full = full_limit(snapshot) if plan.pressed else None
+        grown = state if full is None else adaptive.pressed(state, rules, now, full)
+        if grown == state or _limit(grown, rules, now) == _limit(state, rules, now):
+            break
+        state = grown
+    waits = len(seen.queue) > len(plan.grant)
+    state = adaptive.granted(grown, now, plan.high, plan.spent, len(plan.grant))
+    due = snapshot.admission.changes_in
+    if plan.high is not None and waits:
+        due = min(due, rules.stagger)
+    if plan.pressed:
+        due = min(due, _GROWTH_LOOK)
+    return Decided(
+        seen.version,
+        tuple(entry.name for entry in plan.take_back),
+        tuple(entry.name for entry in plan.grant),
+        _encoded(state, seen),
+        min(max(due, 0.0), _LONGEST),
+    )
+
+
+def _limit(state: State, rules: Rules, now: float) -> int | None:
+    return adaptive.admission(state, rules, now, gated=False).limit
+
+
+def _encoded(state: State, seen: Seen) -> str:
+    # The server's clock is the only one, so a state needs none of its own; one without content is no state.
+    state = state._replace(epoch="server", boot=0.0, wall=0.0)
+    if state == NOTHING._replace(epoch="server"):
+        return "none" if seen.feedback else "same"
+    text = encode_state(state).decode("ascii")
+    return "same" if text == seen.feedback else text
+
+
+def report_change(seen: Seen, report: Report) -> Change:
+    """The change that a report makes of the feedback's state, in the pool as it was seen."""
+    rules = rules_of(seen)
+
+    def change(state: State, now: float) -> State:
+        snapshot = snapshot_of(seen, state, rules)
+        load = in_flight(snapshot)
+        level = effective_limit(snapshot)
+        if level is None or level >= UNLIMITED:
+            level = max(load, 1)
+        return adaptive.reported(state, rules, now, report, level, load)
+
+    return change

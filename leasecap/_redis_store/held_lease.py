@@ -1,0 +1,143 @@
+"""A lease in a store, for the process that holds it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from leasecap._durations import format_duration
+from leasecap._errors import StoreError
+from leasecap._liveness.max_hold import hold_of
+from leasecap._liveness.record import Child, encode_record
+from leasecap._log import log_warning
+from leasecap._redis_store.keeper import Keeper
+from leasecap._threads import is_in_loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from leasecap._liveness.record import Record
+    from leasecap._redis_store.alarms import Gone
+    from leasecap._redis_store.open_pool import OpenPool
+    from leasecap._redis_store.renewals import Kept
+
+_AGAIN = 1.0  # seconds between tries of a release that failed
+
+
+def _nothing() -> None:
+    pass
+
+
+class HeldLease:
+    """See `_store.lease.HeldLease`."""
+
+    owes = False  # a slot that is released is handed off by the store itself
+
+    def __init__(self, store: OpenPool, kept: Kept, granted: float, since: float) -> None:
+        """
+        :param kept: what renews it.
+        :param granted: when it was granted, by the store's clock.
+        :param since: the same, by the monotonic one.
+        """
+        self.pool = store.name
+        self.token = kept.name[21:37]
+        self.place = store.place
+        self.granted = granted
+        self.hold = hold_of(kept.record, since)
+        self._store = store
+        self._kept = kept
+        self._holder: Gone | None = None
+        self._keeper: Keeper | None = None
+
+    @property
+    def record(self) -> Record:
+        return self._kept.record
+
+    def now(self) -> float:
+        return self._store.monotonic()
+
+    def keep(self, lease: object, on_gone: Callable[[], None], on_dropped: Callable[[], None]) -> None:
+        own = self._store.own
+        self._kept.on_gone = on_gone
+        if not self._store.own.renewals.keeps(self._kept):
+            on_gone()  # it was lost before anybody could be told
+        self._holder = own.alarms.when_gone(lease, partial(own.errands.do, on_dropped))
+
+    def set_alarm(self, when: float, on_alarm: Callable[[], None]) -> None:
+        own = self._store.own
+        own.alarms.set(self._kept, when, partial(own.errands.do, on_alarm))
+
+    def release(self, *, hand_off: bool = True) -> bool:
+        self._stop()
+        if self._keeper is not None:
+            self._keeper.end()
+        if is_in_loop():
+            self._store.own.errands.do(self._end)
+            return True
+        return self._end()
+
+    def _end(self) -> bool:
+        try:
+            return self._store.pool.end(self.token, by_holder=True)
+        except StoreError as error:
+            log_warning(f"lease {self.token} of pool {self.pool!r} could not be released ({error}); trying on")
+            until = self._kept.sent + self._kept.ttl
+            self._store.own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
+            return True
+
+    def _end_again(self, until: float) -> None:
+        """In the alarms' thread: try on, for as long as the slot is taken."""
+        own = self._store.own
+
+        def end() -> None:
+            try:
+                self._store.pool.end(self.token, by_holder=True)
+            except StoreError:
+                if self._store.boot_clock() < until:
+                    own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
+
+        own.errands.do(end)
+
+    def hand_off(self) -> None:
+        pass
+
+    def describe(self, **fields: Any) -> bool:
+        record = self._kept.record = self._kept.record._replace(**fields)
+        if not self._store.pool.describe(self.token, encode_record(record)):
+            return False
+        process = record.child if record.proof == "lock" else Child(record.pid, record.start or 0)
+        if process is not None and process.pid and self._keeper is None:
+            self._keeper = Keeper(self.pool, self._kept.name, process)
+        return True
+
+    def note_answer(self) -> None:
+        self._store.own.errands.send(partial(self._store.pool.note_answer, self.token))  # for people: it may fail
+
+    def let_go(self) -> None:
+        self._stop()
+        if self._keeper is not None:
+            self._keeper.let_go()
+
+    def _stop(self) -> None:
+        self._store.own.renewals.remove(self._kept.name)
+        self._store.own.alarms.cancel(self._kept)
+        self._holder = None
+        self._kept.on_gone = _nothing
+
+    def give_away(self) -> bool | None:
+        if not self._store.force:
+            return False
+        try:
+            self._store.pool.end(self.token, by_holder=False)
+        except StoreError:
+            return None
+        return True
+
+    def removed(self) -> str:
+        if not self._kept.unconfirmed:
+            return ""
+        return f"no renewal has reached {self._store.path} for {format_duration(self._kept.ttl)}"
+
+    def inheritable(self) -> int | None:
+        return None

@@ -1,0 +1,65 @@
+"""A pool in a store, with what this process has there and what its configuration says of it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._redis_store.own_store import OwnStore
+
+
+class OpenPool:
+    """A pool, as one call uses it.
+
+    :ivar own: what this process has in the store.
+    :ivar pool: the pool in it.
+    """
+
+    def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
+        """
+        :param settings: what this machine's configuration says.
+        :param refresh: what it says now; never raises.
+        """
+        self.own = own
+        self.pool = own.pool(settings.name)
+        self._settings = settings
+        self._refresh = refresh
+
+    @property
+    def settings(self) -> PoolConfig:
+        """What this machine's configuration says now."""
+        return self._settings if self._refresh is None else self._refresh()
+
+    @property
+    def name(self) -> str:
+        """The pool's name."""
+        return self._settings.name.text
+
+    @property
+    def path(self) -> str:
+        """Where it stands, for people."""
+        return self.pool.path
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What identifies it; no password is in it."""
+        return self.own.address.name, self._settings.name.directory
+
+    @property
+    def force(self) -> bool:
+        """Whether a slot that is held for too long is given away."""
+        return self.settings.reclaim == "force"
+
+    def declared(self, limit: int | None) -> int | None:
+        """What a call declares: its own limit, and that of this machine's configuration."""
+        limits = (limit, self.settings.limit)
+        return min((each for each in limits if each is not None), default=None)
+
+    def monotonic(self) -> float:
+        return self.own.effects.monotonic()
+
+    def boot_clock(self) -> float:
+        """Seconds since boot, suspended time included."""
+        return self.own.effects.boot_clock() / 1e9

@@ -1,0 +1,170 @@
+"""All that this process has in one store: connections, threads, and who waits."""
+
+from __future__ import annotations
+
+import math
+
+from leasecap._named_tuple import NamedTuple
+from leasecap._redis_store.alarms import Alarms
+from leasecap._redis_store.client import Client
+from leasecap._redis_store.errands import Errands
+from leasecap._redis_store.lookout import Lookout
+from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.renewals import Renewals
+from leasecap._redis_store.subscription import Subscription
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
+    from leasecap._errors import StoreError
+    from leasecap._host.effects import Effects
+
+    class Process(Protocol):
+        """This process, renewed in a fork's child.
+
+        :ivar id: by which its entries name it.
+        """
+
+        id: str
+
+
+_UNPROVEN = 5.0
+"""Seconds for which a new subscription is relied on, before a message has come."""
+
+
+class _Waiting(NamedTuple):
+    pool: Pool
+    name: str
+    wake: Callable[[], None]
+
+
+class OwnStore:
+    """What this process has in one store. A fork's child makes its own.
+
+    :ivar pools: those that it has opened, by the names of their directories.
+    """
+
+    def __init__(self, address: StoreAddress, process: Process, effects: Effects) -> None:
+        self.address = address
+        self.process = process
+        self.effects = effects
+        self.client = Client(address)
+        self.errands = Errands()
+        self.renewals = Renewals(effects, self._watch)
+        self.alarms = Alarms(effects.monotonic, self.renewals.check)
+        self.subscription = Subscription(self.client, process.id, self._heard)
+        self.pools: dict[str, Pool] = {}
+        self._subscribed = -math.inf
+        self._waiting: dict[str, _Waiting] = {}  # by token
+        self._lookouts: dict[Pool, Lookout] = {}
+        self._troubles: dict[Pool, StoreError] = {}
+
+    def _watch(self) -> None:
+        self.alarms.start()
+
+    def pool(self, name: PoolName) -> Pool:
+        """The pool of that name."""
+        found = self.pools.get(name.directory)
+        if found is None:
+            found = self.pools.setdefault(name.directory, Pool(self.client, name, self.effects.monotonic))
+        return found
+
+    def is_used_in(self, name: PoolName) -> bool:
+        """Whether this process has anything in the pool of that name."""
+        pool = self.pools.get(name.directory)
+        return pool is not None and self.renewals.has_in(pool)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the store has ever answered this process."""
+        return self.client.server is not None
+
+    # -- who waits --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether messages reach this process."""
+        return self.subscription.proven or self.effects.monotonic() < self._subscribed + _UNPROVEN
+
+    def listen(self, pool: Pool, token: str, name: str, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when it is worth looking at this ticket."""
+        self._waiting[token] = _Waiting(pool, name, wake)
+        self.subscription.start()
+
+    def stop_listening(self, pool: Pool, token: str) -> None:
+        """End `listen`. The next of this process's tickets may have to do what this one did for all."""
+        self._waiting.pop(token, None)
+        lookout = self._lookouts.get(pool)
+        if lookout is not None and lookout.leaves(token):
+            self._wake_first()
+
+    def _heard(self, message: bytes | None) -> None:
+        """In the subscription's thread."""
+        if message is None:
+            self._subscribed = self.effects.monotonic()
+        word = (message or b"").decode("ascii", "replace")
+        waiting = self._waiting.get(word)
+        if waiting is not None:
+            waiting.wake()
+        elif word == "!":
+            self._wake_first()
+        elif word.startswith("-"):
+            self.renewals.soon()
+        elif word in ("", "*"):
+            for each in list(self._waiting.values()):
+                each.wake()
+
+    def _wake_first(self) -> None:
+        """Wake the first of this process's tickets in each pool."""
+        first: dict[Pool, _Waiting] = {}
+        for waiting in list(self._waiting.values()):
+            if waiting.pool not in first or waiting.name < first[waiting.pool].name:
+                first[waiting.pool] = waiting
+        for waiting in first.values():
+            waiting.wake()
+
+    def note_duty(self, pool: Pool, token: str, *, on_duty: bool) -> None:
+        """Whether this ticket looks for all: then dead holders of this machine are looked for, too."""
+        lookout = self._lookouts.get(pool)
+        if lookout is None:
+            if not on_duty:
+                return
+            lookout = self._lookouts.setdefault(pool, Lookout(self.effects, pool, self.alarms, self.errands))
+        lookout.note(token, on_duty=on_duty)
+
+    # -- trouble ----------------------------------------------------------------------------------------------------
+
+    def note_trouble(self, pool: Pool, error: StoreError | None) -> None:
+        """What keeps waiters from the store, for those who ask why they wait."""
+        if error is None:
+            self._troubles.pop(pool, None)
+        else:
+            self._troubles[pool] = error
+
+    def trouble(self, pool: Pool) -> str:
+        """What keeps waiters from the store; "" if nothing does."""
+        error = self._troubles.get(pool)
+        return "" if error is None else str(error)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """End the threads that have nothing to do."""
+        if not self._waiting:
+            self.subscription.stop()
+        self.renewals.rest()
+        self.alarms.rest()
+        self.errands.rest()
+
+    def forget(self) -> None:
+        """In a fork's child: let go of what is the parent's."""
+        self.subscription.forget()
+        self.client.forget()
+
+    def at_exit(self) -> None:
+        """Let what is on its way come through."""
+        self.errands.drain(2.0)

@@ -1,0 +1,68 @@
+"""The stores that this process uses."""
+
+from __future__ import annotations
+
+from leasecap._errors import LeasecapError
+from leasecap._redis_store.own_store import OwnStore
+from leasecap._redis_store.pictures import RedisPictures
+from leasecap._redis_store.store import RedisStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._config.store_address import StoreAddress
+    from leasecap._host.effects import Effects
+    from leasecap._redis_store.own_store import Process
+
+
+class OwnStores:
+    """The stores that this process uses. A fork's child makes its own."""
+
+    def __init__(self, process: Process, effects: Effects) -> None:
+        self._process = process
+        self._effects = effects
+        self._stores: dict[StoreAddress, OwnStore] = {}
+
+    def at(self, address: StoreAddress) -> OwnStore:
+        """The store at that address."""
+        found = self._stores.get(address)
+        if found is None:
+            found = self._stores.setdefault(address, OwnStore(address, self._process, self._effects))
+        return found
+
+    def pool(self, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> RedisStore:
+        """A pool whose configuration names a store.
+
+        :param refresh: what the configuration says of it now; never raises.
+        """
+        assert settings.store is not None
+        return RedisStore(self.at(settings.store), settings, refresh)
+
+    def used_elsewhere(self, settings: PoolConfig) -> str:
+        """Another store in which this process has anything in the pool, for people; "" if there is none."""
+        others = (store for address, store in self._stores.copy().items() if address != settings.store)
+        return next((store.address.shown for store in others if store.is_used_in(settings.name)), "")
+
+    def pictures(self, addresses: Iterable[StoreAddress]) -> RedisPictures:
+        """The pools in these stores as people are shown them."""
+        return RedisPictures(self.at, addresses)
+
+    def rest(self) -> None:
+        """End the threads that have nothing to do."""
+        for store in self._stores.copy().values():
+            store.rest()
+
+    def forget(self) -> None:
+        """In a fork's child: let go of what is the parent's."""
+        for store in self._stores.values():
+            store.forget()
+
+    def at_exit(self) -> None:
+        """Let what is on its way come through."""
+        for store in self._stores.copy().values():
+            try:
+                store.at_exit()
+            except LeasecapError:
+                pass  # nobody renews it, so it ends after its ttl

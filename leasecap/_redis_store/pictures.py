@@ -1,0 +1,157 @@
+"""The pools in stores as people are shown them."""
+
+from __future__ import annotations
+
+import shlex
+from functools import lru_cache
+
+from leasecap._config.pool_name import pool_name
+from leasecap._decisions.entry import parse_entry
+from leasecap._errors import StoreError
+from leasecap._liveness.record import decode_record
+from leasecap._liveness.verdict import comparable
+from leasecap._redis_store.describe import this_host
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.keys import pools_key
+from leasecap._redis_store.policy import differing, policy_of
+from leasecap._redis_store.store import RedisStore
+from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
+    from leasecap._decisions.entry import Entry
+    from leasecap._host.effects import Effects
+    from leasecap._liveness.record import Record
+    from leasecap._redis_store.answer import Picture
+    from leasecap._redis_store.own_store import OwnStore
+    from leasecap._store.picture import State
+
+_LINES = 2_000  # names that are listed at most
+
+
+class RedisPictures:
+    """Pools in stores; the parts of `_store.picture.Pictures` that are about pools."""
+
+    def __init__(self, at: Callable[[StoreAddress], OwnStore], addresses: Iterable[StoreAddress]) -> None:
+        """
+        :param at: the store at an address, as this process uses it.
+        :param addresses: whose pools `names` names.
+        """
+        self._at = at
+        self._addresses = tuple(dict.fromkeys(addresses))
+
+    def names(self) -> list[PoolName]:
+        """The names of pools that somebody has used, as far as the stores remember them and can be asked.
+
+        :raises StoreError: when a store refuses.
+        """
+        found: list[PoolName] = []
+        for address in self._addresses:
+            try:
+                names = self._at(address).client.command("SMEMBERS", pools_key(address.prefix))
+            except Unreachable:
+                continue  # what is wrong is told of each pool that the configuration names
+            found += [pool_name(name.decode("utf-8", "replace")) for name in sorted(names)[:_LINES]]
+        return found
+
+    def pool(self, settings: PoolConfig) -> PoolPicture | None:
+        """The picture of one pool; None if nobody has used it.
+
+        :raises StoreError: when it can't be read.
+        """
+        store = self._pool(settings)
+        picture = store.pool.picture()
+        if not picture.is_used:
+            return None
+        error, feedback = None, None
+        seen = picture.seen
+        try:
+            feedback, snapshot = store.feedback_in(seen)
+        except StoreError as trouble:
+            error = str(trouble)
+            _, snapshot = store.feedback_in(seen._replace(feedback="", rules=""))
+        entries = _Entries(picture, store.own.effects)
+        held = sorted(map(parse_entry, (*seen.leases, *seen.granted)), key=lambda entry: (entry.order, entry))
+        return PoolPicture(
+            store.path,
+            "server",
+            True,
+            snapshot,
+            tuple(entries.lease(entry) for entry in held),
+            tuple(entries.ticket(parse_entry(name), "waiting") for name in sorted(seen.queue)),
+            tuple(entries.ticket(parse_entry(name), "parked") for name in sorted(seen.passed)),
+            feedback,
+            error,
+            LatencyPicture({}, ()),
+            _notes(settings, picture),
+        )
+
+    def _pool(self, settings: PoolConfig) -> RedisStore:
+        assert settings.store is not None
+        return RedisStore(self._at(settings.store), settings)
+
+    def limit(self, settings: PoolConfig) -> tuple[int | None, str]:
+        """The limit that the store has for the pool, and who has set it, for people."""
+        picture = self._pool(settings).pool.picture()
+        by = f"set by {picture.limit_by} at {picture.limit_at}" if picture.limit_by else ""
+        return picture.seen.limit, by
+
+
+def _notes(settings: PoolConfig, picture: Picture) -> tuple[str, ...]:
+    lines: tuple[str, ...] = ()
+    if picture.seen.closed_for:
+        left = f"{picture.seen.closed_for:.0f} s"
+        lines += (f"the server was started anew, or has lost something: nobody gets a slot for {left}",)
+    try:
+        other = differing(settings, policy_of(picture))
+    except ValueError:
+        return lines  # what is wrong with it is told as an error
+    if other:
+        what = f"this machine's config.toml says something else of {', '.join(other)} than the server, which holds"
+        lines += (f"{what}: `leasecap policy show {shlex.quote(settings.name.text)}`",)
+    return lines
+
+
+class _Entries:
+    """The entries of one picture."""
+
+    def __init__(self, picture: Picture, effects: Effects) -> None:
+        self._picture = picture
+        self._me = effects.me()
+        self._presence = lru_cache(maxsize=None)(effects.presence)
+        self._here = this_host()
+
+    def lease(self, entry: Entry) -> EntryPicture:
+        seen, name = self._picture.seen, entry.name
+        state: State = "held" if name in seen.leases else "granted"
+        since = seen.now - (seen.leases.get(name) or seen.granted[name])
+        return self._picture_of(entry, state, since)
+
+    def ticket(self, entry: Entry, state: State) -> EntryPicture:
+        return self._picture_of(entry, state, max(self._picture.seen.now - entry.order / 1e6, 0.0))
+
+    def _picture_of(self, entry: Entry, state: State, since: float) -> EntryPicture:
+        record = decode_record(self._picture.records.get(entry.token, b""))
+        left = self._picture.expiries.get(entry.name, 0.0) - self._picture.seen.now
+        alive, evidence, stopped = left > 0, f"ends in {max(left, 0):.0f} s unless renewed", False
+        if record is not None and record.start is not None and comparable(record, self._me):
+            seen = [self._presence(record.pid, record.start)]
+            if record.child is not None and record.child.pid:
+                seen.append(self._presence(record.child.pid, record.child.start))
+            alive, stopped = set(seen) != {"gone"}, "stopped" in seen
+            evidence = "process runs" if alive else "process gone"
+        over = 0.0
+        if record is not None and record.max_hold is not None and state == "held":
+            over = since - record.max_hold
+        age = max(self._picture.ttl - left, 0.0)
+        answered = self._picture.records.get(f"!{entry.token}")
+        ago = None if answered is None else max(self._picture.seen.now - float(answered) / 1000, 0.0)
+        return EntryPicture(entry, state, record, self._host(record), alive, evidence, stopped, since, age, over, ago)
+
+    def _host(self, record: Record | None) -> str | None:
+        return None if record is None or record.host == self._here else record.host

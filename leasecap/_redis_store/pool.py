@@ -1,0 +1,255 @@
+"""One pool in a server: the scripts as calls, and the decisions that they leave to Python. Each call blocks."""
+
+from __future__ import annotations
+
+from leasecap._errors import StoreError
+from leasecap._redis_store import lua
+from leasecap._redis_store.answer import answer_of, other_format, picture_of
+from leasecap._redis_store.deciding import decision, report_change
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.keys import pool_keys, pools_key
+from leasecap._redis_store.subscription import channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from typing import Any
+
+    from leasecap._config.pool_name import PoolName
+    from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.state import State
+    from leasecap._redis_store.answer import Answer, Picture
+    from leasecap._redis_store.client import Client
+    from leasecap._redis_store.script import Script, Server, Word
+
+_DECISIONS = 8
+"""Attempts to decide while others change the pool. Then the next of them decides, or who waits first."""
+
+_PATIENCE = 2.0  # seconds in which a call that failed is sent again
+
+
+class Pool:
+    """One pool in a server, as this process uses it.
+
+    :ivar path: where it stands, for people.
+    :ivar ttl: seconds for which an entry lasts without a renewal, as the last answer had it.
+    """
+
+    def __init__(self, client: Client, name: PoolName, monotonic: Callable[[], float]) -> None:
+        address = client.address
+        self.name = name
+        self.path = f"{address.shown} pool {name.text}"
+        self.ttl = lua.TTL
+        self._client = client
+        self._monotonic = monotonic
+        self._keys = pool_keys(address.prefix, name)
+        self._hint = pools_key(address.prefix)
+        self._is_noted = False
+        self._trusted: str | None = None
+        self._channel = channel(address, "")
+
+    @property
+    def beat(self) -> float:
+        """Seconds between renewals."""
+        return self.ttl / lua.BEATS
+
+    # -- one entry --------------------------------------------------------------------------------------------------
+
+    def place(
+        self,
+        *,
+        priority: int,
+        order: int | None,
+        token: str,
+        process: str,
+        limit: int | None,
+        may_queue: bool,
+        record: bytes,
+        lenders: Sequence[str],
+        agent: str = "",
+        within: float = 0.0,
+    ) -> Answer:
+        """Ask for a slot.
+
+        :param agent: a word for the process that it is for, which has one slot, however often it asks.
+        """
+        self._refuse_eviction()
+        words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
+        words += [int(may_queue), record, agent and f"@{agent}", *lenders]
+        found = self._run(lua.PLACE, *words, within=within)
+        if not self._is_noted:
+            self._note_name()
+        if found.seen is None:
+            return found
+        self._decide(found, found.name, within=within)
+        found = self.look(token, within=within)
+        if found.state == "queued" and not may_queue:
+            found = self.withdraw(token, within=within)
+            return found if found.state == "held" else found._replace(state="refused")
+        return found
+
+    def _refuse_eviction(self) -> None:
+        """Refuse a server that may throw keys of pools away, which would free slots that are held.
+
+        :raises StoreError: if it does.
+        """
+        server = self._client.server
+        if server is not None and server.run_id == self._trusted:
+            return
+        try:
+            about = bytes(self._client.command("INFO", "memory")).decode("ascii", "replace")
+        except Unreachable:
+            raise
+        except StoreError:
+            about = ""  # the user may not ask; a key that is gone is noticed by the scripts
+        found = dict(line.partition(":")[::2] for line in about.splitlines())
+        policy = found.get("maxmemory_policy", "")
+        if found.get("maxmemory", "0") != "0" and policy.startswith("allkeys-"):
+            raise StoreError(
+                f"the server may throw away keys of the pool when its memory is full (maxmemory-policy {policy})",
+                path=self.path,
+                remedy="Set it to noeviction, or to one of the volatile- ones: leasecap's keys have no TTL.",
+            )
+        self._trusted = None if self._client.server is None else self._client.server.run_id
+
+    def _note_name(self) -> None:
+        self._is_noted = True
+        try:
+            self._client.command("SADD", self._hint, self.name.text)
+        except StoreError:
+            pass  # it is a hint for lists
+
+    def look(self, token: str, *, within: float = 0.0) -> Answer:
+        """See what became of a ticket."""
+        found = self._run(lua.LOOK, token, within=within)
+        if found.seen is None:
+            return found
+        self._decide(found, None, within=within)
+        return self._run(lua.LOOK, token, within=within)
+
+    def withdraw(self, token: str, *, within: float = _PATIENCE) -> Answer:
+        """Leave the queue."""
+        return self._settled(self._run(lua.WITHDRAW, token, within=within))
+
+    def end(self, token: str, *, by_holder: bool, within: float = _PATIENCE) -> bool:
+        """End an entry, wherever it stands, and hand its slot off; False if it held none."""
+        return self._settled(self._run(lua.END, token, int(by_holder), within=within)).state == "ended"
+
+    def renew(self, leases: Sequence[str], tickets: Sequence[str]) -> tuple[str, ...]:
+        """Renew entries; returns what has become of each one: kept, adopted or lost."""
+        return self._settled(self._run(lua.RENEW, len(leases), *leases, *tickets)).each
+
+    def holders(self, known: Collection[str]) -> tuple[set[str], dict[str, bytes]]:
+        """The tokens of all that is held, and the records of those that aren't ``known``."""
+        tokens, records = self._raw(lua.HOLDERS, *known)
+        pairs = zip(records[::2], records[1::2], strict=True)
+        return {token.decode() for token in tokens}, {token.decode(): record for token, record in pairs}
+
+    def describe(self, token: str, record: bytes) -> bool:
+        """Change what an entry says of its process; False if it is gone."""
+        return bool(self._client.run(lua.DESCRIBE, self._keys, self._words(token, record), within=_PATIENCE))
+
+    def note_answer(self, token: str) -> None:
+        """Note that the answer has begun of the request that the lease is for."""
+        self._client.run(lua.ANSWERED, self._keys, self._words(token))
+
+    # -- the pool ---------------------------------------------------------------------------------------------------
+
+    def picture(self) -> Picture:
+        """The pool as it stands."""
+        return picture_of(self._raw(lua.SNAPSHOT, within=_PATIENCE))
+
+    def configure(self, **fields: str) -> None:
+        """Set what holds for everybody; "" takes a field out."""
+        words = [word for pair in fields.items() for word in pair]
+        self._settled(self._run(lua.CONFIGURE, *words, within=_PATIENCE))
+
+    def forget(self) -> str:
+        """Remove the pool if nobody uses it: used, forgotten or unknown."""
+        found = bytes(self._raw(lua.FORGET, within=_PATIENCE)).decode()
+        if found == "forgotten":
+            self._client.command("SREM", self._hint, self.name.text, within=_PATIENCE)
+        return found
+
+    def change_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        """Try to change the feedback's state and reconcile the pool with it; False: others change it all the time."""
+        seen = self.picture().seen
+        for _ in range(_DECISIONS):
+            found = self._commit(decision_or_fault(self.path, lambda: decision(seen, None, change, anew=anew)), None)  # noqa: B023
+            if found.state == "done":
+                return True
+            seen = self.picture().seen
+            if seen.closed_for:
+                return False
+        return False
+
+    def take_up(self, report: Report) -> bool:
+        """Try to change the feedback's state by a report; False as `change_feedback`."""
+        seen = self.picture().seen
+        return self.change_feedback(decision_or_fault(self.path, lambda: report_change(seen, report)))
+
+    def wake_all(self) -> None:
+        """Have all waiters look."""
+        self._client.run(lua.WAKE_ALL, self._keys, self._words(), within=_PATIENCE)
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def _settled(self, found: Answer) -> Answer:
+        """Decide, if that is left to do. What fails here is left to who waits first, since it isn't the caller's."""
+        if found.seen is not None:
+            try:
+                self._decide(found, None)
+            except StoreError:
+                pass
+        return found
+
+    def _decide(self, found: Answer, newcomer: str | None, *, within: float = 0.0) -> None:
+        for _ in range(_DECISIONS):
+            seen = found.seen
+            if seen is None:
+                return
+            decided = decision_or_fault(self.path, lambda: decision(seen, newcomer))  # noqa: B023
+            found = self._commit(decided, newcomer, within=within)
+
+    def _commit(self, decided: Any, newcomer: str | None, *, within: float = 0.0) -> Answer:
+        words: list[Word] = [decided.version, newcomer or "", decided.feedback, int(decided.due * 1000) + 1]
+        words += [len(decided.take_back), *decided.take_back, *decided.grant]
+        return self._run(lua.COMMIT, *words, within=within)
+
+    def _run(self, script: Script, *words: Word, within: float = 0.0) -> Answer:
+        found = answer_of(self._raw(script, *words, within=within))
+        self.ttl = found.ttl
+        return found
+
+    def _raw(self, script: Script, *words: Word, within: float = 0.0) -> Any:
+        try:
+            return self._client.run(script, self._keys, self._words(*words), within=within)
+        except StoreError as error:
+            _, of_format, number = str(error).partition("LEASECAPFORMAT ")
+            if of_format:
+                raise other_format(number.split()[0], lua.FORMAT, self.path) from None
+            raise
+
+    def _words(self, *words: Word) -> list[Word]:
+        def run_id(server: Server) -> str:
+            return server.run_id
+
+        def age(server: Server) -> int:
+            return int(max(self._monotonic() - server.started, 0.0) * 1000)
+
+        return [self._channel, run_id, age, *words]
+
+
+def decision_or_fault(path: str, decide: Callable[[], Any]) -> Any:
+    """What ``decide`` returns.
+
+    :raises StoreError: when what the store says of feedback can't be read.
+    """
+    try:
+        return decide()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"what the pool knows of its provider's answers {error}",
+            path=path,
+            remedy="it may hold a pause, so nobody is granted a slot: `leasecap resume POOL` clears it away",
+        ) from None

@@ -1,0 +1,201 @@
+"""One thread renews all that a process has in a store, so that a blocked event loop keeps its leases and tickets.
+
+A lease is lost for its holder one ``ttl`` after the last renewal was *sent* that the store has confirmed: the store
+counts from when that came, so the holder knows before its slot can be another's. `Alarms` sees to it, on a clock that
+goes on while the machine sleeps; no answer and no time-out of the network can make that late.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from leasecap._errors import StoreError
+from leasecap._liveness.record import encode_record
+from leasecap._log import log_warning_apart
+from leasecap._threads import await_end, start_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._host.effects import Effects
+    from leasecap._liveness.record import Record
+    from leasecap._redis_store.pool import Pool
+
+_RETRY = 1.0  # seconds at most between tries of a renewal that failed
+_LOOK_EVERY = 1.0  # seconds; the clock that threads wait by may stand while the machine sleeps
+
+
+class Kept:
+    """An entry that is renewed.
+
+    :ivar sent: when the last renewal was sent that was confirmed (boot clock, seconds).
+    :ivar ttl: for how long that one holds.
+    :ivar on_gone: called once it is found to be gone; for a lease that is when it is lost.
+    :ivar is_lease: else it is a ticket, which the store never adopts.
+    :ivar unconfirmed: it is a lease whose time is over though nobody has said that it was taken.
+    """
+
+    __slots__ = ("is_lease", "name", "on_gone", "pool", "record", "sent", "ttl", "unconfirmed")
+
+    def __init__(
+        self, pool: Pool, name: str, sent: float, record: Record, on_gone: Callable[[], None], *, is_lease: bool
+    ) -> None:
+        self.pool = pool
+        self.name = name
+        self.sent = sent
+        self.ttl = pool.ttl
+        self.record = record
+        self.on_gone = on_gone
+        self.is_lease = is_lease
+        self.unconfirmed = False
+
+
+class Renewals:
+    """The thread and what it renews. Nothing is raised: what fails is tried again until the lease is lost."""
+
+    def __init__(self, effects: Effects, watch: Callable[[], None]) -> None:
+        """:param watch: has `check` called in time."""
+        self._effects = effects
+        self._start_watching = watch
+        self._changed = threading.Condition(threading.RLock())
+        self._kept: dict[str, Kept] = {}
+        self._due: dict[Pool, float] = {}
+        self._failing: dict[Pool, float] = {}  # since when
+        self._told: set[Pool] = set()
+        self._thread: threading.Thread | None = None
+        self._ending = False
+
+    def add(self, kept: Kept) -> None:
+        """Renew it from now on."""
+        with self._changed:
+            self._kept[kept.name] = kept
+            self._due.setdefault(kept.pool, self._effects.monotonic() + kept.pool.beat)
+            if self._thread is None:
+                self._start()
+            else:
+                self._changed.notify()
+        if kept.is_lease:
+            self._start_watching()
+
+    def _start(self) -> None:
+        try:
+            self._thread = start_thread("redis-renewals", self._run)
+        except RuntimeError as error:
+            log_warning_apart(f"no renewals: {error}. Leases in a store are lost after their ttl")
+
+    def has_in(self, pool: Pool) -> bool:
+        """Whether anything of that pool is renewed."""
+        with self._changed:
+            return any(kept.pool is pool for kept in self._kept.values())
+
+    def keeps(self, kept: Kept) -> bool:
+        """Whether it is renewed."""
+        return kept.name in self._kept
+
+    def remove(self, name: str) -> None:
+        """Renew it no more."""
+        with self._changed:
+            self._kept.pop(name, None)
+
+    def soon(self) -> None:
+        """Renew all at once: something may have been taken."""
+        with self._changed:
+            now = self._effects.monotonic()
+            self._due = dict.fromkeys(self._due, now)
+            self._changed.notify()
+
+    def check(self) -> float:
+        """Tell the holders of leases whose time is over; returns the seconds until the next look."""
+        now = self._effects.boot_clock() / 1e9
+        next_one = math.inf
+        over: list[Kept] = []
+        with self._changed:
+            for kept in list(self._kept.values()):
+                if not kept.is_lease:
+                    continue
+                left = kept.sent + kept.ttl - now
+                if left <= 0:
+                    kept.unconfirmed = True
+                    over.append(self._kept.pop(kept.name))
+                else:
+                    next_one = min(next_one, left, _LOOK_EVERY)
+        for kept in over:
+            kept.on_gone()
+        return next_one
+
+    def rest(self) -> None:
+        """End the thread, if there is nothing to renew."""
+        with self._changed:
+            thread = self._thread
+            if thread is None or self._kept:
+                return
+            self._ending, self._thread = True, None
+            self._changed.notify()
+        await_end(thread)
+        self._ending = False
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._ending:
+                    return
+                now = self._effects.monotonic()
+                pools = {kept.pool for kept in self._kept.values()}
+                self._due = {pool: when for pool, when in self._due.items() if pool in pools}
+                due = [pool for pool, when in self._due.items() if when <= now]
+                if not due:
+                    wait = min(self._due.values(), default=math.inf) - now
+                    self._changed.wait(None if wait == math.inf else max(wait, 0.001))
+                    continue
+            for pool in due:
+                self._renew(pool)
+
+    def _renew(self, pool: Pool) -> None:
+        with self._changed:
+            entries = [kept for kept in self._kept.values() if kept.pool is pool]
+        leases = [kept for kept in entries if kept.is_lease]
+        tickets = [kept for kept in entries if not kept.is_lease]
+        sent = self._effects.boot_clock() / 1e9
+        try:
+            answers = pool.renew([kept.name for kept in leases], [kept.name for kept in tickets])
+        except Exception as error:  # whatever it is, the next try may go well, and the thread goes on
+            self._note_failure(pool, leases, error)
+            return
+        self._failing.pop(pool, None)
+        self._told.discard(pool)
+        gone: list[Kept] = []
+        with self._changed:
+            self._due[pool] = self._effects.monotonic() + pool.beat
+            for kept, answer in zip((*leases, *tickets), answers, strict=True):
+                if answer != "lost":
+                    kept.sent, kept.ttl = sent, pool.ttl
+                elif self._kept.pop(kept.name, None) is not None:
+                    gone.append(kept)
+        for kept in gone:
+            kept.on_gone()
+        for kept, answer in zip(leases, answers, strict=False):
+            if answer == "adopted":
+                self._describe(kept)
+
+    def _describe(self, kept: Kept) -> None:
+        try:
+            kept.pool.describe(kept.name[21:37], encode_record(kept.record))
+        except StoreError:
+            pass  # the record is for people; the lease counts without it
+
+    def _note_failure(self, pool: Pool, leases: list[Kept], error: Exception) -> None:
+        now = self._effects.monotonic()
+        with self._changed:
+            self._due[pool] = now + min(pool.beat, _RETRY)
+        since = self._failing.setdefault(pool, now)
+        if not leases or pool in self._told or now - since < pool.beat:
+            return
+        self._told.add(pool)
+        left = min(kept.sent + kept.ttl for kept in leases) - self._effects.boot_clock() / 1e9
+        ids = ", ".join(kept.name[21:37] for kept in leases[:3]) + (", ..." if len(leases) > 3 else "")
+        log_warning_apart(
+            f"{len(leases)} lease(s) of pool {pool.name.text!r} ({ids}) can't be renewed, and are lost in "
+            f"{max(left, 0):.0f} s unless that changes: {error}"
+        )

@@ -1,0 +1,213 @@
+"""A pool in a store, as the rest of leasecap sees it: what `_store.store.Store` asks of any store."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+
+from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.limits import UNLIMITED
+from leasecap._decisions.snapshot import Snapshot
+from leasecap._errors import StoreError
+from leasecap._feedback.state import NOTHING
+from leasecap._liveness.record import decode_record
+from leasecap._log import log_warning_apart
+from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
+from leasecap._redis_store.describe import this_host
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.open_pool import OpenPool
+from leasecap._redis_store.policy import differing, fields_of, policy_of
+from leasecap._redis_store.pool import decision_or_fault
+from leasecap._redis_store.ticket import RedisTicket
+from leasecap._store.terms import Terms
+from leasecap._store.view import FeedbackView, LeaseView, PoolView
+from leasecap._threads import is_in_loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._feedback.adaptive import Report
+    from leasecap._feedback.latency import Table
+    from leasecap._feedback.rules import Rules
+    from leasecap._feedback.state import State
+    from leasecap._liveness.presence import Identity
+    from leasecap._redis_store.answer import Picture, Seen
+    from leasecap._redis_store.own_store import OwnStore
+    from leasecap._store.ticket import Want
+
+
+class _Terms(Terms):
+    """Terms that take no function to ask for the provider's own count: a server's pool isn't gated by it so far."""
+
+    _path: str
+
+    def __init__(self, rules: Rules, path: str) -> None:
+        object.__setattr__(self, "_path", path)
+        super().__init__(rules)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "count" and value is not None:
+            raise StoreError(
+                "set_usage() is for pools in files alone so far",
+                path=self._path,
+                remedy='report refusals instead (leasecap.report), or give the pool store = "files"',
+            )
+        object.__setattr__(self, name, value)
+
+
+class RedisStore:
+    """See `_store.store.Store`.
+
+    :ivar own: what this process has in the store.
+    :ivar pool: the pool in it.
+    """
+
+    def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
+        """:param refresh: see `OpenPool`."""
+        self._open = OpenPool(own, settings, refresh)
+        self.own, self.pool = own, self._open.pool
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        return self._open.name
+
+    @property
+    def path(self) -> str:
+        return self.pool.path
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self._open.place
+
+    @property
+    def terms(self) -> Terms:
+        return _Terms(self._settings.rules, self.path)
+
+    def me(self) -> Identity:
+        return self.own.effects.me()
+
+    def monotonic(self) -> float:
+        return self.own.effects.monotonic()
+
+    def wall_clock(self) -> float:
+        return self.own.effects.wall_clock()
+
+    def chance(self) -> float:
+        return int(self.own.effects.token(), 16) / 2**64
+
+    def ticket(self, want: Want) -> RedisTicket:
+        return RedisTicket(self._open, want)
+
+    def end(self, name: str) -> bool:
+        return self.pool.end(parse_entry(name).token or name, by_holder=False)
+
+    def post(self, report: Report) -> None:
+        if is_in_loop():
+            self.own.errands.do(partial(self._post_later, report))
+        elif not self.pool.take_up(report):
+            raise StoreError(
+                "the pool is too busy for a report", path=self.path, remedy="nothing was noted; report it again"
+            )
+
+    def _post_later(self, report: Report) -> None:
+        try:
+            if self.pool.take_up(report):
+                return
+            trouble = "the pool is too busy"
+        except StoreError as error:
+            trouble = str(error)
+        log_warning_apart(f"{report.why} could not be noted in pool {self.name!r}: {trouble}")
+
+    def set_limit(self, limit: int | None) -> None:
+        """Set the limit that holds for all machines; None takes it out."""
+        text = "" if limit is None else str(min(limit, UNLIMITED))
+        by, at = self._who_and_when()
+        self.pool.configure(limit=text, limit_by=by, limit_at=at)
+
+    def policy(self) -> tuple[dict[str, object], str, list[str]]:
+        """What holds for everybody, who has said so, and the keys that this machine's file sets to something else."""
+        picture = self.pool.picture()
+        found: dict[str, object] = decision_or_fault(self.path, lambda: policy_of(picture))
+        by = f"pushed by {picture.policy_by} at {picture.policy_at}" if picture.policy_by else ""
+        return found, by, differing(self._settings, found)
+
+    def push_policy(self) -> None:
+        """Make this machine's configuration everybody's.
+
+        :raises ConfigError: when it says what a server can't do.
+        """
+        by, at = self._who_and_when()
+        self.pool.configure(**fields_of(self._settings), policy_by=by, policy_at=at)
+
+    def _who_and_when(self) -> tuple[str, str]:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.wall_clock()))
+        return f"uid {self.me().uid} on {this_host()}", when
+
+    def forget(self) -> bool:
+        """Remove the pool, which nobody uses; False: there is none.
+
+        :raises StoreError: when somebody holds a slot in it or waits; nothing is changed then.
+        """
+        found = self.pool.forget()
+        if found == "used":
+            raise StoreError(
+                "somebody holds a slot of the pool or waits for one",
+                path=self.path,
+                remedy="`leasecap status` shows who; it can be forgotten when they are done",
+            )
+        return found == "forgotten"
+
+    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        return self.pool.change_feedback(change, anew=anew)
+
+    def feedback_now(self) -> float:
+        return self.pool.picture().seen.now
+
+    def add_latency(self, hour: int, table: Table, tell: Callable[[str], object]) -> Table | None:
+        return table  # a server keeps none so far, so what this process has seen just now is all that is known
+
+    def busy_with(self) -> str:
+        return f"others who change the pool {self.name!r} all the time"
+
+    def wake_all(self) -> None:
+        self.pool.wake_all()
+
+    # -- the view ---------------------------------------------------------------------------------------------------
+
+    def view(self) -> PoolView:
+        trouble = self.own.trouble(self.pool)
+        if trouble:
+            return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, trouble)
+        try:
+            picture = self.pool.picture()
+        except Unreachable as error:
+            return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, str(error))
+        return self._view(picture)
+
+    def _view(self, picture: Picture) -> PoolView:
+        seen = picture.seen
+        leases = tuple(
+            LeaseView(entry, decode_record(picture.records.get(entry.token, b"")), since, seen.now - since, "")
+            for entry, since in ((parse_entry(name), since) for name, since in {**seen.leases, **seen.granted}.items())
+        )
+        feedback, snapshot = self.feedback_in(seen)
+        closed = ""
+        if seen.closed_for:
+            closed = f"the store was started anew or has lost something: nobody gets a slot for {seen.closed_for:.0f} s"
+        return PoolView(self.name, snapshot, leases, feedback, math.inf, closed)
+
+    def feedback_in(self, seen: Seen) -> tuple[FeedbackView | None, Snapshot]:
+        """What the provider's answers have made of the pool, and the snapshot with that in it.
+
+        :raises StoreError: when that can't be read.
+        """
+        state, rules = decision_or_fault(self.path, lambda: (state_of(seen), rules_of(seen)))
+        snapshot = snapshot_of(seen, state, rules)
+        if state is NOTHING and not seen.cooling:
+            return None, snapshot
+        cooling = tuple(max(until - seen.now, 0.0) for until in seen.cooling.values())
+        return FeedbackView(state, rules, seen.now, cooling), snapshot

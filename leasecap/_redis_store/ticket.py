@@ -1,0 +1,320 @@
+"""One call for a slot of a pool in a store.
+
+In a thread each step asks the store and waits for the answer. In an event loop, and where the store hasn't answered yet
+or is in trouble, an errand asks (`Errands`), and the step says to come back when it is done.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from leasecap._errors import ConfigError, LeasecapError, StoreError
+from leasecap._liveness.record import encode_record
+from leasecap._log import log_warning
+from leasecap._origin import Origin
+from leasecap._redis_store.answer import order_in
+from leasecap._redis_store.describe import describe_self
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.held_lease import HeldLease
+from leasecap._redis_store.renewals import Kept
+from leasecap._store.ticket import AgentHolds, NoLimit, Standing
+from leasecap._threads import is_in_loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import TypeAlias
+
+    from leasecap._redis_store.answer import Answer
+    from leasecap._redis_store.errands import Errand
+    from leasecap._redis_store.open_pool import OpenPool
+    from leasecap._store.ticket import Want
+
+    _Sent: TypeAlias = tuple[float, Answer]  # when it was asked (boot clock, seconds), and the answer
+
+_SAFETY = 5.0
+"""Seconds until a step looks for its errand's answer, should nothing wake it."""
+
+_WATCHED = 10.0
+"""Seconds between looks, at most, of a ticket that messages reach."""
+
+_DUTY = 1.0
+"""Seconds between looks, at most, of the tickets on which all rely: they see what runs out by itself."""
+
+_POLL, _FAR_POLL = 0.05, 0.5
+"""Seconds between looks of a ticket that no message reaches: near the head of the queue, and further back."""
+
+_BEHIND = 0.2
+"""Seconds between looks of a call whose agent has asked already."""
+
+_NEAR = 2
+
+_AGAIN = 0.5
+"""Seconds between tries while the store is in trouble."""
+
+_SLACK = 0.005  # seconds after a moment at which something runs out; the store counts whole milliseconds
+
+_HELD, _REFUSED, _GONE = Standing("held"), Standing("refused"), Standing("gone")
+
+
+def _nothing() -> None:
+    pass
+
+
+class _NewOrder(Exception):
+    """The store hasn't given the call its place yet."""
+
+
+def _no_order() -> int:
+    raise _NewOrder
+
+
+class RedisTicket:
+    """See `_store.ticket.Ticket`."""
+
+    def __init__(self, store: OpenPool, want: Want) -> None:
+        self._store = store
+        self._want = want
+        self._origin = Origin(store.own.process)
+        self._order = self._known_order()
+        self._token = ""
+        self._record = describe_self(store.own.effects, store.name, label=want.label, argv=want.argv)
+        self._record = self._record._replace(purpose=want.purpose)
+        if want.agent is not None:
+            self._record = self._record._replace(agent=want.agent)
+        if want.max_hold is not None:
+            self._record = self._record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
+        self._declared: int | None = None
+        self._errand: Errand[_Sent] | None = None
+        self._again = False
+        self._placed = False
+        self._trouble: Unreachable | None = None
+        self._position = 0
+        self._ticket: Kept | None = None
+        self._lease: HeldLease | None = None
+
+    def _known_order(self) -> int | None:
+        place = self._want.place
+        if place is None:
+            return None
+        try:
+            return place.order(self._store.place, _no_order)
+        except _NewOrder:
+            return None
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
+        if self._store.settings.order != "arrival":
+            raise ConfigError(
+                'order = "task" is for pools in files alone so far',
+                key=f"pools.{self._store.name}.order",
+                allowed='set order = "arrival" for this pool, or store = "files"',
+            )
+        self._token, self._placed = self._store.own.effects.token(), False
+        try:
+            sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
+            if found.state == "refused" and found.closed_for:
+                yield from self._wait_out(found.closed_for)
+                self._token = self._store.own.effects.token()
+                sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
+        except Unreachable as error:
+            if not may_queue:
+                raise
+            return self._in_trouble(error)
+        if found.state == "refused":
+            return _REFUSED
+        return self._standing(sent, found)
+
+    def _until_answered(self, call: Callable[[], Answer]) -> Generator[float, None, _Sent]:
+        if self._asks_directly():
+            return self._sending(call)()
+        errand = self._errand = self._store.own.errands.send(self._sending(call), self._want.wake)
+        while not errand.done:
+            yield _SAFETY
+        self._errand = None
+        return errand.result()
+
+    def _wait_out(self, seconds: float) -> Generator[float, None, None]:
+        log_warning(
+            f"pool {self._store.name!r}: the store at {self._store.path} was started anew or has lost something, so "
+            f"nobody gets a slot for {seconds:.1f} s, in which those who hold one say so"
+        )
+        until = self._store.monotonic() + seconds + _SLACK
+        while (left := until - self._store.monotonic()) > 0:
+            yield left
+
+    def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
+        """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
+        want, store = self._want, self._store
+        self._declared = store.declared(want.limit)
+        return partial(
+            store.pool.place,
+            priority=want.priority,
+            order=self._order,
+            token=self._token,
+            process=store.own.process.id,
+            limit=self._declared,
+            may_queue=may_queue,
+            record=encode_record(self._record),
+            lenders=want.lenders,
+            agent=self._agent(),
+        )
+
+    def _agent(self) -> str:
+        """A word for the agent, which no process of another machine or boot has."""
+        agent, me = self._want.agent, self._record
+        return "" if agent is None else f"{me.machine}/{me.boot}/{me.pid_ns}/{agent.pid}/{agent.start}"
+
+    def _asks_directly(self) -> bool:
+        return self._trouble is None and self._store.own.has_answered and not is_in_loop()
+
+    def _sending(self, call: Callable[[], Answer]) -> Callable[[], _Sent]:
+        def sent() -> _Sent:
+            return self._store.boot_clock(), call()
+
+        return sent
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def look(self) -> Standing:
+        errand = self._errand
+        if errand is None:
+            if self._asks_directly():
+                return self._settled(self._sending(self._step()))
+            self._send()
+            return Standing("queued", _SAFETY)
+        if not errand.done:
+            self._again = True
+            return Standing("queued", _SAFETY)
+        self._errand = None
+        again, self._again = self._again, False
+        standing = self._settled(errand.result)
+        if again and standing.state == "queued" and self._trouble is None:
+            self._send()
+        return standing
+
+    def _send(self) -> None:
+        self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
+
+    def _step(self) -> Callable[[], Answer]:
+        return partial(self._store.pool.look, self._token) if self._placed else self._place(may_queue=True)
+
+    def _settled(self, answer: Callable[[], _Sent]) -> Standing:
+        try:
+            return self._standing(*answer())
+        except Unreachable as error:
+            return self._in_trouble(error)
+
+    def _in_trouble(self, error: Unreachable) -> Standing:
+        self._trouble = error
+        self._store.own.note_trouble(self._store.pool, error)
+        return Standing("queued", _AGAIN)
+
+    def _standing(self, sent: float, found: Answer) -> Standing:
+        if self._trouble is not None:
+            self._trouble = None
+            self._store.own.note_trouble(self._store.pool, None)
+        state = found.state
+        if found.name and state not in ("agent", "behind"):
+            self._order = order = order_in(found.name)
+            if self._want.place is not None:
+                self._want.place.order(self._store.place, lambda: order)
+        if state == "held":
+            self._take(sent, found)
+            return _HELD
+        if state == "nolimit":
+            raise NoLimit
+        if state == "agent":
+            raise AgentHolds(found.name[21:37])
+        if state == "behind":  # another hook of the agent waits: see what becomes of it
+            return Standing("queued", _BEHIND)
+        if state == "deep":
+            raise LeasecapError(
+                f"more than ten leases of pool {self._store.name!r} are nested in each other here; an agent that "
+                "starts itself without end is the likely cause. Pass borrow=False (--no-borrow) to take a slot of its "
+                "own."
+            )
+        if state == "gone":
+            self._leave_queue()
+            return _GONE
+        if self._store.declared(self._want.limit) != self._declared:
+            self._own_end()  # the configuration has changed: ask again, in the old place, by what it says now
+            return _GONE
+        self._placed, self._position = True, found.position
+        if self._ticket is None:
+            self._join_queue(sent, found)
+        self._store.own.note_duty(self._store.pool, self._token, on_duty=found.on_duty)
+        return Standing("queued", self._pause(found))
+
+    def _pause(self, found: Answer) -> float:
+        if not self._store.own.is_reached:
+            pause = _POLL if found.position <= _NEAR else _FAR_POLL
+        else:
+            pause = _DUTY if found.on_duty else _WATCHED
+        if found.on_duty:
+            pause = min(pause, found.changes_in + _SLACK)
+        return pause
+
+    def _join_queue(self, sent: float, found: Answer) -> None:
+        own = self._store.own
+        self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._want.wake, is_lease=False)
+        own.listen(self._store.pool, self._token, self._ticket.name, self._want.wake)
+        own.renewals.add(self._ticket)
+
+    def _leave_queue(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        self._placed, self._position = False, 0
+        if ticket is not None:
+            self._store.own.renewals.remove(ticket.name)
+            self._store.own.stop_listening(self._store.pool, self._token)
+
+    def _take(self, sent: float, found: Answer) -> None:
+        self._leave_queue()
+        store = self._store
+        kept = Kept(store.pool, found.name, sent, self._record, _nothing, is_lease=True)
+        store.own.renewals.add(kept)
+        since = store.monotonic() - max(found.now - found.since, 0.0)
+        self._lease = HeldLease(store, kept, found.since, since)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def withdraw(self) -> Generator[float, None, Standing]:
+        if self._trouble is not None:
+            self.end()
+            raise self._trouble
+        # If an errand takes a grant up meanwhile, the answer says so.
+        sent, found = yield from self._until_answered(partial(self._store.pool.withdraw, self._token))
+        if found.state == "held":
+            self._take(sent, found)
+            return _HELD
+        self._leave_queue()
+        return _GONE
+
+    def lease(self) -> HeldLease:
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        self._token = ""  # only now: who can't be handed its lease ends the entry
+        return lease
+
+    def find_position(self) -> int:
+        return self._position
+
+    def end(self) -> None:
+        if self._origin.is_here():  # else a fork's child unwinds: the entry is its parent's
+            self._own_end()
+
+    def _own_end(self) -> None:
+        token, self._token = self._token, ""
+        lease, self._lease = self._lease, None
+        self._leave_queue()
+        if lease is not None:
+            lease.let_go()
+        if token:
+            self._store.own.errands.do(partial(self._end, token))
+
+    def _end(self, token: str) -> None:
+        try:
+            self._store.pool.end(token, by_holder=True)
+        except StoreError:
+            pass  # nobody renews it, so it ends after its ttl

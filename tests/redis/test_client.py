@@ -1,0 +1,376 @@
+"""Scripts on real servers, from threads and tasks, through everything that can happen to a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hung_server import HungServer
+from redis_server import RedisServer, running
+
+from leasecap._config.store_address import parse_address
+from leasecap._errors import ConfigError, StoreError
+from leasecap._redis_store import connections
+from leasecap._redis_store.client import Client
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.script import Script
+
+COUNT = Script("count", "#!lua flags=allow-oom\nreturn {redis.call('INCR', KEYS[1]), ARGV[1]}")
+ONCE = Script(
+    "once",
+    "#!lua\nif redis.call('SETNX', KEYS[2], 1) == 1 then redis.call('INCR', KEYS[1]) end\n"
+    "return tonumber(redis.call('GET', KEYS[1]))",
+)
+KEY = "leasecap:{x}:count"
+
+Run = Callable[..., object]
+
+
+@pytest.fixture(params=["thread", "task"])
+def run(request: pytest.FixtureRequest, client: Client) -> Run:
+    """Runs a script, from a thread or from a task of an event loop of its own."""
+    if request.param == "thread":
+        return client.run
+    return lambda *args, **how: asyncio.run(client.run_async(*args, **how))
+
+
+def test_a_script_runs_and_its_arguments_arrive(run: Run) -> None:
+    assert run(COUNT, [KEY], ["a\nb"]) == [1, b"a\nb"]
+    assert run(COUNT, [KEY], [7]) == [2, b"7"]
+    assert run(COUNT, [KEY], [b"\xff"]) == [3, b"\xff"]
+
+
+def test_a_script_is_sent_whole_only_where_it_is_not_known(run: Run, server: RedisServer) -> None:
+    for _ in range(3):
+        run(COUNT, [KEY], [1])
+    assert sent_whole(server) == 1
+    server.command("SCRIPT", "FLUSH")
+    assert run(COUNT, [KEY], [1]) == [4, b"1"]
+    assert sent_whole(server) == 2
+
+
+def sent_whole(server: RedisServer) -> int:
+    """How often a script was sent with its text."""
+    return int(server.info("commandstats")["cmdstat_eval"].partition(",")[0].removeprefix("calls="))
+
+
+def test_an_argument_may_ask_for_the_server_that_it_goes_to(run: Run, client: Client, server: RedisServer) -> None:
+    first = run(COUNT, [KEY], [lambda at: at.run_id])
+    assert first == [1, server.info("server")["run_id"].encode()]
+    server.restart()
+    second = run(COUNT, [KEY], [lambda at: at.run_id], within=10)
+    assert second == [1, server.info("server")["run_id"].encode()]
+    assert first != second
+    assert client.server is not None
+    assert second == [1, client.server.run_id.encode()]
+
+
+def test_what_a_server_says_of_itself_is_known(client: Client, software: str) -> None:
+    client.command("PING")
+    found = client.server
+    assert found is not None
+    assert (found.software, found.is_replica, found.is_cluster) == (software, False, False)
+    assert tuple(map(int, found.version.split(".")[:2])) >= (7, 0)
+    assert 0 <= time.monotonic() - found.started < 60
+
+
+def test_the_database_of_the_address_is_used(server: RedisServer) -> None:
+    Client(parse_address(server.url(db=3))).run(COUNT, [KEY], [1])
+    assert server.command("GET", KEY) is None
+    assert "db3" in server.info("keyspace")
+
+
+def test_a_unix_socket_leads_to_the_server(server: RedisServer) -> None:
+    client = Client(parse_address(f"unix://{server.socket}"))
+    assert client.run(COUNT, [KEY], [1]) == [1, b"1"]
+    client.close()
+
+
+def test_a_server_that_went_and_came_back_is_found_again(run: Run, server: RedisServer) -> None:
+    assert run(COUNT, [KEY], [1]) == [1, b"1"]
+    server.restart()
+    # Also without a second try: that the idle connection is dead is seen before it is used.
+    assert run(COUNT, [KEY], [1]) == [1, b"1"]
+
+
+def test_a_task_too_sees_that_an_idle_connection_is_dead(client: Client, server: RedisServer) -> None:
+    async def through_a_restart() -> object:
+        await client.run_async(COUNT, [KEY], [1])
+        await asyncio.to_thread(server.restart)
+        return await client.run_async(COUNT, [KEY], [2])
+
+    assert asyncio.run(through_a_restart()) == [1, b"2"]
+
+
+def test_a_thread_that_is_interrupted_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
+    client.command("PING")
+    [shared] = client._for_threads.values()
+    server.freeze()
+    with pytest.raises(KeyboardInterrupt), shared.one(0.0) as connection:
+        connection.send_command("ECHO", "nobody reads this")
+        raise KeyboardInterrupt
+    thaw = threading.Timer(0.3, server.thaw)  # the answer comes after the next one has asked
+    thaw.start()
+    with shared.one(0.0) as again:
+        again.send_command("ECHO", "this")
+        assert again.read_response() == b"this"
+    thaw.join()
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(run: Run, server: RedisServer) -> None:
+    server.kill()
+    starter = threading.Timer(0.5, server.start)
+    starter.start()
+    assert run(COUNT, [KEY], [1], within=20) == [1, b"1"]
+    starter.join()
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_where_and_what_to_do(run: Run, server: RedisServer) -> None:
+    server.kill()
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="connection refused") as caught:
+        run(COUNT, [KEY], [1], within=0.3)
+    assert time.monotonic() - began < 5
+    assert caught.value.path == server.url()
+    assert "redis-cli PING" in caught.value.remedy
+
+
+def test_a_frozen_server_is_given_up_in_time_and_never_runs_an_answer_behind(run: Run, server: RedisServer) -> None:
+    assert run(COUNT, [KEY], ["first"]) == [1, b"first"]
+    server.freeze()
+    with pytest.raises(Unreachable, match="didn't answer in time"):
+        run(COUNT, [KEY], ["second"])
+    server.thaw()
+    for word in ("third", "fourth"):
+        reply = run(COUNT, [KEY], [word], within=5)
+        assert isinstance(reply, list)
+        assert reply[1] == word.encode()
+
+
+def test_a_script_whose_reply_is_lost_is_run_again(run: Run, server: RedisServer) -> None:
+    run(ONCE, [KEY, "leasecap:{x}:other"])
+    server.freeze()
+    thaw = threading.Timer(1.5, server.thaw)  # the first try has been given up by then, and is run all the same
+    thaw.start()
+    assert run(ONCE, [KEY, "leasecap:{x}:token"], within=20) == 2
+    thaw.join()
+    assert server.command("GET", KEY) == "2"
+
+
+def test_no_more_connections_are_made_than_were_meant(client: Client, server: RedisServer) -> None:
+    with ThreadPoolExecutor(60) as threads:
+        replies = list(threads.map(lambda n: client.run(COUNT, [KEY], [n], within=20), range(300)))
+    assert sorted(reply[0] for reply in replies) == list(range(1, 301))
+    assert [int(reply[1]) for reply in replies] == list(range(300))
+    assert 1 <= len(tcp_clients(server)) <= connections.MOST
+
+
+def test_tasks_share_as_many_connections(client: Client, server: RedisServer) -> None:
+    async def many() -> None:
+        replies = await asyncio.gather(*(client.run_async(COUNT, [KEY], [n], within=20) for n in range(300)))
+        assert [int(reply[1]) for reply in replies] == list(range(300))
+        assert 1 <= len(tcp_clients(server)) <= connections.MOST
+
+    asyncio.run(many())
+
+
+def test_a_task_that_is_cancelled_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
+    async def interrupted() -> None:
+        await client.run_async(COUNT, [KEY], ["warm"])
+        for round_ in range(200):
+            tasks = [asyncio.create_task(client.run_async(COUNT, [KEY], [f"{round_}-{n}"])) for n in range(4)]
+            for _ in range(round_ % 7):
+                await asyncio.sleep(0)
+            tasks[round_ % 4].cancel()
+            replies = await asyncio.gather(*tasks, return_exceptions=True)
+            for n, reply in enumerate(replies):
+                if not isinstance(reply, asyncio.CancelledError):
+                    assert reply[1] == f"{round_}-{n}".encode()  # type: ignore[index]
+
+    asyncio.run(interrupted())
+
+
+def test_a_task_that_is_cancelled_gives_its_connection_back(client: Client, server: RedisServer) -> None:
+    async def interrupted() -> object:
+        await client.run_async(COUNT, [KEY], [0])
+        server.freeze()
+        tasks = [asyncio.create_task(client.run_async(COUNT, [KEY], [n])) for n in range(connections.MOST)]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.thaw()
+        return await client.run_async(COUNT, [KEY], ["after"], within=5)
+
+    reply = asyncio.run(interrupted())
+    assert isinstance(reply, list)
+    assert reply[1] == b"after"
+
+
+def test_each_event_loop_has_connections_of_its_own_and_closes_them(client: Client, server: RedisServer) -> None:
+    def in_a_loop(_: int) -> object:
+        return asyncio.run(client.run_async(COUNT, [KEY], [1], within=10))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(in_a_loop, range(12)))) == 12
+    until = time.monotonic() + 10
+    while (left := tcp_clients(server)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert left == []
+
+
+def tcp_clients(server: RedisServer) -> list[str]:
+    """The addresses of who is connected by TCP."""
+    return re.findall(r" addr=(127\.0\.0\.1:\d+)", str(server.command("CLIENT", "LIST")))
+
+
+@pytest.mark.posix("fork")
+def test_a_forks_child_makes_connections_of_its_own(client: Client, server: RedisServer) -> None:
+    client.run(COUNT, [KEY], ["parent"])
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            replies = [client.run(COUNT, [KEY], [n])[1] for n in range(50)]
+            os.write(write, b"ok" if replies == [str(n).encode() for n in range(50)] else b"wrong")
+        finally:
+            os._exit(0)
+    replies = [client.run(COUNT, [KEY], [n])[1] for n in range(1000, 1050)]
+    os.waitpid(pid, 0)
+    os.close(write)
+    with os.fdopen(read, "rb") as said:
+        assert said.read() == b"ok"
+    assert replies == [str(n).encode() for n in range(1000, 1050)]
+    assert len(tcp_clients(server)) == 1  # the parent's lives on
+
+
+@pytest.mark.posix("fork")
+def test_a_forks_child_leaves_the_event_loop_of_its_parent_alone(client: Client) -> None:
+    async def fork_in_a_loop() -> object:
+        await client.run_async(COUNT, [KEY], ["parent"])
+        pid = os.fork()
+        if pid == 0:
+            try:
+                client.run(COUNT, [KEY], ["child"])
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        return await asyncio.wait_for(client.run_async(COUNT, [KEY], ["after"]), 10)
+
+    assert asyncio.run(fork_in_a_loop()) == [3, b"after"]
+
+
+@pytest.fixture
+def hung() -> Iterator[HungServer]:
+    with HungServer() as server:
+        yield server
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(hung: HungServer) -> None:
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="didn't answer in time"):
+        Client(parse_address(hung.url)).command("PING")
+    assert time.monotonic() - began < 4
+
+
+def test_what_is_no_redis_is_an_error(hung: HungServer) -> None:
+    hung.greeting = b"SSH-2.0-OpenSSH_9.2\r\n"
+    with pytest.raises(StoreError, match="can't be reached"):
+        Client(parse_address(hung.url)).command("PING")
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (b"redis_version:6.2.14\r\nrun_id:a\r\n", "redis 6.2.14"),
+        (b"redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:7.1.0\r\nrun_id:a\r\n", "valkey 7.1.0"),
+        (b"redis_version:7.4.0\r\n", "redis 7.4.0"),
+        (b"redis_version:\r\nrun_id:a\r\n", "redis"),
+        (b"# nothing\r\n", "redis"),
+    ],
+    ids=["old-redis", "old-valkey", "no-run-id", "no-version", "nothing"],
+)
+def test_a_server_that_is_too_old_or_tells_no_run_is_refused(hung: HungServer, said: bytes, found: str) -> None:
+    hung.answers = [b"$%d\r\n%s\r\n" % (len(said), said)]
+    with pytest.raises(StoreError, match=re.escape(f"is {found}, which can't keep pools")) as caught:
+        Client(parse_address(hung.url)).command("PING", within=5)
+    assert not isinstance(caught.value, Unreachable)
+    assert "Redis 7.0 or newer, or Valkey 7.2" in caught.value.remedy
+
+
+def test_a_server_that_knows_no_two_sections_is_too_old(hung: HungServer) -> None:
+    hung.answers = [b"-ERR syntax error\r\n"]
+    with pytest.raises(StoreError, match="older than 7"):
+        Client(parse_address(hung.url)).command("PING", within=5)
+
+
+def test_nothing_is_sent_but_what_is_asked(run: Run, server: RedisServer) -> None:
+    before = server.info("commandstats").keys()
+    for _ in range(2):
+        run(COUNT, [KEY], [1])
+    sent = {name.removeprefix("cmdstat_") for name in server.info("commandstats").keys() - before}
+    assert sent <= {"info", "eval", "evalsha", "incr"}  # no greeting of RESP3, no name of a client or library
+    assert {"eval", "evalsha"} <= sent
+
+
+@pytest.mark.parametrize("software", ["redis"], indirect=True)
+def test_the_library_makes_no_tries_of_its_own(client: Client, server: RedisServer) -> None:
+    client.run(COUNT, [KEY], [1])
+    server.freeze()
+    with pytest.raises(Unreachable):
+        client.run(COUNT, [KEY], [2], within=0)
+    server.thaw()
+    until = time.monotonic() + 10
+    while server.command("GET", KEY) != "2" and time.monotonic() < until:
+        time.sleep(0.02)
+    client.run(COUNT, [KEY], [3])
+    assert server.command("GET", KEY) == "3"  # one for each call
+
+
+def test_a_password_is_found_where_the_address_says(
+    software: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("hunter2!\n")
+    monkeypatch.setenv("CAP_PASSWORD", "hunter2!")
+    with running(software, tmp_path / "server", "--requirepass", "hunter2!") as server:
+        addresses = [
+            server.url(user=":hunter2%21"),
+            server.url(query="password_env=CAP_PASSWORD"),
+            server.url(query=f"password_file={tmp_path / 'password'}"),
+            server.url(user="default", query="password_env=CAP_PASSWORD"),
+        ]
+        for text in addresses:
+            client = Client(parse_address(text))
+            assert client.command("PING") == b"PONG"
+            assert asyncio.run(client.command_async("PING")) == b"PONG"
+            client.close()
+        for text, what in ((server.url(), "wants a password"), (server.url(user=":wrong"), "refuses the user or")):
+            with pytest.raises(StoreError, match=what) as caught:
+                Client(parse_address(text)).command("PING", within=10)
+            assert not isinstance(caught.value, Unreachable)
+            assert "password_file" in caught.value.remedy
+            assert "wrong" not in str(caught.value)
+
+
+def test_a_password_that_is_not_where_the_address_says_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAP_PASSWORD", raising=False)
+    with pytest.raises(ConfigError, match="CAP_PASSWORD is not set"):
+        Client(parse_address("redis://127.0.0.1?password_env=CAP_PASSWORD")).command("PING")
+    missing = tmp_path / "none"
+    with pytest.raises(ConfigError, match="can't be read"):
+        Client(parse_address(f"redis://127.0.0.1?password_file={missing}")).command("PING")
+    missing.write_bytes(b"\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        Client(parse_address(f"redis://127.0.0.1?password_file={missing}")).command("PING")
+    missing.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="it is no text"):
+        Client(parse_address(f"redis://127.0.0.1?password_file={missing}")).command("PING")

@@ -1,0 +1,243 @@
+"""The verbs on a pool that a server keeps."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from commands import environment, run, start
+from redis_pools import settle
+from referee import Team, until
+
+import leasecap
+from leasecap._config.pool_name import pool_name
+from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
+
+    from leasecap._redis_store.client import Client
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def pool(server: RedisServer, client: Client, team: Team) -> Iterator[Pool]:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    pool = Pool(client, pool_name("p"), time.monotonic)
+    settle(pool)
+    yield pool
+
+
+def test_limit_is_set_for_all_machines_and_says_by_whom(server: RedisServer, pool: Pool, team: Team) -> None:
+    changed = run("limit", "p", "3")
+    assert changed.stdout == f"p: 1 -> 3 (for all machines, on {server.url()})\n"
+    shown = run("limit", "p")
+    assert f"for all machines, on {server.url()}: 3 (set by uid " in shown.stdout
+    assert "Change" in shown.stdout or "Set it" in shown.stdout
+    assert pool.picture().seen.limit == 3
+    assert not (team.root / "config.toml").read_text().count("limit")
+    assert run("limit", "p", "unlimited").returncode == 0
+    assert leasecap.status("p").pools[0].limit == "unlimited"
+    assert run("limit", "p", "--unset").returncode == 0
+    assert pool.picture().seen.limit is None
+
+
+def test_limit_of_a_machine_holds_while_it_holds_and_only_tightens(server: RedisServer, pool: Pool, team: Team) -> None:
+    settle(pool, limit=5)
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 1\n')
+    shown = run("limit", "p", "4")
+    assert "its own limit counts too: 1 (config.toml [pools.p])" in shown.stdout
+    with leasecap.slot("p"):
+        assert leasecap.try_acquire("p", borrow=False) is None
+        assert leasecap.status("p").pools[0].limit == 1
+    assert leasecap.status("p").pools[0].limit == 4
+
+
+def test_pool_without_a_limit_names_the_command_that_sets_one(pool: Pool) -> None:
+    settle(pool, limit=None)
+    found = run("run", "-p", "p", "--", "true")
+    assert found.returncode == 125
+    assert "leasecap limit p 4" in found.stderr
+    assert run("run", "-p", "p", "--limit", "1", "--", "true").returncode == 0
+
+
+def test_status_shows_holders_and_waiters_of_a_server(server: RedisServer, pool: Pool) -> None:
+    with leasecap.slot("p", label="a holder"):
+        waiter = start("run", "-p", "p", "-l", "a waiter", "--", "true")
+        try:
+            until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+            found = json.loads(run("status", "--json").stdout)["pools"][0]
+        finally:
+            waiter.kill()
+            waiter.communicate()
+    assert (found["pool"], found["limit"], found["in_flight"], found["lock"]) == ("p", 1, 1, "server")
+    assert found["path"] == f"{server.url()} pool p"
+    assert [holder["label"] for holder in found["holders"]] == ["a holder"]
+    assert [(waiter["label"], waiter["position"]) for waiter in found["waiters"]] == [("a waiter", 1)]
+
+
+def test_status_names_pools_that_only_the_server_knows(server: RedisServer, pool: Pool, team: Team) -> None:
+    team.configure(f'[defaults]\nstore = "{server.url()}"\n')
+    with leasecap.slot("another", limit=1):
+        assert "another" in [pool.pool for pool in leasecap.status().pools]
+
+
+def test_status_says_what_is_wrong_with_a_server_that_is_away(server: RedisServer, pool: Pool) -> None:
+    server.stop()
+    found = run("status")
+    assert found.returncode == 1
+    assert "can't be reached" in found.stdout + found.stderr
+
+
+def test_pause_and_resume_hold_for_all(pool: Pool) -> None:
+    assert "closed until" in run("pause", "p").stdout
+    assert leasecap.try_acquire("p") is None
+    feedback = leasecap.status("p").pools[0].feedback
+    assert feedback is not None and feedback.paused
+    assert "open again" in run("resume", "p").stdout
+    lease = leasecap.try_acquire("p")
+    assert lease is not None
+    lease.release()
+    assert "was not paused" in run("resume", "p").stdout
+
+
+def test_report_cuts_the_limit_for_all(pool: Pool) -> None:
+    settle(pool, limit=4)
+    assert run("report", "p", "--status", "429").returncode == 0
+    assert leasecap.status("p").pools[0].limit == 3
+    assert run("limit", "p", "4").returncode == 0
+    assert leasecap.status("p").pools[0].limit == 4
+
+
+def test_report_of_a_lease_from_before_a_cut_cuts_no_further(pool: Pool) -> None:
+    settle(pool, limit=4)
+    with leasecap.slot("p") as first, leasecap.slot("p", borrow=False) as second:
+        first.report(429)
+        second.report(429)
+    assert leasecap.status("p").pools[0].limit == 3
+
+
+def test_policy_is_pushed_by_a_person_and_holds_for_all(server: RedisServer, pool: Pool, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nadaptive = "off"\nstale_after = "5s"\nheartbeat = "1s"\n')
+    before = run("policy", "show", "p").stdout
+    assert 'adaptive = "aimd"' in before
+    assert "something else of adaptive, stale_after" in before
+    assert "leasecap policy show p" in run("status").stdout
+    pushed = run("policy", "push", "p").stdout
+    assert "pushed by uid" in pushed
+    assert 'adaptive = "off"' in pushed
+    assert "stale_after = 5" in pushed
+    assert "policy show" not in run("status").stdout
+    settle(pool, limit=4, ttl=5)
+    run("report", "p", "--status", "429")
+    assert leasecap.status("p").pools[0].limit == 4
+
+
+def test_what_a_server_cannot_do_is_refused(server: RedisServer, pool: Pool, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nusage_command = ["true"]\n')
+    found = run("policy", "push", "p")
+    assert found.returncode == 1
+    assert "usage_command" in found.stderr
+    with pytest.raises(leasecap.StoreError, match="set_usage"):
+        leasecap.set_usage("p", lambda: 1)
+
+
+def test_order_by_tasks_is_refused_and_never_ignored(server: RedisServer, pool: Pool, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\norder = "task"\n')
+    with pytest.raises(leasecap.ConfigError, match="files alone"):
+        leasecap.try_acquire("p")
+
+
+def test_pool_on_a_server_is_forgotten_when_nobody_uses_it(pool: Pool) -> None:
+    with leasecap.slot("p"):
+        assert run("forget", "p").returncode == 1
+    assert "forgotten" in run("forget", "p").stdout
+    assert not pool.picture().is_used
+
+
+def test_doctor_counts_pools_on_servers(pool: Pool) -> None:
+    with leasecap.slot("p"):
+        found = run("doctor")
+    assert "with a server" in found.stdout
+
+
+def test_command_runs_under_its_lease_and_knows_no_password(server: RedisServer, pool: Pool, team: Team) -> None:
+    server.command("CONFIG", "SET", "requirepass", "se-cret")
+    team.configure("")
+    shown = run(
+        "run", "-p", "p", "--", "sh", "-c", 'echo "$LEASECAP_LEASE"; exec "$0" -m leasecap run -p p -n -- env',
+        sys.executable,
+        env=environment(LEASECAP_STORE=server.url(user=":se-cret")),
+    )  # fmt: skip
+    assert "se-cret" not in shown.stdout + shown.stderr
+    assert f"{server.port}/0/p" in shown.stdout.replace("%3A", ":")
+
+
+def test_nested_run_borrows_the_slot_of_a_server(pool: Pool) -> None:
+    found = run("run", "-p", "p", "--", sys.executable, "-m", "leasecap", "run", "-p", "p", "-n", "--", "true")
+    assert found.returncode == 0, found.stderr
+
+
+def test_pool_that_moves_while_it_is_held_is_refused(server: RedisServer, pool: Pool, team: Team) -> None:
+    for here, there in ((server.url(), "files"), ("files", server.url()), (server.url(), server.url(1))):
+        team.configure(f'[pools.p]\nstore = "{here}"\nlimit = 2\n')
+        with leasecap.slot("p"):
+            team.configure(f'[pools.p]\nstore = "{there}"\nlimit = 2\n')
+            with pytest.raises(leasecap.ConfigError, match="moved to another store"):
+                leasecap.try_acquire("p")
+
+
+def test_server_that_may_throw_keys_away_is_refused(server: RedisServer, pool: Pool) -> None:
+    server.command("CONFIG", "SET", "maxmemory", "100mb")
+    server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    found = run("run", "-p", "p", "-n", "--", "true")
+    assert found.returncode == 125
+    assert "noeviction" in found.stderr
+    server.command("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 0
+
+
+def test_slot_is_released_though_the_memory_is_full(server: RedisServer, pool: Pool) -> None:
+    settle(pool, limit=2)
+    lease = leasecap.acquire("p")
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(leasecap.StoreError, match="memory"):
+        leasecap.try_acquire("p", borrow=False)
+    lease.release()
+    assert pool.picture().seen.leases == {}
+
+
+def test_limit_in_the_file_is_followed_by_those_who_wait(server: RedisServer, pool: Pool, team: Team) -> None:
+    settle(pool, limit=5)
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 1\n')
+    with leasecap.slot("p"):
+        waiter = start("run", "-p", "p", "--", "echo", "RAN")
+        until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+        team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 3\n')
+        until(lambda: [one.limit for one in leasecap.status("p").pools[0].waiters] == [3], "it declares the new one")
+    assert waiter.communicate(timeout=30)[0] == "RAN\n"
+
+
+def test_status_says_since_when_an_answer_streams(pool: Pool) -> None:
+    from leasecap._api import acquire_with
+    from leasecap._liveness.record import Purpose
+    from leasecap._request import Options
+    from leasecap._wait.blocking import ThreadWaiter
+
+    lease = acquire_with("p", ThreadWaiter(), Options(purpose=Purpose("an agent", "p", "a model")))
+
+    def phase() -> str | None:
+        request = leasecap.status("p").pools[0].holders[0].request
+        assert request is not None and request.agent == "an agent"
+        return request.phase
+
+    assert phase() == "sent"
+    lease.note_answer()
+    until(lambda: phase() == "streaming", "it is noted")
+    lease.release()
+    assert pool.picture().records == {}

@@ -1,0 +1,145 @@
+"""Servers that belong together: Sentinels that make another one the master, a cluster that moves keys."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis_groups import Cluster, Watched, cluster, until, watched
+from redis_server import free_port
+
+from leasecap._config.store_address import parse_address
+from leasecap._errors import StoreError
+from leasecap._redis_store.client import Client
+from leasecap._redis_store.script import Script
+
+COUNT = Script("count", "#!lua\nreturn {redis.call('INCR', KEYS[1]), ARGV[1]}")
+KEY = "leasecap:{x}:a"
+
+
+@pytest.fixture
+def group(software: str, tmp_path: Path) -> Iterator[Watched]:
+    with watched(software, tmp_path) as group:
+        yield group
+
+
+def test_the_master_is_found_by_its_sentinels(group: Watched) -> None:
+    client = Client(parse_address(group.url()))
+    assert client.run(COUNT, [KEY], [1]) == [1, b"1"]
+    assert asyncio.run(client.run_async(COUNT, [KEY], [2])) == [2, b"2"]
+    client.close()
+
+
+def test_a_sentinel_that_is_gone_is_passed_over(group: Watched) -> None:
+    client = Client(parse_address(group.url().replace("//", f"//127.0.0.1:{free_port()},")))
+    assert client.run(COUNT, [KEY], [1]) == [1, b"1"]
+    client.close()
+
+
+def test_after_a_failure_of_the_master_calls_go_to_the_new_one(group: Watched) -> None:
+    client = Client(parse_address(group.url()))
+    first = client.run(COUNT, [KEY], [lambda at: at.run_id])[1].decode()
+    before = group.master
+    before.kill()
+    run_id = client.run(COUNT, [KEY], [lambda at: at.run_id], within=20)[1].decode()
+    after = group.master
+    assert after is not before
+    assert (first != run_id) and run_id == after.info("server")["run_id"]
+    client.close()
+
+
+def test_a_master_that_is_replaced_while_it_runs_is_left_at_once(group: Watched) -> None:
+    client = Client(parse_address(group.url()))
+    client.run(COUNT, [KEY], [1])
+    after = group.replace_master()
+    until(lambda: time.monotonic() >= client._route.ask_at, "due")
+    assert client.run(COUNT, [KEY], [lambda at: at.run_id], within=5)[1].decode() == after.info("server")["run_id"]
+    client.close()
+
+
+def test_a_service_that_the_sentinels_do_not_know_is_an_error(group: Watched) -> None:
+    with pytest.raises(StoreError, match="no Sentinel knows a master called other"):
+        Client(parse_address(group.url().replace("/main/", "/other/"))).run(COUNT, [KEY], [1])
+
+
+@pytest.fixture
+def nodes(software: str, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(software, tmp_path) as nodes:
+        yield nodes
+
+
+def test_each_pool_of_a_cluster_is_found_from_any_node(nodes: Cluster) -> None:
+    keys = [nodes.key_of(node) for node in nodes.nodes]
+    for node in nodes.nodes:
+        client = Client(parse_address(node.url()))
+        for key in keys:
+            client.run(COUNT, [key], [1])
+            asyncio.run(client.run_async(COUNT, [key], [1]))
+        assert client.server is not None
+        assert client.server.is_cluster
+        client.close()
+    assert [nodes.owner(key).command("GET", key) for key in keys] == ["6"] * 3
+
+
+def test_a_pool_that_is_moved_to_another_node_is_followed_under_load(nodes: Cluster) -> None:
+    source, target = nodes.nodes[0], nodes.nodes[1]
+    key, stopping = nodes.key_of(source), threading.Event()
+    client = Client(parse_address(nodes.nodes[2].url()))
+    counts: list[int] = []
+
+    def load() -> None:
+        while not stopping.is_set():
+            counts.append(client.run(COUNT, [key], [1], within=10)[0])
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        await_count(counts, 20)
+        nodes.begin_move(key, target)
+        await_count(counts, 40)
+        nodes.end_move(key, target)
+        await_count(counts, 60)
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+    assert sorted(counts) == list(range(1, len(counts) + 1))
+    assert target.command("GET", key) == str(len(counts))
+    client.close()
+
+
+def await_count(counts: list[int], more: int) -> None:
+    until(lambda: len(counts) >= more, "counted")
+
+
+def test_a_pool_is_begun_where_its_slot_is_being_moved_to(nodes: Cluster) -> None:
+    source, target = nodes.nodes[0], nodes.nodes[1]
+    key = nodes.key_of(source)
+    nodes.begin_move(key, target)
+    client = Client(parse_address(source.url()))
+    assert client.run(COUNT, [key], [1]) == [1, b"1"]  # by ASK: the key isn't there yet
+    assert asyncio.run(client.run_async(COUNT, [key], [1])) == [2, b"1"]
+    nodes.end_move(key, target)
+    assert client.run(COUNT, [key], [1]) == [3, b"1"]
+    client.close()
+
+
+def test_another_database_than_0_is_refused_by_a_cluster(nodes: Cluster) -> None:
+    if nodes.nodes[0].software == "valkey":
+        pytest.skip("Valkey from 9.0 on has several databases in a cluster")
+    with pytest.raises(StoreError, match="is a cluster, which has one database"):
+        Client(parse_address(nodes.nodes[0].url(db=1))).run(COUNT, [KEY], [1])
+
+
+def test_a_node_that_is_gone_leaves_the_pools_of_the_others(nodes: Cluster) -> None:
+    key = nodes.key_of(nodes.nodes[1])
+    client = Client(parse_address(nodes.nodes[0].url()))
+    assert client.run(COUNT, [key], [1]) == [1, b"1"]
+    nodes.nodes[0].kill()
+    assert client.run(COUNT, [key], [1]) == [2, b"1"]
+    client.close()

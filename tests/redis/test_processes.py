@@ -1,0 +1,399 @@
+"""Real processes that share a cap on a real server, judged by a referee outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from commands import run
+from holders import HOLD, give_back, hold, queue, ready
+from redis_pools import TTL, settle
+from referee import Team, until
+
+from leasecap._config.pool_name import pool_name
+from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
+
+    from leasecap._redis_store.client import Client
+
+pytestmark = pytest.mark.redis
+
+# Takes a slot and gives it back, again and again until it is told to end; in a thread, or in so many tasks.
+MANY = """
+import asyncio, random, threading
+name, tasks = sys.argv[1], int(sys.argv[2])
+log, ending = Log(), threading.Event()
+threading.Thread(target=lambda: (hear(), ending.set()), daemon=True).start()
+say("READY")
+async def one(number):
+    count = 0
+    while not ending.is_set():
+        async with leasecap.slot("p", timeout=30):
+            log.start(f"{name}-{number}-{count}")
+            await asyncio.sleep(random.random() * 0.01)
+            log.end(f"{name}-{number}-{count}")
+        count += 1
+async def main():
+    await asyncio.gather(*map(one, range(tasks)))
+count = 0
+if tasks:
+    asyncio.run(main())
+while not tasks and not ending.is_set():
+    with leasecap.slot("p", timeout=30):
+        log.start(f"{name}-{count}")
+        time.sleep(random.random() * 0.01)
+        log.end(f"{name}-{count}")
+    count += 1
+say("DONE")
+"""
+
+# A process whose boot nobody knows, as one of another machine.
+ELSEWHERE = """
+from leasecap._host import effects
+here = effects.this_process
+effects.this_process = lambda: here()._replace(boot="elsewhere")
+"""
+
+
+@pytest.fixture
+def pool(server: RedisServer, client: Client, team: Team) -> Iterator[Pool]:
+    """The pool "p" of one slot, which the workers share."""
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    pool = Pool(client, pool_name("p"), time.monotonic)
+    settle(pool)
+    yield pool
+
+
+def held(pool: Pool) -> int:
+    seen = pool.picture().seen
+    return len(seen.leases) + len(seen.granted)
+
+
+# -- the cap, and the order ----------------------------------------------------------------------------------------
+
+
+def test_processes_and_tasks_never_exceed_the_cap(pool: Pool, team: Team) -> None:
+    settle(pool, limit=3)
+    workers = [team.start(MANY, number, tasks) for number, tasks in enumerate((0, 0, 0, 4, 9))]
+    ready(*workers)
+    until(lambda: len(team.referee.log.read_text().splitlines()) > 100, "they have worked for a while")
+    for worker in workers:
+        worker.tell()
+    for worker in workers:
+        worker.expect("DONE")
+        worker.done()
+    assert team.referee.peak() == 3
+    assert held(pool) == 0
+    assert pool.picture().expiries == {}
+
+
+def test_cap_holds_while_holders_and_waiters_are_killed(pool: Pool, team: Team) -> None:
+    settle(pool, limit=2)
+    workers = {number: team.start(MANY, number, 0) for number in range(6)}
+    ready(*workers.values())
+    killed = {}
+    for number in (0, 1, 2):
+        until(lambda: held(pool) == 2, "both slots are taken")
+        time.sleep(0.1)  # any moment will do
+        killed[number] = workers[number].kill()
+    for number in (3, 4, 5):
+        workers[number].tell()
+    for number in (3, 4, 5):
+        workers[number].expect("DONE")
+        workers[number].done()
+    running = {}
+    for line in team.referee.log.read_text().splitlines():
+        event, _, holder = line.split(" ", 2)
+        running[holder] = event == "start"
+    ends = {holder: killed[int(holder.partition("-")[0])] for holder, runs in running.items() if runs}
+    assert team.referee.peak(ends) == 2
+
+
+def test_waiters_are_served_in_the_order_of_their_calls(pool: Pool, team: Team) -> None:
+    workers = [team.start(HOLD, number) for number in range(4)]
+    ready(*workers)
+    hold(workers[0])
+    queue(team, *workers[1:])
+    for before, after in pairwise(workers):
+        give_back(before)
+        after.expect("HELD")
+    give_back(workers[-1])
+    assert team.referee.order() == ["0", "1", "2", "3"]
+
+
+def test_released_slot_reaches_a_waiter_by_a_message(pool: Pool, team: Team) -> None:
+    settle(pool, ttl=30)
+    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    time.sleep(0.5)  # it has subscribed
+    released = time.monotonic_ns()
+    give_back(holder)
+    waiter.expect("HELD")
+    [_, second] = [line for line in team.referee.log.read_text().splitlines() if line.startswith("start")]
+    assert int(second.split()[1]) - released < 0.5e9
+
+
+# -- ends ----------------------------------------------------------------------------------------------------------
+
+
+def test_slot_of_a_killed_holder_of_this_machine_is_granted_at_once(pool: Pool, team: Team) -> None:
+    settle(pool, ttl=30)
+    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    killed = holder.kill()
+    waiter.expect("HELD")
+    assert time.monotonic_ns() - killed < 5e9  # and not after 30 s
+    assert team.referee.peak({"holder": killed, "waiter": time.monotonic_ns()}) == 1
+
+
+def test_slot_of_a_killed_holder_elsewhere_is_granted_after_its_ttl(pool: Pool, team: Team) -> None:
+    holder, waiter = team.start(ELSEWHERE + HOLD, "holder"), team.start(HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    killed = holder.kill()
+    waiter.expect("HELD")
+    waited = (time.monotonic_ns() - killed) / 1e9
+    assert TTL * 0.5 < waited < TTL + 5
+
+
+def test_holder_that_was_stopped_past_its_ttl_learns_that_it_lost_its_slot(pool: Pool, team: Team) -> None:
+    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
+    ready(holder, waiter)
+    hold(holder)
+    queue(team, waiter)
+    holder.stop()
+    waiter.expect("HELD")
+    holder.go_on()
+    assert holder.expect("LOST") == "False"
+
+
+def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServer, pool: Pool, team: Team) -> None:
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    server.freeze()
+    began = time.monotonic()
+    assert holder.expect("LOST") == "False"
+    assert time.monotonic() - began < TTL + 1
+    server.thaw()
+
+
+def test_blocked_event_loop_keeps_its_lease(pool: Pool, team: Team) -> None:
+    worker = team.start(
+        f"""
+import asyncio
+async def main():
+    async with leasecap.slot("p") as lease:
+        say("HELD")
+        time.sleep({2 * TTL})
+        say("LOST", bool(lease.lost))
+asyncio.run(main())
+"""
+    )
+    worker.expect("HELD")
+    assert worker.expect("LOST") == "False"
+    worker.done()
+
+
+def test_stopped_waiter_is_passed_over_and_goes_on_in_its_place(pool: Pool, team: Team) -> None:
+    settle(pool, ttl=30)
+    workers = [team.start(HOLD, number) for number in range(4)]
+    ready(*workers)
+    hold(workers[0])
+    queue(team, *workers[1:])
+    workers[1].stop()
+    give_back(workers[0])
+    workers[2].expect("HELD")  # two seconds later
+    workers[1].go_on()
+    until(lambda: len(pool.picture().seen.queue) == 2, "it stands in the queue again")
+    give_back(workers[2])
+    workers[1].expect("HELD")
+
+
+def test_person_who_releases_a_lease_tells_its_holder(pool: Pool, team: Team) -> None:
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    [lease] = team.pool().holders
+    assert run("release", lease.id, "--yes").returncode == 0
+    assert holder.expect("LOST") == "False"
+
+
+# -- the server ----------------------------------------------------------------------------------------------------
+
+
+def test_cap_holds_through_a_restart_of_a_server_that_forgets(server: RedisServer, pool: Pool, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 2\n')
+    settle(pool, limit=2)
+    workers = [team.start(HOLD, number) for number in range(3)]
+    ready(*workers)
+    hold(workers[0])
+    hold(workers[1])
+    queue(team, workers[2])
+    server.restart()
+    until(lambda: held(pool) == 2, "both are counted again")
+    settle(pool, limit=2)
+    until(lambda: len(pool.picture().seen.queue) == 1, "and the waiter waits on")
+    assert held(pool) == 2
+    give_back(workers[0])
+    workers[2].expect("HELD")
+    for worker in workers[1:]:
+        give_back(worker)
+    assert team.referee.peak() == 2
+
+
+def test_waiter_keeps_its_place_while_the_server_is_away(server: RedisServer, pool: Pool, team: Team) -> None:
+    settle(pool, ttl=30)
+    holder, first, second = (team.start(HOLD, name) for name in ("holder", "first", "second"))
+    ready(holder, first, second)
+    hold(holder)
+    queue(team, first, second)
+    server.freeze()
+    time.sleep(2)  # calls run into their time-outs
+    server.thaw()
+    give_back(holder)
+    first.expect("HELD")
+    give_back(first)
+    second.expect("HELD")
+
+
+def test_command_that_finds_no_server_fails_with_the_remedy(server: RedisServer, pool: Pool, team: Team) -> None:
+    server.stop()
+    found = run("run", "-p", "p", "-n", "--", "true")
+    assert found.returncode == 125
+    assert "can't be reached" in found.stderr
+    assert server.url() in found.stderr
+    found = run("run", "-p", "p", "-w", "1", "--", "true")
+    assert found.returncode == 125
+    assert "can't be reached" in found.stderr
+
+
+def test_status_of_the_command_survives_a_server_that_goes_away(server: RedisServer, pool: Pool, team: Team) -> None:
+    worker = team.leasecap("run", "-p", "p", "--", "sh", "-c", "echo READY; read word; exit 7")
+    worker.expect("READY")
+    server.stop()
+    began = time.monotonic()
+    worker.tell()
+    assert worker.wait() == 7
+    assert time.monotonic() - began < 10
+
+
+def test_waiter_that_is_interrupted_leaves_nothing(pool: Pool, team: Team) -> None:
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    waiter = team.leasecap("run", "-p", "p", "--", "true")
+    until(lambda: team.pool().waiting == 1, "it waits")
+    waiter.send(signal.SIGINT)
+    assert waiter.wait() == -signal.SIGINT
+    until(lambda: pool.picture().seen.queue == (), "its ticket is withdrawn")
+
+
+def test_cancelled_tasks_leave_neither_ticket_nor_lease(pool: Pool, team: Team) -> None:
+    worker = team.start(
+        """
+import asyncio, random
+async def one():
+    async with leasecap.slot("p"):
+        await asyncio.sleep(random.random() * 0.01)
+async def main():
+    for _ in range(20):
+        tasks = [asyncio.create_task(one()) for _ in range(5)]
+        await asyncio.sleep(random.random() * 0.02)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+asyncio.run(main())
+say("DONE")
+"""
+    )
+    worker.expect("DONE")
+    worker.done()
+    until(lambda: pool.picture().expiries == {}, "nothing is left")
+
+
+def test_forked_child_neither_releases_nor_keeps_its_parents_lease(pool: Pool, team: Team) -> None:
+    worker = team.start(
+        """
+lease = leasecap.acquire("p")
+pid = os.fork()
+if pid == 0:
+    lease.release()
+    assert leasecap.try_acquire("p") is None
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+say("STILL", lease.held, len(leasecap.status("p").pools[0].holders))
+lease.release()
+"""
+    )
+    assert worker.expect("STILL") == "True 1"
+    worker.done()
+    until(lambda: held(pool) == 0, "nothing is left")
+
+
+def test_process_with_fifty_tickets_is_served_in_order(pool: Pool, team: Team) -> None:
+    worker = team.start(
+        """
+import asyncio
+order = []
+async def one(number):
+    async with leasecap.slot("p"):
+        order.append(number)
+async def main():
+    await asyncio.gather(*map(one, range(50)))
+asyncio.run(main())
+say("ORDER", len(order), len(set(order)))
+"""
+    )
+    assert worker.expect("ORDER") == "50 50"
+    worker.done()
+    assert os.environ["LEASECAP_HOME"] == str(team.root)
+
+
+# -- for other processes -------------------------------------------------------------------------------------------
+
+
+def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, team: Team) -> None:
+    settle(pool)
+    wrapper = team.leasecap("run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600")
+    command = int(wrapper.line())
+    wrapper.kill()
+    time.sleep(3 * TTL)
+    assert held(pool) == 1
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
+    os.kill(command, signal.SIGKILL)
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) -> None:
+    agent = team.start("say('READY'); hear()")
+    agent.expect("READY")
+    lease = run("acquire", "-p", "p", "--for-pid", str(agent.pid)).stdout.strip()
+    time.sleep(2 * TTL)
+    assert [holder.id for holder in team.pool().holders] == [lease]
+    assert run("acquire", "-p", "p", "--for-pid", str(agent.pid)).stdout.strip() == lease
+    agent.tell()
+    agent.done()
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_slot_for_a_pid_can_be_given_back_by_hooks(pool: Pool, team: Team) -> None:
+    agent = team.start("say('READY'); hear()")
+    agent.expect("READY")
+    for _ in range(2):
+        run("acquire", "-p", "p", "--for-pid", str(agent.pid))
+        assert held(pool) == 1
+        assert run("release", "--for-pid", str(agent.pid), "--yes").returncode == 0
+        assert held(pool) == 0

@@ -1,0 +1,103 @@
+"""The threads beside the network: alarms and errands."""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import time
+
+import pytest
+
+from leasecap._redis_store.alarms import Alarms
+from leasecap._redis_store.errands import Errands
+
+PATIENCE = 20.0
+
+
+def never() -> float:
+    return math.inf
+
+
+def test_alarm_rings_at_its_moment_and_a_cancelled_one_does_not() -> None:
+    alarms, rung, last = Alarms(time.monotonic, never), [], threading.Event()
+    now = time.monotonic()
+    alarms.set("cancelled", now + 0.05, lambda: rung.append("cancelled"))
+    alarms.set("second", now + 0.1, last.set)
+    alarms.set("first", now + 0.02, lambda: rung.append("first"))
+    alarms.cancel("cancelled")
+    assert last.wait(PATIENCE)
+    assert rung == ["first"]
+    assert time.monotonic() >= now + 0.1
+    alarms.rest()
+    assert alarms._thread is None
+
+
+def test_alarm_that_raises_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("leasecap._redis_store.alarms.log_warning_apart", said.append)
+    alarms, last = Alarms(time.monotonic, never), threading.Event()
+    alarms.set("bad", time.monotonic(), lambda: 1 / 0)  # type: ignore[arg-type]
+    alarms.set("good", time.monotonic() + 0.05, last.set)
+    assert last.wait(PATIENCE)
+    assert "ZeroDivisionError" in said[0]
+    alarms.rest()
+
+
+def test_thread_that_watches_does_not_rest() -> None:
+    alarms, watched = Alarms(time.monotonic, lambda: 1.0), threading.Event()
+    alarms.set("any", time.monotonic(), watched.set)
+    assert watched.wait(PATIENCE)
+    alarms.rest()
+    assert alarms._thread is not None
+    alarms._watch = never
+    alarms.rest()
+
+
+class Thing:
+    pass
+
+
+def test_what_is_no_longer_referred_to_is_noticed() -> None:
+    alarms, gone = Alarms(time.monotonic, never), threading.Event()
+    alarms.start()
+    thing = Thing()
+    kept = alarms.when_gone(thing, gone.set)
+    del thing
+    gc.collect()
+    assert gone.wait(PATIENCE)
+    assert kept() is None
+    alarms.rest()
+
+
+def test_errand_gives_its_result_or_raises_its_error() -> None:
+    errands, done = Errands(), threading.Semaphore(0)
+    good, bad = errands.send(lambda: 7, done.release), errands.send(lambda: 1 // 0, done.release)
+    assert done.acquire(timeout=PATIENCE) and done.acquire(timeout=PATIENCE)
+    assert (good.done, good.result()) == (True, 7)
+    with pytest.raises(ZeroDivisionError):
+        bad.result()
+    errands.drain(PATIENCE)
+    errands.rest()
+    assert not errands._threads
+
+
+def test_errands_run_beside_each_other_and_none_is_lost() -> None:
+    errands, barrier, count = Errands(), threading.Barrier(4), []
+    first = [errands.send(barrier.wait) for _ in range(4)]
+    for number in range(100):
+        errands.do(lambda number=number: count.append(number))  # type: ignore[misc]
+    errands.drain(PATIENCE)
+    assert all(errand.done for errand in first)
+    assert len(count) == 100
+    errands.rest()
+
+
+def test_errand_in_the_background_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("leasecap._redis_store.errands.log_warning_apart", said.append)
+    errands = Errands()
+    errands.do(lambda: 1 // 0)
+    errands.drain(PATIENCE)
+    assert "ZeroDivisionError" in said[0]
+    errands.rest()

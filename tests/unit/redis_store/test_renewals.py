@@ -1,0 +1,156 @@
+"""Renewals and the moment at which a lease is lost, on clocks that the test moves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from leasecap import _log
+from leasecap._errors import StoreError
+from leasecap._host.effects import Effects
+from leasecap._liveness.record import Record
+from leasecap._redis_store.renewals import Kept, Renewals
+
+NAME = f"500-{1:016x}-{2:016x}-{3:012x}-0"
+RECORD = Record("p", 1, 1, 0, None, None, None, None, "", False, "lock", None, "", "")
+
+
+class Clock(Effects):
+    """Both clocks; the boot clock goes on while the machine sleeps."""
+
+    __slots__ = ("asleep", "time")
+
+    def __init__(self) -> None:
+        self.time, self.asleep = 100.0, 0.0
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def boot_clock(self) -> int:
+        return int((self.time + self.asleep) * 1e9)
+
+
+class FakePool:
+    """Answers renewals as the test says."""
+
+    ttl, beat = 30.0, 5.0
+    name = SimpleNamespace(text="p")
+
+    def __init__(self) -> None:
+        self.answer: tuple[str, ...] | Exception = ("kept",)
+        self.described: list[str] = []
+
+    def renew(self, leases: list[str], tickets: list[str]) -> tuple[str, ...]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def describe(self, token: str, record: bytes) -> bool:
+        self.described.append(token)
+        return True
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock, self.pool, self.gone = Clock(), FakePool(), 0
+        self.renewals = Renewals(self.clock, lambda: None)
+        self.renewals._start = lambda: None  # type: ignore[method-assign]  # the test is the thread
+
+    def keep(self, *, is_lease: bool = True) -> Kept:
+        kept = Kept(cast("Any", self.pool), NAME, self.clock.boot_clock() / 1e9, RECORD, self._gone, is_lease=is_lease)
+        self.renewals.add(kept)
+        return kept
+
+    def _gone(self) -> None:
+        self.gone += 1
+
+    def renew(self) -> None:
+        self.renewals._renew(cast("Any", self.pool))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_lease_is_lost_a_ttl_after_its_last_confirmed_renewal_was_sent(world: World) -> None:
+    kept = world.keep()
+    world.clock.time += 10
+    world.renew()
+    world.pool.answer = StoreError("away", path="", remedy="")
+    world.clock.time += 29
+    world.renew()
+    assert world.renewals.check() == pytest.approx(1.0)
+    assert not world.gone
+    world.clock.time += 1
+    world.renewals.check()
+    assert (world.gone, kept.unconfirmed) == (1, True)
+    assert not world.renewals.keeps(kept)
+
+
+def test_sleep_of_the_machine_counts(world: World) -> None:
+    world.keep()
+    world.clock.asleep += 31
+    world.renewals.check()
+    assert world.gone == 1
+
+
+def test_answer_that_comes_late_counts_from_when_it_was_asked_for(world: World) -> None:
+    kept = world.keep()
+
+    def slow(leases: list[str], tickets: list[str]) -> tuple[str, ...]:
+        world.clock.time += 8
+        return ("kept",)
+
+    world.pool.renew = slow  # type: ignore[method-assign]
+    world.clock.time += 5
+    world.renew()
+    assert kept.sent == 105
+
+
+def test_lease_that_the_store_calls_lost_is_told_once(world: World) -> None:
+    kept = world.keep()
+    world.pool.answer = ("lost",)
+    world.renew()
+    world.renewals.check()
+    assert (world.gone, kept.unconfirmed) == (1, False)
+
+
+def test_adopted_lease_says_again_what_it_is(world: World) -> None:
+    world.keep()
+    world.pool.answer = ("adopted",)
+    world.renew()
+    assert world.pool.described == [f"{2:016x}"]
+    assert not world.gone
+
+
+def test_ticket_that_is_gone_wakes_its_waiter_and_never_runs_out(world: World) -> None:
+    world.keep(is_lease=False)
+    world.clock.time += 100
+    world.renewals.check()
+    before = world.gone
+    world.pool.answer = ("lost",)
+    world.renew()
+    assert (before, world.gone) == (0, 1)
+
+
+def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(_log, "sink", said.append)
+    monkeypatch.setattr("leasecap._redis_store.renewals.log_warning_apart", said.append)
+    world.keep()
+    world.pool.answer = StoreError("can't be reached", path="redis://h:1/0", remedy="")
+    for _ in range(12):
+        world.clock.time += 1
+        world.renew()
+    assert len(said) == 1
+    assert "are lost in" in said[0]
+    world.pool.answer = ("kept",)
+    world.renew()
+    world.pool.answer = StoreError("can't be reached", path="redis://h:1/0", remedy="")
+    for _ in range(7):
+        world.clock.time += 1
+        world.renew()
+    assert len(said) == 2
