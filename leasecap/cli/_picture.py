@@ -100,7 +100,7 @@ def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[Table]:
             hour = f"{row.hour[5:10]} {row.hour[11:16]}"
             for until, series in (("first byte", row.first_byte), ("end", row.whole_answer)):
                 if series.n:
-                    times = map(_ago, (series.p50, series.p90, series.p99, series.max))
+                    times = map(_took, (series.p50, series.p90, series.p99, series.max))
                     lines.append((hour, until, str(series.n), str(series.over_120s), *times))
         names = ("HOUR (UTC)", "UNTIL", "N", ">120s", "P50", "P90", "P99", "MAX")
         table = lay_out([names, *lines], columns)
@@ -180,6 +180,10 @@ def _directory(entry: Holder | Waiter, home: str) -> str:
 
 def _ago(seconds: float | None) -> str:
     return "-" if seconds is None else format_duration(seconds)
+
+
+def _took(seconds: float | None) -> str:
+    return f"{seconds * 1000:.0f}ms" if seconds is not None and seconds < 1 else _ago(seconds)
 
 
 # -- what fits --------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ def play(stage: Stage) -> list[str]:
         "run --per-request": run_agents(stage, "a slot per request", PER_REQUEST, CREW, look=True),
     }
     show(screen, runs)
+    command = ["leasecap", "status", "--latency"]
+    screen.heading(" ".join(command))
+    screen.say(stage.ask(command).partition("\n\n")[2].rstrip())
     broken = broken_promises(runs["run"], runs["run --per-request"])
     if not broken:
         found = runs["run --per-request"]
