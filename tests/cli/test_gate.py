@@ -23,7 +23,7 @@ pytestmark = pytest.mark.posix("there is no `leasecap gate`")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 WITHOUT = """
 import sys
-sys.modules["httpcore2"] = None
+sys.modules["h11"] = None
 from leasecap.cli.main import main
 main()
 """
@@ -216,7 +216,7 @@ def test_a_missing_extra_is_told_and_the_lines_need_none(monkeypatch: pytest.Mon
     monkeypatch.setattr("commands.PROGRAM", (sys.executable, "-c", WITHOUT))
     done = run("gate", "--port", str(free_port()))
     assert done.returncode == 1
-    assert "httpcore2" in done.stderr and "pip install 'leasecap[gate]'" in done.stderr
+    assert "h11" in done.stderr and "pip install 'leasecap[gate]'" in done.stderr
     assert "ANTHROPIC_BASE_URL" in given_out()
 
 
