@@ -76,7 +76,9 @@ class Wire(asyncio.Protocol):
     def write(self, parts: Sequence[bytes | bytearray]) -> None:
         """Send them together."""
         if not self.over and self._transport is not None:
-            self._transport.write(b"".join(parts))  # in 3.12 and 3.13.0 `writelines` never pauses whoever writes
+            # In 3.12 and 3.13.0 `writelines` never pauses whoever writes, and once the connection is lost it waits to
+            # write to a descriptor that may be another connection's by then.
+            self._transport.write(b"".join(parts))
 
     async def drain(self) -> None:
         """Wait while the other side takes less than was written."""
