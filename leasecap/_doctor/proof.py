@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from leasecap._config.pool_name import pool_name
 from leasecap._config.seal import seal
+from leasecap._config.store_address import FILES
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
 from leasecap._runtime import runtime
@@ -128,7 +129,7 @@ def _fight(root: str) -> tuple[Holds | str, Holds | str]:
     # The children must find this very package.
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "LEASECAP_HOME": root, "PYTHONPATH": paths}
+    environment = {**os.environ, "LEASECAP_HOME": root, "LEASECAP_STORE": FILES, "PYTHONPATH": paths}
     provers: list[subprocess.Popen[str]] = []
     timer = threading.Timer(_TOO_LONG, _kill, (provers,))
     try:

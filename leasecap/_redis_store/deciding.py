@@ -99,6 +99,8 @@ def decision(seen: Seen, newcomer: str | None = None, change: Change | None = No
         state = NOTHING
     if change is not None:
         state = change(state, now)
+    if seen.closed_for:  # nobody is granted anything: that is decided once it is over
+        return Decided(seen.version, (), (), _encoded(state, seen), seen.closed_for)
     while True:
         snapshot = snapshot_of(seen, state, rules, newcomer)
         plan = decide(snapshot, now)

@@ -482,8 +482,9 @@ COMMIT = _script(
     """
 local version, own, feedback, due, parked = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 open()
-if (pool.version or '0') ~= version or now < number('closed', 0) then
-  return standing('changed', false, now >= number('closed', 0))
+local closed = now < number('closed', 0)
+if (pool.version or '0') ~= version or (closed and #ARGV > 8) then
+  return standing('changed', false, not closed)
 end
 for i = 9, 8 + parked do if call('ZSCORE', GRANTED, ARGV[i]) then pass_over(ARGV[i]) end end
 for i = 9 + parked, #ARGV do if call('ZSCORE', QUEUE, ARGV[i]) then grant(ARGV[i], own) end end
@@ -494,14 +495,15 @@ elseif feedback ~= 'same' then
   set('feedback', feedback)
 end
 touch()
-set('decided', pool.version)
+if not closed then set('decided', pool.version) end
 set('due', now + due)
 notify_first(own)
 return standing('done', false, false)
 """,
     flags="allow-oom",
 )
-"""Carry a plan out, if nothing has changed since its snapshot: done, else changed."""
+"""Carry a plan out, if nothing has changed since its snapshot: done, else changed. While the pool is closed only a plan
+without grants can be carried out, that is, a change of the feedback."""
 
 SNAPSHOT = _script(
     "snapshot",

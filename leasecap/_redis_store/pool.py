@@ -179,8 +179,6 @@ class Pool:
             if found.state == "done":
                 return True
             seen = self.picture().seen
-            if seen.closed_for:
-                return False
         return False
 
     def take_up(self, report: Report) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -45,6 +46,15 @@ def test_limit_is_set_for_all_machines_and_says_by_whom(server: RedisServer, poo
     assert leasecap.status("p").pools[0].limit == "unlimited"
     assert run("limit", "p", "--unset").returncode == 0
     assert pool.picture().seen.limit is None
+
+
+def test_a_pool_that_is_closed_takes_limits_reports_and_pauses(server: RedisServer, client: Client, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    pool = Pool(client, pool_name("p"), time.monotonic)
+    for command in (("limit", "p", "3"), ("report", "p", "--status", "429"), ("pause", "p"), ("resume", "p")):
+        done = run(*command)
+        assert (done.returncode, pool.picture().seen.closed_for > 0) == (0, True), done.stderr  # it is a young server
+    assert run("run", "-p", "p", "--", "echo", "granted").stdout == "granted\n"
 
 
 def test_limit_of_a_machine_holds_while_it_holds_and_only_tightens(server: RedisServer, pool: Pool, team: Team) -> None:
@@ -241,3 +251,8 @@ def test_status_says_since_when_an_answer_streams(pool: Pool) -> None:
     until(lambda: phase() == "streaming", "it is noted")
     lease.release()
     assert pool.picture().records == {}
+
+
+def test_doctor_proves_files_though_the_environment_names_a_server(server: RedisServer, team: Team) -> None:
+    done = run("doctor", env=environment(LEASECAP_STORE=server.url()))
+    assert re.search(r"^ok +server ", done.stdout, re.M) and re.search(r"^ok +proof ", done.stdout, re.M), done.stdout
