@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from commands import DEADLINE, run, until
 from gated import Gated, configure
-from provider import Provider
 from provider_formats import message_events
 from provider_steps import CLOSE, HANG, Latch, broken, refuse, reply, stream
 
@@ -18,13 +15,9 @@ import leasecap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from provider import Provider
+
     from leasecap import ModelLatency
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 def body(model: object, **more: object) -> bytes:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from commands import run, status, status_json, until
 from gated import POOL, Gated
-from provider import Provider
 from provider_steps import Latch, refuse, reply, stream
 from standing import Standing
 
 import leasecap
+
+if TYPE_CHECKING:
+    from provider import Provider
 
 pytestmark = pytest.mark.posix("there are no gates")
 
@@ -22,12 +24,6 @@ AGENT = Path(sys.executable).name
 KEY = b"sk-ant-very-secret-0123456789"
 PROMPT = "a prompt that nobody else reads"
 BODY = json.dumps({"model": "m-1", "messages": PROMPT}).encode()
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 def seen() -> leasecap.HttpRequest | None:

@@ -11,15 +11,13 @@ import pytest
 from commands import status, until
 from gated import Gated, configure
 from helper_process import Helper, helper
-from provider import Provider
 from provider_steps import Latch, Step, reply
 
 import leasecap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from provider import Provider
     from raw_http import Raw
 
 BY_TASK = 'limit = 1\norder = "task"\nadaptive = "off"\n'
@@ -106,12 +104,6 @@ def test_function_says_since_when_at_each_call(root: Path) -> None:
 
 
 # -- requests of agents -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        yield provider
 
 
 def first(prompt: str) -> dict[str, object]:
