@@ -17,7 +17,7 @@ from leasecap._file_store.layout import LATENCY
 from leasecap._file_store.marks import DEAF
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.opening import open_existing
-from leasecap._file_store.self_record import this_host
+from leasecap._host.own_record import this_host
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER, decode_stamp
 from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
 from leasecap._store.view import FeedbackView

@@ -1,13 +1,8 @@
-"""What a process says of itself in the records it writes."""
+"""What a process says of itself in the records of a pool on disk."""
 
 from __future__ import annotations
 
-import os
-import sys
-from functools import lru_cache
-
-from leasecap._liveness.record import Record
-from leasecap._redact import redact_argv
+from leasecap._host.own_record import own_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +11,7 @@ if TYPE_CHECKING:
     from leasecap._file_store.layout import Pool
     from leasecap._file_store.observer import Observer
     from leasecap._host.effects import Effects
-    from leasecap._liveness.record import Purpose
+    from leasecap._liveness.record import Purpose, Record
 
 
 def describe_self(
@@ -33,40 +28,5 @@ def describe_self(
     :param observer: this process's view of the pool; it has the intervals of this process's heartbeats.
     :param argv: the command to show, if it isn't this process's own.
     """
-    me = effects.me()
-    return Record(
-        pool=pool.name.text,
-        pid=me.pid,
-        start=me.start,
-        uid=me.uid,
-        boot=me.boot,
-        machine=me.machine,
-        pid_ns=me.pid_ns,
-        time_ns=me.time_ns,
-        host=this_host(),
-        local=pool.local,
-        proof="lock",
-        label=label,
-        command=_shown(tuple(sys.argv if argv is None else argv)),
-        cwd=_cwd(),
-        heartbeat=float(observer.heartbeat),
-        stale_after=float(observer.stale_after),
-        purpose=purpose,
-    )
-
-
-@lru_cache(maxsize=16)
-def _shown(argv: tuple[str, ...]) -> str:
-    return redact_argv(argv)
-
-
-def this_host() -> str:
-    """The machine's name as records give it."""
-    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""  # somebody has removed the directory
+    record = own_record(effects.me(), pool.name.text, local=pool.local, label=label, argv=argv, purpose=purpose)
+    return record._replace(heartbeat=float(observer.heartbeat), stale_after=float(observer.stale_after))

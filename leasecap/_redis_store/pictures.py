@@ -8,9 +8,9 @@ from functools import lru_cache
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.entry import parse_entry
 from leasecap._errors import StoreError
+from leasecap._host.own_record import this_host
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
-from leasecap._redis_store.describe import this_host
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
 from leasecap._redis_store.policy import differing, policy_of

@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 
 from leasecap._errors import ConfigError, LeasecapError, StoreError
+from leasecap._host.own_record import own_record
 from leasecap._liveness.record import encode_record
 from leasecap._log import log_warning
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
-from leasecap._redis_store.describe import describe_self
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.renewals import Kept
@@ -78,7 +78,14 @@ class RedisTicket:
         self._origin = Origin(store.own.process)
         self._order = self._known_order()
         self._token = ""
-        self._record = describe_self(store.own.effects, store.name, label=want.label, argv=want.argv)
+        self._record = own_record(
+            store.own.effects.me(),
+            store.name,
+            local=False,
+            label=want.label,
+            argv=want.argv,
+            purpose=want.purpose,
+        )
         self._record = self._record._replace(purpose=want.purpose)
         if want.agent is not None:
             self._record = self._record._replace(agent=want.agent)

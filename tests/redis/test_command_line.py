@@ -14,8 +14,12 @@ from redis_pools import settle
 from referee import Team, until
 
 import leasecap
+from leasecap._api import acquire_with
 from leasecap._config.pool_name import pool_name
+from leasecap._liveness.record import Purpose
 from leasecap._redis_store.pool import Pool
+from leasecap._request import Options
+from leasecap._wait.blocking import ThreadWaiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -256,3 +260,16 @@ def test_status_says_since_when_an_answer_streams(pool: Pool) -> None:
 def test_doctor_proves_files_though_the_environment_names_a_server(server: RedisServer, team: Team) -> None:
     done = run("doctor", env=environment(LEASECAP_STORE=server.url()))
     assert re.search(r"^ok +server ", done.stdout, re.M) and re.search(r"^ok +proof ", done.stdout, re.M), done.stdout
+
+
+def test_status_shows_what_a_request_on_a_server_is(pool: Pool) -> None:
+    def request() -> leasecap.HttpRequest:
+        found = leasecap.status("p").pools[0].holders[0].request
+        assert found is not None
+        return found
+
+    with acquire_with("p", ThreadWaiter(), Options(purpose=Purpose("claude", "anthropic", "opus"))) as lease:
+        said = request()
+        assert (said.agent, said.provider, said.model, said.phase) == ("claude", "anthropic", "opus", "sent")
+        lease.note_answer()
+        until(lambda: request().phase == "streaming", "the answer is seen to come")

@@ -6,8 +6,8 @@ import time
 
 from leasecap._config.pool_name import pool_name
 from leasecap._host.effects import Effects
+from leasecap._host.own_record import own_record
 from leasecap._liveness.record import encode_record
-from leasecap._redis_store.describe import describe_self
 from leasecap._redis_store.pool import Pool
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TTL = 2.0
 
-RECORD = encode_record(describe_self(Effects(), "pool", label="a test"))
+RECORD = encode_record(own_record(Effects().me(), "pool", local=False, label="a test"))
 
 
 def known_pool(client: Client, *, limit: int | None = 1, ttl: float = TTL, name: str = "pool") -> Pool:

@@ -1,4 +1,4 @@
-"""What a process says of itself in the records it writes to a store."""
+"""What a process says of itself in the records that it writes, whatever the store."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from leasecap._host.effects import Effects
+    from leasecap._liveness.presence import Identity
+    from leasecap._liveness.record import Purpose
 
 
-def describe_self(effects: Effects, pool: str, *, label: str | None, argv: Sequence[str] | None = None) -> Record:
-    """A record of this process.
+def own_record(
+    me: Identity,
+    pool: str,
+    *,
+    local: bool,
+    label: str | None,
+    argv: Sequence[str] | None = None,
+    purpose: Purpose | None = None,
+) -> Record:
+    """A record of this process, which proves that it lives by renewing it.
 
+    :param local: whether only this machine can write to the pool.
     :param argv: the command to show, if it isn't this process's own.
     """
-    me = effects.me()
     return Record(
         pool=pool,
         pid=me.pid,
@@ -32,11 +41,12 @@ def describe_self(effects: Effects, pool: str, *, label: str | None, argv: Seque
         pid_ns=me.pid_ns,
         time_ns=me.time_ns,
         host=this_host(),
-        local=False,
-        proof="lock",  # its process renews it
+        local=local,
+        proof="lock",
         label=label,
         command=_shown(tuple(sys.argv if argv is None else argv)),
         cwd=_cwd(),
+        purpose=purpose,
     )
 
 
