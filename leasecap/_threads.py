@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ENDS_WITHIN = 1.0  # seconds
+_ENDS_WITHIN = 5.0  # seconds; on a busy machine they take more than one
 
 
 def start_thread(name: str, call: Callable[..., object], *args: object) -> threading.Thread:
@@ -30,7 +30,7 @@ def start_thread(name: str, call: Callable[..., object], *args: object) -> threa
 
 
 def await_end(thread: threading.Thread) -> None:
-    """Wait, a second at most, for a thread that was asked to end. Nothing is done for the calling thread."""
+    """Wait, some seconds at most, for a thread that was asked to end. Nothing is done for the calling thread."""
     if thread is not threading.current_thread():
         thread.join(_ENDS_WITHIN)
 

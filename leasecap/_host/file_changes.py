@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ENDS_WITHIN = 1.0  # seconds, for threads that have been told to
+_ENDS_WITHIN = 5.0  # seconds, for threads that have been told to
 
 
 class FileChanges:
