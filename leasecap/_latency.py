@@ -62,6 +62,7 @@ class Latencies:
         """Begin with nothing: a fork's child writes nothing of what its parent has noted."""
         self._notes: deque[_Note] = deque(maxlen=_MOST_NOTES)
         self._unwritten: dict[tuple[tuple[str, str], int], Table] = {}
+        self._failed: dict[tuple[str, str], LeasecapError | OSError] = {}
         self._is_due = False
         self._written_at = 0.0
         self._lock = threading.Lock()
@@ -95,23 +96,31 @@ class Latencies:
 
     def end(self) -> None:
         """Write what is left, since the process ends, or what makes requests in it."""
-        self._tried(_LAST_TRIES, log_warning)
+        self._tried(_LAST_TRIES, log_warning, is_last=True)
 
-    def _tried(self, pauses: Iterable[float], log: Callable[[str], None]) -> bool:
-        """Returns False if others were writing all the time."""
+    def _tried(self, pauses: Iterable[float], log: Callable[[str], None], *, is_last: bool = False) -> bool:
+        """Returns False if something is left, since others were writing all the time or it failed.
+
+        A failure is told when the next time fails as well: nothing is lost by one, and most pass (a crowd of
+        connections took all descriptors for a moment).
+        """
         with DeferredSignals(), self._lock:
             self._is_due, self._written_at, self._log = False, time.monotonic(), log
+            failed_before, self._failed = self._failed, {}
             try:
                 self._gather()
                 for pause in pauses:
                     if pause:
                         time.sleep(pause)
                     if self._write():
-                        return True
+                        break
+                for pool, error in self._failed.items():
+                    if is_last or pool in failed_before:
+                        self._tell(pool, f"pool {pool[1]!r}: how long requests took could not be noted: {error}")
             except Exception as error:
                 self._tell("fault", f"how long requests took could not be noted: {error!r}")
                 return True
-            return False
+            return not self._unwritten
 
     def _gather(self) -> None:
         """Count what was noted."""
@@ -133,7 +142,7 @@ class Latencies:
             try:
                 done = _add(pool, hour, table, self._log)
             except (LeasecapError, OSError) as error:
-                self._tell(pool, f"pool {pool[1]!r}: how long requests took could not be noted: {error}")
+                self._failed[pool] = error
                 continue
             if done is None:
                 is_busy = True

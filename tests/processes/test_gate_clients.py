@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from commands import status, until
@@ -282,6 +283,8 @@ def test_running_out_of_descriptors_is_told_once_at_the_end(provider: Provider) 
 
         with Gated(provider) as gate:
             assert gate.ask().status == 200
+            descriptors = Path(f"/proc/{gate.process.pid}/fd")
+            before = len(list(descriptors.iterdir()))
             hard = resource.prlimit(gate.process.pid, resource.RLIMIT_NOFILE)[1]
             resource.prlimit(gate.process.pid, resource.RLIMIT_NOFILE, (32, hard))
             crowd = [gate.connect() for _ in range(60)]
@@ -289,9 +292,13 @@ def test_running_out_of_descriptors_is_told_once_at_the_end(provider: Provider) 
             assert crowd[0].answer(b"GET").status in (200, 502)
             for each in crowd:
                 each.close()
-            assert gate.ask().status == 200
+            # asyncio accepts nothing for a second, then all at once: those that have closed take what there is again
+            until(lambda: gate.ask().status == 200 and len(list(descriptors.iterdir())) <= before + 2)
             code, said = gate.end()
-        assert (code, said.count("\n"), said.count("Too many open files")) == (0, 1, 1)
+        assert (code, said.count("leasecap: the gate is in trouble: Too many open files\n")) == (0, 1)
+        assert all("too many open files" in line.lower() for line in said.splitlines()), (
+            "what else met it, if it lasted"
+        )
 
 
 def test_clients_that_come_and_go_cost_nothing(gate: GateInside) -> None:

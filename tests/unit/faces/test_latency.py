@@ -139,6 +139,24 @@ def test_what_cant_be_written_is_told_once_and_kept_for_later(used: str, told: l
     assert counts() == {("opus", True): (3, 0), ("", True): (3, 0)}
 
 
+def test_what_fails_once_is_written_a_moment_later_and_not_told(used: str, told: list[str]) -> None:
+    place = Path(file_store("p").directory.full("latency"))
+    place.write_text("in the way")
+    latencies.note(used, "p", OPUS, first=1.0)
+    latencies.write()
+    place.unlink()
+    until(lambda: rows() != (), "the thread comes back by itself")
+    assert counts() == {("opus", True): (1, 0)} and told == []
+
+
+def test_what_fails_twice_is_told_before_the_end(used: str, told: list[str]) -> None:
+    Path(file_store("p").directory.full("latency")).write_text("in the way")
+    latencies.note(used, "p", OPUS, first=1.0)
+    latencies.write()
+    until(lambda: len(told) == 1, "it is told")
+    latencies.start()
+
+
 def test_what_cant_be_written_for_long_is_bounded(used: str, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_latency, "_MOST_UNWRITTEN", 3)
     Path(file_store("p").directory.full("latency")).write_text("in the way")
