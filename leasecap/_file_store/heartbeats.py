@@ -10,7 +10,6 @@ import threading
 import time
 from _weakref import ref
 
-from leasecap._host.effects import EARLY
 from leasecap._log import log_warning, log_warning_apart
 from leasecap._threads import are_greenlets, await_end, start_thread
 
@@ -231,8 +230,6 @@ class Heartbeats:
         try:
             item = self._look(inbox, timeout) if are_greenlets() else inbox.get(timeout=timeout)
         except self._empty:
-            if time.monotonic() < until:
-                time.sleep(EARLY)
             return False
         if item is _end:
             return None

@@ -28,11 +28,6 @@ if sys.platform == "darwin":
 elif sys.platform == "linux":
     _read_boot_clock = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
-EARLY = 0.01
-"""Seconds to sleep when a timed wait of a thread has ended too early. libfaketime moves the clocks that a process
-reads, but not the one by which its threads wait: set to a time before 1970, it would end each wait at once."""
-
-
 class Effects:
     """The rest of the world: clocks, chance, locks on descriptors, and the process table."""
 

@@ -10,7 +10,6 @@ import threading
 from _queue import Empty, SimpleQueue
 from _weakref import ref
 
-from leasecap._host.effects import EARLY
 from leasecap._log import log_warning_apart
 from leasecap._threads import await_end, start_thread
 
@@ -97,7 +96,7 @@ class Alarms:
                 next_one = min((when for when, _ in self._alarms.values()), default=math.inf)
             timeout = min(next_one - self._monotonic(), self._watched(), _LONGEST)
             try:
-                item = self._inbox.get(timeout=max(timeout, EARLY))
+                item = self._inbox.get(timeout=max(timeout, 0.01))
             except Empty:
                 continue
             if item is not None:

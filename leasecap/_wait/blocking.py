@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from leasecap._host.deferred_signals import surely
-from leasecap._host.effects import EARLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,14 +60,10 @@ class ThreadWaiter:
 
     def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
         timeout = max(timeout, 0)
-        end = time.monotonic() + timeout
-        woken = None if self._watch is None else self._receive(self._watch, timeout, interrupts)
-        if woken is None:
+        received = None if self._watch is None else self._receive(self._watch, timeout, interrupts)
+        if received is None:
             with interrupts.delivered():
-                woken = self._asleep.acquire(timeout=timeout)
-        if not woken and time.monotonic() < end:
-            with interrupts.delivered():
-                time.sleep(EARLY)
+                self._asleep.acquire(timeout=timeout)
 
     def _receive(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
         """Whether something has come; None if it isn't for this thread to receive."""
