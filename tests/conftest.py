@@ -33,6 +33,11 @@ for name in ("SIGHUP", "SIGQUIT"):
 collect_ignore_glob = ["processes/test_gate_*"] if PLATFORM == "win32" else []
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Three for two cores: most tests wait for processes and clocks for half of their time."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark each test with the name of its folder."""
     item.add_marker(item.path.relative_to(TESTS).parts[0])

@@ -165,6 +165,7 @@ def test_an_old_client_is_answered_without_chunks(provider: Provider, client: Ra
     assert client.await_end() == b""
 
 
+@pytest.mark.long
 def test_who_waits_for_long_gets_early_hints_unless_it_is_old(provider: Provider, gate: Gated) -> None:
     latch = Latch()
     provider.plan((latch, *reply(200)))

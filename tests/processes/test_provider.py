@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from commands import until
 from helper_process import Helper
 from places import TESTS
@@ -95,6 +96,7 @@ def configure(root: Path, text: str) -> None:
     (root / "config.toml").write_text(f"[pools.p]\n{text}")
 
 
+@pytest.mark.long
 def test_the_effective_limit_finds_the_providers_and_follows_when_it_doubles(root: Path) -> None:
     configure(root, f"limit = 20\ncooldown = 0.2\nprobe_interval = {PROBE}\n")
     with provider(4, lag=0.1) as server, agents(20, server.port):

@@ -83,6 +83,7 @@ def steps() -> Iterator[int]:
         step += STRIDE
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("pool")
 def test_a_wrapper_killed_at_any_step_leaves_its_command_or_a_free_slot(tmp_path: Path) -> None:
     before = after = 0

@@ -242,6 +242,7 @@ wakeups.Watch.reaches = telling_reaches
     team.assert_idle()
 
 
+@pytest.mark.long
 def test_many_more_waiting_processes_than_inotify_instances_are_all_granted_in_the_end(
     team: Team, either: str, with_inotify_instances: Callable[[int], tuple[str, ...]]
 ) -> None:

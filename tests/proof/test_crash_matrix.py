@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, SIGKILL and SIGSTOP")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # it takes 15 s, and a machine that many share takes its time
 @pytest.mark.parametrize("how", ["kill", "stop"])
 @pytest.mark.parametrize("lock", ["os", "directory"])

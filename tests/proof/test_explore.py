@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from explore.bounds import QUICK
+from explore.bounds import BASIC, QUICK
 from explore.checks import load
 from explore.explorer import Bound, Explorer, Failure, squeeze, stretch
 from explore.programs import once
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from explore.scheduler import Actor
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [name if name in BASIC else pytest.param(name, marks=pytest.mark.long) for name in SCENARIOS]
+)
 def test_no_schedule_within_the_bound_breaks_a_promise(name: str) -> None:
     figures = Explorer(SCENARIOS[name], QUICK[name]).run()
     assert figures.complete

@@ -27,6 +27,7 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         Explorer(scenario, Bound(switches, faults, SECONDS), looks_for=what).run()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("remove", "scenario", "what", "switches", "faults"),
     [
@@ -87,6 +88,7 @@ def test_a_fork_that_goes_on_using_the_parents_lock_takes_the_pool_above_its_lim
     finds(FORKED, OVER)
 
 
+@pytest.mark.long
 def test_a_grant_that_is_a_mark_in_a_name_is_missed_by_a_listing_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     def chunked() -> Stage:
         with monkeypatch.context() as patch:

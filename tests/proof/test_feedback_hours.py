@@ -9,6 +9,7 @@ from provider_model import Hour
 
 from leasecap._feedback.rules import Rules
 
+pytestmark = pytest.mark.long
 RULES = Rules()
 BEGIN = 1000.0
 """Of an hour, on the model's clock."""

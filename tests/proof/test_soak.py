@@ -68,6 +68,7 @@ def row(table: str, name: str) -> int:
     return int(line.removeprefix(f"  {name}").split()[0])
 
 
+@pytest.mark.long
 @pytest.mark.linux("the soak reads /proc")
 def test_a_small_soak_keeps_its_promises_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +92,7 @@ observer.Observer.lives = lambda *_: True
 """
 
 
+@pytest.mark.long
 @pytest.mark.linux("the soak reads /proc")
 @pytest.mark.parametrize(
     ("sabotage", "told", "complaint"),
@@ -125,6 +127,7 @@ workers.Worker._patience = lambda _: None
 """
 
 
+@pytest.mark.long
 def test_the_soak_finds_a_slot_that_passes_the_dead_ticket_by_ticket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +139,7 @@ def test_the_soak_finds_a_slot_that_passes_the_dead_ticket_by_ticket(
     assert "after the last fault" in errors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_soak_that_is_interrupted_ends_every_process_that_it_started(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

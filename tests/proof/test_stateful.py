@@ -12,6 +12,7 @@ class MachinesWithLockDirectory(Machines):
     kernels = (0, 1, 0, 2)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # 8 s of processor time, of which a busy machine may give it little
 @pytest.mark.parametrize("machines", [Machines, MachinesWithLockDirectory])
 def test_no_history_breaks_a_promise(machines: type[Machines], monkeypatch: pytest.MonkeyPatch) -> None:

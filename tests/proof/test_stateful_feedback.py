@@ -232,6 +232,7 @@ def start_question(name: str, call: Callable[..., object], *args: object) -> Non
         process.later.append((process.world.now + machine.answers_after, partial(call, *args)))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_no_history_keeps_a_free_slot_from_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leasecap._log.sink", lambda message: None)

@@ -48,6 +48,7 @@ say("DONE")
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("appendonly", ["yes", "no"], ids=["keeps its data", "forgets"])
 def test_cap_holds_through_kills_and_restarts_of_everything(
     software: str, tmp_path: Path, team: Team, appendonly: str

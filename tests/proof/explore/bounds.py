@@ -9,6 +9,15 @@ from explore.explorer import Bound
 if TYPE_CHECKING:
     from explore.stage import Scenario
 
+BASIC = frozenset(
+    (
+        *("two_acquire", "three_acquire", "timeout_with_another_behind", "interrupt_meets_release", "hints_alone"),
+        *("reapers", "late_reaper", "try_once_beside_the_dead", "grant_meets_newcomer", "release_meets_newcomer"),
+        *("nested_two_deep", "two_borrowers", "killed_and_started_anew", "declarer_far_back_killed"),
+    )
+)
+"""Those that every run of the suite explores; the others are long."""
+
 _SECONDS = 60.0  # of processor time; far more than any of them needs
 
 QUICK = {
