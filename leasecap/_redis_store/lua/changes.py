@@ -12,18 +12,22 @@ from __future__ import annotations
 CHANGES = """
 -- A token that has ended is remembered, for longer if its holder may not know; '+' before one that its holder ended.
 local function remember(token, by_holder)
+  call('ZREMRANGEBYSCORE', ENDED, '-inf', now)
   call('ZADD', ENDED, now + (by_holder and 10000 or 10 * ttl), (by_holder and '+' or '') .. token)
 end
-local function has_ended(token) return call('ZSCORE', ENDED, token) or call('ZSCORE', ENDED, '+' .. token) end
+local function has_ended(token)
+  local taken, given_back = unpack(call('ZMSCORE', ENDED, token, '+' .. token))
+  return taken or given_back
+end
 local function remove(name, by_holder)
   local where = false
-  for _, place in ipairs({LEASES, GRANTED, QUEUE, PASSED}) do
-    if call('ZREM', place, name) == 1 then where = place end
+  for _, place in ipairs(PLACES) do
+    if take(place, name) then where = place end
   end
   local token = token_of(name)
   call('ZREM', EXPIRIES, name)
-  call('ZREM', DECLARED, name)
-  call('SREM', NESTED, name)
+  if limit_of(name) > 0 then call('ZREM', DECLARED, name) end
+  if is_nested(name) then size[NESTED] = size[NESTED] - call('SREM', NESTED, name) end
   call('HDEL', NAMES, token)
   local agent = call('HGET', RECORDS, '@' .. token)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
@@ -32,27 +36,17 @@ local function remove(name, by_holder)
   touch()
   return where
 end
-local function acknowledge(name)
-  call('ZREM', GRANTED, name)
-  call('ZADD', LEASES, now, name)
-  call('ZADD', EXPIRIES, now + ttl, name)
-  touch()
-end
 local function pass_over(name)
-  call('ZREM', GRANTED, name)
-  call('ZADD', PASSED, 0, name)
+  take(GRANTED, name)
+  put(PASSED, name, 0)
   touch()
   wake(name)
 end
 local function grant(name, own)
-  call('ZREM', QUEUE, name)
-  if name == own then
-    acknowledge(name)
-  else
-    call('ZADD', GRANTED, now, name)
-    touch()
-    wake(name)
-  end
+  take(QUEUE, name)
+  put(name == own and LEASES or GRANTED, name, now)
+  touch()
+  if name ~= own then wake(name) end
 end
 local function full_limit()
   local lowest = tonumber(call('ZRANGE', DECLARED, 0, 0, 'WITHSCORES')[2])
@@ -78,7 +72,7 @@ local function first_two()
   return found
 end
 local function notify_first(own)
-  local found, words = first_two(), {}
+  local found, words = size[QUEUE] > 0 and first_two() or {}, {}
   for _, name in ipairs(found) do
     words[#words + 1] = process_of(name)
     if name ~= own and not string.find(pool.first or '', process_of(name), 1, true) then wake(name, '!') end
@@ -86,26 +80,29 @@ local function notify_first(own)
   words = table.concat(words, ' ')
   if words ~= (pool.first or '') then set('first', words) end
 end
-local function is_plain()
-  return not pool.feedback and call('SCARD', NESTED) == 0 and call('ZCARD', COOLING) == 0
-end
+local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
 -- Make the pool match what holds now. Returns whether somebody has to decide in Python.
 local function settle(own)
   if now >= number('quiet', 0) then
     for _, name in ipairs(call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)) do remove(name, false) end
   end
-  for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do pass_over(name) end
-  call('ZREMRANGEBYSCORE', ENDED, '-inf', now)
-  if call('ZREMRANGEBYSCORE', COOLING, '-inf', now) > 0 then touch() end
+  if size[GRANTED] > 0 then
+    for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do pass_over(name) end
+  end
+  if size[COOLING] > 0 then
+    local over = call('ZREMRANGEBYSCORE', COOLING, '-inf', now)
+    if over > 0 then touch() end
+    size[COOLING] = size[COOLING] - over
+  end
   local undecided = false
-  if now >= number('closed', 0) then
+  if size[QUEUE] > 0 and now >= number('closed', 0) then
     if is_plain() then
       local limit = full_limit()
-      local room = limit and limit - call('ZCARD', GRANTED) - call('ZCARD', LEASES) or 0
+      local room = limit and limit - size[GRANTED] - size[LEASES] or 0
       if room > 0 then
         for _, name in ipairs(call('ZRANGE', QUEUE, 0, math.min(room, 1000) - 1)) do grant(name, own) end
       end
-    elseif call('ZCARD', QUEUE) > 0 then
+    else
       undecided = pool.version ~= pool.decided or now >= number('due', 0)
     end
   end
@@ -114,14 +111,14 @@ local function settle(own)
 end
 
 local function next_change()
-  local soonest = FOREVER
+  local soonest = math.huge
   local function at(moment) if moment and moment < soonest then soonest = moment end end
-  at(math.max(tonumber(call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')[2] or FOREVER), number('quiet', 0)))
+  at(math.max(tonumber(call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')[2] or math.huge), number('quiet', 0)))
   local oldest = tonumber(call('ZRANGE', GRANTED, 0, 0, 'WITHSCORES')[2])
   at(oldest and oldest + LATE_MS)
   at(tonumber(call('ZRANGE', COOLING, 0, 0, 'WITHSCORES')[2]))
   if now < number('closed', 0) then at(number('closed', 0)) end
-  if not is_plain() then at(number('due', FOREVER)) end
+  if not is_plain() then at(number('due', math.huge)) end
   return math.max(soonest - now, 0)
 end
 local function snapshot()
@@ -130,26 +127,29 @@ local function snapshot()
           call('ZRANGE', LEASES, 0, -1, 'WITHSCORES'), call('ZRANGE', COOLING, 0, -1, 'WITHSCORES'),
           math.max(number('closed', 0) - now, 0)}
 end
--- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name
-local function standing(state, name, undecided)
-  local since, rank, duty = 0, 0, 0
-  if state == 'held' then since = tonumber(call('ZSCORE', LEASES, name)) end
+-- A line: state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go
+-- on, name. Where there is more to say: the line, the snapshot if somebody has to decide, what `each` one has become.
+local function standing(state, name, undecided, since, each)
+  local rank, duty = 0, 0
   if state == 'queued' then
     rank = (call('ZRANK', QUEUE, name) or -1) + 1
     for _, first in ipairs(first_two()) do if first == name then duty = 1 end end
   end
-  local changes = duty == 1 and next_change() or FOREVER
+  local changes = duty == 1 and next_change() or math.huge
   local seen = undecided and snapshot() or false
   save()
-  return {state, now, ttl, since, rank, duty, changes, math.max(number('closed', 0) - now, 0), name or '', seen}
+  local closed = math.max(number('closed', 0) - now, 0)
+  local line = table.concat({state, now, ttl, since or 0, rank, duty, changes, closed, name or ''}, ' ')
+  return (seen or each) and {line, seen, each or {}} or line
 end
--- What has become of a ticket, whose waiter runs.
+-- What has become of a ticket, whose waiter runs, and when it was granted.
 local function stands(name)
-  if call('ZSCORE', LEASES, name) then return 'held' end
-  if call('ZSCORE', GRANTED, name) then
-    acknowledge(name)
-    return 'held'
+  if take(GRANTED, name) then
+    put(LEASES, name, now)
+    touch()
   end
+  local since = call('ZSCORE', LEASES, name)
+  if since then return 'held', since end
   return full_limit() and 'queued' or 'nolimit'
 end
 """

@@ -20,21 +20,19 @@ for i = 5, #ARGV do
     answer = 'kept'
   elseif is_known or (now < number('closed', 0) and not has_ended(token_of(name))) then
     -- The server has forgotten that it is held, or never knew.
-    for _, place in ipairs({GRANTED, QUEUE, PASSED}) do call('ZREM', place, name) end
-    call('ZADD', LEASES, now, name)
+    for _, place in ipairs({GRANTED, QUEUE, PASSED}) do take(place, name) end
+    put(LEASES, name, now)
     note(name)
     touch()
     answer = 'adopted'
   else
     answer = 'lost'
   end
-  if answer ~= 'lost' then call('ZADD', EXPIRIES, now + ttl, name) end
+  if answer ~= 'lost' then renew(name) end
   answers[#answers + 1] = answer
 end
 local undecided = settle()
-local found = standing('renewed', false, undecided)
-found[#found + 1] = answers
-return found
+return standing('renewed', false, undecided, 0, answers)
 """,
     flags="allow-oom",
 )

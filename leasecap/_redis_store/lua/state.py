@@ -1,4 +1,4 @@
-"""What each script begins with: the pool as it stands, the clock, and what is done where a server has lost something."""
+"""What each script begins with: the pool as it stands, its clock, and what is done when a server has lost something."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED = unpack(KEYS, 7, 12)
 local call, FOREVER = redis.call, 9007199254740991
 local TTL_MS, BEATS, LATE_MS, FORMAT = @TTL@, @BEATS@, @LATE@, @FORMAT@
 local channel, run, age = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local FIELDS = {'format', 'limit', 'ttl', 'offset', 'clock', 'run', 'quiet', 'closed', 'version', 'decided', 'due',
-                'feedback', 'order', 'first', 'cooldown', 'rules'}
-local pool, changed = {}, {}
-for i, value in ipairs(call('HMGET', POOL, unpack(FIELDS))) do pool[FIELDS[i]] = value end
+local read = call('HMGET', POOL, @FIELDS@)
+local pool, changed, touched = {@POOL@}, {}, false
 if tonumber(pool.format or 0) > FORMAT then
   return redis.error_reply('LEASECAPFORMAT ' .. pool.format)
 end
@@ -31,14 +29,15 @@ end
 local function number(field, default) return tonumber(pool[field] or default) end
 local function set(field, value)
   if type(value) == 'number' then value = string.format('%.0f', value) end
-  pool[field], changed[field] = value, value
+  pool[field], changed[#changed + 1], changed[#changed + 2] = value, field, value
 end
-local function touch() set('version', number('version', 0) + 1) end
-local function save()
-  local words = {}
-  for field, value in pairs(changed) do words[#words + 1] = field; words[#words + 1] = value end
-  if #words > 0 then call('HSET', POOL, unpack(words)) end
+local function touch()
+  if not touched then
+    touched = true
+    set('version', number('version', 0) + 1)
+  end
 end
+local function save() if #changed > 0 then call('HSET', POOL, unpack(changed)) end end
 local function token_of(name) return string.sub(name, 22, 37) end
 local function process_of(name) return string.sub(name, 39, 50) end
 local function limit_of(name) return tonumber(string.match(name, '^%x+', 52), 16) or 0 end
@@ -57,13 +56,20 @@ end
 local ttl = number('ttl', TTL_MS)
 local settling = math.floor(ttl / BEATS) + 1000
 
+-- How many stand in each place, after `open`. An entry moves by `put` and `take` alone.
+local PLACES, size = {QUEUE, PASSED, GRANTED, LEASES}, {}
+local function put(place, name, score) size[place] = size[place] + call('ZADD', place, score, name) end
+local function take(place, name)
+  if size[place] == 0 or call('ZREM', place, name) == 0 then return false end
+  size[place] = size[place] - 1
+  return true
+end
+local function entries() return size[QUEUE] + size[PASSED] + size[GRANTED] + size[LEASES] end
+local function renew(name) call('ZADD', EXPIRIES, now + ttl, name) end
 local function note(name)
   call('HSET', NAMES, token_of(name), name)
   if limit_of(name) > 0 then call('ZADD', DECLARED, string.format('%.0f', limit_of(name)), name) end
-  if is_nested(name) then call('SADD', NESTED, name) end
-end
-local function entries()
-  return call('ZCARD', QUEUE) + call('ZCARD', PASSED) + call('ZCARD', GRANTED) + call('ZCARD', LEASES)
+  if is_nested(name) then size[NESTED] = size[NESTED] + call('SADD', NESTED, name) end
 end
 -- The server has lost something. Whoever holds a slot renews it within a beat, and is counted again: until then nobody
 -- is granted anything, and nobody's time runs out.
@@ -74,7 +80,7 @@ local function forgotten()
     if not (call('ZSCORE', QUEUE, name) or call('ZSCORE', PASSED, name) or call('ZSCORE', GRANTED, name)
             or call('ZSCORE', LEASES, name)) then call('ZREM', EXPIRIES, name) end
   end
-  for _, place in ipairs({QUEUE, PASSED, GRANTED, LEASES}) do
+  for _, place in ipairs(PLACES) do
     for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
       call('ZADD', EXPIRIES, 'NX', now + ttl, name)
       note(name)
@@ -83,6 +89,8 @@ local function forgotten()
   touch()
 end
 local function open()
+  for _, place in ipairs(PLACES) do size[place] = call('ZCARD', place) end
+  size[NESTED], size[COOLING] = call('SCARD', NESTED), call('ZCARD', COOLING)
   local had = entries()
   if not pool.format then
     set('format', FORMAT)
@@ -99,13 +107,19 @@ local function open()
   set('clock', now)
 end
 """
-for _word, _number in (
-    ("@TTL@", TTL * 1000),
-    ("@BEATS@", BEATS),
-    ("@LATE@", ACKNOWLEDGE_WITHIN * 1000),
-    ("@FORMAT@", FORMAT),
+_FIELDS = (
+    "format", "limit", "ttl", "offset", "clock", "run", "quiet", "closed", "version", "decided", "due", "feedback",
+    "order", "first", "cooldown", "rules",
+)  # fmt: skip
+for _word, _value in (
+    ("@TTL@", f"{TTL * 1000:.0f}"),
+    ("@BEATS@", f"{BEATS}"),
+    ("@LATE@", f"{ACKNOWLEDGE_WITHIN * 1000:.0f}"),
+    ("@FORMAT@", f"{FORMAT}"),
+    ("@FIELDS@", ", ".join(f"'{field}'" for field in _FIELDS)),
+    ("@POOL@", ", ".join(f"{field} = read[{place}]" for place, field in enumerate(_FIELDS, 1))),
 ):
-    _STATE = _STATE.replace(_word, f"{_number:.0f}")
+    _STATE = _STATE.replace(_word, _value)
 
 
 def script(name: str, *parts: str, flags: str = "") -> Script:

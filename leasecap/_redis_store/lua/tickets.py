@@ -13,8 +13,10 @@ local rank, order, token, process, limit, may_queue, record, agent = unpack(ARGV
 open()
 local name = call('HGET', NAMES, token)
 if name then
+  renew(name)
   local undecided = settle(name)
-  return standing(stands(name), name, undecided)
+  local state, since = stands(name)
+  return standing(state, name, undecided, since)
 end
 if has_ended(token) then return standing('gone', false, false) end
 if agent ~= '' then
@@ -55,21 +57,21 @@ end
 local tail = limit >= FOREVER and '7fffffffffffffff' or string.format('%x', limit)
 for _, one in ipairs(line) do tail = tail .. '-' .. one end
 name = string.format('%s-%016x-%s-%s-%s', rank, tonumber(order), token, process, tail)
-call('ZADD', QUEUE, 0, name)
-call('ZADD', EXPIRIES, now + ttl, name)
+put(QUEUE, name, 0)
+renew(name)
 call('HSET', RECORDS, token, record)
 if agent ~= '' then call('HSET', RECORDS, agent, token, '@' .. token, agent) end
 note(name)
 touch()
 local undecided = settle(name)
-local state = stands(name)
+local state, since = stands(name)
 if state == 'queued' and may_queue == '0' and not undecided then
   remove(name, true)
   call('ZREM', ENDED, '+' .. token)
   notify_first(name)
   state = 'refused'
 end
-return standing(state, state ~= 'refused' and name or false, undecided)
+return standing(state, state ~= 'refused' and name or false, undecided, since)
 """,
 )
 """Ask for a slot: held, queued, refused, gone, nolimit or deep; agent or behind if one is held or asked for already."""
@@ -84,13 +86,14 @@ if not name then
   settle()
   return standing('gone', false, false)
 end
-call('ZADD', EXPIRIES, now + ttl, name)
-if call('ZREM', PASSED, name) == 1 then
-  call('ZADD', QUEUE, 0, name)
+renew(name)
+if take(PASSED, name) then
+  put(QUEUE, name, 0)
   touch()
 end
 local undecided = settle(name)
-return standing(stands(name), name, undecided)
+local state, since = stands(name)
+return standing(state, name, undecided, since)
 """,
     flags="allow-oom",
 )
@@ -106,8 +109,9 @@ local undecided = false
 if not name then
   remember(ARGV[4], true)
 else
-  local state = stands(name)
-  if state == 'held' then return standing(state, name, settle(name)) end
+  renew(name)
+  local state, since = stands(name)
+  if state == 'held' then return standing(state, name, settle(name), since) end
   remove(name, true)
   undecided = settle()
 end
@@ -128,7 +132,7 @@ local where = false
 if name then
   where = remove(name, by_holder)
   local cooldown = number('cooldown', 0)
-  if by_holder and cooldown > 0 and where == LEASES then call('ZADD', COOLING, now + cooldown, name) end
+  if by_holder and cooldown > 0 and where == LEASES then put(COOLING, name, now + cooldown) end
   if not by_holder then wake(name, '-' .. token) end
 else
   where = by_holder and call('ZSCORE', ENDED, '+' .. token) and LEASES
