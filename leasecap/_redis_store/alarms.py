@@ -38,14 +38,16 @@ class Alarms:
         self._inbox: SimpleQueue[Gone | None] = SimpleQueue()
         self._alarms: dict[object, tuple[float, Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
+        self._wakes_at = math.inf  # infinite while the thread is awake: then it may have looked already
         self._ending = False
         self._warned = False
 
-    def start(self) -> None:
-        """Start the thread if it doesn't run, or have it look anew."""
+    def look_by(self, when: float) -> None:
+        """Have the thread look at that moment (monotonic) at the latest; it is started if it doesn't run."""
         with self._lock:
             if self._thread is not None:
-                self._inbox.put(None)
+                if when < self._wakes_at:
+                    self._inbox.put(None)
                 return
             self._ending = False
             try:
@@ -59,7 +61,7 @@ class Alarms:
         """Make ``call`` in the thread at the moment ``when`` (monotonic), in place of the last alarm of that key."""
         with self._lock:
             self._alarms[key] = when, call
-        self.start()
+        self.look_by(when)
 
     def cancel(self, key: object) -> None:
         """Let the alarm of that key be."""
@@ -84,6 +86,7 @@ class Alarms:
 
     def _run(self) -> None:
         while True:
+            self._wakes_at = math.inf
             with self._lock:
                 now = self._monotonic()
                 due = [key for key, (when, _) in self._alarms.items() if when <= now]
@@ -94,9 +97,12 @@ class Alarms:
                 continue
             with self._lock:
                 next_one = min((when for when, _ in self._alarms.values()), default=math.inf)
-            timeout = min(next_one - self._monotonic(), self._watched(), _LONGEST)
+            watched = self._watched()
+            now = self._monotonic()
+            timeout = max(min(next_one - now, watched, _LONGEST), 0.01)
+            self._wakes_at = now + timeout
             try:
-                item = self._inbox.get(timeout=max(timeout, 0.01))
+                item = self._inbox.get(timeout=timeout)
             except Empty:
                 continue
             if item is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
 
@@ -11,8 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
-
-_NEVER = 2**53 - 1  # milliseconds
 
 
 class Seen(NamedTuple):
@@ -95,19 +91,20 @@ def order_in(name: str) -> int:
 
 def answer_of(raw: Any) -> Answer:
     """An answer as the server sent it."""
-    state, now, ttl, since, position, duty, changes, closed, name, seen, *each = raw
+    line, seen, each = (raw, None, ()) if isinstance(raw, bytes) else raw
+    state, now, ttl, since, position, duty, changes, closed, name = line.decode("ascii", "replace").split(" ")
     return Answer(
-        _text(state),
-        now / 1000,
-        ttl / 1000,
-        since / 1000,
-        position,
-        bool(duty),
-        math.inf if changes >= _NEVER else changes / 1000,
-        closed / 1000,
-        _text(name),
+        state,
+        float(now) / 1000,
+        float(ttl) / 1000,
+        float(since) / 1000,
+        int(position),
+        duty == "1",
+        float(changes) / 1000,
+        float(closed) / 1000,
+        name,
         None if seen is None else _seen(seen),
-        tuple(map(_text, each[0])) if each else (),
+        tuple(map(_text, each)),
     )
 
 

@@ -1,6 +1,6 @@
 """One call to a store: which server to ask, what to do with its answer, and when to ask again.
 
-Written as a generator that says what to do next; a thread and an event loop carry it out (`client`).
+Written as a generator that says what to do next; `client` carries it out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError,
 
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.faults import Unreachable, fault
+from leasecap._redis_store.script import command_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
     from typing import Any, TypeAlias
 
     from leasecap._config.store_address import StoreAddress
-    from leasecap._redis_store.script import Script, Word
+    from leasecap._redis_store.script import Command
 
     Steps: TypeAlias = "Generator[Ask | Pause, Any, Any]"
 
@@ -39,15 +40,15 @@ class Node(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Send these words and give the answer back; what redis-py raises is an answer as well.
+    """Send this and give the answer back; what redis-py raises is an answer as well.
 
-    :ivar words: empty: make a connection of its own, and give that back.
+    :ivar command: None: make a connection of its own, and give that back.
     :ivar until: when to stop waiting for a connection that others use (monotonic clock).
     :ivar asking: the node is to answer though it is just being given these keys.
     """
 
     node: Node
-    words: Sequence[Word]
+    command: Command | None
     until: float
     asking: bool = False
 
@@ -91,25 +92,19 @@ class Route:
         self.master = others[0] if others else self.given[0]  # any node of a cluster knows the others
 
 
-def script_call(script: Script, keys: Sequence[str], args: Sequence[Word]) -> tuple[list[Word], list[Word]]:
-    """The words that run the script on a server that knows it, and on one that doesn't."""
-    rest: list[Word] = [len(keys), *keys, *args]
-    return ["EVALSHA", script.digest, *rest], ["EVAL", script.text, *rest]
-
-
 def call(
-    route: Route, words: Sequence[Word], whole: Sequence[Word], key: str | None, until: float,
+    route: Route, command: Command | None, key: str | None, until: float,
     clock: Callable[[], float], chance: Callable[[], float],
 ) -> Steps:  # fmt: skip
     """Call, and again where that may help, as long as the next one would begin before ``until``.
 
-    :param whole: what to send in place of ``words`` to a server that doesn't know the script.
+    :param command: see `Ask`.
     :raises Unreachable: when the store can't be reached for now.
     :raises StoreError: when it refuses.
     """
     pause = _FIRST_PAUSE
     while True:
-        answer = yield from _once(route, words, whole, key, until, clock)
+        answer = yield from _once(route, command, key, until, clock)
         if not isinstance(answer, BaseException):
             return answer
         found = fault(route.address, answer)
@@ -119,10 +114,7 @@ def call(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _once(
-    route: Route, words: Sequence[Word], whole: Sequence[Word], key: str | None, until: float,
-    clock: Callable[[], float],
-) -> Steps:  # fmt: skip
+def _once(route: Route, command: Command | None, key: str | None, until: float, clock: Callable[[], float]) -> Steps:
     if route.address.service and clock() >= route.ask_at:
         why = yield from _ask_sentinels(route, until, clock)
         if route.master is None:
@@ -132,9 +124,9 @@ def _once(
     asking = False
     answer: Any = None
     for _ in range(_MOST_REDIRECTS):
-        answer = yield Ask(node, words, until, asking)
-        if isinstance(answer, NoScriptError):
-            answer = yield Ask(node, whole, until, asking)
+        answer = yield Ask(node, command, until, asking)
+        if isinstance(answer, NoScriptError) and command is not None:
+            answer = yield Ask(node, command.with_script(), until, asking)
         if not isinstance(answer, AskError):  # MovedError is one
             break
         there = Node(answer.host or node.host, answer.port)
@@ -154,7 +146,7 @@ def _ask_sentinels(route: Route, until: float, clock: Callable[[], float]) -> St
     """
     why: Any = None
     for node in route.given:
-        answer = yield Ask(node, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", route.address.service), until)
+        answer = yield Ask(node, command_of("SENTINEL", "GET-MASTER-ADDR-BY-NAME", route.address.service), until)
         route.ask_at = clock() + _ASK_SENTINELS_EVERY
         if isinstance(answer, list) and len(answer) == 2:
             route.master = Node(answer[0].decode(), int(answer[1]))

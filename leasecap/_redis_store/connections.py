@@ -7,14 +7,13 @@ needs a connection; and to say for sure that no connection is used again which w
 
 from __future__ import annotations
 
-import asyncio
 import os
+import select
 import threading
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 
-from redis import asyncio as for_loops
-from redis import connection as for_threads
+from redis import connection as redis_py
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
@@ -23,7 +22,7 @@ from leasecap._redis_store.script import Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from leasecap._config.store_address import StoreAddress
@@ -155,7 +154,7 @@ _GREETING = ("INFO", "server", "replication")
 
 
 class Connections:
-    """For threads."""
+    """The connections of this process to one node."""
 
     def __init__(self, address: StoreAddress, node: Node, seen: Callable[[Server], object]) -> None:
         self._address, self._node, self._seen = address, node, seen
@@ -172,9 +171,8 @@ class Connections:
         if not self._places.acquire(timeout=max(ANSWER_WITHIN, until - time.monotonic())):
             raise NoConnection("all connections of this process are in use")
         try:
-            connection = self._ready()
+            connection = self._ready() or self.apart()
             try:
-                connection.connect()
                 yield connection
             except BaseException:
                 connection.disconnect()
@@ -184,15 +182,13 @@ class Connections:
             self._places.release()
 
     def _ready(self) -> Any:
+        """One that was made before, if any is left."""
         while self._idle:
             connection = self._idle.pop()
-            try:
-                if not connection.can_read():  # what can be read is its end, or what nobody asked for
-                    return connection
-            except (NoConnection, OSError):
-                pass
+            if not _can_read(connection._sock):  # what can be read is its end, or what nobody asked for
+                return connection
             connection.disconnect()
-        return self._new()
+        return None
 
     def apart(self) -> Any:
         """A connection that isn't one of those that are shared.
@@ -209,10 +205,12 @@ class Connections:
 
     def _new(self) -> Any:
         told = settings(self._address, self._node, os.environ)
-        kind: Any = for_threads.UnixDomainSocketConnection if "path" in told else for_threads.Connection
+        kind: Any = redis_py.UnixDomainSocketConnection if "path" in told else redis_py.Connection
         if "ssl_check_hostname" in told:
-            kind = for_threads.SSLConnection
-        return kind(**told, redis_connect_func=None if self._node.sentinel else self._greet)
+            kind = redis_py.SSLConnection
+        connection = kind(**told, redis_connect_func=None if self._node.sentinel else self._greet)
+        connection.server = None
+        return connection
 
     def _greet(self, connection: Any) -> None:
         connection.on_connect()
@@ -232,59 +230,10 @@ class Connections:
             self._idle.pop().disconnect()
 
 
-class LoopConnections:
-    """For the tasks of one event loop."""
-
-    def __init__(self, address: StoreAddress, node: Node, seen: Callable[[Server], object]) -> None:
-        self._address, self._node, self._seen = address, node, seen
-        self._places = asyncio.Semaphore(MOST)
-        self._idle: list[Any] = []
-
-    @asynccontextmanager
-    async def one(self, until: float) -> AsyncIterator[Any]:
-        """As `Connections.one`. Whoever is cancelled meanwhile leaves no connection behind that is half used."""
-        try:
-            async with asyncio.timeout(max(ANSWER_WITHIN, until - time.monotonic())):
-                await self._places.acquire()
-        except TimeoutError:
-            raise NoConnection("all connections of this event loop are in use") from None
-        try:
-            connection = self._ready()
-            try:
-                await connection.connect()
-                yield connection
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-            self._idle.append(connection)
-        finally:
-            self._places.release()
-
-    def _ready(self) -> Any:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection._reader.at_eof():
-                return connection
-            connection._close()
-        told = settings(self._address, self._node, os.environ)
-        kind: Any = for_loops.UnixDomainSocketConnection if "path" in told else for_loops.Connection
-        if "ssl_check_hostname" in told:
-            kind = for_loops.SSLConnection
-        return kind(**told, redis_connect_func=None if self._node.sentinel else self._greet)
-
-    async def _greet(self, connection: Any) -> None:
-        await connection.on_connect()
-        await connection.send_command(*_GREETING)
-        try:
-            answer = await connection.read_response()
-        except ResponseError as error:
-            if "syntax error" in str(error):
-                raise too_old(self._address, "a Redis older than 7.0") from None
-            raise
-        connection.server = server_of(self._address, answer, time.monotonic())
-        self._seen(connection.server)
-
-    async def close(self) -> None:
-        """Close those that aren't in use."""
-        while self._idle:
-            await self._idle.pop().disconnect()
+def _can_read(sock: Any) -> bool:
+    # redis-py's own question makes the socket non-blocking and back.
+    if not hasattr(select, "poll"):  # Windows, which takes any socket here
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

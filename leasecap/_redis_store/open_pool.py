@@ -15,6 +15,7 @@ class OpenPool:
 
     :ivar own: what this process has in the store.
     :ivar pool: the pool in it.
+    :ivar settings: what this machine's configuration says, as of the last `refresh`.
     """
 
     def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
@@ -24,18 +25,18 @@ class OpenPool:
         """
         self.own = own
         self.pool = own.pool(settings.name)
-        self._settings = settings
+        self.settings = settings
         self._refresh = refresh
 
-    @property
-    def settings(self) -> PoolConfig:
-        """What this machine's configuration says now."""
-        return self._settings if self._refresh is None else self._refresh()
+    def refresh(self) -> None:
+        """Look whether the configuration has changed."""
+        if self._refresh is not None:
+            self.settings = self._refresh()
 
     @property
     def name(self) -> str:
         """The pool's name."""
-        return self._settings.name.text
+        return self.settings.name.text
 
     @property
     def path(self) -> str:
@@ -45,11 +46,12 @@ class OpenPool:
     @property
     def place(self) -> tuple[str, str]:
         """What identifies it; no password is in it."""
-        return self.own.address.name, self._settings.name.directory
+        return self.own.name, self.settings.name.directory
 
     @property
     def force(self) -> bool:
-        """Whether a slot that is held for too long is given away."""
+        """Whether a slot that is held for too long is given away, by what the configuration says now."""
+        self.refresh()
         return self.settings.reclaim == "force"
 
     def declared(self, limit: int | None) -> int | None:

@@ -45,16 +45,18 @@ class _Waiting(NamedTuple):
 class OwnStore:
     """What this process has in one store. A fork's child makes its own.
 
+    :ivar name: what tells the store from others.
     :ivar pools: those that it has opened, by the names of their directories.
     """
 
     def __init__(self, address: StoreAddress, process: Process, effects: Effects) -> None:
         self.address = address
+        self.name = address.name
         self.process = process
         self.effects = effects
         self.client = Client(address)
         self.errands = Errands()
-        self.renewals = Renewals(effects, self._watch)
+        self.renewals = Renewals(effects, lambda when: self.alarms.look_by(when))
         self.alarms = Alarms(effects.monotonic, self.renewals.check)
         self.subscription = Subscription(self.client, process.id, self._heard)
         self.pools: dict[str, Pool] = {}
@@ -62,9 +64,6 @@ class OwnStore:
         self._waiting: dict[str, _Waiting] = {}  # by token
         self._lookouts: dict[Pool, Lookout] = {}
         self._troubles: dict[Pool, StoreError] = {}
-
-    def _watch(self) -> None:
-        self.alarms.start()
 
     def pool(self, name: PoolName) -> Pool:
         """The pool of that name."""

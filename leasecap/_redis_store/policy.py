@@ -10,7 +10,7 @@ import json
 from leasecap._errors import ConfigError
 from leasecap._feedback.rules import Rules
 from leasecap._redis_store.deciding import rules_in
-from leasecap._redis_store.lua import TTL
+from leasecap._redis_store.lua.state import TTL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

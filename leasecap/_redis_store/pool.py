@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from leasecap._errors import StoreError
-from leasecap._redis_store import lua
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pool_keys, pools_key
+from leasecap._redis_store.lua.leases import ANSWERED, DESCRIBE, HOLDERS, RENEW
+from leasecap._redis_store.lua.pools import COMMIT, CONFIGURE, FORGET, SNAPSHOT, WAKE_ALL
+from leasecap._redis_store.lua.state import BEATS, FORMAT, TTL
+from leasecap._redis_store.lua.tickets import END, LOOK, PLACE, WITHDRAW
 from leasecap._redis_store.subscription import channel
 
 TYPE_CHECKING = False
@@ -39,7 +42,7 @@ class Pool:
         address = client.address
         self.name = name
         self.path = f"{address.shown} pool {name.text}"
-        self.ttl = lua.TTL
+        self.ttl = TTL
         self._client = client
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
@@ -51,7 +54,7 @@ class Pool:
     @property
     def beat(self) -> float:
         """Seconds between renewals."""
-        return self.ttl / lua.BEATS
+        return self.ttl / BEATS
 
     # -- one entry --------------------------------------------------------------------------------------------------
 
@@ -76,7 +79,7 @@ class Pool:
         self._refuse_eviction()
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
         words += [int(may_queue), record, agent and f"@{agent}", *lenders]
-        found = self._run(lua.PLACE, *words, within=within)
+        found = self._run(PLACE, *words, within=within)
         if not self._is_noted:
             self._note_name()
         if found.seen is None:
@@ -121,52 +124,52 @@ class Pool:
 
     def look(self, token: str, *, within: float = 0.0) -> Answer:
         """See what became of a ticket."""
-        found = self._run(lua.LOOK, token, within=within)
+        found = self._run(LOOK, token, within=within)
         if found.seen is None:
             return found
         self._decide(found, None, within=within)
-        return self._run(lua.LOOK, token, within=within)
+        return self._run(LOOK, token, within=within)
 
     def withdraw(self, token: str, *, within: float = _PATIENCE) -> Answer:
         """Leave the queue."""
-        return self._settled(self._run(lua.WITHDRAW, token, within=within))
+        return self._settled(self._run(WITHDRAW, token, within=within))
 
     def end(self, token: str, *, by_holder: bool, within: float = _PATIENCE) -> bool:
         """End an entry, wherever it stands, and hand its slot off; False if it held none."""
-        return self._settled(self._run(lua.END, token, int(by_holder), within=within)).state == "ended"
+        return self._settled(self._run(END, token, int(by_holder), within=within)).state == "ended"
 
     def renew(self, leases: Sequence[str], tickets: Sequence[str]) -> tuple[str, ...]:
         """Renew entries; returns what has become of each one: kept, adopted or lost."""
-        return self._settled(self._run(lua.RENEW, len(leases), *leases, *tickets)).each
+        return self._settled(self._run(RENEW, len(leases), *leases, *tickets)).each
 
     def holders(self, known: Collection[str]) -> tuple[set[str], dict[str, bytes]]:
         """The tokens of all that is held, and the records of those that aren't ``known``."""
-        tokens, records = self._raw(lua.HOLDERS, *known)
+        tokens, records = self._raw(HOLDERS, *known)
         pairs = zip(records[::2], records[1::2], strict=True)
         return {token.decode() for token in tokens}, {token.decode(): record for token, record in pairs}
 
     def describe(self, token: str, record: bytes) -> bool:
         """Change what an entry says of its process; False if it is gone."""
-        return bool(self._client.run(lua.DESCRIBE, self._keys, self._words(token, record), within=_PATIENCE))
+        return bool(self._client.run(DESCRIBE, self._keys, self._words(token, record), within=_PATIENCE))
 
     def note_answer(self, token: str) -> None:
         """Note that the answer has begun of the request that the lease is for."""
-        self._client.run(lua.ANSWERED, self._keys, self._words(token))
+        self._client.run(ANSWERED, self._keys, self._words(token))
 
     # -- the pool ---------------------------------------------------------------------------------------------------
 
     def picture(self) -> Picture:
         """The pool as it stands."""
-        return picture_of(self._raw(lua.SNAPSHOT, within=_PATIENCE))
+        return picture_of(self._raw(SNAPSHOT, within=_PATIENCE))
 
     def configure(self, **fields: str) -> None:
         """Set what holds for everybody; "" takes a field out."""
         words = [word for pair in fields.items() for word in pair]
-        self._settled(self._run(lua.CONFIGURE, *words, within=_PATIENCE))
+        self._settled(self._run(CONFIGURE, *words, within=_PATIENCE))
 
     def forget(self) -> str:
         """Remove the pool if nobody uses it: used, forgotten or unknown."""
-        found = bytes(self._raw(lua.FORGET, within=_PATIENCE)).decode()
+        found = bytes(self._raw(FORGET, within=_PATIENCE)).decode()
         if found == "forgotten":
             self._client.command("SREM", self._hint, self.name.text, within=_PATIENCE)
         return found
@@ -188,7 +191,7 @@ class Pool:
 
     def wake_all(self) -> None:
         """Have all waiters look."""
-        self._client.run(lua.WAKE_ALL, self._keys, self._words(), within=_PATIENCE)
+        self._client.run(WAKE_ALL, self._keys, self._words(), within=_PATIENCE)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -212,7 +215,7 @@ class Pool:
     def _commit(self, decided: Any, newcomer: str | None, *, within: float = 0.0) -> Answer:
         words: list[Word] = [decided.version, newcomer or "", decided.feedback, int(decided.due * 1000) + 1]
         words += [len(decided.take_back), *decided.take_back, *decided.grant]
-        return self._run(lua.COMMIT, *words, within=within)
+        return self._run(COMMIT, *words, within=within)
 
     def _run(self, script: Script, *words: Word, within: float = 0.0) -> Answer:
         found = answer_of(self._raw(script, *words, within=within))
@@ -225,7 +228,7 @@ class Pool:
         except StoreError as error:
             _, of_format, number = str(error).partition("LEASECAPFORMAT ")
             if of_format:
-                raise other_format(number.split()[0], lua.FORMAT, self.path) from None
+                raise other_format(number.split()[0], FORMAT, self.path) from None
             raise
 
     def _words(self, *words: Word) -> list[Word]:

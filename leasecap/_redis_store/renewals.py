@@ -55,29 +55,32 @@ class Kept:
 class Renewals:
     """The thread and what it renews. Nothing is raised: what fails is tried again until the lease is lost."""
 
-    def __init__(self, effects: Effects, watch: Callable[[], None]) -> None:
-        """:param watch: has `check` called in time."""
+    def __init__(self, effects: Effects, watch: Callable[[float], None]) -> None:
+        """:param watch: has `check` called at that moment (monotonic) at the latest."""
         self._effects = effects
-        self._start_watching = watch
+        self._watch = watch
         self._changed = threading.Condition(threading.RLock())
         self._kept: dict[str, Kept] = {}
         self._due: dict[Pool, float] = {}
         self._failing: dict[Pool, float] = {}  # since when
         self._told: set[Pool] = set()
         self._thread: threading.Thread | None = None
+        self._wakes_at = math.inf
         self._ending = False
 
     def add(self, kept: Kept) -> None:
         """Renew it from now on."""
+        now = self._effects.monotonic()
         with self._changed:
             self._kept[kept.name] = kept
-            self._due.setdefault(kept.pool, self._effects.monotonic() + kept.pool.beat)
+            due = self._due.setdefault(kept.pool, now + kept.pool.beat)
             if self._thread is None:
                 self._start()
-            else:
+            elif due < self._wakes_at:
                 self._changed.notify()
         if kept.is_lease:
-            self._start_watching()
+            left = kept.sent + kept.ttl - self._effects.boot_clock() / 1e9
+            self._watch(now + min(left, _LOOK_EVERY))
 
     def _start(self) -> None:
         try:
@@ -146,7 +149,8 @@ class Renewals:
                 self._due = {pool: when for pool, when in self._due.items() if pool in pools}
                 due = [pool for pool, when in self._due.items() if when <= now]
                 if not due:
-                    wait = min(self._due.values(), default=math.inf) - now
+                    self._wakes_at = min(self._due.values(), default=math.inf)
+                    wait = self._wakes_at - now
                     self._changed.wait(None if wait == math.inf else max(wait, 0.001))
                     continue
             for pool in due:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha1
 
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     # A function is called with the server at the other end of the connection that is used.
@@ -34,6 +35,50 @@ class Server(NamedTuple):
     is_cluster: bool
 
 
+class Command(NamedTuple):
+    """A command as it is sent.
+
+    :ivar head: its first words, packed: those that are the same in each call.
+    :ivar words: how many these are.
+    :ivar whole: the words that do the same on a server that doesn't know the script, up to ``rest``.
+    """
+
+    head: bytes
+    words: int
+    rest: Sequence[Word]
+    whole: Sequence[Word] = ()
+
+    def packed(self, server: Server | None) -> bytes:
+        """The bytes for that server; None: a Sentinel."""
+        rest = self.rest
+        return b"*%d\r\n%b%b" % (self.words + len(rest), self.head, _packed(rest, server))
+
+    def with_script(self) -> Command:
+        """The same for a server that doesn't know the script."""
+        return Command(b"", 0, (*self.whole, *self.rest))
+
+
+def command_of(*words: Word) -> Command:
+    """The command of these words."""
+    return Command(b"", 0, words)
+
+
+def _packed(words: Sequence[Word], server: Server | None) -> bytes:
+    parts = []
+    for word in words:
+        if callable(word):
+            assert server is not None
+            word = word(server)
+        data = word if isinstance(word, bytes) else str(word).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _by_digest(digest: str, keys: tuple[str, ...]) -> bytes:
+    return _packed(("EVALSHA", digest, len(keys), *keys), None)
+
+
 class Script:
     """A script in Lua. It is sent whole only to a server that doesn't know it yet.
 
@@ -50,3 +95,8 @@ class Script:
         self.name = name
         self.text = text
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def command(self, keys: Sequence[str], args: Sequence[Word]) -> Command:
+        """What runs the script with these keys and arguments."""
+        head = _by_digest(self.digest, tuple(keys))
+        return Command(head, 3 + len(keys), args, ("EVAL", self.text, len(keys), *keys))

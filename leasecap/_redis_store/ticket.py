@@ -86,7 +86,6 @@ class RedisTicket:
             argv=want.argv,
             purpose=want.purpose,
         )
-        self._record = self._record._replace(purpose=want.purpose)
         if want.agent is not None:
             self._record = self._record._replace(agent=want.agent)
         if want.max_hold is not None:
@@ -245,6 +244,7 @@ class RedisTicket:
         if state == "gone":
             self._leave_queue()
             return _GONE
+        self._store.refresh()
         if self._store.declared(self._want.limit) != self._declared:
             self._own_end()  # the configuration has changed: ask again, in the old place, by what it says now
             return _GONE

@@ -1,13 +1,12 @@
-"""Scripts on real servers, from threads and tasks, through everything that can happen to a connection."""
+"""Scripts on real servers, through everything that can happen to a connection."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,29 +29,19 @@ ONCE = Script(
 )
 KEY = "leasecap:{x}:count"
 
-Run = Callable[..., object]
+
+def test_a_script_runs_and_its_arguments_arrive(client: Client) -> None:
+    assert client.run(COUNT, [KEY], ["a\nb"]) == [1, b"a\nb"]
+    assert client.run(COUNT, [KEY], [7]) == [2, b"7"]
+    assert client.run(COUNT, [KEY], [b"\xff"]) == [3, b"\xff"]
 
 
-@pytest.fixture(params=["thread", "task"])
-def run(request: pytest.FixtureRequest, client: Client) -> Run:
-    """Runs a script, from a thread or from a task of an event loop of its own."""
-    if request.param == "thread":
-        return client.run
-    return lambda *args, **how: asyncio.run(client.run_async(*args, **how))
-
-
-def test_a_script_runs_and_its_arguments_arrive(run: Run) -> None:
-    assert run(COUNT, [KEY], ["a\nb"]) == [1, b"a\nb"]
-    assert run(COUNT, [KEY], [7]) == [2, b"7"]
-    assert run(COUNT, [KEY], [b"\xff"]) == [3, b"\xff"]
-
-
-def test_a_script_is_sent_whole_only_where_it_is_not_known(run: Run, server: RedisServer) -> None:
+def test_a_script_is_sent_whole_only_where_it_is_not_known(client: Client, server: RedisServer) -> None:
     for _ in range(3):
-        run(COUNT, [KEY], [1])
+        client.run(COUNT, [KEY], [1])
     assert sent_whole(server) == 1
     server.command("SCRIPT", "FLUSH")
-    assert run(COUNT, [KEY], [1]) == [4, b"1"]
+    assert client.run(COUNT, [KEY], [1]) == [4, b"1"]
     assert sent_whole(server) == 2
 
 
@@ -61,11 +50,11 @@ def sent_whole(server: RedisServer) -> int:
     return int(server.info("commandstats")["cmdstat_eval"].partition(",")[0].removeprefix("calls="))
 
 
-def test_an_argument_may_ask_for_the_server_that_it_goes_to(run: Run, client: Client, server: RedisServer) -> None:
-    first = run(COUNT, [KEY], [lambda at: at.run_id])
+def test_an_argument_may_ask_for_the_server_that_it_goes_to(client: Client, server: RedisServer) -> None:
+    first = client.run(COUNT, [KEY], [lambda at: at.run_id])
     assert first == [1, server.info("server")["run_id"].encode()]
     server.restart()
-    second = run(COUNT, [KEY], [lambda at: at.run_id], within=10)
+    second = client.run(COUNT, [KEY], [lambda at: at.run_id], within=10)
     assert second == [1, server.info("server")["run_id"].encode()]
     assert first != second
     assert client.server is not None
@@ -93,25 +82,16 @@ def test_a_unix_socket_leads_to_the_server(server: RedisServer) -> None:
     client.close()
 
 
-def test_a_server_that_went_and_came_back_is_found_again(run: Run, server: RedisServer) -> None:
-    assert run(COUNT, [KEY], [1]) == [1, b"1"]
+def test_a_server_that_went_and_came_back_is_found_again(client: Client, server: RedisServer) -> None:
+    assert client.run(COUNT, [KEY], [1]) == [1, b"1"]
     server.restart()
     # Also without a second try: that the idle connection is dead is seen before it is used.
-    assert run(COUNT, [KEY], [1]) == [1, b"1"]
-
-
-def test_a_task_too_sees_that_an_idle_connection_is_dead(client: Client, server: RedisServer) -> None:
-    async def through_a_restart() -> object:
-        await client.run_async(COUNT, [KEY], [1])
-        await asyncio.to_thread(server.restart)
-        return await client.run_async(COUNT, [KEY], [2])
-
-    assert asyncio.run(through_a_restart()) == [1, b"2"]
+    assert client.run(COUNT, [KEY], [1]) == [1, b"1"]
 
 
 def test_a_thread_that_is_interrupted_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
     client.command("PING")
-    [shared] = client._for_threads.values()
+    [shared] = client._connections.values()
     server.freeze()
     with pytest.raises(KeyboardInterrupt), shared.one(0.0) as connection:
         connection.send_command("ECHO", "nobody reads this")
@@ -124,42 +104,41 @@ def test_a_thread_that_is_interrupted_leaves_no_half_used_connection(client: Cli
     thaw.join()
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(run: Run, server: RedisServer) -> None:
+def test_a_server_that_is_away_for_a_while_is_waited_for(client: Client, server: RedisServer) -> None:
     server.kill()
     starter = threading.Timer(0.5, server.start)
     starter.start()
-    assert run(COUNT, [KEY], [1], within=20) == [1, b"1"]
+    assert client.run(COUNT, [KEY], [1], within=20) == [1, b"1"]
     starter.join()
 
 
-def test_a_server_that_is_not_there_is_an_error_that_says_where_and_what_to_do(run: Run, server: RedisServer) -> None:
+def test_a_server_that_is_not_there_is_an_error_with_a_remedy(client: Client, server: RedisServer) -> None:
     server.kill()
     began = time.monotonic()
     with pytest.raises(Unreachable, match="connection refused") as caught:
-        run(COUNT, [KEY], [1], within=0.3)
+        client.run(COUNT, [KEY], [1], within=0.3)
     assert time.monotonic() - began < 5
     assert caught.value.path == server.url()
     assert "redis-cli PING" in caught.value.remedy
 
 
-def test_a_frozen_server_is_given_up_in_time_and_never_runs_an_answer_behind(run: Run, server: RedisServer) -> None:
-    assert run(COUNT, [KEY], ["first"]) == [1, b"first"]
+def test_a_frozen_server_is_given_up_and_never_runs_an_answer_behind(client: Client, server: RedisServer) -> None:
+    assert client.run(COUNT, [KEY], ["first"]) == [1, b"first"]
     server.freeze()
     with pytest.raises(Unreachable, match="didn't answer in time"):
-        run(COUNT, [KEY], ["second"])
+        client.run(COUNT, [KEY], ["second"])
     server.thaw()
     for word in ("third", "fourth"):
-        reply = run(COUNT, [KEY], [word], within=5)
-        assert isinstance(reply, list)
+        reply = client.run(COUNT, [KEY], [word], within=5)
         assert reply[1] == word.encode()
 
 
-def test_a_script_whose_reply_is_lost_is_run_again(run: Run, server: RedisServer) -> None:
-    run(ONCE, [KEY, "leasecap:{x}:other"])
+def test_a_script_whose_reply_is_lost_is_run_again(client: Client, server: RedisServer) -> None:
+    client.run(ONCE, [KEY, "leasecap:{x}:other"])
     server.freeze()
     thaw = threading.Timer(1.5, server.thaw)  # the first try has been given up by then, and is run all the same
     thaw.start()
-    assert run(ONCE, [KEY, "leasecap:{x}:token"], within=20) == 2
+    assert client.run(ONCE, [KEY, "leasecap:{x}:token"], within=20) == 2
     thaw.join()
     assert server.command("GET", KEY) == "2"
 
@@ -170,60 +149,6 @@ def test_no_more_connections_are_made_than_were_meant(client: Client, server: Re
     assert sorted(reply[0] for reply in replies) == list(range(1, 301))
     assert [int(reply[1]) for reply in replies] == list(range(300))
     assert 1 <= len(tcp_clients(server)) <= connections.MOST
-
-
-def test_tasks_share_as_many_connections(client: Client, server: RedisServer) -> None:
-    async def many() -> None:
-        replies = await asyncio.gather(*(client.run_async(COUNT, [KEY], [n], within=20) for n in range(300)))
-        assert [int(reply[1]) for reply in replies] == list(range(300))
-        assert 1 <= len(tcp_clients(server)) <= connections.MOST
-
-    asyncio.run(many())
-
-
-def test_a_task_that_is_cancelled_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
-    async def interrupted() -> None:
-        await client.run_async(COUNT, [KEY], ["warm"])
-        for round_ in range(200):
-            tasks = [asyncio.create_task(client.run_async(COUNT, [KEY], [f"{round_}-{n}"])) for n in range(4)]
-            for _ in range(round_ % 7):
-                await asyncio.sleep(0)
-            tasks[round_ % 4].cancel()
-            replies = await asyncio.gather(*tasks, return_exceptions=True)
-            for n, reply in enumerate(replies):
-                if not isinstance(reply, asyncio.CancelledError):
-                    assert reply[1] == f"{round_}-{n}".encode()  # type: ignore[index]
-
-    asyncio.run(interrupted())
-
-
-def test_a_task_that_is_cancelled_gives_its_connection_back(client: Client, server: RedisServer) -> None:
-    async def interrupted() -> object:
-        await client.run_async(COUNT, [KEY], [0])
-        server.freeze()
-        tasks = [asyncio.create_task(client.run_async(COUNT, [KEY], [n])) for n in range(connections.MOST)]
-        await asyncio.sleep(0.1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        server.thaw()
-        return await client.run_async(COUNT, [KEY], ["after"], within=5)
-
-    reply = asyncio.run(interrupted())
-    assert isinstance(reply, list)
-    assert reply[1] == b"after"
-
-
-def test_each_event_loop_has_connections_of_its_own_and_closes_them(client: Client, server: RedisServer) -> None:
-    def in_a_loop(_: int) -> object:
-        return asyncio.run(client.run_async(COUNT, [KEY], [1], within=10))
-
-    with ThreadPoolExecutor(4) as threads:
-        assert len(list(threads.map(in_a_loop, range(12)))) == 12
-    until = time.monotonic() + 10
-    while (left := tcp_clients(server)) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert left == []
 
 
 def tcp_clients(server: RedisServer) -> list[str]:
@@ -249,22 +174,6 @@ def test_a_forks_child_makes_connections_of_its_own(client: Client, server: Redi
         assert said.read() == b"ok"
     assert replies == [str(n).encode() for n in range(1000, 1050)]
     assert len(tcp_clients(server)) == 1  # the parent's lives on
-
-
-@pytest.mark.posix("fork")
-def test_a_forks_child_leaves_the_event_loop_of_its_parent_alone(client: Client) -> None:
-    async def fork_in_a_loop() -> object:
-        await client.run_async(COUNT, [KEY], ["parent"])
-        pid = os.fork()
-        if pid == 0:
-            try:
-                client.run(COUNT, [KEY], ["child"])
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
-        return await asyncio.wait_for(client.run_async(COUNT, [KEY], ["after"]), 10)
-
-    assert asyncio.run(fork_in_a_loop()) == [3, b"after"]
 
 
 @pytest.fixture
@@ -311,10 +220,10 @@ def test_a_server_that_knows_no_two_sections_is_too_old(hung: HungServer) -> Non
         Client(parse_address(hung.url)).command("PING", within=5)
 
 
-def test_nothing_is_sent_but_what_is_asked(run: Run, server: RedisServer) -> None:
+def test_nothing_is_sent_but_what_is_asked(client: Client, server: RedisServer) -> None:
     before = server.info("commandstats").keys()
     for _ in range(2):
-        run(COUNT, [KEY], [1])
+        client.run(COUNT, [KEY], [1])
     sent = {name.removeprefix("cmdstat_") for name in server.info("commandstats").keys() - before}
     assert sent <= {"info", "eval", "evalsha", "incr"}  # no greeting of RESP3, no name of a client or library
     assert {"eval", "evalsha"} <= sent
@@ -349,7 +258,6 @@ def test_a_password_is_found_where_the_address_says(
         for text in addresses:
             client = Client(parse_address(text))
             assert client.command("PING") == b"PONG"
-            assert asyncio.run(client.command_async("PING")) == b"PONG"
             client.close()
         for text, what in ((server.url(), "wants a password"), (server.url(user=":wrong"), "refuses the user or")):
             with pytest.raises(StoreError, match=what) as caught:

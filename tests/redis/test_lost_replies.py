@@ -9,7 +9,8 @@ import pytest
 from redis_pools import known_pool, place, token
 
 from leasecap._redis_store.faults import Unreachable
-from leasecap._redis_store.lua import COMMIT, END, LOOK, PLACE, WITHDRAW
+from leasecap._redis_store.lua.pools import COMMIT
+from leasecap._redis_store.lua.tickets import END, LOOK, PLACE, WITHDRAW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.lua import END
+from leasecap._redis_store.lua.tickets import END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,15 +47,12 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
 def refused(text: str) -> StoreError:
     with pytest.raises(StoreError) as caught:
         Client(parse_address(text)).command("PING")
-    with pytest.raises(StoreError):
-        asyncio.run(Client(parse_address(text)).command_async("PING"))
     return caught.value
 
 
 def test_a_server_with_ones_own_authority_and_certificate_is_used(tls: Tls) -> None:
     client = Client(parse_address(tls.whole))
     assert client.command("PING") == b"PONG"
-    assert asyncio.run(client.command_async("PING")) == b"PONG"
     client.close()
 
 

@@ -60,7 +60,7 @@ class Thing:
 
 def test_what_is_no_longer_referred_to_is_noticed() -> None:
     alarms, gone = Alarms(time.monotonic, never), threading.Event()
-    alarms.start()
+    alarms.look_by(time.monotonic())
     thing = Thing()
     kept = alarms.when_gone(thing, gone.set)
     del thing

@@ -17,13 +17,14 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from leasecap._config.store_address import parse_address
 from leasecap._errors import StoreError
-from leasecap._redis_store.calls import Ask, Node, Pause, Route, call, script_call
+from leasecap._redis_store.calls import Ask, Node, Pause, Route, call
 from leasecap._redis_store.faults import Unreachable
-from leasecap._redis_store.script import Script
+from leasecap._redis_store.script import Script, Server, command_of
 
 SCRIPT = Script("s", "return 1")
-SHORT, WHOLE = script_call(SCRIPT, ["leasecap:{x}:a"], [7])
 KEY = "leasecap:{x}:a"
+SHORT = SCRIPT.command([KEY], [7])
+WHOLE = SHORT.with_script()
 SLOT = 16287
 """That of the key."""
 
@@ -36,7 +37,7 @@ class Told:
     def __init__(self, route: Route, within: float = 0.0, now: float = 0.0) -> None:
         self.now = now
         self.pauses: list[float] = []
-        self._steps = call(route, SHORT, WHOLE, KEY, within, lambda: self.now, lambda: 1.0)
+        self._steps = call(route, SHORT, KEY, within, lambda: self.now, lambda: 1.0)
         self._asked = next(self._steps)
 
     @property
@@ -62,16 +63,31 @@ def route(text: str = "redis://a") -> Route:
     return Route(parse_address(text))
 
 
+SERVER = Server("run", "redis", "7.0.15", 0.0, False, False)
+
+
+def test_a_command_is_packed_as_the_protocol_has_it() -> None:
+    assert command_of("SET", b"\xff", 7, "é").packed(None) == (
+        b"*4\r\n$3\r\nSET\r\n$1\r\n\xff\r\n$1\r\n7\r\n$2\r\n\xc3\xa9\r\n"
+    )
+    words = [b"EVALSHA", SCRIPT.digest.encode(), b"1", KEY.encode(), b"run", b"7"]
+    packed = SCRIPT.command([KEY], [lambda server: server.run_id, 7]).packed(SERVER)
+    assert packed == b"*6\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    words[:2] = [b"EVAL", b"return 1"]
+    packed = SCRIPT.command([KEY], ["run", 7]).with_script().packed(SERVER)
+    assert packed == b"*6\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
 def test_a_script_is_called_by_its_digest_and_the_answer_is_returned() -> None:
     told = Told(route())
-    assert told.asked == Ask(A, ["EVALSHA", SCRIPT.digest, 1, KEY, 7], 0.0)
+    assert told.asked == Ask(A, SHORT, 0.0)
     assert told.answer(5) == 5
 
 
 def test_a_server_that_does_not_know_the_script_gets_it_whole_and_no_pause() -> None:
     told = Told(route())
     told.answer(NoScriptError("x"))
-    assert told.asked == Ask(A, ["EVAL", "return 1", 1, KEY, 7], 0.0)
+    assert told.asked == Ask(A, WHOLE, 0.0)
     assert told.answer([]) == []
     assert told.pauses == []
 
@@ -176,7 +192,7 @@ S1, S2 = Node("s1", 26379, sentinel=True), Node("s2", 2, sentinel=True)
 def test_sentinels_are_asked_for_the_master_once() -> None:
     known = route(SENTINELS)
     told = Told(known)
-    assert told.asked == Ask(S1, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"), 0.0)
+    assert told.asked == Ask(S1, command_of("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"), 0.0)
     told.answer([b"b", b"7"])
     assert told.asked.node == B
     assert told.answer(1) == 1

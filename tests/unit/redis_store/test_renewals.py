@@ -55,7 +55,7 @@ class FakePool:
 class World:
     def __init__(self) -> None:
         self.clock, self.pool, self.gone = Clock(), FakePool(), 0
-        self.renewals = Renewals(self.clock, lambda: None)
+        self.renewals = Renewals(self.clock, lambda when: None)
         self.renewals._start = lambda: None  # type: ignore[method-assign]  # the test is the thread
 
     def keep(self, *, is_lease: bool = True) -> Kept:

@@ -1,0 +1,155 @@
+"""How scripts change a pool, and what they answer.
+
+Lua has no second copy of the decisions. It grants by itself only in a *plain* pool: nobody runs under another lease,
+the provider's answers say nothing, no slot cools down. There the first of the queue gets a slot while fewer are held
+than the limit allows, which a test holds to `_decisions.grants.decide` state by state. In any other pool a script
+answers with the snapshot and its version, the caller decides in Python, and `pools.COMMIT` carries the plan out if the
+version still stands.
+"""
+
+from __future__ import annotations
+
+CHANGES = """
+-- A token that has ended is remembered, for longer if its holder may not know; '+' before one that its holder ended.
+local function remember(token, by_holder)
+  call('ZREMRANGEBYSCORE', ENDED, '-inf', now)
+  call('ZADD', ENDED, now + (by_holder and 10000 or 10 * ttl), (by_holder and '+' or '') .. token)
+end
+local function has_ended(token)
+  local taken, given_back = unpack(call('ZMSCORE', ENDED, token, '+' .. token))
+  return taken or given_back
+end
+local function remove(name, by_holder)
+  local where = false
+  for _, place in ipairs(PLACES) do
+    if take(place, name) then where = place end
+  end
+  local token = token_of(name)
+  call('ZREM', EXPIRIES, name)
+  if limit_of(name) > 0 then call('ZREM', DECLARED, name) end
+  if is_nested(name) then size[NESTED] = size[NESTED] - call('SREM', NESTED, name) end
+  call('HDEL', NAMES, token)
+  local agent = call('HGET', RECORDS, '@' .. token)
+  if agent then call('HDEL', RECORDS, '@' .. token, agent) end
+  call('HDEL', RECORDS, token, '!' .. token)
+  remember(token, by_holder)
+  touch()
+  return where
+end
+local function pass_over(name)
+  take(GRANTED, name)
+  put(PASSED, name, 0)
+  touch()
+  wake(name)
+end
+local function grant(name, own)
+  take(QUEUE, name)
+  put(name == own and LEASES or GRANTED, name, now)
+  touch()
+  if name ~= own then wake(name) end
+end
+local function full_limit()
+  local lowest = tonumber(call('ZRANGE', DECLARED, 0, 0, 'WITHSCORES')[2])
+  local limit = tonumber(pool.limit)
+  if lowest and limit then return math.min(lowest, limit) end
+  return lowest or limit
+end
+-- The first ticket of each of the first two processes: they look now and then, for all.
+local function first_two()
+  local found, known, at = {}, {}, 0
+  while #found < 2 and at < 256 do
+    local some = call('ZRANGE', QUEUE, at, at + 15)
+    for _, name in ipairs(some) do
+      local process = process_of(name)
+      if not known[process] and #found < 2 then
+        known[process] = true
+        found[#found + 1] = name
+      end
+    end
+    if #some < 16 then break end
+    at = at + 16
+  end
+  return found
+end
+local function notify_first(own)
+  local found, words = size[QUEUE] > 0 and first_two() or {}, {}
+  for _, name in ipairs(found) do
+    words[#words + 1] = process_of(name)
+    if name ~= own and not string.find(pool.first or '', process_of(name), 1, true) then wake(name, '!') end
+  end
+  words = table.concat(words, ' ')
+  if words ~= (pool.first or '') then set('first', words) end
+end
+local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
+-- Make the pool match what holds now. Returns whether somebody has to decide in Python.
+local function settle(own)
+  if now >= number('quiet', 0) then
+    for _, name in ipairs(call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)) do remove(name, false) end
+  end
+  if size[GRANTED] > 0 then
+    for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do pass_over(name) end
+  end
+  if size[COOLING] > 0 then
+    local over = call('ZREMRANGEBYSCORE', COOLING, '-inf', now)
+    if over > 0 then touch() end
+    size[COOLING] = size[COOLING] - over
+  end
+  local undecided = false
+  if size[QUEUE] > 0 and now >= number('closed', 0) then
+    if is_plain() then
+      local limit = full_limit()
+      local room = limit and limit - size[GRANTED] - size[LEASES] or 0
+      if room > 0 then
+        for _, name in ipairs(call('ZRANGE', QUEUE, 0, math.min(room, 1000) - 1)) do grant(name, own) end
+      end
+    else
+      undecided = pool.version ~= pool.decided or now >= number('due', 0)
+    end
+  end
+  notify_first(own)
+  return undecided
+end
+
+local function next_change()
+  local soonest = math.huge
+  local function at(moment) if moment and moment < soonest then soonest = moment end end
+  at(math.max(tonumber(call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')[2] or math.huge), number('quiet', 0)))
+  local oldest = tonumber(call('ZRANGE', GRANTED, 0, 0, 'WITHSCORES')[2])
+  at(oldest and oldest + LATE_MS)
+  at(tonumber(call('ZRANGE', COOLING, 0, 0, 'WITHSCORES')[2]))
+  if now < number('closed', 0) then at(number('closed', 0)) end
+  if not is_plain() then at(number('due', math.huge)) end
+  return math.max(soonest - now, 0)
+end
+local function snapshot()
+  return {now, pool.version or '0', pool.limit or '', pool.feedback or '', pool.rules or '',
+          call('ZRANGE', QUEUE, 0, -1), call('ZRANGE', PASSED, 0, -1), call('ZRANGE', GRANTED, 0, -1, 'WITHSCORES'),
+          call('ZRANGE', LEASES, 0, -1, 'WITHSCORES'), call('ZRANGE', COOLING, 0, -1, 'WITHSCORES'),
+          math.max(number('closed', 0) - now, 0)}
+end
+-- A line: state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go
+-- on, name. Where there is more to say: the line, the snapshot if somebody has to decide, what `each` one has become.
+local function standing(state, name, undecided, since, each)
+  local rank, duty = 0, 0
+  if state == 'queued' then
+    rank = (call('ZRANK', QUEUE, name) or -1) + 1
+    for _, first in ipairs(first_two()) do if first == name then duty = 1 end end
+  end
+  local changes = duty == 1 and next_change() or math.huge
+  local seen = undecided and snapshot() or false
+  save()
+  local closed = math.max(number('closed', 0) - now, 0)
+  local line = table.concat({state, now, ttl, since or 0, rank, duty, changes, closed, name or ''}, ' ')
+  return (seen or each) and {line, seen, each or {}} or line
+end
+-- What has become of a ticket, whose waiter runs, and when it was granted.
+local function stands(name)
+  if take(GRANTED, name) then
+    put(LEASES, name, now)
+    touch()
+  end
+  local since = call('ZSCORE', LEASES, name)
+  if since then return 'held', since end
+  return full_limit() and 'queued' or 'nolimit'
+end
+"""

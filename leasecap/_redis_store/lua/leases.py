@@ -1,0 +1,85 @@
+"""The scripts of leases that are held."""
+
+from __future__ import annotations
+
+from leasecap._redis_store.lua.changes import CHANGES
+from leasecap._redis_store.lua.state import script
+
+RENEW = script(
+    "renew",
+    CHANGES,
+    """
+open()
+local answers, leases = {}, tonumber(ARGV[4])
+for i = 5, #ARGV do
+  local name, answer = ARGV[i], 'kept'
+  local is_known = call('HGET', NAMES, token_of(name)) == name
+  if i > 4 + leases then
+    if not is_known then answer = 'lost' end
+  elseif is_known and call('ZSCORE', LEASES, name) then
+    answer = 'kept'
+  elseif is_known or (now < number('closed', 0) and not has_ended(token_of(name))) then
+    -- The server has forgotten that it is held, or never knew.
+    for _, place in ipairs({GRANTED, QUEUE, PASSED}) do take(place, name) end
+    put(LEASES, name, now)
+    note(name)
+    touch()
+    answer = 'adopted'
+  else
+    answer = 'lost'
+  end
+  if answer ~= 'lost' then renew(name) end
+  answers[#answers + 1] = answer
+end
+local undecided = settle()
+return standing('renewed', false, undecided, 0, answers)
+""",
+    flags="allow-oom",
+)
+"""Renew leases, and then tickets: each is kept or lost; or a lease is adopted by a server that had forgotten it."""
+
+HOLDERS = script(
+    "holders",
+    """
+local known, found, records = {}, {}, {}
+for i = 4, #ARGV do known[ARGV[i]] = true end
+for _, place in ipairs({GRANTED, LEASES}) do
+  for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
+    local token = token_of(name)
+    found[#found + 1] = token
+    if not known[token] then
+      records[#records + 1] = token
+      records[#records + 1] = call('HGET', RECORDS, token) or ''
+    end
+  end
+end
+return {found, records}
+""",
+    flags="no-writes",
+)
+"""The tokens of all that is held, and the records of those that the caller doesn't know."""
+
+DESCRIBE = script(
+    "describe",
+    """
+local token, record = ARGV[4], ARGV[5]
+if call('HEXISTS', NAMES, token) == 0 then return 0 end
+call('HSET', RECORDS, token, record)
+return 1
+""",
+    flags="allow-oom",
+)
+"""Change what an entry says of its process; 0 if it is gone."""
+
+ANSWERED = script(
+    "answered",
+    """
+local token = ARGV[4]
+if call('HEXISTS', NAMES, token) == 1 and call('HEXISTS', RECORDS, '!' .. token) == 0 then
+  call('HSET', RECORDS, '!' .. token, string.format('%.0f', now))
+end
+return 1
+""",
+    flags="allow-oom",
+)
+"""Note when the answer began of the request that a lease is for."""
