@@ -6,19 +6,22 @@ import argparse
 import math
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from places import REPOSITORY
+from redis_server import program
 
 from _bench import __main__ as bench
 from _bench import contention, measures, picture, report, single, targets
 from _bench.gate import added, usage
 from _bench.gate.client import is_whole
 from _bench.measures import Hold
-from _bench.server import work
+from _bench.server import process, work
 from _bench.server.relay import Relay
 from _bench.workloads import gate_workloads, server_workloads, workloads
 
@@ -144,6 +147,7 @@ def test_no_workload_has_two_meanings_and_the_tiny_gate_needs_no_agent() -> None
     names = [*workloads(tiny=False), *gate_workloads(tiny=False), *server_workloads(tiny=False)]
     assert len(names) == len({*names})
     assert {*gate_workloads(tiny=False)} - {*gate_workloads(tiny=True)} == {"P", "Q"}
+    assert {*server_workloads(tiny=False)} > {*server_workloads(tiny=True)} >= {"T", "W", "Y", "Z"}
 
 
 def test_targets_on_a_server_are_ratios_to_files_and_round_trips() -> None:
@@ -212,3 +216,32 @@ def test_a_relay_takes_its_time_in_both_directions_and_loses_nothing() -> None:
             relay.close()
             os.close(stop)
             os.close(stopped)
+
+
+def test_the_server_of_a_run_is_gone_after_it_however_it_ends(tmp_path: Path) -> None:
+    program("redis")
+    with pytest.raises(KeyboardInterrupt), process.running(str(tmp_path)) as server:
+        assert os.environ[process.PORT] == str(server.port)
+        raise KeyboardInterrupt
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+    assert process.PORT not in os.environ
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program("redis")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(process, "free_port", lambda: taken.getsockname()[1])
+        monkeypatch.setattr(process, "PATIENCE", 0.01)
+        with pytest.raises(RuntimeError, match="Address already in use"), process.running(str(tmp_path)):
+            pass
+
+
+def test_a_run_without_a_server_says_how_to_get_one() -> None:
+    command = [sys.executable, "-m", "_bench", "--store", "redis"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY / "scripts", env=os.environ | {"PATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "apt install redis-server" in done.stderr

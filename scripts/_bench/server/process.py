@@ -19,6 +19,7 @@ PORT = "BENCH_REDIS_PORT"
 """The variable that says to limiters where the server is, or the way to it."""
 
 STARTS_WITHIN = 10.0  # seconds
+PATIENCE = 1.0  # seconds, for one answer
 
 
 class Server(NamedTuple):
@@ -86,7 +87,10 @@ def _led_to(port: int) -> Iterator[None]:
 def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until = time.monotonic() + STARTS_WITHIN
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
+        ):
             connection.sendall(b"PING\r\n")
             if connection.recv(16).startswith(b"+PONG"):
                 return

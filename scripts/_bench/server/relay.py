@@ -37,7 +37,8 @@ class Relay:
     def serve(self, until_readable: int) -> None:
         """Pass on until something can be read from that descriptor, or its end."""
         while True:
-            ready = select.select([until_readable, self._listener, *self._pairs], [], [], self._rest())[0]
+            watched: list[int | socket.socket] = [until_readable, self._listener, *self._pairs]
+            ready = select.select(watched, [], [], self._rest())[0]
             now = time.monotonic()
             for each in ready:
                 if each is self._listener:
