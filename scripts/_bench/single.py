@@ -52,22 +52,22 @@ def idle(
             fleet.begin(workers, 0.003)
             time.sleep(2 + 0.01 * waiters)  # until all have queued and come to rest
             pids = [*(worker.pid for worker in workers), *(() if server is None else (server,))]
-            before = [_used(pid) for pid in pids]
+            before = [used(pid) for pid in pids]
             time.sleep(seconds)
-            after = [_used(pid) for pid in pids]
+            after = [used(pid) for pid in pids]
         each = [(now[0] - then[0], now[1] - then[1]) for now, then in zip(after, before, strict=True)]
-        used = [sum(one[i] for one in each[:waiters]) for i in (0, 1)]
+        spent = [sum(one[i] for one in each[:waiters]) for i in (0, 1)]
         found[name] = {
-            "CPU s": used[0],
-            "% of a core": used[0] / seconds * 100,
-            "wake-ups/s": used[1] / seconds,
+            "CPU s": spent[0],
+            "% of a core": spent[0] / seconds * 100,
+            "wake-ups/s": spent[1] / seconds,
         }
         if server is not None:
             found[name]["server, % of a core"] = each[-1][0] / seconds * 100
     return found
 
 
-def _used(pid: int) -> tuple[float, float]:
+def used(pid: int) -> tuple[float, float]:
     """CPU seconds and wake-ups of all threads of a process (Linux)."""
     cpu = wakes = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():

@@ -144,7 +144,7 @@ def server_workloads(tiny: bool) -> dict[str, Workload]:
         "T": uncontended("uncontended acquire + release", 3000),
         "U": uncontended(f"the same {network}", 500, work.ROUND_TRIP),
         "V": contended("short holds, as in B", SHORT_HOLDS),
-        "W": contended(f"short holds {network}", SHORT_HOLDS, work.ROUND_TRIP),
+        "W": contended(f"short holds {network}", SHORT_HOLDS._replace(repeats=5), work.ROUND_TRIP),
         "X": contended("many waiters, as in C", MANY_WAITERS),
         "Y": contended("one slot", Contention(8, 1, 0.02, 8, 3)),
         "Z": Workload(

@@ -40,9 +40,9 @@ def contended(work: Contention, base: str, names: Sequence[str], round_trip: flo
     able = [name for name in names if (load(name).highest or work.cap) >= work.cap]
     with process.running(base) as server:
         if not round_trip:
-            return contention.measure(work, base, able)
+            return contention.measure(work, base, able, server.pid)
         with process.at_distance(server, round_trip):
-            return contention.measure(work, base, on_a_server(able))
+            return contention.measure(work, base, on_a_server(able), server.pid)
 
 
 def idle(waiters: int, seconds: float, base: str, names: Sequence[str]) -> Figures:
