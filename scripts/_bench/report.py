@@ -24,8 +24,12 @@ GATE_BEGIN, GATE_END = (
     "<!-- results of the gate: written by scripts/bench --gate -->",
     "<!-- end of the gate's results -->",
 )
-OURS = ("leasecap", "leasecap run --per-request", "leasecap run", "leasecap status")
-PACKAGES = ("leasecap", "filelock", "watchdog", "posix_ipc", "portalocker", "fasteners", "h11")
+SERVER_BEGIN, SERVER_END = (
+    "<!-- results on a server: written by scripts/bench --store redis -->",
+    "<!-- end of results on a server -->",
+)
+OURS = ("leasecap_redis", "leasecap", "leasecap run --per-request", "leasecap run", "leasecap status")
+PACKAGES = ("leasecap", "filelock", "watchdog", "posix_ipc", "portalocker", "fasteners", "h11", "redis")
 
 
 def machine(base: str) -> list[str]:

@@ -36,8 +36,13 @@ def uncontended(number: int, base: str, names: Sequence[str]) -> dict[str, dict[
     }
 
 
-def idle(waiters: int, seconds: float, base: str, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """F: all slots are held, and nothing happens for a while."""
+def idle(
+    waiters: int, seconds: float, base: str, names: Sequence[str], server: int | None = None
+) -> dict[str, dict[str, float]]:
+    """F: all slots are held, and nothing happens for a while.
+
+    :param server: the process that serves all of them, if one does.
+    """
     found = {}
     for name in names:
         with Fleet(base, name, 4) as fleet:
@@ -46,19 +51,23 @@ def idle(waiters: int, seconds: float, base: str, names: Sequence[str]) -> dict[
             workers = fleet.start(waiters, "rounds", 1, 0)
             fleet.begin(workers, 0.003)
             time.sleep(2 + 0.01 * waiters)  # until all have queued and come to rest
-            before = [_used(worker.pid) for worker in workers]
+            pids = [*(worker.pid for worker in workers), *(() if server is None else (server,))]
+            before = [used(pid) for pid in pids]
             time.sleep(seconds)
-            after = [_used(worker.pid) for worker in workers]
-        used = [sum(now[i] - then[i] for now, then in zip(after, before, strict=True)) for i in (0, 1)]
+            after = [used(pid) for pid in pids]
+        each = [(now[0] - then[0], now[1] - then[1]) for now, then in zip(after, before, strict=True)]
+        spent = [sum(one[i] for one in each[:waiters]) for i in (0, 1)]
         found[name] = {
-            "CPU s": used[0],
-            "% of a core": used[0] / seconds * 100,
-            "wake-ups/s": used[1] / seconds,
+            "CPU s": spent[0],
+            "% of a core": spent[0] / seconds * 100,
+            "wake-ups/s": spent[1] / seconds,
         }
+        if server is not None:
+            found[name]["server, % of a core"] = each[-1][0] / seconds * 100
     return found
 
 
-def _used(pid: int) -> tuple[float, float]:
+def used(pid: int) -> tuple[float, float]:
     """CPU seconds and wake-ups of all threads of a process (Linux)."""
     cpu = wakes = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():

@@ -58,8 +58,8 @@ def _ours(figure: str, ours: str = "leasecap") -> Callable[[_Figures], float]:
     return lambda of: of[ours][figure]
 
 
-def _behind_floor(of: _Figures) -> float:
-    return of["posix_ipc"]["utilisation"] - of["leasecap"]["utilisation"]
+def _behind(floor: str, ours: str = "leasecap") -> Callable[[_Figures], float]:
+    return lambda of: of[floor]["utilisation"] - of[ours]["utilisation"]
 
 
 def _cpu_over_floor(of: _Figures) -> float:
@@ -76,6 +76,7 @@ def _over_python(of: _Figures) -> float:
 
 
 _GATE = "leasecap run --per-request"
+_SERVER = "leasecap_redis"
 _RUNS, _ANSWERS = "ms until the command runs", "ms until the first answer"
 
 
@@ -88,7 +89,7 @@ _TARGETS: list[tuple[str, str, Callable[[_Figures], float], float, float | None,
     ("A", "p50 over SoftFileLease's", _ratio("p50 us", "filelock_lease"), 1.0, None, False),
     ("A", "p50 with all of feedback over without", _ratio("p50 us", "leasecap", "leasecap_feedback"), 1.3, None, False),
     ("B", "utilisation", _ours("utilisation"), 0.92, None, True),
-    ("B", "utilisation behind posix_ipc's", _behind_floor, 0.04, None, False),
+    ("B", "utilisation behind posix_ipc's", _behind("posix_ipc"), 0.04, None, False),
     ("C", "utilisation", _ours("utilisation"), 0.97, None, True),
     ("C", "hand-off p50, ms", _ours("hand-off p50 ms"), 1.5, None, False),
     ("C", "hand-off p99, ms", _ours("hand-off p99 ms"), 6.0, None, False),
@@ -116,4 +117,13 @@ _TARGETS: list[tuple[str, str, Callable[[_Figures], float], float, float | None,
     ("P", "refused", _ours("refused", _GATE), 0.0, None, False),
     ("Q", "use of the cap, %", _ours("use of the cap, %", _GATE), 70.0, None, True),
     ("Q", "refused", _ours("refused", _GATE), 0.0, None, False),
+    ("T", "p50 over that of two round trips", _ratio("p50 us", "redis_pings", _SERVER), 1.5, None, False),
+    ("V", "utilisation", _ours("utilisation", _SERVER), 0.88, None, True),
+    ("V", "utilisation behind that of files", _behind("leasecap", _SERVER), 0.06, None, False),
+    ("V", "hand-off p50 over that of files", _ratio("hand-off p50 ms", "leasecap", _SERVER), 2.0, None, False),
+    ("W", "utilisation", _ours("utilisation", _SERVER), 0.78, None, True),
+    ("X", "utilisation", _ours("utilisation", _SERVER), 0.97, None, True),
+    ("X", "hand-off p50 over that of files", _ratio("hand-off p50 ms", "leasecap", _SERVER), 2.0, None, False),
+    ("Z", "% of a core for all who wait", _ours("% of a core", _SERVER), 1.0, None, False),
+    ("Z", "% of a core for the server", _ours("server, % of a core", _SERVER), 1.0, None, False),
 ]

@@ -10,8 +10,12 @@ from .agents import Crew
 from .contention import Contention
 from .gate import added, queue, usage
 from .limiters import load
+from .server import work
 
 Figures = dict[str, dict[str, float]]
+
+
+SHORT_HOLDS, MANY_WAITERS = Contention(16, 4, 0.02, 10, 7), Contention(48, 4, 0.1, 4, 3)
 
 
 class Workload(NamedTuple):
@@ -21,14 +25,16 @@ class Workload(NamedTuple):
     run: Callable[[str, Sequence[str]], Figures]
 
 
-def _contended(title: str, work: Contention) -> Workload:
-    counts = f"{work.processes} processes, cap {work.cap}, {work.rounds} rounds, hold {work.hold * 1e3:g} ms"
-
+def _contended(title: str, asked: Contention) -> Workload:
     def measure(base: str, names: Sequence[str]) -> Figures:
         several = [name for name in names if load(name).highest is None]
-        return contention.measure(work, base, _pipes_refused_too(several) if work.hold else several)
+        return contention.measure(asked, base, _pipes_refused_too(several) if asked.hold else several)
 
-    return Workload(f"{title} ({counts})", measure)
+    return Workload(f"{title} ({_counts(asked)})", measure)
+
+
+def _counts(asked: Contention) -> str:
+    return f"{asked.processes} processes, cap {asked.cap}, {asked.rounds} rounds, hold {asked.hold * 1e3:g} ms"
 
 
 def _pipes_refused_too(names: Sequence[str]) -> list[str]:
@@ -55,8 +61,8 @@ def workloads(tiny: bool) -> dict[str, Workload]:
             "uncontended acquire + release",
             lambda base, names: single.uncontended(number, base, [*names, "leasecap_feedback"]),
         ),
-        "B": _contended("short holds", Contention(3, 2, 0.005, 2, 1) if tiny else Contention(16, 4, 0.02, 10, 7)),
-        "C": _contended("many waiters", Contention(3, 2, 0.005, 1, 1) if tiny else Contention(48, 4, 0.1, 4, 3)),
+        "B": _contended("short holds", Contention(3, 2, 0.005, 2, 1) if tiny else SHORT_HOLDS),
+        "C": _contended("many waiters", Contention(3, 2, 0.005, 1, 1) if tiny else MANY_WAITERS),
         "D": _contended(
             "more waiters than inotify instances",
             Contention(3, 2, 0.005, 1, 1) if tiny else Contention(200, 8, 0.2, 2, 1),
@@ -117,3 +123,32 @@ def gate_workloads(tiny: bool) -> dict[str, Workload]:
         ),
     }
     return {name: found[name] for name in found if others or name not in "PQ"}
+
+
+def server_workloads(tiny: bool) -> dict[str, Workload]:
+    """Of pools on a server. At the small size one of each kind."""
+    few, waiters = Contention(3, 2, 0.005, 2, 1), 2 if tiny else 100
+
+    def contended(title: str, full: Contention, round_trip: float = 0.0) -> Workload:
+        asked = few._replace(cap=min(few.cap, full.cap)) if tiny else full
+        return Workload(
+            f"{title} ({_counts(asked)})", lambda base, names: work.contended(asked, base, names, round_trip)
+        )
+
+    def uncontended(title: str, number: int, round_trip: float = 0.0) -> Workload:
+        times = 20 if tiny else number
+        return Workload(title, lambda base, names: work.uncontended(times, base, names, round_trip))
+
+    network = f"by a network of {work.ROUND_TRIP * 1e3:g} ms there and back"
+    found = {
+        "T": uncontended("uncontended acquire + release", 3000),
+        "U": uncontended(f"the same {network}", 500, work.ROUND_TRIP),
+        "V": contended("short holds, as in B", SHORT_HOLDS),
+        "W": contended(f"short holds {network}", SHORT_HOLDS._replace(repeats=5), work.ROUND_TRIP),
+        "X": contended("many waiters, as in C", MANY_WAITERS),
+        "Y": contended("one slot", Contention(8, 1, 0.02, 8, 3)),
+        "Z": Workload(
+            f"{waiters} waiters, idle", lambda base, names: work.idle(waiters, 1 if tiny else 20, base, names)
+        ),
+    }
+    return {name: found[name] for name in found if not tiny or name in "TWYZ"}

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from places import REPOSITORY
+from redis_server import program
 
+from _bench import __main__ as bench
 from _bench import contention, measures, picture, report, single, targets
 from _bench.gate import added, usage
 from _bench.gate.client import is_whole
 from _bench.measures import Hold
-from _bench.workloads import gate_workloads, workloads
+from _bench.server import process, work
+from _bench.server.relay import Relay
+from _bench.workloads import gate_workloads, server_workloads, workloads
 
 # Two slots, held for a second each: the first two at once, the third 0.1 s after the first ended, the fourth 0.3 s.
 HOLDS = [
@@ -97,7 +108,11 @@ def test_workloads_have_a_row_with_pipes_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_the_page_has_its_marks() -> None:
     page = (REPOSITORY / "docs" / "benchmarks.md").read_text()
-    for mark in (report.BEGIN, report.END, report.GATE_BEGIN, report.GATE_END):
+    for mark in (
+        *(report.BEGIN, report.END),
+        *(report.GATE_BEGIN, report.GATE_END),
+        *(report.SERVER_BEGIN, report.SERVER_END),
+    ):
         assert page.count(mark) == 1
 
 
@@ -129,5 +144,104 @@ def test_targets_of_the_gate_are_differences_to_a_plain_run() -> None:
 
 
 def test_no_workload_has_two_meanings_and_the_tiny_gate_needs_no_agent() -> None:
-    assert not {*workloads(tiny=False)} & {*gate_workloads(tiny=False)}
+    names = [*workloads(tiny=False), *gate_workloads(tiny=False), *server_workloads(tiny=False)]
+    assert len(names) == len({*names})
     assert {*gate_workloads(tiny=False)} - {*gate_workloads(tiny=True)} == {"P", "Q"}
+    assert {*server_workloads(tiny=False)} > {*server_workloads(tiny=True)} >= {"T", "W", "Y", "Z"}
+
+
+def test_targets_on_a_server_are_ratios_to_files_and_round_trips() -> None:
+    files = {"utilisation": 0.9, "hand-off p50 ms": 1.0}
+    on_a_server = {"utilisation": 0.85, "hand-off p50 ms": 3.0}
+    figures = {
+        "T": {"leasecap_redis": {"p50 us": 300.0}, "redis_pings": {"p50 us": 200.0}},
+        "V": {"leasecap_redis": on_a_server, "leasecap": files},
+        "Z": {"leasecap_redis": {"% of a core": 0.5, "server, % of a core": 1.5}},
+    }
+    found = [(verdict.workload, verdict.measured, verdict.word) for verdict in targets.verdicts(figures)]
+    assert found == [
+        ("T", 1.5, "met"),
+        ("V", 0.85, "missed"),
+        ("V", pytest.approx(0.05), "met"),
+        ("V", 3.0, "missed"),
+        ("Z", 0.5, "met"),
+        ("Z", 1.5, "missed"),
+    ]
+
+
+def test_a_table_on_a_server_has_its_ratios_to_the_pool_there() -> None:
+    rows = report.table({"leasecap": {"p50 us": 2.0}, "leasecap_redis": {"p50 us": 4.0}})
+    assert rows[1:] == [["leasecap", "2.00", "0.50x"], ["leasecap_redis", "4.00", "1.00x"]]
+
+
+def test_a_network_is_measured_without_files() -> None:
+    assert work.on_a_server(["leasecap_redis", "leasecap", "redis_blpop"]) == ["leasecap_redis", "redis_blpop"]
+
+
+@pytest.mark.parametrize(
+    ("words", "begin"),
+    [({"gate": True, "store": None}, report.GATE_BEGIN), ({"gate": False, "store": "redis"}, report.SERVER_BEGIN)],
+    ids=["gate", "redis"],
+)
+def test_figures_of_a_family_stand_between_its_own_marks(words: dict[str, object], begin: str) -> None:
+    assert bench.marks(argparse.Namespace(**words))[0] == begin
+    assert bench.marks(argparse.Namespace(gate=False, store=None)) == (report.BEGIN, report.END)
+
+
+def test_a_relay_takes_its_time_in_both_directions_and_loses_nothing() -> None:
+    delay, sent = 0.02, bytes(range(256)) * 2000
+    stop, stopped = os.pipe()[::-1]
+    with socket.create_server(("127.0.0.1", 0)) as echo:
+        relay = Relay(echo.getsockname()[1], delay)
+        serving = threading.Thread(target=relay.serve, args=(stopped,))
+        serving.start()
+        try:
+            with socket.create_connection(("127.0.0.1", relay.port), timeout=20) as client:
+                server, _ = echo.accept()
+                with server:
+                    server.settimeout(20)
+                    began = time.monotonic()
+                    client.sendall(b"?")
+                    assert server.recv(1) == b"?"
+                    server.sendall(b"!")
+                    assert client.recv(1) == b"!"
+                    assert time.monotonic() - began >= 2 * delay
+                    client.sendall(sent)
+                    client.shutdown(socket.SHUT_WR)
+                    with server.makefile("rb") as file:
+                        assert file.read() == sent
+        finally:
+            os.write(stop, b".")
+            serving.join()
+            relay.close()
+            os.close(stop)
+            os.close(stopped)
+
+
+def test_the_server_of_a_run_is_gone_after_it_however_it_ends(tmp_path: Path) -> None:
+    program("redis")
+    with pytest.raises(KeyboardInterrupt), process.running(str(tmp_path)) as server:
+        assert os.environ[process.PORT] == str(server.port)
+        raise KeyboardInterrupt
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+    assert process.PORT not in os.environ
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program("redis")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(process, "free_port", lambda: taken.getsockname()[1])
+        monkeypatch.setattr(process, "PATIENCE", 0.01)
+        with pytest.raises(RuntimeError, match="Address already in use"), process.running(str(tmp_path)):
+            pass
+
+
+def test_a_run_without_a_server_says_how_to_get_one() -> None:
+    command = [sys.executable, "-m", "_bench", "--store", "redis"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY / "scripts", env=os.environ | {"PATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "apt install redis-server" in done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..fleet import Worker, clean_environment
+from ..fleet import Worker, clean_environment, free_port
 from ..scale import LEASECAP
 
 SAYS_ITS_GATE = 'echo "$OPENAI_BASE_URL"; exec cat'
@@ -113,13 +113,6 @@ def litellm(directory: str, provider: Way) -> Iterator[Way]:
             yield Way(port, pid=process.pid)
         finally:
             process.kill()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def await_answer(port: int, patience: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 NAMES = ("leasecap", "posix_ipc", "portalocker", "mkdir_poll", "filelock_lease", "filelock_lock", "fasteners_lock")
+ON_A_SERVER = ("leasecap_redis", "leasecap", "redis_blpop", "redis_lock")
 
 
 class Limiter:
