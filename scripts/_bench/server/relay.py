@@ -15,6 +15,8 @@ import time
 from collections import deque
 from pathlib import Path
 
+from ..measures import median
+
 READ = 1 << 16
 MOST = 400  # connections: `select` takes no descriptor above 1023
 PATIENCE = 5.0  # seconds for whoever doesn't read what is passed on
@@ -26,11 +28,14 @@ class Relay:
     :ivar port: its own.
     """
 
-    def __init__(self, port: int, delay: float) -> None:
-        """:param delay: seconds that each piece takes in one direction."""
+    def __init__(self, port: int, delay: float, late: float = 0.0) -> None:
+        """
+        :param delay: seconds that each piece takes in one direction.
+        :param late: by how much the kernel wakes this process too late.
+        """
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=MOST)
         self.port = int(self._listener.getsockname()[1])
-        self._to, self._delay = port, delay
+        self._to, self._delay = port, delay - late
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._under_way: deque[tuple[float, socket.socket, socket.socket, bytes]] = deque()
 
@@ -97,10 +102,21 @@ class Relay:
                 each.close()
 
 
+def lateness(delay: float) -> float:
+    """By how many seconds a wait of ``delay`` takes longer."""
+    ends = []
+    for _ in range(21):
+        began = time.monotonic()
+        select.select([], [], [], delay)
+        ends.append(time.monotonic() - began - delay)
+    return median(ends)
+
+
 def main() -> None:
-    with contextlib.suppress(OSError):  # else the kernel may wake it a twentieth of a millisecond late
+    with contextlib.suppress(OSError):  # else the kernel may wake it a twentieth of a millisecond later
         Path("/proc/self/timerslack_ns").write_text("1")
-    relay = Relay(int(sys.argv[1]), float(sys.argv[2]))
+    delay = float(sys.argv[2])
+    relay = Relay(int(sys.argv[1]), delay, min(lateness(delay), delay / 2))
     print(json.dumps(relay.port), flush=True)
     relay.serve(sys.stdin.fileno())
 
