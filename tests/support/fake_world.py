@@ -10,7 +10,7 @@ from pathlib import Path
 from fake_machines import POOL, Call, Host, Kernel, Process
 
 from leasecap._config.seal import seal
-from leasecap._decisions.entry import parse_entry
+from leasecap._decisions.entry import parse_entry, process_of
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
 
 TYPE_CHECKING = False
@@ -163,6 +163,14 @@ class World:
             if limit is not None and (alive or (owner is None and name not in self.foreign)):
                 limits.append(limit)
         return min(limits)
+
+    def least_in_force(self) -> int:
+        """`limit_in_force`, or less: an entry that was given to another user, and left since, speaks for its process as
+        long as that lives."""
+        live = {process_of(call.name) for call in self.calls() if call.name is not None and not call.process.dead}
+        left = [name for name in self.listing("queue", "parked", *HELD) if name in self.foreign]
+        declared = [parse_entry(name).limit for name in left if process_of(name) in live]
+        return min(self.limit_in_force(), *(limit for limit in declared if limit is not None), self.limit)
 
     def _judge_grant(self, name: str) -> None:
         owner = self.owner(name)
