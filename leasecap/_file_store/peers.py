@@ -97,6 +97,11 @@ class Peers:
             self._known[process] = self._observer.visible(record)
         return self._known[process]
 
+    def speaks_for_its_process(self, ticket: Entry) -> bool:
+        """Whether what was seen at this ticket holds for the others of its process. What can't be read says nothing."""
+        process = ticket.process
+        return process in self._known or process in self.seen_away or process in self.gone
+
     def forget_all_but(self, processes: set[str]) -> None:
         """Drop what is remembered of processes that no longer have anything in the pool."""
         self._known = {process: known for process, known in self._known.items() if process in processes}
@@ -113,7 +118,8 @@ class Peers:
             if seen == "dead":
                 self.dead.add(name)
                 continue
-            looked.add(ticket.process)
+            if self.speaks_for_its_process(ticket):
+                looked.add(ticket.process)
             if seen == "away":
                 away.add(ticket.process)
         self.seen_away = frozenset(away)
@@ -171,7 +177,8 @@ class Looks:
             if self.too_many:
                 break
             seen = found[ticket] = self._peers.look(ticket)
-            self._looked.add(ticket.name if seen == "dead" else ticket.process)
+            for_all = seen != "dead" and self._peers.speaks_for_its_process(ticket)
+            self._looked.add(ticket.process if for_all else ticket.name)
             enough -= seen == "runs"
             if not enough:
                 break

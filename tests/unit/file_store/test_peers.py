@@ -53,6 +53,16 @@ def test_all_tickets_of_an_exited_process_cost_one_look_and_are_removed(root: Pa
     assert not any(places(one, *gone))
 
 
+def test_a_ticket_whose_record_is_corrupt_says_nothing_of_its_process(root: Path) -> None:
+    one, killed = Actor(root), Actor(root)
+    one.ask()
+    as_a_dead_process(killed, ended_pid())
+    corrupt, dead, waiting = killed.ask(), killed.ask(), Actor(root).ask()
+    (root / one.store.directory.full(f"{QUEUE}/{corrupt.name}/info.json")).write_bytes(b"{")
+    Actor(root, limit=3).ask()
+    assert places(one, corrupt, dead, waiting) == [None, None, GRANTED]
+
+
 def test_leases_of_a_process_are_judged_one_by_one_though_its_tickets_are_gone(root: Path) -> None:
     one, killed = Actor(root, limit=2), Actor(root, limit=2)
     as_a_dead_process(killed, ended_pid())
