@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
+from _queue import Empty, SimpleQueue
 from contextlib import contextmanager
 
 from redis import connection as redis_py
@@ -158,7 +158,9 @@ class Connections:
 
     def __init__(self, address: StoreAddress, node: Node, seen: Callable[[Server], object]) -> None:
         self._address, self._node, self._seen = address, node, seen
-        self._places = threading.Semaphore(MOST)
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(MOST):
+            self._places.put(None)
         self._idle: list[Any] = []
 
     @contextmanager
@@ -168,8 +170,10 @@ class Connections:
         :param until: when to stop waiting for it (monotonic clock).
         :raises RedisError, OSError: when there is none.
         """
-        if not self._places.acquire(timeout=max(ANSWER_WITHIN, until - time.monotonic())):
-            raise NoConnection("all connections of this process are in use")
+        try:
+            self._places.get(timeout=max(ANSWER_WITHIN, until - time.monotonic()))
+        except Empty:
+            raise NoConnection("all connections of this process are in use") from None
         try:
             connection = self._ready() or self.apart()
             try:
@@ -179,7 +183,7 @@ class Connections:
                 raise
             self._idle.append(connection)
         finally:
-            self._places.release()
+            self._places.put(None)
 
     def _ready(self) -> Any:
         """One that was made before, if any is left."""

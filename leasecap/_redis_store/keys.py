@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
 
-_PARTS = (
+PARTS = (
     "pool",
     "queue",
     "passed",
@@ -41,7 +41,7 @@ _PARTS = (
 
 def pool_keys(prefix: str, name: PoolName) -> tuple[str, ...]:
     """The keys of a pool, in the order in which the scripts take them."""
-    return tuple(f"{prefix}:{{{name.directory}}}:{part}" for part in _PARTS)
+    return tuple(f"{prefix}:{{{name.directory}}}:{part}" for part in PARTS)
 
 
 def pools_key(prefix: str) -> str:

@@ -6,6 +6,8 @@ What happens on another machine, or in another pid namespace, shows after its tt
 
 from __future__ import annotations
 
+from functools import partial
+
 from leasecap._errors import StoreError
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
@@ -43,7 +45,7 @@ class Lookout:
         self._on_duty.add(token)
         if not self._runs:
             self._runs, self._looks = True, 0
-            self._errands.do(self._look)
+            self._look_in_a_while()
 
     def leaves(self, token: str) -> bool:
         """The ticket leaves the queue; returns whether it was on duty."""
@@ -68,10 +70,10 @@ class Lookout:
         except StoreError:
             pass  # its time in the store runs out all the same
         finally:
-            self._alarms.set(self, self._effects.monotonic() + _LOOK_EVERY, self._look_again)
+            self._look_in_a_while()
 
-    def _look_again(self) -> None:
-        self._errands.do(self._look)
+    def _look_in_a_while(self) -> None:
+        self._alarms.set(self, self._effects.monotonic() + _LOOK_EVERY, partial(self._errands.do, self._look))
 
     def _ask(self) -> None:
         tokens, records = self._pool.holders(self._seen)

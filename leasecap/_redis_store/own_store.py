@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _UNPROVEN = 5.0
 """Seconds for which a new subscription is relied on, before a message has come."""
 
+_TAKE_OVER_IN = 0.1
+"""Seconds until the first ticket of this process begins to look for all. Where slots are held for less than that it is
+granted by then, and nobody had to look."""
+
 
 class _Waiting(NamedTuple):
     pool: Pool
@@ -64,6 +68,7 @@ class OwnStore:
         self._waiting: dict[str, _Waiting] = {}  # by token
         self._lookouts: dict[Pool, Lookout] = {}
         self._troubles: dict[Pool, StoreError] = {}
+        self._takes_over = False
 
     def pool(self, name: PoolName) -> Pool:
         """The pool of that name."""
@@ -99,7 +104,7 @@ class OwnStore:
         self._waiting.pop(token, None)
         lookout = self._lookouts.get(pool)
         if lookout is not None and lookout.leaves(token):
-            self._wake_first()
+            self._take_over()
 
     def _heard(self, message: bytes | None) -> None:
         """In the subscription's thread."""
@@ -110,15 +115,21 @@ class OwnStore:
         if waiting is not None:
             waiting.wake()
         elif word == "!":
-            self._wake_first()
+            self._take_over()
         elif word.startswith("-"):
             self.renewals.soon()
         elif word in ("", "*"):
             for each in list(self._waiting.values()):
                 each.wake()
 
+    def _take_over(self) -> None:
+        if not self._takes_over:
+            self._takes_over = True
+            self.alarms.set(self, self.effects.monotonic() + _TAKE_OVER_IN, self._wake_first)
+
     def _wake_first(self) -> None:
         """Wake the first of this process's tickets in each pool."""
+        self._takes_over = False
         first: dict[Pool, _Waiting] = {}
         for waiting in list(self._waiting.values()):
             if waiting.pool not in first or waiting.name < first[waiting.pool].name:
@@ -155,6 +166,8 @@ class OwnStore:
         """End the threads that have nothing to do."""
         if not self._waiting:
             self.subscription.stop()
+            self.alarms.cancel(self)
+            self._takes_over = False
         self.renewals.rest()
         self.alarms.rest()
         self.errands.rest()

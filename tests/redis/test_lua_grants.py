@@ -7,11 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from redis_pools import known_pool, token
+from redis_pools import RECORD, known_pool, token
 
 from leasecap._decisions.entry import Entry, Group, make_entry
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, decide
 from leasecap._decisions.snapshot import Snapshot, first_processes
+from leasecap._redis_store.keys import PARTS
+from leasecap._redis_store.lua import tickets
+from leasecap._redis_store.lua.changes import CHANGES
+from leasecap._redis_store.lua.opening import OPENING
+from leasecap._redis_store.lua.state import script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,3 +135,82 @@ def put(
             if entry.limit is not None:
                 line.zadd(keys["declared"], {entry.name: entry.limit})
         line.execute()
+
+
+LONG_WAY = script("place", OPENING, tickets._PLACE, CHANGES, tickets._QUEUE)
+FROZEN = 2e12
+"""Milliseconds. The pool's clock has been there already, so it stands still."""
+
+BESIDE = ("nothing", "passed", "queued", "granted", "late", "nested", "cooling", "feedback", "expired", "closed")
+
+
+@pytest.mark.parametrize("software", ["redis"], indirect=True)
+@pytest.mark.parametrize("beside", BESIDE)
+def test_short_cut_to_a_free_slot_comes_to_what_the_long_way_does(
+    server: RedisServer, client: Client, beside: str
+) -> None:
+    pool = known_pool(client)
+    assert client.server is not None
+    keys = dict(zip(PARTS, pool._keys, strict=True))
+    with redis.Redis(port=server.port, decode_responses=True) as admin:
+        for limit, held, declared, may_queue in itertools.product((None, 1, 2), (0, 1, 2), (0, 1, 3), (0, 1)):
+            found = []
+            for way in (tickets.PLACE, LONG_WAY):
+                admin.delete(*keys.values())
+                known = {"format": 1, "run": client.server.run_id, "clock": int(FROZEN), "version": 7, "decided": 7}
+                if limit is not None:
+                    known["limit"] = limit
+                if beside == "feedback":
+                    known["feedback"] = "{}"
+                if beside == "closed":
+                    known["closed"] = int(FROZEN) + 1
+                admin.hset(keys["pool"], mapping=known)
+                for number in range(1, held + 1):
+                    stand(admin, keys, "leases", number, FROZEN)
+                if beside in ("passed", "queued"):
+                    stand(admin, keys, {"passed": "passed", "queued": "queue"}[beside], 10, 0)
+                if beside in ("granted", "late"):
+                    stand(admin, keys, "granted", 10, FROZEN - (3000 if beside == "late" else 0))
+                if beside == "nested" and held:
+                    stand(admin, keys, "leases", 10, FROZEN, ancestors=(token(1),))
+                if beside == "cooling":
+                    admin.zadd(keys["cooling"], {entry_of(10).name: FROZEN + 1})
+                if beside == "expired":
+                    stand(admin, keys, "leases", 10, FROZEN, expires=FROZEN)
+                words = ["500", "", token(99), f"{9:012x}", f"{declared:x}", may_queue, RECORD, ""]
+                answer = client.run(way, pool._keys, pool._words(*words))
+                admin.hdel(keys["pool"], "offset")  # how far the clock had gone back
+                found.append((answer, {part: contents(admin, key) for part, key in keys.items()}))
+            assert found[0] == found[1], (limit, held, declared, may_queue)
+
+
+def entry_of(number: int, ancestors: tuple[str, ...] = ()) -> Entry:
+    return make_entry(
+        token=token(number), process=f"{number:012x}", order=number, priority=0, limit=None, ancestors=ancestors
+    )
+
+
+def stand(
+    admin: redis.Redis,
+    keys: dict[str, str],
+    place: str,
+    number: int,
+    score: float,
+    ancestors: tuple[str, ...] = (),
+    expires: float = FROZEN + 9000,
+) -> None:
+    entry = entry_of(number, ancestors)
+    admin.zadd(keys[place], {entry.name: score})
+    admin.zadd(keys["expiries"], {entry.name: expires})
+    admin.hset(keys["names"], entry.token, entry.name)
+    if ancestors:
+        admin.sadd(keys["nested"], entry.name)
+
+
+def contents(admin: redis.Redis, key: str) -> object:
+    kind = admin.type(key)
+    if kind == "hash":
+        return admin.hgetall(key)
+    if kind == "set":
+        return admin.smembers(key)
+    return admin.zrange(key, 0, -1, withscores=True) if kind == "zset" else None

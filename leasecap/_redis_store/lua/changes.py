@@ -1,4 +1,4 @@
-"""How scripts change a pool, and what they answer.
+"""How scripts make a pool match what holds now, and what they answer. It goes on from `opening`.
 
 Lua has no second copy of the decisions. It grants by itself only in a *plain* pool: nobody runs under another lease,
 the provider's answers say nothing, no slot cools down. There the first of the queue gets a slot while fewer are held
@@ -9,33 +9,18 @@ version still stands.
 
 from __future__ import annotations
 
-CHANGES = """
--- A token that has ended is remembered, for longer if its holder may not know; '+' before one that its holder ended.
-local function remember(token, by_holder)
-  call('ZREMRANGEBYSCORE', ENDED, '-inf', now)
-  call('ZADD', ENDED, now + (by_holder and 10000 or 10 * ttl), (by_holder and '+' or '') .. token)
+PICTURE = """
+local function snapshot()
+  return {now, pool.version or '0', pool.limit or '', pool.feedback or '', pool.rules or '',
+          call('ZRANGE', QUEUE, 0, -1), call('ZRANGE', PASSED, 0, -1), call('ZRANGE', GRANTED, 0, -1, 'WITHSCORES'),
+          call('ZRANGE', LEASES, 0, -1, 'WITHSCORES'), call('ZRANGE', COOLING, 0, -1, 'WITHSCORES'),
+          math.max(number('closed', 0) - now, 0)}
 end
-local function has_ended(token)
-  local taken, given_back = unpack(call('ZMSCORE', ENDED, token, '+' .. token))
-  return taken or given_back
-end
-local function remove(name, by_holder)
-  local where = false
-  for _, place in ipairs(PLACES) do
-    if take(place, name) then where = place end
-  end
-  local token = token_of(name)
-  call('ZREM', EXPIRIES, name)
-  if limit_of(name) > 0 then call('ZREM', DECLARED, name) end
-  if is_nested(name) then size[NESTED] = size[NESTED] - call('SREM', NESTED, name) end
-  call('HDEL', NAMES, token)
-  local agent = call('HGET', RECORDS, '@' .. token)
-  if agent then call('HDEL', RECORDS, '@' .. token, agent) end
-  call('HDEL', RECORDS, token, '!' .. token)
-  remember(token, by_holder)
-  touch()
-  return where
-end
+"""
+
+CHANGES = (
+    PICTURE
+    + """
 local function pass_over(name)
   take(GRANTED, name)
   put(PASSED, name, 0)
@@ -47,12 +32,6 @@ local function grant(name, own)
   put(name == own and LEASES or GRANTED, name, now)
   touch()
   if name ~= own then wake(name) end
-end
-local function full_limit()
-  local lowest = tonumber(call('ZRANGE', DECLARED, 0, 0, 'WITHSCORES')[2])
-  local limit = tonumber(pool.limit)
-  if lowest and limit then return math.min(lowest, limit) end
-  return lowest or limit
 end
 -- The first ticket of each of the first two processes: they look now and then, for all.
 local function first_two()
@@ -80,12 +59,9 @@ local function notify_first(own)
   words = table.concat(words, ' ')
   if words ~= (pool.first or '') then set('first', words) end
 end
-local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
 -- Make the pool match what holds now. Returns whether somebody has to decide in Python.
 local function settle(own)
-  if now >= number('quiet', 0) then
-    for _, name in ipairs(call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)) do remove(name, false) end
-  end
+  for _, name in ipairs(expired(256)) do remove(name, false) end
   if size[GRANTED] > 0 then
     for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do pass_over(name) end
   end
@@ -121,14 +97,7 @@ local function next_change()
   if not is_plain() then at(number('due', math.huge)) end
   return math.max(soonest - now, 0)
 end
-local function snapshot()
-  return {now, pool.version or '0', pool.limit or '', pool.feedback or '', pool.rules or '',
-          call('ZRANGE', QUEUE, 0, -1), call('ZRANGE', PASSED, 0, -1), call('ZRANGE', GRANTED, 0, -1, 'WITHSCORES'),
-          call('ZRANGE', LEASES, 0, -1, 'WITHSCORES'), call('ZRANGE', COOLING, 0, -1, 'WITHSCORES'),
-          math.max(number('closed', 0) - now, 0)}
-end
--- A line: state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go
--- on, name. Where there is more to say: the line, the snapshot if somebody has to decide, what `each` one has become.
+-- The line; where there is more to say: the line, the snapshot if somebody has to decide, what `each` one has become.
 local function standing(state, name, undecided, since, each)
   local rank, duty = 0, 0
   if state == 'queued' then
@@ -137,10 +106,8 @@ local function standing(state, name, undecided, since, each)
   end
   local changes = duty == 1 and next_change() or math.huge
   local seen = undecided and snapshot() or false
-  save()
-  local closed = math.max(number('closed', 0) - now, 0)
-  local line = table.concat({state, now, ttl, since or 0, rank, duty, changes, closed, name or ''}, ' ')
-  return (seen or each) and {line, seen, each or {}} or line
+  local said = line(state, name, since, rank, duty, changes)
+  return (seen or each) and {said, seen, each or {}} or said
 end
 -- What has become of a ticket, whose waiter runs, and when it was granted.
 local function stands(name)
@@ -153,3 +120,4 @@ local function stands(name)
   return full_limit() and 'queued' or 'nolimit'
 end
 """
+)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from leasecap._redis_store.lua.changes import CHANGES
+from leasecap._redis_store.lua.opening import OPENING
 from leasecap._redis_store.lua.state import script
 
 RENEW = script(
     "renew",
+    OPENING,
     CHANGES,
     """
-open()
 local answers, leases = {}, tonumber(ARGV[4])
 for i = 5, #ARGV do
   local name, answer = ARGV[i], 'kept'

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from leasecap._redis_store.lua.changes import CHANGES
+from leasecap._redis_store.lua.changes import CHANGES, PICTURE
+from leasecap._redis_store.lua.opening import OPENING
 from leasecap._redis_store.lua.state import script
 
 COMMIT = script(
     "commit",
+    OPENING,
     CHANGES,
     """
 local version, own, feedback, due, parked = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-open()
 local closed = now < number('closed', 0)
 if (pool.version or '0') ~= version or (closed and #ARGV > 8) then
   return standing('changed', false, not closed)
@@ -36,7 +37,7 @@ without grants can be carried out, that is, a change of the feedback."""
 
 SNAPSHOT = script(
     "snapshot",
-    CHANGES,
+    PICTURE,
     """
 return {snapshot(), call('HGETALL', RECORDS), call('ZRANGE', EXPIRIES, 0, -1, 'WITHSCORES'), ttl,
         pool.format or '', call('HMGET', POOL, 'limit_by', 'limit_at', 'policy_by', 'policy_at')}
@@ -47,9 +48,9 @@ return {snapshot(), call('HGETALL', RECORDS), call('ZRANGE', EXPIRIES, 0, -1, 'W
 
 CONFIGURE = script(
     "configure",
+    OPENING,
     CHANGES,
     """
-open()
 for i = 4, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     call('HDEL', POOL, ARGV[i])
@@ -85,10 +86,12 @@ return 1
 
 FORGET = script(
     "forget",
-    CHANGES,
     """
 if not pool.format then return 'unknown' end
-open()
+""",
+    OPENING,
+    CHANGES,
+    """
 settle()
 if entries() > 0 then
   save()

@@ -1,4 +1,4 @@
-"""What each script begins with: the pool as it stands, its clock, and what is done when a server has lost something."""
+"""What each script begins with: what the pool's hash says, and the clock."""
 
 from __future__ import annotations
 
@@ -54,58 +54,6 @@ if now < number('clock', 0) then
   now = number('clock', 0)
 end
 local ttl = number('ttl', TTL_MS)
-local settling = math.floor(ttl / BEATS) + 1000
-
--- How many stand in each place, after `open`. An entry moves by `put` and `take` alone.
-local PLACES, size = {QUEUE, PASSED, GRANTED, LEASES}, {}
-local function put(place, name, score) size[place] = size[place] + call('ZADD', place, score, name) end
-local function take(place, name)
-  if size[place] == 0 or call('ZREM', place, name) == 0 then return false end
-  size[place] = size[place] - 1
-  return true
-end
-local function entries() return size[QUEUE] + size[PASSED] + size[GRANTED] + size[LEASES] end
-local function renew(name) call('ZADD', EXPIRIES, now + ttl, name) end
-local function note(name)
-  call('HSET', NAMES, token_of(name), name)
-  if limit_of(name) > 0 then call('ZADD', DECLARED, string.format('%.0f', limit_of(name)), name) end
-  if is_nested(name) then size[NESTED] = size[NESTED] + call('SADD', NESTED, name) end
-end
--- The server has lost something. Whoever holds a slot renews it within a beat, and is counted again: until then nobody
--- is granted anything, and nobody's time runs out.
-local function forgotten()
-  set('closed', now + settling)
-  set('quiet', now + settling)
-  for _, name in ipairs(call('ZRANGE', EXPIRIES, 0, -1)) do
-    if not (call('ZSCORE', QUEUE, name) or call('ZSCORE', PASSED, name) or call('ZSCORE', GRANTED, name)
-            or call('ZSCORE', LEASES, name)) then call('ZREM', EXPIRIES, name) end
-  end
-  for _, place in ipairs(PLACES) do
-    for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
-      call('ZADD', EXPIRIES, 'NX', now + ttl, name)
-      note(name)
-    end
-  end
-  touch()
-end
-local function open()
-  for _, place in ipairs(PLACES) do size[place] = call('ZCARD', place) end
-  size[NESTED], size[COOLING] = call('SCARD', NESTED), call('ZCARD', COOLING)
-  local had = entries()
-  if not pool.format then
-    set('format', FORMAT)
-    set('run', run)
-    if had > 0 or call('ZCARD', EXPIRIES) > 0 or age < ttl then forgotten() end
-  elseif pool.run ~= run then
-    set('run', run)
-    forgotten()
-  elseif had ~= call('ZCARD', EXPIRIES) or had ~= call('HLEN', NAMES) then
-    forgotten()
-  elseif now - number('clock', 0) > settling then
-    set('quiet', now + settling)
-  end
-  set('clock', now)
-end
 """
 _FIELDS = (
     "format", "limit", "ttl", "offset", "clock", "run", "quiet", "closed", "version", "decided", "due", "feedback",

@@ -3,88 +3,93 @@
 from __future__ import annotations
 
 from leasecap._redis_store.lua.changes import CHANGES
+from leasecap._redis_store.lua.opening import OPENING
 from leasecap._redis_store.lua.state import script
 
-PLACE = script(
-    "place",
-    CHANGES,
-    """
+_PLACE = """
 local rank, order, token, process, limit, may_queue, record, agent = unpack(ARGV, 4, 11)
-open()
 local name = call('HGET', NAMES, token)
-if name then
-  renew(name)
-  local undecided = settle(name)
-  local state, since = stands(name)
-  return standing(state, name, undecided, since)
-end
-if has_ended(token) then return standing('gone', false, false) end
-if agent ~= '' then
-  local others = call('HGET', RECORDS, agent)
-  local its = others and call('HGET', NAMES, others)
-  if its then
-    settle()
-    if call('ZSCORE', LEASES, its) then return standing('agent', its, false) end
-    if call('HGET', NAMES, others) then return standing('behind', its, false) end
+local is_new = not name
+if is_new then
+  if has_ended(token) then return line('gone') end
+  if agent ~= '' then
+    local others = call('HGET', RECORDS, agent)
+    local its = others and call('HGET', NAMES, others)
+    if its and now >= number('quiet', 0) and tonumber(call('ZSCORE', EXPIRIES, its) or 0) <= now then
+      remove(its, false)
+    elseif its then
+      return line(call('ZSCORE', LEASES, its) and 'agent' or 'behind', its)
+    end
   end
-end
-limit = tonumber(limit, 16)
-if limit == 0 and not tonumber(pool.limit) then
-  -- Where only declarations give the pool a limit, a newcomer takes on the one it finds: else waiters would be left
-  -- without any once those who declared it are gone.
-  local lowest = call('ZRANGE', DECLARED, 0, 0, 'WITHSCORES')[2]
-  if not lowest then return standing('nolimit', false, false) end
-  limit = tonumber(lowest)
-end
--- With each one's own ancestors: who was handed a part of the chain alone would, once its lender ends, move to a lender
--- further out and raise the pool's load.
-local line, known = {}, {}
-local function add(one)
-  local its = call('HGET', NAMES, one)
-  if its and not known[one] and call('ZSCORE', LEASES, its) then
-    known[one] = true
-    line[#line + 1] = one
-    for further in string.gmatch(string.match(string.sub(its, 52), '%x+(.*)'), '%x+') do add(further) end
+  limit = tonumber(limit, 16)
+  if limit == 0 and not tonumber(pool.limit) then
+    -- Where only declarations give the pool a limit, a newcomer takes on the one it finds: else waiters would be left
+    -- without any once those who declared it are gone.
+    limit = full_limit()
+    if not limit then return line('nolimit') end
   end
+  -- With each one's own ancestors: who was handed a part of the chain alone would, once its lender ends, move to a
+  -- lender further out and raise the pool's load.
+  local lenders, known = {}, {}
+  local function add(one)
+    local its = call('HGET', NAMES, one)
+    if its and not known[one] and call('ZSCORE', LEASES, its) then
+      known[one] = true
+      lenders[#lenders + 1] = one
+      for further in string.gmatch(string.match(string.sub(its, 52), '%x+(.*)'), '%x+') do add(further) end
+    end
+  end
+  for i = 12, #ARGV do add(ARGV[i]) end
+  if #lenders > 10 then return line('deep') end
+  if order == '' then
+    order = math.max(now * 1000, number('order', 0) + 1)
+    set('order', order)
+  end
+  -- Lua's numbers are exact up to 2^53 alone, and "unlimited" is a higher one.
+  local tail = limit >= FOREVER and '7fffffffffffffff' or string.format('%x', limit)
+  for _, one in ipairs(lenders) do tail = tail .. '-' .. one end
+  name = string.format('%s-%016x-%s-%s-%s', rank, tonumber(order), token, process, tail)
+  call('HSET', RECORDS, token, record)
+  if agent ~= '' then call('HSET', RECORDS, agent, token, '@' .. token, agent) end
+  note(name)
+  touch()
 end
-for i = 12, #ARGV do add(ARGV[i]) end
-if #line > 10 then return standing('deep', false, false) end
-if order == '' then
-  order = math.max(now * 1000, number('order', 0) + 1)
-  set('order', order)
-end
--- Lua's numbers are exact up to 2^53 alone, and "unlimited" is a higher one.
-local tail = limit >= FOREVER and '7fffffffffffffff' or string.format('%x', limit)
-for _, one in ipairs(line) do tail = tail .. '-' .. one end
-name = string.format('%s-%016x-%s-%s-%s', rank, tonumber(order), token, process, tail)
-put(QUEUE, name, 0)
 renew(name)
-call('HSET', RECORDS, token, record)
-if agent ~= '' then call('HSET', RECORDS, agent, token, '@' .. token, agent) end
-note(name)
-touch()
+"""
+
+_FREE = """
+if is_new and calm and is_plain() and size[LEASES] < full_limit() then
+  put(LEASES, name, now)
+  return line('held', name, now)
+end
+"""
+"""A short cut: what the rest comes to where nobody waits and a slot is free."""
+
+_QUEUE = """
+if is_new then put(QUEUE, name, 0) end
 local undecided = settle(name)
 local state, since = stands(name)
 if state == 'queued' and may_queue == '0' and not undecided then
   remove(name, true)
   call('ZREM', ENDED, '+' .. token)
   notify_first(name)
-  state = 'refused'
+  return standing('refused')
 end
-return standing(state, state ~= 'refused' and name or false, undecided, since)
-""",
-)
+return standing(state, name, undecided, since)
+"""
+
+PLACE = script("place", OPENING, _PLACE, _FREE, CHANGES, _QUEUE)
 """Ask for a slot: held, queued, refused, gone, nolimit or deep; agent or behind if one is held or asked for already."""
 
 LOOK = script(
     "look",
+    OPENING,
     CHANGES,
     """
-open()
 local name = call('HGET', NAMES, ARGV[4])
 if not name then
   settle()
-  return standing('gone', false, false)
+  return standing('gone')
 end
 renew(name)
 if take(PASSED, name) then
@@ -101,9 +106,9 @@ return standing(state, name, undecided, since)
 
 WITHDRAW = script(
     "withdraw",
+    OPENING,
     CHANGES,
     """
-open()
 local name = call('HGET', NAMES, ARGV[4])
 local undecided = false
 if not name then
@@ -123,9 +128,8 @@ return standing('gone', false, undecided)
 
 END = script(
     "end",
-    CHANGES,
+    OPENING,
     """
-open()
 local token, by_holder = ARGV[4], ARGV[5] == '1'
 local name = call('HGET', NAMES, token)
 local where = false
@@ -138,8 +142,12 @@ else
   where = by_holder and call('ZSCORE', ENDED, '+' .. token) and LEASES
   if not has_ended(token) then remember(token, by_holder) end
 end
-local undecided = settle()
-return standing((where == LEASES or where == GRANTED) and 'ended' or 'gone', false, undecided)
+local state = (where == LEASES or where == GRANTED) and 'ended' or 'gone'
+if calm then return line(state) end
+""",
+    CHANGES,
+    """
+return standing(state, false, settle())
 """,
     flags="allow-oom",
 )

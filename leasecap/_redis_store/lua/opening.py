@@ -1,0 +1,106 @@
+"""What each script that changes a pool begins with, after `state`: how many stand where, what is done when the server
+has lost something, and how an entry comes and goes.
+
+A script that finds the pool calm can end here. To define what `changes` has takes longer than that.
+"""
+
+from __future__ import annotations
+
+OPENING = """
+-- How many stand in each place. An entry moves by `put` and `take` alone.
+local PLACES = {QUEUE, PASSED, GRANTED, LEASES}
+local size = {
+  [QUEUE] = call('ZCARD', QUEUE), [PASSED] = call('ZCARD', PASSED), [GRANTED] = call('ZCARD', GRANTED),
+  [LEASES] = call('ZCARD', LEASES), [NESTED] = call('SCARD', NESTED), [COOLING] = call('ZCARD', COOLING),
+}
+local function entries() return size[QUEUE] + size[PASSED] + size[GRANTED] + size[LEASES] end
+local function put(place, name, score) size[place] = size[place] + call('ZADD', place, score, name) end
+local function take(place, name)
+  if size[place] == 0 or call('ZREM', place, name) == 0 then return false end
+  size[place] = size[place] - 1
+  return true
+end
+local function renew(name) call('ZADD', EXPIRIES, now + ttl, name) end
+local function note(name)
+  call('HSET', NAMES, token_of(name), name)
+  if limit_of(name) > 0 then call('ZADD', DECLARED, string.format('%.0f', limit_of(name)), name) end
+  if is_nested(name) then size[NESTED] = size[NESTED] + call('SADD', NESTED, name) end
+end
+-- A token that has ended is remembered, for longer if its holder may not know; '+' before one that its holder ended.
+local function remember(token, by_holder)
+  call('ZREMRANGEBYSCORE', ENDED, '-inf', now)
+  call('ZADD', ENDED, now + (by_holder and 10000 or 10 * ttl), (by_holder and '+' or '') .. token)
+end
+local function has_ended(token)
+  local taken, given_back = unpack(call('ZMSCORE', ENDED, token, '+' .. token))
+  return taken or given_back
+end
+local function remove(name, by_holder)
+  local where = false
+  for _, place in ipairs(PLACES) do
+    if take(place, name) then where = place end
+  end
+  local token = token_of(name)
+  call('ZREM', EXPIRIES, name)
+  if limit_of(name) > 0 then call('ZREM', DECLARED, name) end
+  if is_nested(name) then size[NESTED] = size[NESTED] - call('SREM', NESTED, name) end
+  call('HDEL', NAMES, token)
+  local agent = call('HGET', RECORDS, '@' .. token)
+  if agent then call('HDEL', RECORDS, '@' .. token, agent) end
+  call('HDEL', RECORDS, token, '!' .. token)
+  remember(token, by_holder)
+  touch()
+  return where
+end
+local function full_limit()
+  local lowest = tonumber(call('ZRANGE', DECLARED, 0, 0, 'WITHSCORES')[2])
+  local limit = tonumber(pool.limit)
+  if lowest and limit then return math.min(lowest, limit) end
+  return lowest or limit
+end
+local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
+-- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name
+local function line(state, name, since, rank, duty, changes)
+  save()
+  local closed = math.max(number('closed', 0) - now, 0)
+  local words = {state, now, ttl, since or 0, rank or 0, duty or 0, changes or math.huge, closed, name or ''}
+  return table.concat(words, ' ')
+end
+
+local settling, lost = math.floor(ttl / BEATS) + 1000, true
+if not pool.format then
+  set('format', FORMAT)
+  lost = entries() > 0 or call('ZCARD', EXPIRIES) > 0 or age < ttl
+elseif pool.run == run then
+  lost = entries() ~= call('ZCARD', EXPIRIES) or entries() ~= call('HLEN', NAMES)
+end
+if pool.run ~= run then set('run', run) end
+if lost then
+  -- Whoever holds a slot renews it within a beat, and is counted again: until then nobody is granted anything, and
+  -- nobody's time runs out.
+  set('closed', now + settling)
+  set('quiet', now + settling)
+  for _, name in ipairs(call('ZRANGE', EXPIRIES, 0, -1)) do
+    if not (call('ZSCORE', QUEUE, name) or call('ZSCORE', PASSED, name) or call('ZSCORE', GRANTED, name)
+            or call('ZSCORE', LEASES, name)) then call('ZREM', EXPIRIES, name) end
+  end
+  for _, place in ipairs(PLACES) do
+    for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
+      call('ZADD', EXPIRIES, 'NX', now + ttl, name)
+      note(name)
+    end
+  end
+  touch()
+elseif pool.clock and now - pool.clock > settling then
+  set('quiet', now + settling)
+end
+set('clock', now)
+
+-- Whose time is over.
+local function expired(many)
+  if now < number('quiet', 0) then return {} end
+  return call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, many)
+end
+-- Whether there is nothing to reconcile: nobody waits, nothing has run out.
+local calm = now >= number('closed', 0) and size[QUEUE] + size[GRANTED] + size[COOLING] == 0 and #expired(1) == 0
+"""

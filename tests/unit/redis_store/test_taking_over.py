@@ -1,0 +1,72 @@
+"""When the first ticket of a process begins to look for all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+from leasecap._config.store_address import parse_address
+from leasecap._host.effects import Effects
+from leasecap._redis_store.lookout import _LOOK_EVERY, Lookout
+from leasecap._redis_store.own_store import _TAKE_OVER_IN, OwnStore, _Waiting
+
+PATIENCE = 20.0
+
+
+def test_first_ticket_takes_over_after_a_while_and_once() -> None:
+    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects())
+    woken: list[str] = []
+    last = threading.Event()
+    pool, other = cast("Any", object()), cast("Any", object())
+    own._waiting = {
+        "1": _Waiting(pool, "500-2", lambda: woken.append("second")),
+        "2": _Waiting(pool, "500-1", lambda: woken.append("first")),
+        "3": _Waiting(other, "500-9", last.set),
+    }
+    began = time.monotonic()
+    for _ in range(3):
+        own._heard(b"!")
+    assert last.wait(PATIENCE)
+    assert time.monotonic() - began >= _TAKE_OVER_IN
+    own._waiting = {}
+    own.rest()
+    assert woken == ["first"]
+
+
+def test_ticket_that_is_granted_meanwhile_takes_nothing_over() -> None:
+    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects())
+    own._heard(b"!")
+    own.rest()
+    assert own.alarms._alarms == {}
+    assert own.alarms._thread is None
+
+
+class Later:
+    """In place of alarms and errands: what is to be called, for the test to call it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, Any]] = []
+
+    def set(self, key: object, when: float, call: Any) -> None:
+        self.calls.append((when, call))
+
+    def do(self, call: Any) -> None:
+        call()
+
+
+def test_holders_are_asked_for_only_by_a_ticket_that_is_on_duty_for_a_while() -> None:
+    later, asked = Later(), []
+    pool = SimpleNamespace(holders=lambda known: (asked.append(1), (set(), {}))[1])
+    lookout = Lookout(Effects(), cast("Any", pool), cast("Any", later), cast("Any", later))
+    lookout.note("1", on_duty=True)
+    assert asked == []
+    [(when, look)] = later.calls
+    assert when >= time.monotonic() + _LOOK_EVERY / 2
+    assert lookout.leaves("1")
+    look()
+    assert asked == []
+    lookout.note("2", on_duty=True)
+    later.calls[-1][1]()
+    assert asked == [1]
