@@ -55,6 +55,7 @@ class PoolConfig(NamedTuple):
     :ivar reclaim: whether the slot is given away after that, though its holder may still work.
     :ivar requests: what holds for requests that pass the gate.
     :ivar store: the server that keeps the pool; None: it is kept in the root's files.
+    :ivar record: what a server is told of this machine's processes: all, or nothing of what they do.
     """
 
     name: PoolName
@@ -72,6 +73,7 @@ class PoolConfig(NamedTuple):
     reclaim: Literal["never", "force"] = "never"
     requests: Requests = Requests()
     store: StoreAddress | None = None
+    record: Literal["full", "minimal"] = "full"
 
 
 class Config(NamedTuple):

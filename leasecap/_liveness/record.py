@@ -59,7 +59,7 @@ class Record(NamedTuple):
         table speaks for it (`leasecap acquire --for-pid`).
     :ivar local: whether the writer's root was on a local file system.
     :ivar child: the command that `leasecap run` started.
-    :ivar command: argv, shortened, with what looks like a key masked.
+    :ivar command: argv, shortened, with what looks like a key masked; "" where it isn't told, as ``cwd``.
     :ivar max_hold: seconds for which it may be held, or None; after ``kill_after`` more see `max_hold`.
     :ivar agent: the process that the slot is asked for (`leasecap acquire --for-pid`), until that process holds it.
     :ivar heartbeat: seconds between the heartbeats that its owner writes.
@@ -172,4 +172,4 @@ def _request(purpose: Purpose | None) -> str:
 def called(record: Record) -> str:
     """A process as it is named to people: ``pid 4711 (claude -p)``."""
     name = name_of(record)
-    return f"pid {record.pid} ({name if len(name) <= 40 else name[:39] + '…'})"
+    return f"pid {record.pid} ({name if len(name) <= 40 else name[:39] + '…'})" if name else f"pid {record.pid}"

@@ -86,6 +86,9 @@ class RedisTicket:
             argv=want.argv,
             purpose=want.purpose,
         )
+        if store.settings.record == "minimal":
+            purpose = want.purpose and want.purpose._replace(agent=None)  # the name of a command or a script
+            self._record = self._record._replace(command="", cwd="", purpose=purpose)
         if want.agent is not None:
             self._record = self._record._replace(agent=want.agent)
         if want.max_hold is not None:

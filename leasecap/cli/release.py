@@ -86,7 +86,8 @@ def _is_for(lease: LeaseView, agent: Child) -> bool:
 def _release(pool: PoolStatus, holder: Holder, yes: bool) -> bool:
     """Release one lease; False: it is no more."""
     if not (yes or _is_own(holder)):
-        who = f"pid {holder.pid} ({printable(called(holder), 60)})"
+        name = printable(called(holder), 60)
+        who = f"pid {holder.pid} ({name})" if name else f"pid {holder.pid}"
         what = f"lease {holder.id} of pool {printable(pool.pool, 60)} is held by {who}, which would run on without it"
         if not sys.stdin.isatty():
             raise LeasecapError(f"{what}: to release it all the same, give --yes")

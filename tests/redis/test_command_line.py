@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from commands import environment, run, start
@@ -273,3 +276,47 @@ def test_status_shows_what_a_request_on_a_server_is(pool: Pool) -> None:
         assert (said.agent, said.provider, said.model, said.phase) == ("claude", "anthropic", "opus", "sent")
         lease.note_answer()
         until(lambda: request().phase == "streaming", "the answer is seen to come")
+
+
+def in_store(server: RedisServer) -> str:
+    """All that the server has, names and values."""
+    found = []
+    for key in server.command("KEYS", "*"):
+        kind = server.command("TYPE", key)
+        words = {"hash": ("HGETALL", key), "zset": ("ZRANGE", key, 0, -1), "set": ("SMEMBERS", key)}[kind]
+        found += [key, *map(str, server.command(*words))]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("record", ["full", "minimal"])
+def test_minimal_records_keep_what_a_machine_does_from_the_store(
+    server: RedisServer, pool: Pool, team: Team, tmp_path: Path, record: str
+) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nrecord = "{record}"\n')
+    settle(pool, limit=3)
+    where = tmp_path / "my-project"
+    where.mkdir()
+    agent = team.run(["sh", "-c", "echo READY; read word", "my-agent"])
+    agent.expect("READY")
+    shell = "echo READY; read word; : my-command"
+    holder = start("run", "-p", "p", "-l", "a label", "--", "sh", "-c", shell, cwd=where, stdin=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "READY\n"
+        assert run("acquire", "-p", "p", "--for-pid", str(agent.pid)).returncode == 0
+        with acquire_with("p", ThreadWaiter(), Options(purpose=Purpose("my-script", "a-provider", "a-model"))) as lease:
+            waiter = start("run", "-p", "p", "--", "my-command", cwd=where)
+            until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+            lease.report(429)
+            stored = in_store(server)
+            waiter.kill()
+            waiter.communicate()
+            shown = leasecap.status("p").pools[0].holders
+    finally:
+        holder.communicate()
+        agent.end()
+    words = ("my-command", "my-project", "my-script", "my-agent")
+    assert [word in stored for word in words] == [record == "full"] * len(words)
+    assert all(word in stored for word in ("a label", "a-provider", "a-model", f'"pid":{os.getpid()}'))
+    if record == "minimal":
+        assert [(one.command, one.cwd) for one in shown] == [(None, None)] * 3
+        assert "a label" in [one.label for one in shown]
