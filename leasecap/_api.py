@@ -68,7 +68,8 @@ def acquire(
     :param on_wait: told after about a second of waiting, then ever more rarely; what it raises ends the wait.
     :param on_lost: called once if the lease is lost or its time is over, in a thread of its own; what it raises is
         logged.
-    :param max_hold: seconds after which the lease has `expired`; None: never. Unset: that of the configuration.
+    :param max_hold: seconds after which the lease has `expired`; None: never. Unset: that of the configuration. In a
+        pool on a server it can only shorten what that has for all.
     :param task_since: when the task began that this call is part of, as ``time.time()`` gives it, or a function that
         says so. In a pool with ``order = "task"`` it goes before calls of later tasks; None: its task begins now.
     :raises AcquireTimeout: no slot came in time.

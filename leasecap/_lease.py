@@ -209,6 +209,15 @@ class Lease:
         except OSError as error:
             raise store_error(error, f"{self.pool}, lease {self.id}") from error
 
+    def watch_doubt(self, on_doubt: Callable[[], None]) -> None:
+        """Have ``on_doubt`` called, from a thread, when `ends_in` has something to say."""
+        self._held.watch_doubt(on_doubt)
+
+    def ends_in(self) -> float | None:
+        """Seconds until a command under this lease must have ended, since its slot may be another's then
+        (``when_unsure = "end"``); None: it need not."""
+        return self._held.ends_in()
+
     @property
     def liveness_fd(self) -> int | None:
         """The descriptor to be inherited, whose OS lock says that the lease lives; None in a pool without OS locks."""

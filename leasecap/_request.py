@@ -116,7 +116,7 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
         label = label[:LABEL_MAX]
     max_hold = options.max_hold
     if isinstance(max_hold, Unset):
-        max_hold = pool.max_hold
+        max_hold = pool.max_hold if pool.store is None else None  # a server's pool has a policy of its own
     elif max_hold is not None:
         if _seconds("max_hold", max_hold) <= 0:
             raise ValueError(f"max_hold must be more than 0 seconds, or None to hold for ever, not {max_hold!r}")

@@ -56,6 +56,7 @@ class PoolConfig(NamedTuple):
     :ivar requests: what holds for requests that pass the gate.
     :ivar store: the server that keeps the pool; None: it is kept in the root's files.
     :ivar record: what a server is told of this machine's processes: all, or nothing of what they do.
+    :ivar when_unsure: whether `leasecap run` ends a command whose slot may soon be another's, as the server is away.
     """
 
     name: PoolName
@@ -74,6 +75,7 @@ class PoolConfig(NamedTuple):
     requests: Requests = Requests()
     store: StoreAddress | None = None
     record: Literal["full", "minimal"] = "full"
+    when_unsure: Literal["run", "end"] = "run"
 
 
 class Config(NamedTuple):

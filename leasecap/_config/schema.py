@@ -214,6 +214,7 @@ _POOL_KEYS: Mapping[str, Key] = {
     "answer_timeout": (_seconds, _DURATION + ", 0 for none"),
     "absorb": (_seconds, _DURATION + ", 0 for off"),
     "keep_place": (_seconds, _DURATION + ", 0 for off"),
+    "when_unsure": (_one_of("run", "end"), '"run" or "end"'),
     "record": (_one_of("full", "minimal"), '"full" or "minimal"'),
     "store": (_store, 'the URL of a Redis or Valkey, as "redis://host:6379/0", or "files"'),
 }

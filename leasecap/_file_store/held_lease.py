@@ -83,6 +83,12 @@ class HeldLease:
         self._own.own_entries.discard(self._own_entry)
         self._store.entries.close(self._own_entry)
 
+    def watch_doubt(self, on_doubt: Callable[[], None]) -> None:
+        pass  # who holds here is never in doubt of it
+
+    def ends_in(self) -> float | None:
+        return None
+
     def give_away(self) -> bool | None:
         self._store.refresh()
         if not self._store.policy.force:

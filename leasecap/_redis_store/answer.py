@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
+from leasecap._redis_store.holding import holding_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from leasecap._redis_store.holding import Holding
 
 
 class Seen(NamedTuple):
@@ -48,6 +51,7 @@ class Answer(NamedTuple):
     :ivar closed_for: see `Seen`.
     :ivar name: the entry's name; "" if there is no such entry.
     :ivar seen: the pool, if somebody has to decide; else None.
+    :ivar holding: what the policy says of holders.
     :ivar each: of `RENEW`, what has become of each lease.
     """
 
@@ -61,6 +65,7 @@ class Answer(NamedTuple):
     closed_for: float
     name: str
     seen: Seen | None
+    holding: Holding
     each: tuple[str, ...] = ()
 
 
@@ -70,6 +75,7 @@ class Picture(NamedTuple):
     :ivar records: of each entry, by its token.
     :ivar expiries: when each entry ends, by its name.
     :ivar is_used: whether the server knows the pool.
+    :ivar holding: what the policy says of holders.
     :ivar limit_by, limit_at: who has set its limit and when, as text; "" where nobody has.
     """
 
@@ -78,6 +84,7 @@ class Picture(NamedTuple):
     expiries: Mapping[str, float]
     ttl: float
     is_used: bool
+    holding: Holding
     limit_by: str
     limit_at: str
     policy_by: str
@@ -92,7 +99,7 @@ def order_in(name: str) -> int:
 def answer_of(raw: Any) -> Answer:
     """An answer as the server sent it."""
     line, seen, each = (raw, None, ()) if isinstance(raw, bytes) else raw
-    state, now, ttl, since, position, duty, changes, closed, name = line.decode("ascii", "replace").split(" ")
+    state, now, ttl, since, position, duty, changes, closed, name, holding = line.decode("ascii", "replace").split(" ")
     return Answer(
         state,
         float(now) / 1000,
@@ -104,19 +111,21 @@ def answer_of(raw: Any) -> Answer:
         float(closed) / 1000,
         name,
         None if seen is None else _seen(seen),
+        holding_in(holding),
         tuple(map(_text, each)),
     )
 
 
 def picture_of(raw: Any) -> Picture:
     """The answer of `SNAPSHOT`."""
-    seen, records, expiries, ttl, known, marks = raw
+    seen, records, expiries, ttl, known, (*marks, holding) = raw
     return Picture(
         _seen(seen),
         {_text(token): record for token, record in zip(records[::2], records[1::2], strict=True)},
         _times(expiries),
         ttl / 1000,
         bool(known),
+        holding_in(_text(holding or b"")),
         *(_text(mark or b"") for mark in marks),
     )
 

@@ -7,7 +7,7 @@ from functools import partial
 from leasecap._durations import format_duration
 from leasecap._errors import StoreError
 from leasecap._liveness.max_hold import hold_of
-from leasecap._liveness.record import Child, encode_record
+from leasecap._liveness.record import Child
 from leasecap._log import log_warning
 from leasecap._redis_store.keeper import Keeper
 from leasecap._threads import is_in_loop
@@ -104,11 +104,11 @@ class HeldLease:
 
     def describe(self, **fields: Any) -> bool:
         record = self._kept.record = self._kept.record._replace(**fields)
-        if not self._store.pool.describe(self.token, encode_record(record)):
+        if not self._kept.describe():
             return False
         process = record.child if record.proof == "lock" else Child(record.pid, record.start or 0)
         if process is not None and process.pid and self._keeper is None:
-            self._keeper = Keeper(self.pool, self._kept.name, process)
+            self._keeper = Keeper(self._kept, process)
         return True
 
     def note_answer(self) -> None:
@@ -123,7 +123,15 @@ class HeldLease:
         self._store.own.renewals.remove(self._kept.name)
         self._store.own.alarms.cancel(self._kept)
         self._holder = None
-        self._kept.on_gone = _nothing
+        self._kept.on_gone = self._kept.on_unsure = _nothing
+
+    def watch_doubt(self, on_doubt: Callable[[], None]) -> None:
+        self._kept.on_unsure = on_doubt
+
+    def ends_in(self) -> float | None:
+        if not (self._kept.unconfirmed or self._store.own.renewals.keeps(self._kept)):
+            return None  # it was taken, or given back: that is known
+        return self._kept.ends_in(self._store.boot_clock())
 
     def give_away(self) -> bool | None:
         if not self._store.force:

@@ -8,14 +8,23 @@ then a keeper only waits for the end of its standard input, which the kernel bri
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 
+from leasecap._config.schema import KILL_AFTER
+from leasecap._errors import StoreError
+from leasecap._liveness.record import Child, decode_record, encode_record
 from leasecap._log import log_warning
+from leasecap._redis_store.holding import holding_in, text_of
+from leasecap._redis_store.renewals import Kept, Renewals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leasecap._liveness.presence import Process
+    from leasecap._host.effects import Effects
+    from leasecap._liveness.record import Record
     from leasecap._redis_store.pool import Pool
 
 _LOOK_EVERY = 0.2  # seconds between looks at the process
@@ -24,25 +33,28 @@ _LOOK_EVERY = 0.2  # seconds between looks at the process
 class Keeper:
     """A keeper as its starter sees it."""
 
-    def __init__(self, pool: str, name: str, process: Process) -> None:
+    def __init__(self, kept: Kept, process: Child) -> None:
         """Start it; a machine that can't start it any more is told of, and the lease then ends after its ttl.
 
-        :param name: the entry's name.
-        :param process: for which the lease is kept.
+        :param kept: the lease.
+        :param process: for which it is kept.
         """
         self._process: subprocess.Popen[bytes] | None = None
         command = [sys.executable, "-m", __name__]
         nowhere = subprocess.DEVNULL
+        pool = kept.pool
+        told = [pool.name.text, kept.name, *process, encode_record(kept.record).decode("ascii")]
+        told += [pool.ttl, text_of(pool.holding)]
         try:
             # Ctrl-C in the terminal is for the command.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
             )
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([pool, name, *process]).encode() + b"\n")
+            self._process.stdin.write(json.dumps(told).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            log_warning(f"lease {name[21:37]} can't be kept beyond this process: {error}")
+            log_warning(f"lease {kept.name[21:37]} can't be kept beyond this process: {error}")
 
     def let_go(self) -> None:
         """It is for the keeper to renew the lease from now on."""
@@ -62,7 +74,7 @@ class Keeper:
 
 def main() -> None:
     """Wait until the starter is gone, and keep the lease until the process has ended."""
-    pool, name, pid, start = json.loads(sys.stdin.readline())
+    pool_name, name, pid, start, record, ttl, holding = json.loads(sys.stdin.readline())
     sys.stdin.read()
     from leasecap._config.config import load_config
     from leasecap._config.root import root_path
@@ -70,32 +82,56 @@ def main() -> None:
     from leasecap._redis_store.client import Client
     from leasecap._redis_store.pool import Pool
 
-    settings, effects = load_config(root_path()).pool(pool), Effects()
-    if settings.store is not None:
-        keep(Pool(Client(settings.store), settings.name, effects.monotonic), name, (pid, start))
+    settings, effects = load_config(root_path()).pool(pool_name), Effects()
+    known = decode_record(record.encode())
+    if settings.store is not None and known is not None:
+        pool = Pool(Client(settings.store), settings.name, effects.monotonic)
+        pool.ttl, pool.holding = ttl, holding_in(holding)
+        keep(pool, effects, name, known, Child(pid, start))
 
 
-def keep(pool: Pool, name: str, process: Process) -> None:
-    """Renew the entry until the process has ended, and then end it; or until it is gone."""
-    import time
+def keep(pool: Pool, effects: Effects, name: str, record: Record, process: Child) -> None:
+    """Renew the entry until the process has ended, and then end it; or until it is gone.
 
-    from leasecap._errors import StoreError
-    from leasecap._host.process import presence
-
-    due = 0.0
-    while presence(*process) != "gone":
-        if time.monotonic() >= due:
-            try:
-                if pool.renew([name], []) == ("lost",):
-                    return
-                due = time.monotonic() + pool.beat
-            except StoreError:
-                due = time.monotonic() + min(pool.beat, 1.0)
-        time.sleep(_LOOK_EVERY)
+    The command of a killed `leasecap run` is ended in time if it can't be renewed, where the policy wants that.
+    """
+    gone = threading.Event()
+    # The starter has renewed it within a beat, unless the server was away already.
+    kept = Kept(pool, name, effects.boot_clock() / 1e9, record, gone.set, is_lease=True)
+    kept.kill_after = KILL_AFTER if record.kill_after is None else record.kill_after
+    renewals = Renewals(effects, _watch_nothing)
+    renewals.add(kept)
+    renewals.soon()
+    killed: bool | None = None  # whether it got KILL, or TERM
+    pause = _LOOK_EVERY
+    while not gone.wait(pause) and effects.presence(*process) != "gone":
+        left = kept.ends_in(effects.boot_clock() / 1e9) if record.proof == "lock" else None
+        if left is None:
+            killed = None
+        elif killed is None or (left <= 0 and not killed):
+            killed = left <= 0
+            _end(process.pid, kill=killed)
+        pause = min(left, _LOOK_EVERY) if left is not None and left > 0 else _LOOK_EVERY
+    if gone.is_set():
+        return
     try:
         pool.end(name[21:37], by_holder=True, within=pool.ttl)
     except StoreError:
         pass  # nobody renews it, so it ends after its ttl
+
+
+def _watch_nothing(when: float) -> None:
+    """Nobody here ends the lease when its time is over: it may still be adopted."""
+
+
+def _end(pid: int, *, kill: bool) -> None:
+    if sys.platform == "win32":
+        return  # there is no `leasecap run`
+    try:
+        os.kill(pid, signal.SIGKILL if kill else signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # a stopped one takes no TERM
+    except OSError:
+        pass  # it has ended, or is another user's
 
 
 if __name__ == "__main__":

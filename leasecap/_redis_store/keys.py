@@ -15,6 +15,7 @@ Members of the sorted sets are entry names (`_decisions.entry`), which sort in q
     nested    entries that run under another lease
     cooling   leases that have ended and count until then
     ended     tokens of entries that have ended, by when they are forgotten: none of them comes back
+    over      leases that may be held for so long, by when they are given away where the policy says so
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ PARTS = (
     "nested",
     "cooling",
     "ended",
+    "over",
 )
 
 

@@ -50,9 +50,8 @@ class OpenPool:
 
     @property
     def force(self) -> bool:
-        """Whether a slot that is held for too long is given away, by what the configuration says now."""
-        self.refresh()
-        return self.settings.reclaim == "force"
+        """Whether a slot that is held for too long is given away."""
+        return self.pool.holding.reclaim == "force"
 
     def declared(self, limit: int | None) -> int | None:
         """What a call declares: its own limit, and that of this machine's configuration."""

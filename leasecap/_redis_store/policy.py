@@ -10,6 +10,7 @@ import json
 from leasecap._errors import ConfigError
 from leasecap._feedback.rules import Rules
 from leasecap._redis_store.deciding import rules_in
+from leasecap._redis_store.holding import Holding, text_of
 from leasecap._redis_store.lua.state import TTL
 
 TYPE_CHECKING = False
@@ -48,7 +49,12 @@ def fields_of(settings: PoolConfig) -> dict[str, str]:
         "rules": json.dumps(rules),
         "ttl": f"{settings.stale_after * 1000:.0f}",
         "cooldown": f"{settings.rules.cooldown * 1000:.0f}",
+        "holding": text_of(_holding(settings)),
     }
+
+
+def _holding(settings: PoolConfig) -> Holding:
+    return Holding(*(getattr(settings, key) for key in Holding._fields))
 
 
 def policy_of(picture: Picture) -> dict[str, object]:
@@ -57,11 +63,11 @@ def policy_of(picture: Picture) -> dict[str, object]:
     :raises ValueError: when it can't be read.
     """
     rules = {key: value for key, value in rules_in(picture.seen.rules)._asdict().items() if key not in _NOT_YET}
-    return {"stale_after": picture.ttl, **rules}
+    return {"stale_after": picture.ttl, **picture.holding._asdict(), **rules}
 
 
 def differing(settings: PoolConfig, policy: Mapping[str, object]) -> list[str]:
     """The keys that this machine's configuration sets to something else than what holds."""
-    own = {"stale_after": settings.stale_after, **settings.rules._asdict()}
-    usual = {"stale_after": TTL, **Rules()._asdict()}
+    own = {"stale_after": settings.stale_after, **_holding(settings)._asdict(), **settings.rules._asdict()}
+    usual = {"stale_after": TTL, **Holding()._asdict(), **Rules()._asdict()}
     return sorted(key for key in own if own[key] != usual[key] and own[key] != policy.get(key, usual[key]))

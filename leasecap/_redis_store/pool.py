@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from leasecap._errors import StoreError
+from leasecap._liveness.max_hold import hold_of
+from leasecap._liveness.record import decode_record, encode_record
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change
 from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.holding import Holding
 from leasecap._redis_store.keys import pool_keys, pools_key
-from leasecap._redis_store.lua.leases import ANSWERED, DESCRIBE, HOLDERS, RENEW
+from leasecap._redis_store.lua.leases import ANSWERED, BEGIN_ANEW, DESCRIBE, HOLDERS, RENEW
 from leasecap._redis_store.lua.pools import COMMIT, CONFIGURE, FORGET, SNAPSHOT, WAKE_ALL
 from leasecap._redis_store.lua.state import BEATS, FORMAT, TTL
 from leasecap._redis_store.lua.tickets import END, LOOK, PLACE, WITHDRAW
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
     from leasecap._feedback.adaptive import Report
     from leasecap._feedback.state import State
+    from leasecap._liveness.record import Record
     from leasecap._redis_store.answer import Answer, Picture
     from leasecap._redis_store.client import Client
     from leasecap._redis_store.script import Script, Server, Word
@@ -36,6 +40,7 @@ class Pool:
 
     :ivar path: where it stands, for people.
     :ivar ttl: seconds for which an entry lasts without a renewal, as the last answer had it.
+    :ivar holding: what the policy says of holders, likewise.
     """
 
     def __init__(self, client: Client, name: PoolName, monotonic: Callable[[], float]) -> None:
@@ -43,6 +48,7 @@ class Pool:
         self.name = name
         self.path = f"{address.shown} pool {name.text}"
         self.ttl = TTL
+        self.holding = Holding()
         self._client = client
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
@@ -148,9 +154,20 @@ class Pool:
         pairs = zip(records[::2], records[1::2], strict=True)
         return {token.decode() for token in tokens}, {token.decode(): record for token, record in pairs}
 
-    def describe(self, token: str, record: bytes) -> bool:
+    def describe(self, token: str, record: Record) -> bool:
         """Change what an entry says of its process; False if it is gone."""
-        return bool(self._client.run(DESCRIBE, self._keys, self._words(token, record), within=_PATIENCE))
+        hold = hold_of(record, 0.0)
+        over: Word = "" if hold is None else int(hold.give_away_at * 1000)
+        words = self._words(token, encode_record(record), over)
+        return bool(self._client.run(DESCRIBE, self._keys, words, within=_PATIENCE))
+
+    def begin_anew(self, token: str, **fields: Any) -> bool:
+        """Let the time of a lease begin anew, with these fields of what it says changed; False if it is gone."""
+        data = self._raw(BEGIN_ANEW, token, within=_PATIENCE)
+        if data is None:
+            return False
+        record = decode_record(data)
+        return record is None or self.describe(token, record._replace(**fields))
 
     def note_answer(self, token: str) -> None:
         """Note that the answer has begun of the request that the lease is for."""
@@ -219,7 +236,7 @@ class Pool:
 
     def _run(self, script: Script, *words: Word, within: float = 0.0) -> Answer:
         found = answer_of(self._raw(script, *words, within=within))
-        self.ttl = found.ttl
+        self.ttl, self.holding = found.ttl, found.holding
         return found
 
     def _raw(self, script: Script, *words: Word, within: float = 0.0) -> Any:

@@ -11,8 +11,8 @@ import math
 import threading
 
 from leasecap._errors import StoreError
-from leasecap._liveness.record import encode_record
 from leasecap._log import log_warning_apart
+from leasecap._redis_store.holding import ends_in
 from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from leasecap._redis_store.pool import Pool
 
 _RETRY = 1.0  # seconds at most between tries of a renewal that failed
+_LOOK_SHARE = 1 / 20  # of a ttl, between looks at a lease that can't be renewed
 _LOOK_EVERY = 1.0  # seconds; the clock that threads wait by may stand while the machine sleeps
+
+
+def _nothing() -> None:
+    pass
 
 
 class Kept:
@@ -35,9 +40,24 @@ class Kept:
     :ivar on_gone: called once it is found to be gone; for a lease that is when it is lost.
     :ivar is_lease: else it is a ticket, which the store never adopts.
     :ivar unconfirmed: it is a lease whose time is over though nobody has said that it was taken.
+    :ivar kill_after: seconds that what runs under it has to end.
+    :ivar on_unsure: called once that has to end soon, unless a renewal comes through.
     """
 
-    __slots__ = ("is_lease", "name", "on_gone", "pool", "record", "sent", "ttl", "unconfirmed")
+    __slots__ = (
+        "_is_unsure",
+        "_telling",
+        "is_lease",
+        "kill_after",
+        "name",
+        "on_gone",
+        "on_unsure",
+        "pool",
+        "record",
+        "sent",
+        "ttl",
+        "unconfirmed",
+    )
 
     def __init__(
         self, pool: Pool, name: str, sent: float, record: Record, on_gone: Callable[[], None], *, is_lease: bool
@@ -50,6 +70,37 @@ class Kept:
         self.on_gone = on_gone
         self.is_lease = is_lease
         self.unconfirmed = False
+        self.kill_after = 0.0
+        self.on_unsure = _nothing
+        self._is_unsure = False
+        self._telling = threading.Lock()
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between looks at its time."""
+        return min(_LOOK_EVERY, self.ttl * _LOOK_SHARE)
+
+    def describe(self) -> bool:
+        """Tell the store what the record says; False if the entry is gone.
+
+        :raises StoreError: when it can't be told.
+        """
+        with self._telling:  # an earlier record must not arrive after a later one
+            return self.pool.describe(self.name[21:37], self.record)
+
+    def ends_in(self, now: float) -> float | None:
+        """Seconds until what runs under it must have ended; None: it need not, as far as is known.
+
+        :param now: boot clock, seconds.
+        """
+        if self.pool.holding.when_unsure != "end":
+            return None
+        return ends_in(self.sent, self.ttl, self.kill_after, now)
+
+    def becomes_unsure(self, now: float) -> bool:
+        """Whether what runs under it has to end soon, which wasn't so at the last look."""
+        was, self._is_unsure = self._is_unsure, self.ends_in(now) is not None
+        return self._is_unsure and not was
 
 
 class Renewals:
@@ -80,7 +131,7 @@ class Renewals:
                 self._changed.notify()
         if kept.is_lease:
             left = kept.sent + kept.ttl - self._effects.boot_clock() / 1e9
-            self._watch(now + min(left, _LOOK_EVERY))
+            self._watch(now + min(left, kept.look_every))
 
     def _start(self) -> None:
         try:
@@ -114,6 +165,7 @@ class Renewals:
         now = self._effects.boot_clock() / 1e9
         next_one = math.inf
         over: list[Kept] = []
+        unsure: list[Kept] = []
         with self._changed:
             for kept in list(self._kept.values()):
                 if not kept.is_lease:
@@ -123,7 +175,11 @@ class Renewals:
                     kept.unconfirmed = True
                     over.append(self._kept.pop(kept.name))
                 else:
-                    next_one = min(next_one, left, _LOOK_EVERY)
+                    if kept.becomes_unsure(now):
+                        unsure.append(kept)
+                    next_one = min(next_one, left, kept.look_every)
+        for kept in unsure:
+            kept.on_unsure()
         for kept in over:
             kept.on_gone()
         return next_one
@@ -181,13 +237,10 @@ class Renewals:
             kept.on_gone()
         for kept, answer in zip(leases, answers, strict=False):
             if answer == "adopted":
-                self._describe(kept)
-
-    def _describe(self, kept: Kept) -> None:
-        try:
-            kept.pool.describe(kept.name[21:37], encode_record(kept.record))
-        except StoreError:
-            pass  # the record is for people; the lease counts without it
+                try:
+                    kept.describe()
+                except StoreError:
+                    pass  # the record is for people; the lease counts without it
 
     def _note_failure(self, pool: Pool, leases: list[Kept], error: Exception) -> None:
         now = self._effects.monotonic()

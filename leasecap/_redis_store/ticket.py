@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import TypeAlias
 
+    from leasecap._liveness.record import Record
     from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.errands import Errand
     from leasecap._redis_store.open_pool import OpenPool
@@ -91,8 +92,6 @@ class RedisTicket:
             self._record = self._record._replace(command="", cwd="", purpose=purpose)
         if want.agent is not None:
             self._record = self._record._replace(agent=want.agent)
-        if want.max_hold is not None:
-            self._record = self._record._replace(max_hold=want.max_hold, kill_after=want.kill_after)
         self._declared: int | None = None
         self._errand: Errand[_Sent] | None = None
         self._again = False
@@ -235,7 +234,7 @@ class RedisTicket:
         if state == "nolimit":
             raise NoLimit
         if state == "agent":
-            raise AgentHolds(found.name[21:37])
+            return self._share(found.name[21:37])
         if state == "behind":  # another hook of the agent waits: see what becomes of it
             return Standing("queued", _BEHIND)
         if state == "deep":
@@ -256,6 +255,22 @@ class RedisTicket:
             self._join_queue(sent, found)
         self._store.own.note_duty(self._store.pool, self._token, on_duty=found.on_duty)
         return Standing("queued", self._pause(found))
+
+    def _held_record(self) -> Record:
+        """What the record says from the grant on."""
+        max_hold = self._store.pool.holding.at_most(self._want.max_hold)
+        kill_after = None if max_hold is None else self._want.kill_after
+        return self._record._replace(max_hold=max_hold, kill_after=kill_after)
+
+    def _share(self, token: str) -> Standing:
+        """The agent has this lease already, whose time begins anew.
+
+        :raises AgentHolds: unless it is gone meanwhile.
+        """
+        record = self._held_record()
+        if not self._store.pool.begin_anew(token, max_hold=record.max_hold, kill_after=record.kill_after):
+            return _GONE
+        raise AgentHolds(token)
 
     def _pause(self, found: Answer) -> float:
         if not self._store.own.is_reached:
@@ -282,10 +297,13 @@ class RedisTicket:
     def _take(self, sent: float, found: Answer) -> None:
         self._leave_queue()
         store = self._store
-        kept = Kept(store.pool, found.name, sent, self._record, _nothing, is_lease=True)
+        kept = Kept(store.pool, found.name, sent, self._held_record(), _nothing, is_lease=True)
+        kept.kill_after = self._want.kill_after
         store.own.renewals.add(kept)
         since = store.monotonic() - max(found.now - found.since, 0.0)
         self._lease = HeldLease(store, kept, found.since, since)
+        if kept.record.max_hold is not None:
+            store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,13 @@ if TYPE_CHECKING:
         def let_go(self) -> None:
             """Keep the lease alive no longer: another process holds it now, or nobody does."""
 
+        def watch_doubt(self, on_doubt: Callable[[], None]) -> None:
+            """Have ``on_doubt`` called, from a thread, when `ends_in` has something to say."""
+
+        def ends_in(self) -> float | None:
+            """Seconds until what runs under the lease must have ended, since the slot may be another's after that, and
+            the pool's policy is to end it then. None: it need not end."""
+
         def give_away(self) -> bool | None:
             """Take the slot from this process, whose time is over, if the pool's configuration says so.
 

@@ -52,15 +52,17 @@ class Outcome:
     """How the command ended: by ``exit_status``, or by ``signal`` (``core``: it dumped core); the other one is None.
 
     :ivar overdue: its time was over before it ended.
+    :ivar unsure: it was told to end since nobody could tell whether its slot was still its own.
     """
 
-    __slots__ = ("core", "exit_status", "overdue", "signal")
+    __slots__ = ("core", "exit_status", "overdue", "signal", "unsure")
 
     def __init__(self, exit_status: int | None = None, signal: int | None = None, core: bool = False) -> None:
         self.exit_status = exit_status
         self.signal = signal
         self.core = core
         self.overdue = False
+        self.unsure = False
 
 
 class Child:

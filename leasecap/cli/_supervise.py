@@ -19,19 +19,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 assert sys.platform != "win32"  # `run` refuses there
 
-from leasecap._durations import format_duration
-from leasecap._log import log_warning
+from leasecap.cli._endings import Endings, send
 from leasecap.cli._signals import STOPPING, reap_orphans
-from leasecap.cli._spawn import Child, Outcome, SpawnError, spawn
+from leasecap.cli._spawn import CANNOT_START, Child, Outcome, SpawnError, spawn
 
 __all__ = ["Child", "Outcome", "SpawnError", "die_like", "spawn", "supervise"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._liveness.max_hold import Hold
     from leasecap.cli._signals import SignalGate
     from leasecap.cli._taken import Taken
@@ -39,27 +39,22 @@ if TYPE_CHECKING:
 HELD_TOO_LONG = 124  # what timeout(1) exits with
 
 
-def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outcome:
+def _never() -> float | None:
+    return None
+
+
+def supervise(
+    gate: SignalGate, child: Child, hold: Hold | None = None, ends_in: Callable[[], float | None] = _never
+) -> Outcome:
     """Wait for the command's end, passing signals on and stopping as it stops. Never raises because of a signal.
 
     If leasecap alone gets a signal to end, it passes that on and still waits for the command: the slot is in use for as
     long as the command runs. The same goes for a command that gets TERM, and then KILL, since its time by ``hold`` is
-    over.
+    over, or its slot may be another's (``ends_in``, see `Lease.ends_in`, which the gate is woken for).
     """
-    due = None if hold is None else (hold.over_at, signal.SIGTERM)
-    overdue = False
+    endings = Endings(child, hold, ends_in)
     while True:
-        left = None if due is None else due[0] - time.monotonic()
-        if hold is not None and due is not None and left is not None and left <= 0:
-            ending, due = due[1], None
-            if not child.has_ended():  # the command may have ended in time without having been noticed yet
-                overdue = True
-                _end(child, ending, hold)
-                if ending == signal.SIGTERM:
-                    # Counted from now: a leasecap that was stopped past both moments must not send both at once.
-                    due = time.monotonic() + hold.kill_after, signal.SIGKILL
-            continue
-        taken = gate.take(left)
+        taken = gate.take(endings.act())
         if taken is None:
             continue
         if taken.signum != signal.SIGCHLD:
@@ -78,9 +73,9 @@ def supervise(gate: SignalGate, child: Child, hold: Hold | None = None) -> Outco
             # and is passed on. Otherwise it must not be: it would undo a Ctrl-Z that has stopped the command again
             # since.
             if continued and news is None:
-                _send(child, signal.SIGCONT)
+                send(child, signal.SIGCONT)
         if child.outcome is not None:
-            child.outcome.overdue = overdue
+            child.outcome.overdue, child.outcome.unsure = endings.overdue, endings.unsure
             return child.outcome
 
 
@@ -92,26 +87,13 @@ def _has_terminal() -> bool:
     return True
 
 
-def _end(child: Child, signum: signal.Signals, hold: Hold) -> None:
-    if signum == signal.SIGTERM:
-        over, patience = format_duration(hold.max_hold), format_duration(hold.kill_after)
-        what = f"held too long (max_hold is {over}): pid {child.pid} gets TERM, and KILL in {patience}"
-    else:
-        what = f"pid {child.pid} still runs: it gets KILL"
-    sent = _send(child, signum)
-    log_warning(what if sent else f"{what}, but may not be signalled by us: it runs on")
-    # As timeout(1) does it: a stopped command takes no TERM before it is continued.
-    if signum != signal.SIGKILL:
-        _send(child, signal.SIGCONT)
-
-
 def _pass_on(child: Child, taken: Taken) -> None:
     if taken.sender == child.pid:
         return  # the command signalled its whole group, itself included, as vim does for Ctrl-Z
     # A signal of the terminal has reached the command as well, unless that has moved to a group of its own, as
     # timeout(1) does. Then only leasecap can pass it on.
     if not (taken.from_terminal and _in_our_group(child)):
-        _send(child, taken.signum)
+        send(child, taken.signum)
 
 
 def _in_our_group(child: Child) -> bool:
@@ -121,27 +103,17 @@ def _in_our_group(child: Child) -> bool:
         return True  # it has just ended (macOS has no group for a zombie), so there is nobody to pass it on to
 
 
-def _send(child: Child, signum: int) -> bool:
-    """Send the command a signal; False: leasecap may not. sudo runs as another user, whom only its terminal can
-    signal."""
-    try:
-        os.kill(child.pid, signum)
-    except PermissionError:
-        return False
-    except ProcessLookupError:
-        pass  # it has just ended
-    return True
-
-
 def die_like(outcome: Outcome) -> int:
     """End as the command ended: return its exit status, or die of its signal, so that our parent sees the same.
 
     For a signal it doesn't return, so flush and release before. It returns 128 + n if the signal can't kill this
-    process (pid 1). For a command whose time was over it returns 124 in any case: the command's own status would look
-    like its success or failure.
+    process (pid 1). For a command whose time was over it returns 124 in any case, for one that was ended since the
+    store was away 125: the command's own status would look like its success or failure.
     """
     if outcome.overdue:
         return HELD_TOO_LONG
+    if outcome.unsure:
+        return CANNOT_START
     if outcome.signal is None:
         return outcome.exit_status or 0
     _dump_no_core()

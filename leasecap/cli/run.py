@@ -130,8 +130,9 @@ def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...], environment: Map
         start = start_of(pid)
         lease.note_child(PENDING if start is None else Child(pid, start))
 
+    lease.watch_doubt(gate.wake)
     child = spawn(gate, argv, {**environment, **lease.env()}, lease.liveness_fd, note)
-    return supervise(gate, child, lease.hold)
+    return supervise(gate, child, lease.hold, lease.ends_in)
 
 
 def _say_lost(lease: Lease) -> None:

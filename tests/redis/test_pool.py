@@ -13,6 +13,7 @@ from leasecap._config.store_address import parse_address
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
+from leasecap._liveness.record import decode_record
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.lua.tickets import END
 
@@ -179,7 +180,9 @@ def test_holders_are_counted_again_by_a_server_that_has_forgotten_them(server: R
     assert place(pool, 3).state == "queued"
     assert place(pool, 3).closed_for > 0
     assert pool.renew(leases, []) == ("adopted", "adopted")
-    pool.describe(token(1), RECORD)
+    record = decode_record(RECORD)
+    assert record is not None
+    pool.describe(token(1), record)
     settle(pool, limit=2)
     assert held(pool) == [token(1), token(2)]
     assert pool.look(token(3)).state == "queued"

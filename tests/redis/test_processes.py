@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from commands import run
@@ -397,3 +398,81 @@ def test_slot_for_a_pid_can_be_given_back_by_hooks(pool: Pool, team: Team) -> No
         assert held(pool) == 1
         assert run("release", "--for-pid", str(agent.pid), "--yes").returncode == 0
         assert held(pool) == 0
+
+
+# -- when nobody can tell whose slot it is -------------------------------------------------------------------------
+
+# Says that it got TERM, and notes for how long it has lived, until KILL ends it.
+STUBBORN = """
+trap 'echo TERM' TERM
+echo READY $$
+while :; do date +%s.%N >> "$0"; sleep 0.02; done
+"""
+
+
+@pytest.fixture
+def ending(server: RedisServer, pool: Pool, team: Team) -> Pool:
+    """The pool, whose policy is to end commands in time."""
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nstale_after = {TTL}\nheartbeat = 0.5\nwhen_unsure = "end"\n')
+    assert run("policy", "push", "p").returncode == 0
+    settle(pool)
+    return pool
+
+
+def last_beat(path: Path) -> float:
+    return float(path.read_text().split()[-1])
+
+
+def test_command_ends_before_its_slot_is_anothers_where_the_policy_says_so(
+    server: RedisServer, ending: Pool, team: Team, tmp_path: Path
+) -> None:
+    lives = tmp_path / "lives"
+    worker = team.leasecap("run", "-p", "p", "--", "sh", "-c", STUBBORN, str(lives))
+    command = int(worker.expect("READY"))
+    server.freeze()
+    frozen = time.time()
+    worker.expect("TERM")
+    until(lambda: is_gone(command), "it is killed")
+    assert last_beat(lives) < frozen + TTL
+    server.thaw()
+    assert worker.wait() == 125
+    assert 'when_unsure = "end"' in worker.errors()
+    assert "gets KILL" in worker.errors()
+
+
+def test_command_of_a_killed_wrapper_ends_in_time_as_well(
+    server: RedisServer, ending: Pool, team: Team, tmp_path: Path
+) -> None:
+    lives = tmp_path / "lives"
+    wrapper = team.leasecap("run", "-p", "p", "--", "sh", "-c", STUBBORN, str(lives))
+    command = int(wrapper.expect("READY"))
+    wrapper.kill()
+    renewed = max(ending.picture().expiries.values())
+    until(lambda: max(ending.picture().expiries.values()) > renewed, "the keeper renews")
+    server.freeze()
+    frozen = time.time()
+    wrapper.expect("TERM")
+    until(lambda: is_gone(command), "it is killed")
+    assert last_beat(lives) < frozen + TTL
+
+
+def test_command_runs_on_where_the_policy_says_nothing(
+    server: RedisServer, pool: Pool, team: Team, tmp_path: Path
+) -> None:
+    lives = tmp_path / "lives"
+    worker = team.leasecap("run", "-p", "p", "--", "sh", "-c", STUBBORN, str(lives))
+    command = int(worker.expect("READY"))
+    server.freeze()
+    frozen = time.time()
+    until(lambda: "runs on beside the cap" in worker.errors(), "it is told")
+    until(lambda: last_beat(lives) > frozen + TTL, "it runs on")
+    os.kill(command, signal.SIGKILL)
+    assert worker.wait() == -signal.SIGKILL
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -231,6 +231,12 @@ class MemoryLease:
     def let_go(self) -> None:
         self.on_gone = None
 
+    def watch_doubt(self, on_doubt: Callable[[], None]) -> None:
+        pass  # who holds here is never in doubt of it
+
+    def ends_in(self) -> float | None:
+        return None
+
     def give_away(self) -> bool | None:
         return False
 

@@ -59,9 +59,22 @@ local function notify_first(own)
   words = table.concat(words, ' ')
   if words ~= (pool.first or '') then set('first', words) end
 end
+local function gives_away() return pool.timed and string.find(pool.holding or '', '"force"', 1, true) end
+-- Take what was held for too long from its holders, though they may still work.
+local function give_away()
+  for _, name in ipairs(call('ZRANGE', OVER, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)) do
+    if call('ZSCORE', LEASES, name) then
+      wake(name, '-' .. token_of(name))
+      remove(name, false)
+    else
+      call('ZREM', OVER, name)
+    end
+  end
+end
 -- Make the pool match what holds now. Returns whether somebody has to decide in Python.
 local function settle(own)
   for _, name in ipairs(expired(256)) do remove(name, false) end
+  if now >= number('quiet', 0) and gives_away() then give_away() end
   if size[GRANTED] > 0 then
     for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do pass_over(name) end
   end
@@ -95,6 +108,7 @@ local function next_change()
   at(tonumber(call('ZRANGE', COOLING, 0, 0, 'WITHSCORES')[2]))
   if now < number('closed', 0) then at(number('closed', 0)) end
   if not is_plain() then at(number('due', math.huge)) end
+  if gives_away() then at(tonumber(call('ZRANGE', OVER, 0, 0, 'WITHSCORES')[2])) end
   return math.max(soonest - now, 0)
 end
 -- The line; where there is more to say: the line, the snapshot if somebody has to decide, what `each` one has become.

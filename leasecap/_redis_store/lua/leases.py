@@ -63,14 +63,35 @@ return {found, records}
 DESCRIBE = script(
     "describe",
     """
-local token, record = ARGV[4], ARGV[5]
-if call('HEXISTS', NAMES, token) == 0 then return 0 end
+local token, record, over = ARGV[4], ARGV[5], ARGV[6]
+local name = call('HGET', NAMES, token)
+if not name then return 0 end
 call('HSET', RECORDS, token, record)
+local since = call('ZSCORE', LEASES, name)
+if since and over ~= '' then
+  call('HSET', POOL, 'timed', '1')
+  call('ZADD', OVER, string.format('%.0f', since + over), name)
+elseif pool.timed then
+  call('ZREM', OVER, name)
+end
 return 1
 """,
     flags="allow-oom",
 )
-"""Change what an entry says of its process; 0 if it is gone."""
+"""Change what an entry says of its process, and when it is given away; 0 if it is gone."""
+
+BEGIN_ANEW = script(
+    "begin-anew",
+    """
+local name = call('HGET', NAMES, ARGV[4])
+if not (name and call('ZSCORE', LEASES, name)) then return false end
+call('ZADD', LEASES, now, name)
+if pool.timed then call('ZREM', OVER, name) end
+return call('HGET', RECORDS, ARGV[4]) or ''
+""",
+    flags="allow-oom",
+)
+"""Let the time of a lease begin anew; returns its record, or nothing if it is gone."""
 
 ANSWERED = script(
     "answered",

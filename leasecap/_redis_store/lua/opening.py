@@ -44,6 +44,7 @@ local function remove(name, by_holder)
   call('ZREM', EXPIRIES, name)
   if limit_of(name) > 0 then call('ZREM', DECLARED, name) end
   if is_nested(name) then size[NESTED] = size[NESTED] - call('SREM', NESTED, name) end
+  if pool.timed then call('ZREM', OVER, name) end
   call('HDEL', NAMES, token)
   local agent = call('HGET', RECORDS, '@' .. token)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
@@ -59,11 +60,13 @@ local function full_limit()
   return lowest or limit
 end
 local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
--- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name
+-- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name,
+-- what the policy says of holders
 local function line(state, name, since, rank, duty, changes)
   save()
   local closed = math.max(number('closed', 0) - now, 0)
-  local words = {state, now, ttl, since or 0, rank or 0, duty or 0, changes or math.huge, closed, name or ''}
+  local words = {state, now, ttl, since or 0, rank or 0, duty or 0, changes or math.huge, closed, name or '',
+                 pool.holding or ''}
   return table.concat(words, ' ')
 end
 

@@ -40,7 +40,7 @@ SNAPSHOT = script(
     PICTURE,
     """
 return {snapshot(), call('HGETALL', RECORDS), call('ZRANGE', EXPIRIES, 0, -1, 'WITHSCORES'), ttl,
-        pool.format or '', call('HMGET', POOL, 'limit_by', 'limit_at', 'policy_by', 'policy_at')}
+        pool.format or '', call('HMGET', POOL, 'limit_by', 'limit_at', 'policy_by', 'policy_at', 'holding')}
 """,
     flags="no-writes",
 )

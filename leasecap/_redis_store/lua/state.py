@@ -16,7 +16,7 @@ BEATS = 6
 
 _STATE = """
 local POOL, QUEUE, PASSED, GRANTED, LEASES, EXPIRIES = unpack(KEYS, 1, 6)
-local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED = unpack(KEYS, 7, 12)
+local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED, OVER = unpack(KEYS, 7, 13)
 local call, FOREVER = redis.call, 9007199254740991
 local TTL_MS, BEATS, LATE_MS, FORMAT = @TTL@, @BEATS@, @LATE@, @FORMAT@
 local channel, run, age = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -57,7 +57,7 @@ local ttl = number('ttl', TTL_MS)
 """
 _FIELDS = (
     "format", "limit", "ttl", "offset", "clock", "run", "quiet", "closed", "version", "decided", "due", "feedback",
-    "order", "first", "cooldown", "rules",
+    "order", "first", "cooldown", "rules", "holding", "timed",
 )  # fmt: skip
 for _word, _value in (
     ("@TTL@", f"{TTL * 1000:.0f}"),

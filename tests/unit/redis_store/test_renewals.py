@@ -11,6 +11,7 @@ from leasecap import _log
 from leasecap._errors import StoreError
 from leasecap._host.effects import Effects
 from leasecap._liveness.record import Record
+from leasecap._redis_store.holding import Holding
 from leasecap._redis_store.renewals import Kept, Renewals
 
 NAME = f"500-{1:016x}-{2:016x}-{3:012x}-0"
@@ -37,6 +38,7 @@ class FakePool:
 
     ttl, beat = 30.0, 5.0
     name = SimpleNamespace(text="p")
+    holding = Holding()
 
     def __init__(self) -> None:
         self.answer: tuple[str, ...] | Exception = ("kept",)
@@ -47,7 +49,7 @@ class FakePool:
             raise self.answer
         return self.answer
 
-    def describe(self, token: str, record: bytes) -> bool:
+    def describe(self, token: str, record: Record) -> bool:
         self.described.append(token)
         return True
 
@@ -154,3 +156,33 @@ def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.Mon
         world.clock.time += 1
         world.renew()
     assert len(said) == 2
+
+
+def test_holder_is_told_in_time_once_that_its_command_has_to_end(world: World) -> None:
+    world.pool.holding = Holding(when_unsure="end")
+    kept = world.keep()
+    told: list[float | None] = []
+    kept.kill_after = 10.0
+    kept.on_unsure = lambda: told.append(kept.ends_in(world.clock.boot_clock() / 1e9))
+    world.clock.time += 17.0
+    world.renewals.check()
+    assert told == []
+    world.clock.asleep += 1.0  # it goes on while the machine sleeps
+    world.renewals.check()
+    world.renewals.check()
+    assert told == [pytest.approx(9.5)]
+    world.renew()
+    world.renewals.check()
+    assert kept.ends_in(world.clock.boot_clock() / 1e9) is None
+    world.clock.time += 18.0
+    world.renewals.check()
+    assert len(told) == 2
+
+
+def test_holder_is_told_nothing_where_commands_run_on(world: World) -> None:
+    kept = world.keep()
+    kept.kill_after = 10.0
+    kept.on_unsure = lambda: pytest.fail("it need not end")
+    world.clock.time += 29.0
+    world.renewals.check()
+    assert kept.ends_in(world.clock.boot_clock() / 1e9) is None
