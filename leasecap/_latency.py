@@ -175,7 +175,7 @@ def _add(
     it."""
     root = runtime.root(pool[0])
     settings = root.pool(pool[1])
-    if not runtime.is_used(root.path, settings.name):
+    if settings.store is None and not runtime.is_used(root.path, settings.name):  # a server sees to that itself
         return {}, None  # it was removed since, and is not made again for this
     with runtime.using(root, pool[1]) as store:
         whole = store.add_latency(hour, table, log)

@@ -363,7 +363,7 @@ class _Pictures:
 
     def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
         if settings is not None and settings.store is not None:
-            return self._runtime.servers().pictures(()).pool(settings)
+            return self._runtime.servers().pictures(()).pool(settings, hours)
         return self._files.pool(name, settings, hours)
 
     def silent_gates(self) -> tuple[SilentGate, ...]:

@@ -27,6 +27,9 @@ MOST_ROWS = 32
 
 OTHERS = "(others)"
 
+KEPT = 48
+"""Hours for which counts are kept; those of a clock that is ahead likewise."""
+
 _LONGEST_MODEL = 80  # characters
 _HIGHEST = 1e15  # no number is higher, so that sums stay finite
 
@@ -129,12 +132,18 @@ def describe(found: Cliff) -> str:
 
 def encode(table: Table) -> bytes:
     """The bytes of a table's file."""
-    rows = [
-        {"model": kind.model, "streamed": kind.streamed, "local": row.local}
-        | {name: _encoded(series) for name, series in (("first", row.first), ("whole", row.whole)) if series.n}
-        for kind, row in table.items()
-    ]
+    rows = [{"model": kind.model, "streamed": kind.streamed} | _described(row) for kind, row in table.items()]
     return json.dumps({"version": VERSION, "rows": rows}, separators=(",", ":")).encode("ascii")
+
+
+def encode_row(row: Row) -> str:
+    """The text of one row, which says nothing of its kind."""
+    return json.dumps(_described(row), separators=(",", ":"))
+
+
+def _described(row: Row) -> dict[str, object]:
+    series = {"first": row.first, "whole": row.whole}
+    return {"local": row.local} | {name: _encoded(each) for name, each in series.items() if each.n}
 
 
 def _encoded(series: Histogram) -> dict[str, object]:
@@ -164,14 +173,34 @@ def decode(data: bytes) -> Table:
     return table
 
 
+def decode_row(data: bytes) -> Row:
+    """The row in ``data``.
+
+    :raises ValueError: when it isn't one; it says why.
+    """
+    try:
+        raw = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        raw = None
+    return _read(raw)
+
+
 def _row(raw: object) -> Table:
+    row = _read(raw)
+    assert isinstance(raw, dict)
+    model, streamed = raw.get("model", ""), raw.get("streamed", False)
+    if not (isinstance(model, str) and isinstance(streamed, bool)):
+        raise ValueError("holds a row of no kind")
+    return {kind_of(model, streamed): row}
+
+
+def _read(raw: object) -> Row:
     if not isinstance(raw, dict):
         raise ValueError("holds a row that is none")
-    model, streamed, local = raw.get("model", ""), raw.get("streamed", False), raw.get("local", False)
-    if not (isinstance(model, str) and isinstance(streamed, bool) and isinstance(local, bool)):
+    local = raw.get("local", False)
+    if not isinstance(local, bool):
         raise ValueError("holds a row of no kind")
-    row = Row(_series(raw.get("first")), _series(raw.get("whole")), local)
-    return {kind_of(model, streamed): row}
+    return Row(_series(raw.get("first")), _series(raw.get("whole")), local)
 
 
 def _series(raw: object) -> Histogram:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from leasecap._decisions.places import STAGING, STOLEN
 from leasecap._errors import StoreError
 from leasecap._faults import faults, store_error
-from leasecap._feedback.latency import MAX_BYTES, Newer, added, decode, encode
+from leasecap._feedback.latency import KEPT, MAX_BYTES, Newer, added, decode, encode
 from leasecap._file_store.feedback_files import NOT_OURS
 from leasecap._file_store.layout import LATENCY
 from leasecap._file_store.lock_directory import LockDirectory
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 HOUR = 3600  # seconds
-
-KEPT = 48
-"""Hours for which counts are kept; those of a clock that is ahead likewise."""
 
 _SUFFIX = ".json"
 

@@ -46,6 +46,11 @@ def pool_keys(prefix: str, name: PoolName) -> tuple[str, ...]:
     return tuple(f"{prefix}:{{{name.directory}}}:{part}" for part in PARTS)
 
 
+def latency_key(prefix: str, name: PoolName) -> str:
+    """The hash of how long the requests of a pool took; see `lua.latency`."""
+    return f"{prefix}:{{{name.directory}}}:latency"
+
+
 def pools_key(prefix: str) -> str:
     """The set of names of pools that somebody has used. It is a hint, for lists alone."""
     return f"{prefix}:pools"

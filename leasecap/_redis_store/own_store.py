@@ -8,6 +8,7 @@ from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.errands import Errands
+from leasecap._redis_store.latency_sender import LatencySender
 from leasecap._redis_store.lookout import Lookout
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.renewals import Renewals
@@ -63,6 +64,7 @@ class OwnStore:
         self.renewals = Renewals(effects, lambda when: self.alarms.look_by(when))
         self.alarms = Alarms(effects.monotonic, self.renewals.check)
         self.subscription = Subscription(self.client, process.id, self._heard)
+        self.latencies = LatencySender(process.id, effects, self.errands, self.alarms)
         self.pools: dict[str, Pool] = {}
         self._subscribed = -math.inf
         self._waiting: dict[str, _Waiting] = {}  # by token
@@ -180,3 +182,4 @@ class OwnStore:
     def at_exit(self) -> None:
         """Let what is on its way come through."""
         self.errands.drain(2.0)
+        self.latencies.tell_what_is_left()

@@ -59,9 +59,10 @@ class RedisPictures:
             found += [pool_name(name.decode("utf-8", "replace")) for name in sorted(names)[:_LINES]]
         return found
 
-    def pool(self, settings: PoolConfig) -> PoolPicture | None:
+    def pool(self, settings: PoolConfig, hours: int = 0) -> PoolPicture | None:
         """The picture of one pool; None if nobody has used it.
 
+        :param hours: see `_store.picture.Pictures.pool`.
         :raises StoreError: when it can't be read.
         """
         store = self._pool(settings)
@@ -87,7 +88,7 @@ class RedisPictures:
             tuple(entries.ticket(parse_entry(name), "parked") for name in sorted(seen.passed)),
             feedback,
             error,
-            LatencyPicture({}, ()),
+            LatencyPicture(*store.pool.latency.read(hours)) if hours else LatencyPicture({}, ()),
             _notes(settings, picture),
         )
 

@@ -9,7 +9,8 @@ from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.holding import Holding
-from leasecap._redis_store.keys import pool_keys, pools_key
+from leasecap._redis_store.keys import latency_key, pool_keys, pools_key
+from leasecap._redis_store.latency import Latency
 from leasecap._redis_store.lua.leases import ANSWERED, BEGIN_ANEW, DESCRIBE, HOLDERS, RENEW
 from leasecap._redis_store.lua.pools import COMMIT, CONFIGURE, FORGET, SNAPSHOT, WAKE_ALL
 from leasecap._redis_store.lua.state import BEATS, FORMAT, TTL
@@ -41,6 +42,7 @@ class Pool:
     :ivar path: where it stands, for people.
     :ivar ttl: seconds for which an entry lasts without a renewal, as the last answer had it.
     :ivar holding: what the policy says of holders, likewise.
+    :ivar latency: how long its requests took.
     """
 
     def __init__(self, client: Client, name: PoolName, monotonic: Callable[[], float]) -> None:
@@ -53,6 +55,8 @@ class Pool:
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
         self._hint = pools_key(address.prefix)
+        self._latency_key = latency_key(address.prefix, name)
+        self.latency = Latency(client, self._keys[0], self._latency_key)
         self._is_noted = False
         self._trusted: str | None = None
         self._channel = channel(address, "")
@@ -186,7 +190,8 @@ class Pool:
 
     def forget(self) -> str:
         """Remove the pool if nobody uses it: used, forgotten or unknown."""
-        found = bytes(self._raw(FORGET, within=_PATIENCE)).decode()
+        keys = (*self._keys, self._latency_key)
+        found = bytes(self._client.run(FORGET, keys, self._words(), within=_PATIENCE)).decode()
         if found == "forgotten":
             self._client.command("SREM", self._hint, self.name.text, within=_PATIENCE)
         return found

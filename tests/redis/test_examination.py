@@ -98,7 +98,7 @@ def test_rights_that_are_missing_are_named_with_the_line_that_gives_them(server:
 
 def test_each_command_that_is_sent_is_among_the_rights() -> None:
     folder = Path(examination.__file__).parent
-    code = "".join(path.read_text() for path in folder.glob("*.py") if path.name != "examination.py")
+    code = "".join(path.read_text() for path in folder.rglob("*.py") if path.name != "examination.py")
     in_scripts = {found.lower() for found in re.findall(r"call\('([A-Z]+)'", code)}
     sent = {found.lower() for found in re.findall(r"""\bcommand\(\s*"([A-Z]+)\"""", code)}
     assert in_scripts <= set(IN_SCRIPTS)

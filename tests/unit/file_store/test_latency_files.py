@@ -13,8 +13,8 @@ from staged_world import Actor, World, nothing
 
 from leasecap._errors import StoreError
 from leasecap._feedback.histogram import histogram
-from leasecap._feedback.latency import Kind, Row, added, encode
-from leasecap._file_store.latency_files import HOUR, KEPT, LatencyFiles, read_tables
+from leasecap._feedback.latency import KEPT, Kind, Row, added, encode
+from leasecap._file_store.latency_files import HOUR, LatencyFiles, read_tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
