@@ -269,6 +269,16 @@ class Runtime:
         finally:
             examination.close()
 
+    def server_trial(self, address: StoreAddress, name: str, limit: int) -> AbstractContextManager[None]:
+        """A pool in a server, during a block; nobody else may know its name.
+
+        :raises StoreError: when it can't be made.
+        """
+        with self.own.lock:  # a fork must not copy an import half done
+            from leasecap._redis_store.trial import trial
+
+        return trial(address, name, limit)
+
     def forget(self, root: str, name: PoolName) -> bool:
         """Remove a pool that nobody uses; False: there is none.
 

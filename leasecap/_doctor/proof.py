@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import os
-import sys
+import tempfile
 from dataclasses import dataclass
+from secrets import token_hex
 
 from leasecap._config.pool_name import pool_name
 from leasecap._config.seal import seal
 from leasecap._config.store_address import FILES
 from leasecap._doctor.check import Check
 from leasecap._doctor.place import scratch
+from leasecap._doctor.rivals import compete
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
-    Holds = Sequence[tuple[int, int]]
+    from leasecap._config.store_address import StoreAddress
+    from leasecap._doctor.rivals import Holds
 
 POOL = "doctor"
 LIMIT = 1
-_WORDS = {"os": "OS locks", "directory": "lock directory"}
-_TOO_LONG = 15.0  # seconds for all of it; a prover stops by itself after 3 s
+_VARIABLE = "DOCTOR_STORE_PASSWORD"  # the variable of the processes that has the password
 _MORE_FIGHTS = 2  # more tries, if the two did not want the slot at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the cap is proved.
+
+    :ivar kind: what it rests on there.
+    :ivar if_both_hold, if_one_starves: what to do.
+    """
+
+    kind: str
+    if_both_hold: str = "locks don't exclude here: put the root on a local disk"
+    if_one_starves: str = "try again; if the machine is not overloaded, put the root on a faster, local disk"
+
+
+_PLACES = {"os": Place("OS locks"), "directory": Place("lock directory")}
+_SERVER = Place(
+    "a server",
+    "it doesn't keep what it was told; a proxy before it may send calls to several servers",
+    "try again; if neither machine nor network is overloaded, see how long its round trips take",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +96,42 @@ def proof(ground: str, lock: str) -> Check:
         with open(os.path.join(root, "config.toml"), "w", encoding="ascii") as file:
             file.write(text)
         seal(root, text)
-        one, other = _fight(root)
-        for _ in range(_MORE_FIGHTS):
-            if isinstance(one, str) or isinstance(other, str) or met(one, other):
-                break
-            one, other = _fight(root)  # on a busy machine one process may be done before the other has begun
-        if isinstance(one, str) or isinstance(other, str):
-            found = f"a process that was to take the slot could not: {one if isinstance(one, str) else other}"
-            return Check("proof", "bad", found, "see the other findings; if all are ok, please report this one")
-        judgement = judge(one, other)
-        kind = _kind_of(root)
+        settings = {"LEASECAP_HOME": root, "LEASECAP_STORE": FILES}
+        return _proved("proof", POOL, settings, lambda: _PLACES[_kind_of(root)])
+
+
+def server_proof(address: StoreAddress) -> Check:
+    """Let two processes compete for the one slot of a pool on a server, which is made for that."""
+    pool = f"{POOL}-{token_hex(8)}"
+    with scratch(tempfile.gettempdir()) as root, runtime.server_trial(address, pool, LIMIT):
+        settings = {"LEASECAP_HOME": root, **_environment(address)}
+        return _proved("server proof", pool, settings, lambda: _SERVER)
+
+
+def _environment(address: StoreAddress) -> dict[str, str]:
+    """What names the server to the processes. A password is on no command line and in no file."""
+    secret = {} if address.password is None else {_VARIABLE: address.password.reveal()}
+    variables = {"password_env": _VARIABLE if secret else address.password_env}
+    variables["sentinel_password_env"] = address.sentinel_password_env
+    more = "&".join(f"{key}={variable}" for key, variable in variables.items() if variable)
+    url = address.without_password
+    return {**secret, "LEASECAP_STORE": f"{url}{'&' if '?' in url else '?'}{more}" if more else url}
+
+
+def _proved(name: str, pool: str, settings: Mapping[str, str], place: Callable[[], Place]) -> Check:
+    one, other = compete(pool, settings)
+    for _ in range(_MORE_FIGHTS):
+        if isinstance(one, str) or isinstance(other, str) or met(one, other):
+            break
+        one, other = compete(pool, settings)  # on a busy machine one process may be done before the other has begun
+    if isinstance(one, str) or isinstance(other, str):
+        found = f"a process that was to take the slot could not: {one if isinstance(one, str) else other}"
+        return Check(name, "bad", found, "see the other findings; if all are ok, please report this one")
+    judgement = judge(one, other)
     if all(judgement.rounds) and not judgement.overlaps and not met(one, other):
         found = "nothing is proved: two processes never wanted the slot at the same time, the machine is too busy"
-        return Check("proof", "note", found, "try again")
-    return finding(judgement, _WORDS[kind])
+        return Check(name, "note", found, "try again")
+    return finding(name, judgement, place())
 
 
 def _kind_of(root: str) -> str:
@@ -96,95 +140,23 @@ def _kind_of(root: str) -> str:
     return pool.lock
 
 
-def finding(judgement: Judgement, kind: str) -> Check:
+def finding(name: str, judgement: Judgement, place: Place) -> Check:
     """The judgement in words."""
     holds = sum(judgement.rounds)
     if judgement.overlaps:
-        return Check(
-            "proof",
-            "bad",
-            f"two processes held a single slot at the same time, {judgement.overlaps} times in {holds} holds ({kind})",
-            "locks don't exclude here: put the root on a local disk",
-        )
+        how_often = f"{judgement.overlaps} times in {holds} holds ({place.kind})"
+        found = f"two processes held a single slot at the same time, {how_often}"
+        return Check(name, "bad", found, place.if_both_hold)
     if not all(judgement.rounds):
         return Check(
-            "proof",
+            name,
             "bad",
-            f"one of two processes never got a slot that it should have got in its turn ({kind})",
-            "try again; if the machine is not overloaded, put the root on a faster, local disk",
+            f"one of two processes never got a slot that it should have got in its turn ({place.kind})",
+            place.if_one_starves,
         )
     typical = judgement.hand_offs[len(judgement.hand_offs) // 2] / 1e6 if judgement.hand_offs else 0.0
     return Check(
-        "proof",
+        name,
         "ok",
-        f"2 processes held 1 slot {holds} times, never at once ({kind}); handed on in {typical:.1f} ms (p50)",
+        f"2 processes held 1 slot {holds} times, never at once ({place.kind}); handed on in {typical:.1f} ms (p50)",
     )
-
-
-def _fight(root: str) -> tuple[Holds | str, Holds | str]:
-    """What each prover reports: its holds, or what went wrong."""
-    import subprocess
-    import threading
-
-    # The children must find this very package.
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "LEASECAP_HOME": root, "LEASECAP_STORE": FILES, "PYTHONPATH": paths}
-    provers: list[subprocess.Popen[str]] = []
-    timer = threading.Timer(_TOO_LONG, _kill, (provers,))
-    try:
-        for _ in range(2):
-            provers.append(  # noqa: PERF401  # the first must be known if the second can't be started
-                subprocess.Popen(
-                    # -P: a file in the present directory that is named like a module must not be imported.
-                    [sys.executable, "-P", "-m", "leasecap._doctor.prover"],
-                    env=environment,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-        timer.start()
-        for prover in provers:
-            assert prover.stdout is not None
-            prover.stdout.readline()  # wait until it has started, so that neither is done before the other begins
-        for prover in provers:
-            _go(prover)
-        return _report(provers[0]), _report(provers[1])
-    finally:
-        timer.cancel()
-        _kill(provers)
-        for prover in provers:
-            prover.wait()
-            for pipe in (prover.stdin, prover.stdout, prover.stderr):
-                assert pipe is not None
-                pipe.close()
-
-
-def _kill(provers: Sequence[subprocess.Popen[str]]) -> None:
-    for prover in provers:
-        prover.kill()
-
-
-def _go(prover: subprocess.Popen[str]) -> None:
-    assert prover.stdin is not None
-    try:
-        prover.stdin.write("go\n")
-        prover.stdin.flush()
-    except BrokenPipeError:
-        pass  # the process has ended, and its report says why
-
-
-def _report(prover: subprocess.Popen[str]) -> Holds | str:
-    import json
-
-    output, errors = prover.communicate()
-    try:
-        report = json.loads(output)
-        if isinstance(report, dict):
-            return str(report["error"])
-        return [(int(begin), int(end)) for begin, end in report]
-    except (ValueError, KeyError, TypeError):
-        last = errors.strip().splitlines()[-1:] or [f"exit status {prover.returncode}"]
-        return f"killed after {_TOO_LONG:g} s" if prover.returncode == -9 else last[0]

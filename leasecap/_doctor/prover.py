@@ -7,7 +7,6 @@ import sys
 import time
 
 import leasecap
-from leasecap._doctor.proof import POOL
 from leasecap._host.effects import Effects
 
 ROUNDS = 25
@@ -32,7 +31,7 @@ def _holds() -> list[tuple[int, int]]:
     deadline = time.monotonic() + SECONDS
     while len(holds) < ROUNDS and (left := deadline - time.monotonic()) > 0:
         try:
-            lease = leasecap.acquire(POOL, timeout=left)
+            lease = leasecap.acquire(sys.argv[1], timeout=left)
         except leasecap.AcquireTimeout:
             break  # the other process was so slow; the report has the holds until here
         with lease:

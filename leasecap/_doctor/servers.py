@@ -7,6 +7,7 @@ from functools import partial
 
 from leasecap._config.config import load_config
 from leasecap._config.store_choice import default_store
+from leasecap._doctor import proof
 from leasecap._doctor.check import Check, guarded
 from leasecap._errors import LeasecapError
 from leasecap._runtime import runtime
@@ -27,8 +28,13 @@ def servers(site: Site) -> Iterator[Check]:
         yield Check("server", "bad", "redis-py is not installed", "it comes with:\n  pip install 'leasecap[redis]'")
         return
     for address in named:
+        refusals = 0
         for name, look in runtime.server_checks(address):
-            yield guarded(name, partial(_check, name, look))
+            check = guarded(name, partial(_check, name, look))
+            refusals += check.verdict == "bad"
+            yield check
+        if not refusals:  # else it would say the same in other words
+            yield guarded("server proof", proof.server_proof, address)
 
 
 def _named(site: Site) -> list[StoreAddress]:

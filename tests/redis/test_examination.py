@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
 from places import REPOSITORY
 from redis_groups import watched
+from redis_pools import place
 from redis_server import RedisServer, running
 
+from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
+from leasecap._doctor import proof, servers
+from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
 from leasecap._errors import StoreError
 from leasecap._redis_store import examination
+from leasecap._redis_store.client import Client
 from leasecap._redis_store.examination import Examination
+from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.rights import IN_SCRIPTS, SENT, acl_line
+from leasecap._runtime import runtime
 from leasecap._store.health import Finding
 
 
@@ -138,10 +146,11 @@ def test_doctor_tells_all_of_it(server: RedisServer, root: Path, monkeypatch: py
     root.mkdir(mode=0o700)
     (root / "config.toml").write_text(f'[pools.p]\nlimit = 1\nstore = "{server.url()}"\n')
     monkeypatch.setenv("LEASECAP_STORE", server.url(db=1))
-    found = [check for check in examine() if check.name in ("server", "rights", "round trips", "wake-ups")]
-    assert [check.name for check in found] == ["server", "rights", "round trips", "wake-ups"] * 2
-    assert [check.verdict for check in found] == ["ok"] * 8
-    assert [server.url(db) in check.found for db, check in ((1, found[0]), (0, found[4]))] == [True, True]
+    names = ("server", "rights", "round trips", "wake-ups", "server proof")
+    found = [check for check in examine() if check.name in names]
+    assert [check.name for check in found] == [*names] * 2
+    assert [check.verdict for check in found] == ["ok"] * 10
+    assert [server.url(db) in check.found for db, check in ((1, found[0]), (0, found[5]))] == [True, True]
 
 
 def test_doctor_tells_of_a_server_that_is_away_once(server: RedisServer, root: Path) -> None:
@@ -152,3 +161,42 @@ def test_doctor_tells_of_a_server_that_is_away_once(server: RedisServer, root: P
     assert [(check.name, check.verdict) for check in found] == [("server", "bad")]
     assert "connection refused" in found[0].found
     assert "hunter2" not in found[0].found + found[0].remedy
+
+
+def proof_on(text: str) -> Check:
+    return proof.server_proof(parse_address(text))
+
+
+def test_two_processes_prove_the_cap_on_a_server_and_leave_nothing(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.command("ACL", "SETUSER", *acl_line("agent", "team").split(), ">se:cret")
+    url = server.url(user="agent:se%3Acret", query="prefix=team", db=1)
+    found = proof_on(url)
+    assert (found.name, found.verdict) == ("server proof", "ok"), found
+    assert "never at once (a server); handed on in" in found.found
+    monkeypatch.setattr(proof, "LIMIT", 2)
+    found = proof_on(url)
+    assert (found.verdict, "at the same time" in found.found) == ("bad", True)
+    assert "root" not in found.remedy
+    assert server.info("keyspace") == {}
+
+
+def test_pool_of_a_proof_goes_though_its_process_was_killed(server: RedisServer) -> None:
+    address = parse_address(server.url())
+    with runtime.server_trial(address, "a-trial", 1):
+        client = Client(address)
+        place(Pool(client, pool_name("a-trial"), time.monotonic), 1)
+        place(Pool(client, pool_name("a-trial"), time.monotonic), 2)
+        client.close()
+    assert server.info("keyspace") == {}
+
+
+def test_nothing_is_proved_on_a_server_that_cannot_keep_pools(
+    server: RedisServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEASECAP_STORE", server.url())
+    server.command("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru")
+    found = {check.name: check.verdict for check in servers.servers(Site(str(root), "default", None))}
+    assert found["memory"] == "bad"
+    assert "server proof" not in found

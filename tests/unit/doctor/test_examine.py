@@ -22,7 +22,7 @@ from referee import until
 from usage_server import head, says, serving
 
 import leasecap
-from leasecap._doctor import agents, contents, gate, machine, place, proof, sandbox
+from leasecap._doctor import agents, contents, gate, machine, place, proof, rivals, sandbox
 from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
 from leasecap._file_store import health, watched_file
@@ -445,7 +445,7 @@ def test_a_proving_process_that_hangs_is_ended_and_reported(
     hangs.write_text("#!/bin/sh\nexec sleep 1000\n")
     hangs.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hangs))
-    monkeypatch.setattr(proof, "_TOO_LONG", 0.2)
+    monkeypatch.setattr(rivals, "_TOO_LONG", 0.2)
     check = proof.proof(str(made), "auto")
     assert check.verdict == "bad"
     assert "killed after 0.2 s" in check.found
@@ -476,17 +476,18 @@ def test_processes_that_did_not_want_the_slot_at_once_prove_nothing(
     apart, together = ([(0, 10)], [(20, 30)]), ([(0, 10), (20, 30)], [(11, 19)])
     assert not proof.met(*apart) and not proof.met([(0, 10)], []) and proof.met(*together)
     fights = [together, apart]
-    monkeypatch.setattr(proof, "_fight", lambda root: fights.pop())
+    monkeypatch.setattr(proof, "compete", lambda pool, settings: fights.pop())
     monkeypatch.setattr(proof, "_kind_of", lambda root: "os")
     assert proof.proof(str(made), "auto").found.startswith("2 processes held 1 slot 3 times")
     assert not fights
-    monkeypatch.setattr(proof, "_fight", lambda root: apart)
+    monkeypatch.setattr(proof, "compete", lambda pool, settings: apart)
     check = proof.proof(str(made), "auto")
     assert (check.verdict, check.found[:17]) == ("note", "nothing is proved")
 
 
 def test_a_process_that_never_gets_the_slot_is_bad() -> None:
-    assert proof.finding(proof.judge([(0, 10)], []), "OS locks").verdict == "bad"
+    found = proof.finding("a proof", proof.judge([(0, 10)], []), proof.Place("OS locks"))
+    assert (found.name, found.verdict) == ("a proof", "bad")
 
 
 # -- the machine ------------------------------------------------------------------------------------------------------

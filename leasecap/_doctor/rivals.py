@@ -1,0 +1,87 @@
+"""Two processes that compete for the one slot of a pool, each of which reports when it held it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping, Sequence
+
+    Holds = Sequence[tuple[int, int]]
+
+_TOO_LONG = 15.0  # seconds for all of it; a prover stops by itself after 3 s
+
+
+def compete(pool: str, settings: Mapping[str, str]) -> tuple[Holds | str, Holds | str]:
+    """What each prover reports: its holds, or what went wrong.
+
+    :param settings: what to add to their environment.
+    """
+    import subprocess
+    import threading
+
+    # The children must find this very package.
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **settings, "PYTHONPATH": paths}
+    provers: list[subprocess.Popen[str]] = []
+    timer = threading.Timer(_TOO_LONG, _kill, (provers,))
+    try:
+        for _ in range(2):
+            provers.append(  # noqa: PERF401  # the first must be known if the second can't be started
+                subprocess.Popen(
+                    # -P: a file in the present directory that is named like a module must not be imported.
+                    [sys.executable, "-P", "-m", "leasecap._doctor.prover", pool],
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        timer.start()
+        for prover in provers:
+            assert prover.stdout is not None
+            prover.stdout.readline()  # wait until it has started, so that neither is done before the other begins
+        for prover in provers:
+            _go(prover)
+        return _report(provers[0]), _report(provers[1])
+    finally:
+        timer.cancel()
+        _kill(provers)
+        for prover in provers:
+            prover.wait()
+            for pipe in (prover.stdin, prover.stdout, prover.stderr):
+                assert pipe is not None
+                pipe.close()
+
+
+def _kill(provers: Sequence[subprocess.Popen[str]]) -> None:
+    for prover in provers:
+        prover.kill()
+
+
+def _go(prover: subprocess.Popen[str]) -> None:
+    assert prover.stdin is not None
+    try:
+        prover.stdin.write("go\n")
+        prover.stdin.flush()
+    except BrokenPipeError:
+        pass  # the process has ended, and its report says why
+
+
+def _report(prover: subprocess.Popen[str]) -> Holds | str:
+    import json
+
+    output, errors = prover.communicate()
+    try:
+        report = json.loads(output)
+        if isinstance(report, dict):
+            return str(report["error"])
+        return [(int(begin), int(end)) for begin, end in report]
+    except (ValueError, KeyError, TypeError):
+        last = errors.strip().splitlines()[-1:] or [f"exit status {prover.returncode}"]
+        return f"killed after {_TOO_LONG:g} s" if prover.returncode == -9 else last[0]
