@@ -135,10 +135,10 @@ class Examination:
         said = self._info("persistence")
         if said.get("aof_enabled") != "1":
             remedy = (
-                "After a restart nobody is granted a slot until all who live have renewed theirs, and limits that were "
-                "set with `leasecap limit` are gone. To keep them: appendonly yes"
+                "After a restart nobody is granted a slot until all who live have renewed theirs, and limits and "
+                "policies (`leasecap limit`, `leasecap policy`) are gone. To keep them: appendonly yes"
             )
-            return Finding("note", "no append-only file: a restart forgets leases and limits", remedy)
+            return Finding("note", "no append-only file: a restart forgets leases, limits and policies", remedy)
         if said.get("aof_last_write_status", "ok") != "ok":
             return Finding("bad", "it can't write its append-only file", "Its log tells why; the disk may be full.")
         return Finding("ok", "it keeps an append-only file")

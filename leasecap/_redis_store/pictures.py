@@ -88,7 +88,7 @@ class RedisPictures:
             tuple(entries.ticket(parse_entry(name), "parked") for name in sorted(seen.passed)),
             feedback,
             error,
-            LatencyPicture(*store.pool.latency.read(hours)) if hours else LatencyPicture({}, ()),
+            _latency(store, hours),
             _notes(settings, picture),
         )
 
@@ -101,6 +101,15 @@ class RedisPictures:
         picture = self._pool(settings).pool.picture()
         by = f"set by {picture.limit_by} at {picture.limit_at}" if picture.limit_by else ""
         return picture.seen.limit, by
+
+
+def _latency(store: RedisStore, hours: int) -> LatencyPicture:
+    if not hours:
+        return LatencyPicture({}, ())
+    try:
+        return LatencyPicture(*store.pool.latency.read(hours))
+    except StoreError as error:  # who holds and who waits is shown all the same
+        return LatencyPicture({}, (str(error),))
 
 
 def _notes(settings: PoolConfig, picture: Picture) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from leasecap._redis_store.alarms import Alarms
 from leasecap._redis_store.errands import Errands
 from leasecap._redis_store.latency_sender import LatencySender
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.rights import acl_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,3 +207,15 @@ def test_status_shows_what_all_machines_have_noted(server: RedisServer, pool: Po
     assert "near first_byte_timeout" in found["latency_warnings"][0]
     assert leasecap.status("p").pools[0].latency_warnings == tuple(found["latency_warnings"])
     assert "opus, streamed" in run("status", "--latency", "p").stdout
+
+
+def test_status_shows_who_holds_though_the_user_may_not_read_latencies(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    server.command("ACL", "SETUSER", *acl_line("agent", "leasecap").split(), ">secret", "-hkeys")
+    team.configure(f'[pools.p]\nstore = "{server.url(user="agent:secret")}"\n')
+    with leasecap.slot("p"):
+        found = leasecap.status("p", latency=True).pools[0]
+    assert (len(found.holders), found.error, found.latency) == (1, None, ())
+    assert found.latency_error is not None
+    assert "right" in found.latency_error
