@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._liveness.record import decode_record
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.subscription import Subscription
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +64,20 @@ def test_server_gives_away_what_was_held_for_too_long(client: Client) -> None:
     [name] = pool.picture().seen.leases
     assert pool.renew([name.replace(token(2), token(1))], []) == ("lost",)
     assert pool.end(token(1), by_holder=True) is False
+
+
+def test_holder_hears_that_its_slot_was_given_away(client: Client) -> None:
+    heard: queue.Queue[bytes | None] = queue.Queue()
+    subscription = Subscription(client, f"{1:012x}", heard.put)
+    assert subscription.start()
+    try:
+        assert heard.get(timeout=20) is None  # it has subscribed
+        pool = held_for_long(client, "force")
+        until(lambda: pool.look(token(2)).state == "held", "a second later it is given away")
+        while heard.get(timeout=20) != f"-{token(1)}".encode():
+            pass
+    finally:
+        subscription.stop()
 
 
 def test_server_gives_nothing_away_where_nobody_has_said_so(client: Client) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from leasecap._liveness.record import Record
+from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.holding import Holding, ends_in, holding_in, text_of
+from leasecap._redis_store.renewals import Kept
+
+RECORD = Record("p", 1, 1, 0, None, None, None, None, "", False, "lock", None, "", "")
 
 
 @pytest.mark.parametrize(("ttl", "kill_after"), [(30.0, 10.0), (30.0, 0.0), (2.0, 10.0), (1.0, 0.1), (600.0, 10.0)])
@@ -29,6 +37,18 @@ def test_holding_that_says_nothing_is_no_field_and_unknown_fields_are_ignored() 
     assert holding_in("") == Holding()
     assert holding_in(text_of(Holding(when_unsure="end"))) == Holding(when_unsure="end")
     assert holding_in('{"when_unsure": "end", "later": {"a": 1}}') == Holding(when_unsure="end")
+
+
+@pytest.mark.parametrize(
+    ("is_kept", "is_over", "left"), [(True, False, -9.0), (False, True, -9.0), (False, False, None)]
+)
+def test_lease_that_was_taken_or_given_back_is_in_no_doubt(is_kept: bool, is_over: bool, left: float | None) -> None:
+    pool: Any = SimpleNamespace(ttl=12.0, holding=Holding(when_unsure="end"))
+    kept = Kept(pool, "500-", 80.0, RECORD, lambda: None, is_lease=True)
+    kept.unconfirmed, kept.kill_after = is_over, 10.0
+    own = SimpleNamespace(renewals=SimpleNamespace(keeps=lambda _: is_kept))
+    store: Any = SimpleNamespace(name="p", place=("", ""), own=own, boot_clock=lambda: 100.0)
+    assert HeldLease(store, kept, 0.0, 0.0).ends_in() == left
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"when_unsure": 1}', "[" * 5000])
