@@ -11,9 +11,14 @@ import pytest
 from redis_groups import Cluster, Watched, cluster, until, watched
 from redis_server import free_port
 
+from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
+from leasecap._doctor import proof
 from leasecap._errors import StoreError
+from leasecap._feedback.histogram import histogram
+from leasecap._feedback.latency import Kind, Row
 from leasecap._redis_store.client import Client
+from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.script import Script
 
 COUNT = Script("count", "#!lua\nreturn {redis.call('INCR', KEYS[1]), ARGV[1]}")
@@ -141,3 +146,17 @@ def test_a_node_that_is_gone_leaves_the_pools_of_the_others(nodes: Cluster) -> N
     nodes.nodes[0].kill()
     assert client.run(COUNT, [key], [1]) == [2, b"1"]
     client.close()
+
+
+def test_cap_is_proved_in_a_cluster_and_nothing_of_a_forgotten_pool_stays(nodes: Cluster) -> None:
+    address = parse_address(nodes.nodes[0].url())
+    assert proof.server_proof(address).verdict == "ok"
+    client = Client(address)
+    for name in ("a", "b", "c", "d"):  # of several nodes
+        pool = Pool(client, pool_name(name), time.monotonic)
+        pool.configure(limit="1")
+        found = {Kind("opus", True): Row(histogram([1.0]), histogram([]), False)}
+        assert pool.latency.add("a process", 1, 0, found) == found
+        assert pool.forget() == "forgotten"
+    client.close()
+    assert [node.command("DBSIZE") for node in nodes.nodes] == [0, 0, 0]
