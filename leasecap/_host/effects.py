@@ -28,6 +28,7 @@ if sys.platform == "darwin":
 elif sys.platform == "linux":
     _read_boot_clock = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
+
 class Effects:
     """The rest of the world: clocks, chance, locks on descriptors, and the process table."""
 
