@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from _queue import Empty, SimpleQueue
 from contextlib import contextmanager
@@ -236,7 +237,7 @@ class Connections:
 
 def _can_read(sock: Any) -> bool:
     # redis-py's own question makes the socket non-blocking and back.
-    if not hasattr(select, "poll"):  # Windows, which takes any socket here
+    if sys.platform == "win32":  # it has no poll, and takes any socket here
         return bool(select.select([sock], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock, select.POLLIN)
