@@ -136,6 +136,26 @@ def test_ticket_that_is_gone_wakes_its_waiter_and_never_runs_out(world: World) -
     assert (before, world.gone) == (0, 1)
 
 
+def test_ticket_is_renewed_once_half_of_its_time_is_over_or_at_once_on_suspicion(world: World) -> None:
+    asked: list[list[str]] = []
+
+    def renew(leases: list[str], tickets: list[str]) -> tuple[str, ...]:
+        asked.append(tickets)
+        return ("kept",) * len(tickets)
+
+    world.pool.renew = renew  # type: ignore[method-assign]
+    kept = world.keep(is_lease=False)
+    world.clock.time += 14
+    world.renew()
+    assert asked == []
+    world.clock.time += 2
+    world.renew()
+    assert (asked, kept.sent) == ([[NAME]], 116)
+    world.renewals.soon()
+    world.renew()
+    assert asked == [[NAME], [NAME]]
+
+
 def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(_log, "sink", said.append)
