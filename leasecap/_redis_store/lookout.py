@@ -6,8 +6,6 @@ What happens on another machine, or in another pid namespace, shows after its tt
 
 from __future__ import annotations
 
-from functools import partial
-
 from leasecap._errors import StoreError
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
@@ -53,17 +51,30 @@ class Lookout:
         self._on_duty.discard(token)
         return was
 
+    def _look_in_a_while(self) -> None:
+        self._alarms.set(self, self._effects.monotonic() + _LOOK_EVERY, self._look)
+
     def _look(self) -> None:
-        """In an errand's thread."""
+        """In the alarms' thread, so it asks nobody."""
         if not self._on_duty:
             self._runs = False
-            return
+        elif self._looks % _ASK_EVERY == 0 or any(map(self._are_gone, self._seen.values())):
+            self._errands.do(self._act)
+        else:
+            self._looks += 1
+            self._look_in_a_while()
+
+    def _are_gone(self, processes: tuple[Process, ...]) -> bool:
+        return bool(processes) and all(self._effects.presence(*process) == "gone" for process in processes)
+
+    def _act(self) -> None:
+        """In an errand's thread."""
         try:
             if self._looks % _ASK_EVERY == 0:
                 self._ask()
             self._looks += 1
             for token, processes in list(self._seen.items()):
-                if processes and all(self._effects.presence(*process) == "gone" for process in processes):
+                if self._are_gone(processes):
                     del self._seen[token]
                     self._pool.end(token, by_holder=False)
                     self._looks = 0  # somebody else holds the slot now
@@ -71,9 +82,6 @@ class Lookout:
             pass  # its time in the store runs out all the same
         finally:
             self._look_in_a_while()
-
-    def _look_in_a_while(self) -> None:
-        self._alarms.set(self, self._effects.monotonic() + _LOOK_EVERY, partial(self._errands.do, self._look))
 
     def _ask(self) -> None:
         tokens, records = self._pool.holders(self._seen)

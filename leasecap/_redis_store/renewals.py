@@ -35,7 +35,7 @@ def _nothing() -> None:
 class Kept:
     """An entry that is renewed.
 
-    :ivar sent: when the last renewal was sent that was confirmed (boot clock, seconds).
+    :ivar sent: when the last renewal was sent that was confirmed (boot clock, seconds). A ticket's looks are such.
     :ivar ttl: for how long that one holds.
     :ivar on_gone: called once it is found to be gone; for a lease that is when it is lost.
     :ivar is_lease: else it is a ticket, which the store never adopts.
@@ -113,6 +113,7 @@ class Renewals:
         self._changed = threading.Condition(threading.RLock())
         self._kept: dict[str, Kept] = {}
         self._due: dict[Pool, float] = {}
+        self._suspect: set[Pool] = set()  # where something may have been taken
         self._failing: dict[Pool, float] = {}  # since when
         self._told: set[Pool] = set()
         self._thread: threading.Thread | None = None
@@ -158,6 +159,7 @@ class Renewals:
         with self._changed:
             now = self._effects.monotonic()
             self._due = dict.fromkeys(self._due, now)
+            self._suspect = set(self._due)
             self._changed.notify()
 
     def check(self) -> float:
@@ -215,9 +217,15 @@ class Renewals:
     def _renew(self, pool: Pool) -> None:
         with self._changed:
             entries = [kept for kept in self._kept.values() if kept.pool is pool]
-        leases = [kept for kept in entries if kept.is_lease]
-        tickets = [kept for kept in entries if not kept.is_lease]
         sent = self._effects.boot_clock() / 1e9
+        leases = [kept for kept in entries if kept.is_lease]
+        # To look renews a ticket as well. One whose waiter is blocked has half of its time left.
+        everything = pool in self._suspect
+        self._suspect.discard(pool)
+        tickets = [kept for kept in entries if not kept.is_lease and (everything or kept.sent + kept.ttl / 2 <= sent)]
+        if not leases and not tickets:
+            self._due[pool] = self._effects.monotonic() + pool.beat
+            return
         try:
             answers = pool.renew([kept.name for kept in leases], [kept.name for kept in tickets])
         except Exception as error:  # whatever it is, the next try may go well, and the thread goes on

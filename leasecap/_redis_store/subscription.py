@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from leasecap._config.store_address import StoreAddress
     from leasecap._redis_store.client import Client
 
-_PROVE_EVERY, _BACK_WITHIN = 5.0, 2.0  # seconds
+_PROVE_EVERY, _BACK_WITHIN = 10.0, 2.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds
 _PROOF = b"\0proof"
 

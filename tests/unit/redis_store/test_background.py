@@ -54,6 +54,16 @@ def test_thread_that_watches_does_not_rest() -> None:
     alarms.rest()
 
 
+def test_thread_is_woken_only_for_what_comes_before_it_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    alarms = Alarms(time.monotonic, never)
+    monkeypatch.setattr(alarms, "_thread", threading.current_thread())
+    monkeypatch.setattr(alarms, "_wakes_at", 10.0)
+    alarms.look_by(11.0)
+    assert alarms._inbox.empty()
+    alarms.look_by(9.0)
+    assert not alarms._inbox.empty()
+
+
 class Thing:
     pass
 

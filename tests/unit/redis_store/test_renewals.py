@@ -138,6 +138,37 @@ def test_ticket_that_is_gone_wakes_its_waiter_and_never_runs_out(world: World) -
     assert (before, world.gone) == (0, 1)
 
 
+def test_ticket_is_renewed_once_half_of_its_time_is_over_or_at_once_on_suspicion(world: World) -> None:
+    asked: list[list[str]] = []
+
+    def renew(leases: list[str], tickets: list[str]) -> tuple[str, ...]:
+        asked.append(tickets)
+        return ("kept",) * len(tickets)
+
+    world.pool.renew = renew  # type: ignore[method-assign]
+    kept = world.keep(is_lease=False)
+    world.clock.time += 14
+    world.renew()
+    assert asked == []
+    world.clock.time += 2
+    world.renew()
+    assert (asked, kept.sent) == ([[NAME]], 116)
+    world.renewals.soon()
+    world.renew()
+    assert asked == [[NAME], [NAME]]
+
+
+def test_thread_is_woken_only_for_a_beat_that_it_would_miss(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(world.renewals, "_thread", object())
+    monkeypatch.setattr(world.renewals._changed, "notify", lambda: woken.append(1))
+    world.keep()
+    assert woken == [1]  # it had nothing to wait for
+    world.renewals._wakes_at = 105.0
+    world.keep()
+    assert woken == [1]
+
+
 def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(_log, "sink", said.append)

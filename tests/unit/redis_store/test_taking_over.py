@@ -58,7 +58,12 @@ class Later:
 
 def test_holders_are_asked_for_only_by_a_ticket_that_is_on_duty_for_a_while() -> None:
     later, asked = Later(), []
-    pool = SimpleNamespace(holders=lambda known: (asked.append(1), (set(), {}))[1])
+
+    def holders(known: object) -> tuple[set[str], dict[str, bytes]]:
+        asked.append(1)
+        return set(), {}
+
+    pool = SimpleNamespace(holders=holders)
     lookout = Lookout(Effects(), cast("Any", pool), cast("Any", later), cast("Any", later))
     lookout.note("1", on_duty=True)
     assert asked == []
