@@ -158,6 +158,13 @@ class Runtime:
                 self._servers = self._servers or OwnStores(self.own, self.own.effects)
         return self._servers
 
+    def by_task(self, pool: PoolConfig) -> bool:
+        """Whether calls of earlier tasks may go first in the pool. A server's policy says that for all machines.
+
+        :raises ConfigError: as `store`.
+        """
+        return pool.order == "task" if pool.store is None else self.servers().pool(pool).by_task
+
     def keep_open(self, store: Store, user: object) -> Callable[[], None]:
         """Keep the pool open until the function is called that this returns."""
         if isinstance(store, FileStore):

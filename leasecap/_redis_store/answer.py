@@ -41,6 +41,7 @@ class Answer(NamedTuple):
     :ivar state: what has become of it.
     :ivar now: the server's clock.
     :ivar ttl: for how long the entry lasts without a renewal.
+    :ivar by_task: whether calls of earlier tasks go first.
     :ivar since: when it was granted; 0 if it wasn't.
     :ivar position: its place in the queue, 1 for the first; 0 if it has none.
     :ivar on_duty: whether it is for this ticket to look now and then, for all.
@@ -54,6 +55,7 @@ class Answer(NamedTuple):
     state: str
     now: float
     ttl: float
+    by_task: bool
     since: float
     position: int
     on_duty: bool
@@ -92,11 +94,12 @@ def order_in(name: str) -> int:
 def answer_of(raw: Any) -> Answer:
     """An answer as the server sent it."""
     line, seen, each = (raw, None, ()) if isinstance(raw, bytes) else raw
-    state, now, ttl, since, position, duty, changes, closed, name = line.decode("ascii", "replace").split(" ")
+    state, now, ttl, by_task, since, position, duty, changes, closed, name = line.decode("ascii", "replace").split(" ")
     return Answer(
         state,
         float(now) / 1000,
         float(ttl) / 1000,
+        by_task == "1",
         float(since) / 1000,
         int(position),
         duty == "1",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _GROWTH_LOOK = 1.0
 """Seconds between decisions while a reduced limit keeps somebody out: it grows while that is seen without a gap."""
 
+ARRIVAL = "arrival"
+
 _LONGEST = 1e9  # seconds until the next decision, at most
 
 
@@ -77,10 +79,20 @@ def rules_of(seen: Seen) -> Rules:
 
 def rules_in(text: str) -> Rules:
     """The rules in a policy's JSON; a field that is unknown is ignored, a missing one has its default."""
-    if not text:
-        return Rules()
-    fields = {key: value for key, value in json.loads(text).items() if not key.startswith("usage_")}
+    fields = {key: value for key, value in _policy(text).items() if not key.startswith("usage_")}
     return from_json(Rules, fields)
+
+
+def order_in(text: str) -> str:
+    """What goes first in a policy's JSON."""
+    return str(_policy(text).get("order", ARRIVAL))
+
+
+def _policy(text: str) -> dict[str, object]:
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict):
+        raise ValueError("can't be read")
+    return found
 
 
 def decision(seen: Seen, newcomer: str | None = None, change: Change | None = None, *, anew: bool = False) -> Decided:

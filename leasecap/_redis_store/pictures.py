@@ -133,7 +133,10 @@ class _Entries:
         return self._picture_of(entry, state, since)
 
     def ticket(self, entry: Entry, state: State) -> EntryPicture:
-        return self._picture_of(entry, state, max(self._picture.seen.now - entry.order / 1e6, 0.0))
+        now, asked = self._picture.seen.now, self._picture.records.get(f"?{entry.token}")
+        # With order = "task" its place is no time.
+        since = now - (entry.order / 1e6 if asked is None else float(asked) / 1000)
+        return self._picture_of(entry, state, max(since, 0.0))
 
     def _picture_of(self, entry: Entry, state: State, since: float) -> EntryPicture:
         record = decode_record(self._picture.records.get(entry.token, b""))

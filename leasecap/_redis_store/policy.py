@@ -9,7 +9,7 @@ import json
 
 from leasecap._errors import ConfigError
 from leasecap._feedback.rules import Rules
-from leasecap._redis_store.deciding import rules_in
+from leasecap._redis_store.deciding import ARRIVAL, order_in, rules_in
 from leasecap._redis_store.lua.state import TTL
 
 TYPE_CHECKING = False
@@ -45,7 +45,8 @@ def fields_of(settings: PoolConfig) -> dict[str, str]:
         )
     rules = {key: value for key, value in settings.rules._asdict().items() if key not in _NOT_YET}
     return {
-        "rules": json.dumps(rules),
+        "rules": json.dumps({"order": settings.order, **rules}),
+        "by_task": "1" if settings.order == "task" else "",
         "ttl": f"{settings.stale_after * 1000:.0f}",
         "cooldown": f"{settings.rules.cooldown * 1000:.0f}",
     }
@@ -57,11 +58,11 @@ def policy_of(picture: Picture) -> dict[str, object]:
     :raises ValueError: when it can't be read.
     """
     rules = {key: value for key, value in rules_in(picture.seen.rules)._asdict().items() if key not in _NOT_YET}
-    return {"stale_after": picture.ttl, **rules}
+    return {"order": order_in(picture.seen.rules), "stale_after": picture.ttl, **rules}
 
 
 def differing(settings: PoolConfig, policy: Mapping[str, object]) -> list[str]:
     """The keys that this machine's configuration sets to something else than what holds."""
-    own = {"stale_after": settings.stale_after, **settings.rules._asdict()}
-    usual = {"stale_after": TTL, **Rules()._asdict()}
+    own = {"order": settings.order, "stale_after": settings.stale_after, **settings.rules._asdict()}
+    usual = {"order": ARRIVAL, "stale_after": TTL, **Rules()._asdict()}
     return sorted(key for key in own if own[key] != usual[key] and own[key] != policy.get(key, usual[key]))

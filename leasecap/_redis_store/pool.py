@@ -36,6 +36,7 @@ class Pool:
 
     :ivar path: where it stands, for people.
     :ivar ttl: seconds for which an entry lasts without a renewal, as the last answer had it.
+    :ivar by_task: whether calls of earlier tasks go first, as the last answer had it; None: it isn't known yet.
     """
 
     def __init__(self, client: Client, name: PoolName, monotonic: Callable[[], float]) -> None:
@@ -43,6 +44,7 @@ class Pool:
         self.name = name
         self.path = f"{address.shown} pool {name.text}"
         self.ttl = TTL
+        self.by_task: bool | None = None
         self._client = client
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
@@ -63,6 +65,7 @@ class Pool:
         *,
         priority: int,
         order: int | None,
+        task_age: float = 0.0,
         token: str,
         process: str,
         limit: int | None,
@@ -74,11 +77,13 @@ class Pool:
     ) -> Answer:
         """Ask for a slot.
 
+        :param task_age: seconds since the task began that it is part of, which count where calls of earlier tasks go
+            first.
         :param agent: a word for the process that it is for, which has one slot, however often it asks.
         """
         self._refuse_eviction()
-        words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
-        words += [int(may_queue), record, agent and f"@{agent}", *lenders]
+        words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, int(task_age * 1e6)]
+        words += [token, process, f"{limit or 0:x}", int(may_queue), record, agent and f"@{agent}", *lenders]
         found = self._run(PLACE, *words, within=within)
         if not self._is_noted:
             self._note_name()
@@ -219,7 +224,7 @@ class Pool:
 
     def _run(self, script: Script, *words: Word, within: float = 0.0) -> Answer:
         found = answer_of(self._raw(script, *words, within=within))
-        self.ttl = found.ttl
+        self.ttl, self.by_task = found.ttl, found.by_task
         return found
 
     def _raw(self, script: Script, *words: Word, within: float = 0.0) -> Any:

@@ -87,6 +87,11 @@ class RedisStore:
     def terms(self) -> Terms:
         return _Terms(self._settings.rules, self.path)
 
+    @property
+    def by_task(self) -> bool:
+        """Whether calls of earlier tasks may go first; where the server hasn't said it yet, they may."""
+        return self.pool.by_task is not False
+
     def me(self) -> Identity:
         return self.own.effects.me()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from leasecap._errors import ConfigError, LeasecapError, StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._host.own_record import own_record
 from leasecap._liveness.record import encode_record
 from leasecap._log import log_warning
@@ -111,12 +111,6 @@ class RedisTicket:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
-        if self._store.settings.order != "arrival":
-            raise ConfigError(
-                'order = "task" is for pools in files alone so far',
-                key=f"pools.{self._store.name}.order",
-                allowed='set order = "arrival" for this pool, or store = "files"',
-            )
         self._token, self._placed = self._store.own.effects.token(), False
         try:
             sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
@@ -158,6 +152,7 @@ class RedisTicket:
             store.pool.place,
             priority=want.priority,
             order=self._order,
+            task_age=self._task_age(),
             token=self._token,
             process=store.own.process.id,
             limit=self._declared,
@@ -166,6 +161,11 @@ class RedisTicket:
             lenders=want.lenders,
             agent=self._agent(),
         )
+
+    def _task_age(self) -> float:
+        """Seconds since the task began, by this process's own clock: no two clocks are compared."""
+        began = self._want.task_since
+        return 0.0 if began is None else max(self._store.own.effects.wall_clock() - began, 0.0)
 
     def _agent(self) -> str:
         """A word for the agent, which no process of another machine or boot has."""

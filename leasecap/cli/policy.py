@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def command(action: str, pool: str) -> None:
     """Show what holds for everybody who shares POOL on a server, or push what this machine's config.toml says.
 
-    These are the keys about feedback, and stale_after: for how long an entry lasts that nobody renews. A file that says
-    something else is named by `leasecap status`, and not applied. The limit is set by `leasecap limit`.
+    These are the keys about feedback, order, and stale_after: for how long an entry lasts that nobody renews. A file
+    that says something else is named by `leasecap status`, and not applied. The limit is set by `leasecap limit`.
     """
     root = runtime.root(root_path())
     settings = root.config.pool(known_pool(pool).text)

@@ -161,12 +161,6 @@ def test_what_a_server_cannot_do_is_refused(server: RedisServer, pool: Pool, tea
         leasecap.set_usage("p", lambda: 1)
 
 
-def test_order_by_tasks_is_refused_and_never_ignored(server: RedisServer, pool: Pool, team: Team) -> None:
-    team.configure(f'[pools.p]\nstore = "{server.url()}"\norder = "task"\n')
-    with pytest.raises(leasecap.ConfigError, match="files alone"):
-        leasecap.try_acquire("p")
-
-
 def test_pool_on_a_server_is_forgotten_when_nobody_uses_it(pool: Pool) -> None:
     with leasecap.slot("p"):
         assert run("forget", "p").returncode == 1

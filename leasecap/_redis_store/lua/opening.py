@@ -47,7 +47,7 @@ local function remove(name, by_holder)
   call('HDEL', NAMES, token)
   local agent = call('HGET', RECORDS, '@' .. token)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
-  call('HDEL', RECORDS, token, '!' .. token)
+  call('HDEL', RECORDS, token, '!' .. token, '?' .. token)
   remember(token, by_holder)
   touch()
   return where
@@ -59,12 +59,13 @@ local function full_limit()
   return lowest or limit
 end
 local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
--- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name
+-- state, time, ttl, by task, time of the grant, place in the queue, on duty, until something changes, until grants go
+-- on, name
 local function line(state, name, since, rank, duty, changes)
   save()
   local closed = math.max(number('closed', 0) - now, 0)
-  local words = {state, now, ttl, since or 0, rank or 0, duty or 0, changes or math.huge, closed, name or ''}
-  return table.concat(words, ' ')
+  local times = table.concat({state, now, ttl, pool.by_task or 0, since or 0}, ' ')
+  return table.concat({times, rank or 0, duty or 0, changes or math.huge, closed, name or ''}, ' ')
 end
 
 local settling, lost = math.floor(ttl / BEATS) + 1000, true
