@@ -20,6 +20,7 @@ class Seen(NamedTuple):
     :ivar granted, leases: names, by when they were granted.
     :ivar cooling: names, by when they no longer count.
     :ivar closed_for: seconds for which nobody is granted anything, since the server has lost something.
+    :ivar idle_for: seconds since a lease ended last.
     """
 
     now: float
@@ -33,6 +34,7 @@ class Seen(NamedTuple):
     leases: Mapping[str, float]
     cooling: Mapping[str, float]
     closed_for: float
+    idle_for: float = 0.0
 
 
 class Answer(NamedTuple):
@@ -125,7 +127,7 @@ def picture_of(raw: Any) -> Picture:
 
 
 def _seen(raw: Sequence[Any]) -> Seen:
-    now, version, limit, feedback, rules, queue, passed, granted, leases, cooling, closed = raw
+    now, version, limit, feedback, rules, queue, passed, granted, leases, cooling, closed, idle = raw
     return Seen(
         now / 1000,
         _text(version),
@@ -138,6 +140,7 @@ def _seen(raw: Sequence[Any]) -> Seen:
         _times(leases),
         _times(cooling),
         closed / 1000,
+        idle / 1000,
     )
 
 

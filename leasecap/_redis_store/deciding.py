@@ -113,6 +113,8 @@ def decision(seen: Seen, newcomer: str | None = None, change: Change | None = No
         state = change(state, now)
     if seen.closed_for:  # nobody is granted anything: that is decided once it is over
         return Decided(seen.version, (), (), _encoded(state, seen), seen.closed_for)
+    if rules.stagger_after_idle and not (seen.leases or seen.granted) and seen.idle_for >= rules.stagger_after_idle:
+        state = adaptive.idled(state)
     while True:
         snapshot = snapshot_of(seen, state, rules, newcomer)
         plan = decide(snapshot, now)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SHORTEST_TTL = 1.0
 
-_NOT_YET = (*(key for key in Rules._fields if key.startswith("usage_")), "stagger_after_idle")
-"""A server can't be told what to run or ask on other machines, and doesn't know since when a pool has been idle."""
+_NOT_YET = tuple(key for key in Rules._fields if key.startswith("usage_"))
+"""A server can't be told what to run or ask on other machines."""
 
 
 def fields_of(settings: PoolConfig) -> dict[str, str]:
@@ -47,6 +47,7 @@ def fields_of(settings: PoolConfig) -> dict[str, str]:
     return {
         "rules": json.dumps({"order": settings.order, **rules}),
         "by_task": "1" if settings.order == "task" else "",
+        "decider": "python" if settings.rules.stagger_after_idle else "",
         "ttl": f"{settings.stale_after * 1000:.0f}",
         "cooldown": f"{settings.rules.cooldown * 1000:.0f}",
     }

@@ -49,6 +49,7 @@ local function remove(name, by_holder)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
   call('HDEL', RECORDS, token, '!' .. token, '?' .. token)
   remember(token, by_holder)
+  if where == LEASES then set('idle', now) end
   touch()
   return where
 end
@@ -58,7 +59,9 @@ local function full_limit()
   if lowest and limit then return math.min(lowest, limit) end
   return lowest or limit
 end
-local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
+local function is_plain()
+  return not (pool.feedback or pool.decider) and size[NESTED] == 0 and size[COOLING] == 0
+end
 -- state, time, ttl, by task, time of the grant, place in the queue, on duty, until something changes, until grants go
 -- on, name
 local function line(state, name, since, rank, duty, changes)
@@ -71,6 +74,7 @@ end
 local settling, lost = math.floor(ttl / BEATS) + 1000, true
 if not pool.format then
   set('format', FORMAT)
+  set('idle', now)
   lost = entries() > 0 or call('ZCARD', EXPIRIES) > 0 or age < ttl
 elseif pool.run == run then
   lost = entries() ~= call('ZCARD', EXPIRIES) or entries() ~= call('HLEN', NAMES)

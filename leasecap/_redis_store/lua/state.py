@@ -57,7 +57,7 @@ local ttl = number('ttl', TTL_MS)
 """
 _FIELDS = (
     "format", "limit", "ttl", "offset", "clock", "run", "quiet", "closed", "version", "decided", "due", "feedback",
-    "order", "first", "cooldown", "rules", "by_task",
+    "order", "first", "cooldown", "rules", "by_task", "decider", "idle",
 )  # fmt: skip
 for _word, _value in (
     ("@TTL@", f"{TTL * 1000:.0f}"),

@@ -86,3 +86,13 @@ def test_feedback_that_cannot_be_read_is_no_silence(text: str) -> None:
     with pytest.raises(ValueError):
         state_of(seen(feedback=text))
     assert decision(seen(feedback=text), change=lambda state, now: NOTHING, anew=True).feedback == "none"
+
+
+def test_load_is_raised_step_by_step_after_the_pool_was_idle() -> None:
+    rules = '{"stagger_after_idle": 60, "stagger": 2.0}'
+    idle = decision(seen(limit=3, queue=(name(1), name(2)), rules=rules, idle_for=60.0))
+    assert idle.grant == (name(1),)
+    assert idle.due == pytest.approx(2.0)
+    assert decision(seen(limit=3, queue=(name(1), name(2)), rules=rules, idle_for=59.0)).grant == (name(1), name(2))
+    held = seen(limit=3, queue=(name(1), name(2)), rules=rules, idle_for=60.0, leases={name(3): 900.0})
+    assert decision(held).grant == (name(1), name(2))
