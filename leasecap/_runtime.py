@@ -155,7 +155,7 @@ class Runtime:
                     raise ConfigError(
                         "a pool on a server needs redis-py, which isn't installed", allowed=_NEEDS_REDIS
                     ) from None
-                self._servers = self._servers or OwnStores(self.own, self.own.effects)
+                self._servers = self._servers or OwnStores(self.own, self.own.effects, self._ask_at)
         return self._servers
 
     def by_task(self, pool: PoolConfig) -> bool:
@@ -295,6 +295,13 @@ class Runtime:
 
         face = FileStore(self.own, root, store)
         ask(face, lambda: self.own.keep_open(store))
+
+    def _ask_at(self, store: RedisStore) -> None:
+        """`_ask` for a pool that a server keeps."""
+        with self.own.lock:
+            from leasecap._usage.asking import ask
+
+        ask(store, lambda: _nothing)
 
     def restore(self, root: OpenRoot, name: PoolName) -> None:
         """Forget a reduced limit and reconcile the pool, after a person has set its limit.

@@ -52,6 +52,7 @@ class Answer(NamedTuple):
     :ivar name: the entry's name; "" if there is no such entry.
     :ivar seen: the pool, if somebody has to decide; else None.
     :ivar each: of `RENEW`, what has become of each lease.
+    :ivar unanswered: it was refused only because the provider's own count is missing.
     """
 
     state: str
@@ -66,6 +67,7 @@ class Answer(NamedTuple):
     name: str
     seen: Seen | None
     each: tuple[str, ...] = ()
+    unanswered: bool = False
 
 
 class Picture(NamedTuple):

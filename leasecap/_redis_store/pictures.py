@@ -108,9 +108,12 @@ def _notes(settings: PoolConfig, picture: Picture) -> tuple[str, ...]:
         left = f"{picture.seen.closed_for:.0f} s"
         lines += (f"the server was started anew, or has lost something: nobody gets a slot for {left}",)
     try:
-        other = differing(settings, policy_of(picture))
+        policy = policy_of(picture)
     except ValueError:
         return lines  # what is wrong with it is told as an error
+    other = differing(settings, policy)
+    if policy["usage_source"] and not settings.rules.ask:
+        lines += ("config.toml doesn't say how to ask the provider for its count: set usage_url or usage_command",)
     if other:
         what = f"this machine's config.toml says something else of {', '.join(other)} than the server, which holds"
         lines += (f"{what}: `leasecap policy show {shlex.quote(settings.name.text)}`",)

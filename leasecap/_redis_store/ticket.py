@@ -23,13 +23,14 @@ from leasecap._threads import is_in_loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeVar
 
     from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.errands import Errand
     from leasecap._redis_store.open_pool import OpenPool
     from leasecap._store.ticket import Want
 
+    T = TypeVar("T")
     _Sent: TypeAlias = tuple[float, Answer]  # when it was asked (boot clock, seconds), and the answer
 
 _SAFETY = 5.0
@@ -48,6 +49,12 @@ _BEHIND = 0.2
 """Seconds between looks of a call whose agent has asked already."""
 
 _NEAR = 2
+
+_ANSWER_LOOK = 0.05
+"""Seconds between looks whether the provider has answered, for whoever tries once."""
+
+_GRACE = 1.0
+"""Seconds for which such a one waits longer than the provider may take."""
 
 _AGAIN = 0.5
 """Seconds between tries while the store is in trouble."""
@@ -114,8 +121,11 @@ class RedisTicket:
         self._token, self._placed = self._store.own.effects.token(), False
         try:
             sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
-            if found.state == "refused" and found.closed_for:
-                yield from self._wait_out(found.closed_for)
+            if found.state == "refused" and (found.closed_for or found.unanswered):
+                if found.closed_for:
+                    yield from self._wait_out(found.closed_for)
+                else:
+                    yield from self._hear_answer()
                 self._token = self._store.own.effects.token()
                 sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
         except Unreachable as error:
@@ -127,12 +137,15 @@ class RedisTicket:
         return self._standing(sent, found)
 
     def _until_answered(self, call: Callable[[], Answer]) -> Generator[float, None, _Sent]:
+        return (yield from self._until_done(self._sending(call)))
+
+    def _until_done(self, call: Callable[[], T]) -> Generator[float, None, T]:
+        self._errand = None
         if self._asks_directly():
-            return self._sending(call)()
-        errand = self._errand = self._store.own.errands.send(self._sending(call), self._want.wake)
+            return call()
+        errand = self._store.own.errands.send(call, self._want.wake)
         while not errand.done:
             yield _SAFETY
-        self._errand = None
         return errand.result()
 
     def _wait_out(self, seconds: float) -> Generator[float, None, None]:
@@ -143,6 +156,13 @@ class RedisTicket:
         until = self._store.monotonic() + seconds + _SLACK
         while (left := until - self._store.monotonic()) > 0:
             yield left
+
+    def _hear_answer(self) -> Generator[float, None, None]:
+        """Wait until the provider has said how much it counts, where that is all that is missing."""
+        pool = self._store.pool
+        until = self._store.monotonic() + pool.rules.usage_timeout + _GRACE
+        while self._store.monotonic() < until and (yield from self._until_done(pool.awaits_answer)):
+            yield _ANSWER_LOOK
 
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
         """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
@@ -160,6 +180,7 @@ class RedisTicket:
             record=encode_record(self._record),
             lenders=want.lenders,
             agent=self._agent(),
+            ask=self._store.ask,
         )
 
     def _task_age(self) -> float:
@@ -204,7 +225,9 @@ class RedisTicket:
         self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
     def _step(self) -> Callable[[], Answer]:
-        return partial(self._store.pool.look, self._token) if self._placed else self._place(may_queue=True)
+        if self._placed:
+            return partial(self._store.pool.look, self._token, ask=self._store.ask)
+        return self._place(may_queue=True)
 
     def _settled(self, answer: Callable[[], _Sent]) -> Standing:
         try:

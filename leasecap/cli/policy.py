@@ -49,4 +49,6 @@ def _show(settings: PoolConfig) -> None:
 
 
 def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return f'"{printable(value, 200)}"'
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"

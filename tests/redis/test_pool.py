@@ -331,7 +331,7 @@ def test_plan_for_a_pool_that_has_changed_is_not_carried_out(client: Client) -> 
     place(pool, 3, process=3)
     decided = decision(pool.picture().seen)
     pool.end(token(2), by_holder=True)
-    assert pool._commit(decided._replace(grant=(pool.picture().seen.queue[0],)), None).state == "changed"
+    assert pool._commit(decided._replace(grant=(pool.picture().seen.queue[0],)), "").state == "changed"
     assert pool.look(token(3)).state == "queued"
 
 

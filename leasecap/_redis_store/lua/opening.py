@@ -60,7 +60,7 @@ local function full_limit()
   return lowest or limit
 end
 local function is_plain()
-  return not (pool.feedback or pool.decider) and size[NESTED] == 0 and size[COOLING] == 0
+  return not (pool.feedback or pool.decider or asks) and size[NESTED] == 0 and size[COOLING] == 0
 end
 -- state, time, ttl, by task, time of the grant, place in the queue, on duty, until something changes, until grants go
 -- on, name
