@@ -67,7 +67,7 @@ class Request(NamedTuple):
     :ivar agent: the process that the slot is for, if it isn't this one; it has one lease, however often it asks.
     :ivar place: where it stands in the queue, if it asks again.
     :ivar purpose: the HTTP request that the slot is for, if it is for a single one.
-    :ivar task_since: when its task began (seconds since 1970), where the pool goes by that.
+    :ivar task_since: when its task began (seconds since 1970), where the pool may go by that.
     """
 
     timeout: float | None
@@ -136,15 +136,16 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
 
 def _task_since(options: Options, pool: PoolConfig) -> float | None:
     since = options.task_since
+    by_task = pool.order == "task" or pool.store is not None  # of its pools a server knows
     if callable(since):
-        since = since() if pool.order == "task" else None
+        since = since() if by_task else None
     if since is None:
         return None
     if isinstance(since, bool) or not isinstance(since, (int, float)):
         raise TypeError(f"task_since must be a number, as time.time() gives it, or None, not {since!r:.60}")
     if not _EARLIEST <= since < math.inf:  # nan is in no range
         raise ValueError(f"task_since must be seconds since 1970, as time.time() gives them, not {since!r:.60}")
-    return float(since) if pool.order == "task" else None
+    return float(since) if by_task else None
 
 
 def refuse_wrong(options: Options) -> None:

@@ -155,8 +155,15 @@ class Runtime:
                     raise ConfigError(
                         "a pool on a server needs redis-py, which isn't installed", allowed=_NEEDS_REDIS
                     ) from None
-                self._servers = self._servers or OwnStores(self.own, self.own.effects)
+                self._servers = self._servers or OwnStores(self.own, self.own.effects, self._ask_at)
         return self._servers
+
+    def by_task(self, pool: PoolConfig) -> bool:
+        """Whether calls of earlier tasks may go first in the pool. A server's policy says that for all machines.
+
+        :raises ConfigError: as `store`.
+        """
+        return pool.order == "task" if pool.store is None else self.servers().pool(pool).by_task
 
     def keep_open(self, store: Store, user: object) -> Callable[[], None]:
         """Keep the pool open until the function is called that this returns."""
@@ -298,6 +305,13 @@ class Runtime:
 
         face = FileStore(self.own, root, store)
         ask(face, lambda: self.own.keep_open(store))
+
+    def _ask_at(self, store: RedisStore) -> None:
+        """`_ask` for a pool that a server keeps."""
+        with self.own.lock:
+            from leasecap._usage.asking import ask
+
+        ask(store, lambda: _nothing)
 
     def restore(self, root: OpenRoot, name: PoolName) -> None:
         """Forget a reduced limit and reconcile the pool, after a person has set its limit.

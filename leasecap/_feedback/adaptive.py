@@ -106,7 +106,9 @@ def _answers(usage: Usage | None, rules: Rules, now: float) -> tuple[int | None,
     if usage is None:
         return 0, 0
     if usage.answered is None:
-        return (0 if is_awaited(usage, rules, now) else None), 0
+        # Who asked may have been killed since. Then the other rules decide until it is worth asking once more.
+        waits = is_awaited(usage, rules, now) or not _asks_in(usage, rules, now)
+        return (0 if waits else None), 0
     # Counted from when the answer came. From the question on, answers slower than the interval would all be stale.
     if not 0 <= now - usage.answered < max(rules.usage_interval, FRESH_ANSWER):
         return 0, 0
@@ -124,14 +126,25 @@ def is_awaited(usage: Usage, rules: Rules, now: float) -> bool:
 def may_ask(state: State, rules: Rules, now: float) -> bool:
     """Whether the provider may be asked for its count: one question at a time, one at once for each slot that was
     released, and else one per ``usage_interval``."""
-    usage = state.usage
-    if usage is None:
-        return True
+    return state.usage is None or not _asks_in(state.usage, rules, now)
+
+
+def _asks_in(usage: Usage, rules: Rules, now: float) -> float:
+    """Seconds until the provider may be asked."""
     if usage.released and usage.answered is not None and usage.in_flight is not None:
-        return True
+        return 0.0
     # Whoever asked may have been killed since.
     wait = rules.usage_interval if usage.answered is not None else max(rules.usage_interval, rules.usage_timeout + 1.0)
-    return not 0 <= now - usage.asked < wait
+    ago = now - usage.asked
+    return wait - ago if 0 <= ago < wait else 0.0
+
+
+def answer_due(state: State, rules: Rules, now: float) -> float:
+    """Seconds until somebody who lacks the provider's count can do something: ask for it, or go on without it."""
+    usage = state.usage
+    if usage is None:
+        return 0.0
+    return usage.asked + rules.usage_timeout - now if is_awaited(usage, rules, now) else _asks_in(usage, rules, now)
 
 
 def asking(state: State, now: float) -> State:

@@ -24,6 +24,7 @@ class Rules(NamedTuple):
     :ivar usage_key_header: the header that the key alone is sent in; "" for ``Authorization: Bearer``.
     :ivar usage_interval: the time between two questions, of all processes of the pool.
     :ivar usage_timeout: how long an answer may take.
+    :ivar usage_source: for people, whom the machine asks that has set these rules for others.
     """
 
     max_pause: float = 600.0
@@ -43,8 +44,9 @@ class Rules(NamedTuple):
     usage_key_header: str = ""
     usage_interval: float = 1.0
     usage_timeout: float = 5.0
+    usage_source: str = ""
 
     @property
     def ask(self) -> bool:
         """Whether the provider is asked for its own count."""
-        return bool(self.usage_command or self.usage_url)
+        return bool(self.usage_command or self.usage_url or self.usage_source)

@@ -74,7 +74,7 @@ class Pools:
             upstream,
             settings.name.text if metered else None,
             nearer is not None,
-            settings.order == "task",
+            metered and runtime.by_task(settings),
             self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
             time_outs.first_byte,
             time_outs.idle,

@@ -23,6 +23,7 @@ class Seen(NamedTuple):
     :ivar granted, leases: names, by when they were granted.
     :ivar cooling: names, by when they no longer count.
     :ivar closed_for: seconds for which nobody is granted anything, since the server has lost something.
+    :ivar idle_for: seconds since a lease ended last.
     """
 
     now: float
@@ -36,6 +37,7 @@ class Seen(NamedTuple):
     leases: Mapping[str, float]
     cooling: Mapping[str, float]
     closed_for: float
+    idle_for: float = 0.0
 
 
 class Answer(NamedTuple):
@@ -44,6 +46,7 @@ class Answer(NamedTuple):
     :ivar state: what has become of it.
     :ivar now: the server's clock.
     :ivar ttl: for how long the entry lasts without a renewal.
+    :ivar by_task: whether calls of earlier tasks go first.
     :ivar since: when it was granted; 0 if it wasn't.
     :ivar position: its place in the queue, 1 for the first; 0 if it has none.
     :ivar on_duty: whether it is for this ticket to look now and then, for all.
@@ -53,11 +56,13 @@ class Answer(NamedTuple):
     :ivar seen: the pool, if somebody has to decide; else None.
     :ivar holding: what the policy says of holders.
     :ivar each: of `RENEW`, what has become of each lease.
+    :ivar unanswered: it was refused only because the provider's own count is missing.
     """
 
     state: str
     now: float
     ttl: float
+    by_task: bool
     since: float
     position: int
     on_duty: bool
@@ -67,6 +72,7 @@ class Answer(NamedTuple):
     seen: Seen | None
     holding: Holding
     each: tuple[str, ...] = ()
+    unanswered: bool = False
 
 
 class Picture(NamedTuple):
@@ -99,11 +105,13 @@ def order_in(name: str) -> int:
 def answer_of(raw: Any) -> Answer:
     """An answer as the server sent it."""
     line, seen, each = (raw, None, ()) if isinstance(raw, bytes) else raw
-    state, now, ttl, since, position, duty, changes, closed, name, holding = line.decode("ascii", "replace").split(" ")
+    words = line.decode("ascii", "replace").split(" ")
+    state, now, ttl, by_task, since, position, duty, changes, closed, name, holding = words
     return Answer(
         state,
         float(now) / 1000,
         float(ttl) / 1000,
+        by_task == "1",
         float(since) / 1000,
         int(position),
         duty == "1",
@@ -131,7 +139,7 @@ def picture_of(raw: Any) -> Picture:
 
 
 def _seen(raw: Sequence[Any]) -> Seen:
-    now, version, limit, feedback, rules, queue, passed, granted, leases, cooling, closed = raw
+    now, version, limit, feedback, rules, queue, passed, granted, leases, cooling, closed, idle = raw
     return Seen(
         now / 1000,
         _text(version),
@@ -144,6 +152,7 @@ def _seen(raw: Sequence[Any]) -> Seen:
         _times(leases),
         _times(cooling),
         closed / 1000,
+        idle / 1000,
     )
 
 

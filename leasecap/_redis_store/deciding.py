@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 
 from leasecap._decisions.entry import Group
 from leasecap._decisions.grants import decide
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 _GROWTH_LOOK = 1.0
 """Seconds between decisions while a reduced limit keeps somebody out: it grows while that is seen without a gap."""
 
+ARRIVAL = "arrival"
+
+OWN_KEYS = ("usage_url", "usage_command", "usage_field", "usage_key_env", "usage_key_header")
+"""How a machine asks the provider for its count is its own affair: nobody who can write to the server makes it run a
+command, or send a key to a host."""
+
 _LONGEST = 1e9  # seconds until the next decision, at most
 
 
@@ -34,6 +41,8 @@ class Decided(NamedTuple):
 
     :ivar feedback: the state as JSON, "none" if nothing is left of it, or "same".
     :ivar due: seconds until it has to be decided anew, if nothing changes before.
+    :ivar unanswered: whether somebody wasn't granted a slot only because the provider's own count is missing.
+    :ivar may_ask: whether the provider is to be asked for it now.
     """
 
     version: str
@@ -41,10 +50,17 @@ class Decided(NamedTuple):
     grant: tuple[str, ...]
     feedback: str
     due: float
+    unanswered: bool = False
+    may_ask: bool = False
 
 
-def snapshot_of(seen: Seen, state: State, rules: Rules, newcomer: str | None = None) -> Snapshot:
-    """The snapshot that decisions go by."""
+def snapshot_of(
+    seen: Seen, state: State, rules: Rules, newcomer: str | None = None, *, counts: bool = False
+) -> Snapshot:
+    """The snapshot that decisions go by.
+
+    :param counts: this process asks the provider for its count, whatever the policy says.
+    """
     cooled_in = min((until - seen.now for until in seen.cooling.values()), default=math.inf)
     return Snapshot(
         seen.limit,
@@ -55,7 +71,7 @@ def snapshot_of(seen: Seen, state: State, rules: Rules, newcomer: str | None = N
         granted_since=seen.granted,
         cooling=Group(tuple(seen.cooling)),
         newcomer=newcomer,
-        admission=adaptive.admission(state, rules, seen.now, gated=False, cooled_in=cooled_in),
+        admission=adaptive.admission(state, rules, seen.now, gated=counts or rules.ask, cooled_in=cooled_in),
     )
 
 
@@ -75,19 +91,38 @@ def rules_of(seen: Seen) -> Rules:
     return rules_in(seen.rules)
 
 
+@lru_cache(maxsize=64)
 def rules_in(text: str) -> Rules:
     """The rules in a policy's JSON; a field that is unknown is ignored, a missing one has its default."""
-    if not text:
-        return Rules()
-    fields = {key: value for key, value in json.loads(text).items() if not key.startswith("usage_")}
+    fields = {key: value for key, value in _policy(text).items() if key not in OWN_KEYS}
     return from_json(Rules, fields)
 
 
-def decision(seen: Seen, newcomer: str | None = None, change: Change | None = None, *, anew: bool = False) -> Decided:
+def order_in(text: str) -> str:
+    """What goes first in a policy's JSON."""
+    return str(_policy(text).get("order", ARRIVAL))
+
+
+def _policy(text: str) -> dict[str, object]:
+    found = json.loads(text) if text else {}
+    if not isinstance(found, dict):
+        raise ValueError("can't be read")
+    return found
+
+
+def decision(
+    seen: Seen,
+    newcomer: str | None = None,
+    change: Change | None = None,
+    *,
+    anew: bool = False,
+    counts: bool = False,
+) -> Decided:
     """What the snapshot calls for.
 
     :param change: changes the feedback's state first.
     :param anew: a state that can't be read is forgotten.
+    :param counts: see `snapshot_of`.
     :raises ValueError: when feedback or rules can't be read.
     """
     rules, now = rules_of(seen), seen.now
@@ -101,8 +136,10 @@ def decision(seen: Seen, newcomer: str | None = None, change: Change | None = No
         state = change(state, now)
     if seen.closed_for:  # nobody is granted anything: that is decided once it is over
         return Decided(seen.version, (), (), _encoded(state, seen), seen.closed_for)
+    if rules.stagger_after_idle and not (seen.leases or seen.granted) and seen.idle_for >= rules.stagger_after_idle:
+        state = adaptive.idled(state)
     while True:
-        snapshot = snapshot_of(seen, state, rules, newcomer)
+        snapshot = snapshot_of(seen, state, rules, newcomer, counts=counts)
         plan = decide(snapshot, now)
         full = full_limit(snapshot) if plan.pressed else None
         grown = state if full is None else adaptive.pressed(state, rules, now, full)
@@ -116,12 +153,19 @@ def decision(seen: Seen, newcomer: str | None = None, change: Change | None = No
         due = min(due, rules.stagger)
     if plan.pressed:
         due = min(due, _GROWTH_LOOK)
+    if plan.ask or plan.spent:
+        held = len(seen.leases) + len(seen.granted)
+        state = adaptive.noted_held(state, held, held - len(plan.take_back) + len(plan.grant))
+    if plan.ask:
+        due = min(due, adaptive.answer_due(state, rules, now))
     return Decided(
         seen.version,
         tuple(entry.name for entry in plan.take_back),
         tuple(entry.name for entry in plan.grant),
         _encoded(state, seen),
         min(max(due, 0.0), _LONGEST),
+        plan.ask,
+        plan.ask and adaptive.may_ask(state, rules, now),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from leasecap._errors import StoreError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +59,13 @@ class OpenPool:
         """What a call declares: its own limit, and that of this machine's configuration."""
         limits = (limit, self.settings.limit)
         return min((each for each in limits if each is not None), default=None)
+
+    def ask(self) -> None:
+        """Ask the provider for its count, in the background; never raises."""
+        try:
+            self.own.ask(self.settings)
+        except StoreError:
+            pass  # whoever looks next asks
 
     def monotonic(self) -> float:
         return self.own.effects.monotonic()

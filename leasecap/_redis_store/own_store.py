@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
     from leasecap._errors import StoreError
@@ -52,11 +53,15 @@ class OwnStore:
 
     :ivar name: what tells the store from others.
     :ivar pools: those that it has opened, by the names of their directories.
+    :ivar ask: asks a pool's provider for its count, in the background.
     """
 
-    def __init__(self, address: StoreAddress, process: Process, effects: Effects) -> None:
+    def __init__(
+        self, address: StoreAddress, process: Process, effects: Effects, ask: Callable[[PoolConfig], object]
+    ) -> None:
         self.address = address
         self.name = address.name
+        self.ask = ask
         self.process = process
         self.effects = effects
         self.client = Client(address)

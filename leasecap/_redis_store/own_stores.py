@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class OwnStores:
     """The stores that this process uses. A fork's child makes its own."""
 
-    def __init__(self, process: Process, effects: Effects) -> None:
+    def __init__(self, process: Process, effects: Effects, ask: Callable[[RedisStore], object]) -> None:
+        """:param ask: asks the provider for its count, in the background."""
+        self._ask = ask
         self._process = process
         self._effects = effects
         self._stores: dict[StoreAddress, OwnStore] = {}
@@ -29,8 +31,11 @@ class OwnStores:
         """The store at that address."""
         found = self._stores.get(address)
         if found is None:
-            found = self._stores.setdefault(address, OwnStore(address, self._process, self._effects))
+            found = self._stores.setdefault(address, OwnStore(address, self._process, self._effects, self._ask_for))
         return found
+
+    def _ask_for(self, settings: PoolConfig) -> None:
+        self._ask(self.pool(settings))
 
     def pool(self, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> RedisStore:
         """A pool whose configuration names a store.

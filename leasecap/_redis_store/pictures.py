@@ -118,9 +118,12 @@ def _notes(settings: PoolConfig, picture: Picture) -> tuple[str, ...]:
         left = f"{picture.seen.closed_for:.0f} s"
         lines += (f"the server was started anew, or has lost something: nobody gets a slot for {left}",)
     try:
-        other = differing(settings, policy_of(picture))
+        policy = policy_of(picture)
     except ValueError:
         return lines  # what is wrong with it is told as an error
+    other = differing(settings, policy)
+    if policy["usage_source"] and not settings.rules.ask:
+        lines += ("config.toml doesn't say how to ask the provider for its count: set usage_url or usage_command",)
     if other:
         what = f"this machine's config.toml says something else of {', '.join(other)} than the server, which holds"
         lines += (f"{what}: `leasecap policy show {shlex.quote(settings.name.text)}`",)
@@ -143,7 +146,10 @@ class _Entries:
         return self._picture_of(entry, state, since)
 
     def ticket(self, entry: Entry, state: State) -> EntryPicture:
-        return self._picture_of(entry, state, max(self._picture.seen.now - entry.order / 1e6, 0.0))
+        now, asked = self._picture.seen.now, self._picture.records.get(f"?{entry.token}")
+        # With order = "task" its place is no time.
+        since = now - (entry.order / 1e6 if asked is None else float(asked) / 1000)
+        return self._picture_of(entry, state, max(since, 0.0))
 
     def _picture_of(self, entry: Entry, state: State, since: float) -> EntryPicture:
         record = decode_record(self._picture.records.get(entry.token, b""))

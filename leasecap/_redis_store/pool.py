@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from leasecap._errors import StoreError
+from leasecap._feedback.adaptive import is_awaited
+from leasecap._feedback.rules import Rules
 from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import decode_record, encode_record
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
-from leasecap._redis_store.deciding import decision, report_change
+from leasecap._redis_store.deciding import decision, report_change, rules_of, state_of
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.holding import Holding
 from leasecap._redis_store.keys import latency_key, pool_keys, pools_key
@@ -16,24 +18,32 @@ from leasecap._redis_store.lua.pools import COMMIT, CONFIGURE, FORGET, SNAPSHOT,
 from leasecap._redis_store.lua.state import BEATS, FORMAT, TTL
 from leasecap._redis_store.lua.tickets import END, LOOK, PLACE, WITHDRAW
 from leasecap._redis_store.subscription import channel
+from leasecap._store.terms import Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from leasecap._config.pool_name import PoolName
     from leasecap._feedback.adaptive import Report
     from leasecap._feedback.state import State
     from leasecap._liveness.record import Record
-    from leasecap._redis_store.answer import Answer, Picture
+    from leasecap._redis_store.answer import Answer, Picture, Seen
     from leasecap._redis_store.client import Client
+    from leasecap._redis_store.deciding import Change, Decided
     from leasecap._redis_store.script import Script, Server, Word
+
+    T = TypeVar("T")
 
 _DECISIONS = 8
 """Attempts to decide while others change the pool. Then the next of them decides, or who waits first."""
 
 _PATIENCE = 2.0  # seconds in which a call that failed is sent again
+
+
+def _nothing() -> None:
+    pass
 
 
 class Pool:
@@ -43,6 +53,9 @@ class Pool:
     :ivar ttl: seconds for which an entry lasts without a renewal, as the last answer had it.
     :ivar holding: what the policy says of holders, likewise.
     :ivar latency: how long its requests took.
+    :ivar by_task: whether calls of earlier tasks go first, as the last answer had it; None: it isn't known yet.
+    :ivar terms: how this process asks the provider for its count.
+    :ivar rules: what the policy says of feedback, as the last snapshot had it.
     """
 
     def __init__(self, client: Client, name: PoolName, monotonic: Callable[[], float]) -> None:
@@ -51,6 +64,9 @@ class Pool:
         self.path = f"{address.shown} pool {name.text}"
         self.ttl = TTL
         self.holding = Holding()
+        self.by_task: bool | None = None
+        self.terms = Terms(Rules())
+        self.rules = self.terms.rules
         self._client = client
         self._monotonic = monotonic
         self._keys = pool_keys(address.prefix, name)
@@ -66,6 +82,11 @@ class Pool:
         """Seconds between renewals."""
         return self.ttl / BEATS
 
+    @property
+    def counts(self) -> bool:
+        """Whether this process asks the provider for its count, whatever the policy says."""
+        return self.terms.count is not None
+
     # -- one entry --------------------------------------------------------------------------------------------------
 
     def place(
@@ -73,6 +94,7 @@ class Pool:
         *,
         priority: int,
         order: int | None,
+        task_age: float = 0.0,
         token: str,
         process: str,
         limit: int | None,
@@ -81,24 +103,29 @@ class Pool:
         lenders: Sequence[str],
         agent: str = "",
         within: float = 0.0,
+        ask: Callable[[], object] = _nothing,
     ) -> Answer:
         """Ask for a slot.
 
+        :param task_age: seconds since the task began that it is part of, which count where calls of earlier tasks go
+            first.
         :param agent: a word for the process that it is for, which has one slot, however often it asks.
+        :param ask: asks the provider for its count, in the background; called when that is missing.
         """
         self._refuse_eviction()
-        words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, token, process, f"{limit or 0:x}"]
-        words += [int(may_queue), record, agent and f"@{agent}", *lenders]
+        words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, int(task_age * 1e6)]
+        words += [token, process, f"{limit or 0:x}", int(may_queue), record, agent and f"@{agent}", *lenders]
         found = self._run(PLACE, *words, within=within)
         if not self._is_noted:
             self._note_name()
         if found.seen is None:
             return found
-        self._decide(found, found.name, within=within)
-        found = self.look(token, within=within)
+        decided = self._decide(found, found.name, newcomer=True, ask=ask, within=within)
+        found = self.look(token, within=within, ask=ask)
         if found.state == "queued" and not may_queue:
             found = self.withdraw(token, within=within)
-            return found if found.state == "held" else found._replace(state="refused")
+            unanswered = decided is not None and decided.unanswered
+            return found if found.state == "held" else found._replace(state="refused", unanswered=unanswered)
         return found
 
     def _refuse_eviction(self) -> None:
@@ -132,12 +159,15 @@ class Pool:
         except StoreError:
             pass  # it is a hint for lists
 
-    def look(self, token: str, *, within: float = 0.0) -> Answer:
-        """See what became of a ticket."""
+    def look(self, token: str, *, within: float = 0.0, ask: Callable[[], object] = _nothing) -> Answer:
+        """See what became of a ticket.
+
+        :param ask: see `place`.
+        """
         found = self._run(LOOK, token, within=within)
         if found.seen is None:
             return found
-        self._decide(found, None, within=within)
+        self._decide(found, found.name, ask=ask, within=within)
         return self._run(LOOK, token, within=within)
 
     def withdraw(self, token: str, *, within: float = _PATIENCE) -> Answer:
@@ -200,7 +230,7 @@ class Pool:
         """Try to change the feedback's state and reconcile the pool with it; False: others change it all the time."""
         seen = self.picture().seen
         for _ in range(_DECISIONS):
-            found = self._commit(decision_or_fault(self.path, lambda: decision(seen, None, change, anew=anew)), None)  # noqa: B023
+            found = self._commit(self._decision(seen, change=change, anew=anew), "")
             if found.state == "done":
                 return True
             seen = self.picture().seen
@@ -210,6 +240,16 @@ class Pool:
         """Try to change the feedback's state by a report; False as `change_feedback`."""
         seen = self.picture().seen
         return self.change_feedback(decision_or_fault(self.path, lambda: report_change(seen, report)))
+
+    def awaits_answer(self) -> bool:
+        """Whether grants wait for the provider's count."""
+        seen = self.picture().seen
+
+        def awaits() -> bool:
+            usage = state_of(seen).usage
+            return usage is not None and is_awaited(usage, rules_of(seen), seen.now)
+
+        return decision_or_fault(self.path, awaits)
 
     def wake_all(self) -> None:
         """Have all waiters look."""
@@ -221,27 +261,53 @@ class Pool:
         """Decide, if that is left to do. What fails here is left to who waits first, since it isn't the caller's."""
         if found.seen is not None:
             try:
-                self._decide(found, None)
+                self._decide(found, "")
             except StoreError:
                 pass
         return found
 
-    def _decide(self, found: Answer, newcomer: str | None, *, within: float = 0.0) -> None:
+    def _decide(
+        self,
+        found: Answer,
+        own: str,
+        *,
+        newcomer: bool = False,
+        ask: Callable[[], object] = _nothing,
+        within: float = 0.0,
+    ) -> Decided | None:
+        """Decide, until that could be carried out; returns what was decided last.
+
+        :param own: the caller's own ticket, "" if it has none; ``newcomer``: it was queued just now.
+        """
+        decided: Decided | None = None
         for _ in range(_DECISIONS):
             seen = found.seen
             if seen is None:
-                return
-            decided = decision_or_fault(self.path, lambda: decision(seen, newcomer))  # noqa: B023
-            found = self._commit(decided, newcomer, within=within)
+                break
+            decided = self._decision(seen, newcomer=own if newcomer else None)
+            found = self._commit(decided, own, within=within)
+        if decided is not None and decided.may_ask:
+            ask()
+        return decided
 
-    def _commit(self, decided: Any, newcomer: str | None, *, within: float = 0.0) -> Answer:
-        words: list[Word] = [decided.version, newcomer or "", decided.feedback, int(decided.due * 1000) + 1]
+    def _decision(
+        self, seen: Seen, *, newcomer: str | None = None, change: Change | None = None, anew: bool = False
+    ) -> Decided:
+        def decide() -> Decided:
+            self.rules = rules_of(seen)
+            return decision(seen, newcomer, change, anew=anew, counts=self.counts)
+
+        return decision_or_fault(self.path, decide)
+
+    def _commit(self, decided: Decided, own: str, *, within: float = 0.0) -> Answer:
+        due = 0 if decided.may_ask else int(decided.due * 1000) + 1
+        words: list[Word] = [decided.version, own, decided.feedback, due]
         words += [len(decided.take_back), *decided.take_back, *decided.grant]
         return self._run(COMMIT, *words, within=within)
 
     def _run(self, script: Script, *words: Word, within: float = 0.0) -> Answer:
         found = answer_of(self._raw(script, *words, within=within))
-        self.ttl, self.holding = found.ttl, found.holding
+        self.ttl, self.by_task, self.holding = found.ttl, found.by_task, found.holding
         return found
 
     def _raw(self, script: Script, *words: Word, within: float = 0.0) -> Any:
@@ -260,10 +326,10 @@ class Pool:
         def age(server: Server) -> int:
             return int(max(self._monotonic() - server.started, 0.0) * 1000)
 
-        return [self._channel, run_id, age, *words]
+        return [self._channel, run_id, age, *words, int(self.counts)]
 
 
-def decision_or_fault(path: str, decide: Callable[[], Any]) -> Any:
+def decision_or_fault(path: str, decide: Callable[[], T]) -> T:
     """What ``decide`` returns.
 
     :raises StoreError: when what the store says of feedback can't be read.

@@ -17,10 +17,9 @@ from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.open_pool import OpenPool
-from leasecap._redis_store.policy import differing, fields_of, policy_of
+from leasecap._redis_store.policy import asked_by, differing, fields_of, policy_of
 from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
-from leasecap._store.terms import Terms
 from leasecap._store.view import FeedbackView, LeaseView, PoolView
 from leasecap._threads import is_in_loop
 
@@ -31,31 +30,12 @@ if TYPE_CHECKING:
     from leasecap._config.config import PoolConfig
     from leasecap._feedback.adaptive import Report
     from leasecap._feedback.latency import Table
-    from leasecap._feedback.rules import Rules
     from leasecap._feedback.state import State
     from leasecap._liveness.presence import Identity
     from leasecap._redis_store.answer import Picture, Seen
     from leasecap._redis_store.own_store import OwnStore
+    from leasecap._store.terms import Terms
     from leasecap._store.ticket import Want
-
-
-class _Terms(Terms):
-    """Terms that take no function to ask for the provider's own count: a server's pool isn't gated by it so far."""
-
-    _path: str
-
-    def __init__(self, rules: Rules, path: str) -> None:
-        object.__setattr__(self, "_path", path)
-        super().__init__(rules)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "count" and value is not None:
-            raise StoreError(
-                "set_usage() is for pools in files alone so far",
-                path=self._path,
-                remedy='report refusals instead (leasecap.report), or give the pool store = "files"',
-            )
-        object.__setattr__(self, name, value)
 
 
 class RedisStore:
@@ -85,7 +65,14 @@ class RedisStore:
 
     @property
     def terms(self) -> Terms:
-        return _Terms(self._settings.rules, self.path)
+        terms = self.pool.terms
+        terms.rules = asked_by(self._settings.rules, self.pool.rules)
+        return terms
+
+    @property
+    def by_task(self) -> bool:
+        """Whether calls of earlier tasks may go first; where the server hasn't said it yet, they may."""
+        return self.pool.by_task is not False
 
     def me(self) -> Identity:
         return self.own.effects.me()
@@ -206,7 +193,7 @@ class RedisStore:
         :raises StoreError: when that can't be read.
         """
         state, rules = decision_or_fault(self.path, lambda: (state_of(seen), rules_of(seen)))
-        snapshot = snapshot_of(seen, state, rules)
+        snapshot = snapshot_of(seen, state, rules, counts=self.pool.counts)
         if state is NOTHING and not seen.cooling:
             return None, snapshot
         cooling = tuple(max(until - seen.now, 0.0) for until in seen.cooling.values())

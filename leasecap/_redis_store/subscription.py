@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from leasecap._config.store_address import StoreAddress
     from leasecap._redis_store.client import Client
 
+_chance = random.Random().random  # noqa: S311  # the program's own numbers, which it may have seeded, stay as they are
 _PROVE_EVERY, _BACK_WITHIN = 10.0, 2.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds
 _PROOF = b"\0proof"
@@ -137,7 +138,7 @@ class _Reader:
                     pass  # whoever waits looks by itself meanwhile, and is told by that what is wrong
                 self.proven_until = 0.0
                 self._drop()
-                self._wait(pause * (0.5 + random.random() / 2))  # noqa: S311  # others lost it at the same moment
+                self._wait(pause * (0.5 + _chance() / 2))  # others lost it at the same moment
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from leasecap._errors import ConfigError, LeasecapError, StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._host.own_record import own_record
 from leasecap._liveness.record import encode_record
 from leasecap._log import log_warning
@@ -23,7 +23,7 @@ from leasecap._threads import is_in_loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeVar
 
     from leasecap._liveness.record import Record
     from leasecap._redis_store.answer import Answer
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from leasecap._redis_store.open_pool import OpenPool
     from leasecap._store.ticket import Want
 
+    T = TypeVar("T")
     _Sent: TypeAlias = tuple[float, Answer]  # when it was asked (boot clock, seconds), and the answer
 
 _SAFETY = 5.0
@@ -49,6 +50,12 @@ _BEHIND = 0.2
 """Seconds between looks of a call whose agent has asked already."""
 
 _NEAR = 2
+
+_ANSWER_LOOK = 0.05
+"""Seconds between looks whether the provider has answered, for whoever tries once."""
+
+_GRACE = 1.0
+"""Seconds for which such a one waits longer than the provider may take."""
 
 _AGAIN = 0.5
 """Seconds between tries while the store is in trouble."""
@@ -113,17 +120,14 @@ class RedisTicket:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
-        if self._store.settings.order != "arrival":
-            raise ConfigError(
-                'order = "task" is for pools in files alone so far',
-                key=f"pools.{self._store.name}.order",
-                allowed='set order = "arrival" for this pool, or store = "files"',
-            )
         self._token, self._placed = self._store.own.effects.token(), False
         try:
             sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
-            if found.state == "refused" and found.closed_for:
-                yield from self._wait_out(found.closed_for)
+            if found.state == "refused" and (found.closed_for or found.unanswered):
+                if found.closed_for:
+                    yield from self._wait_out(found.closed_for)
+                else:
+                    yield from self._hear_answer()
                 self._token = self._store.own.effects.token()
                 sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
         except Unreachable as error:
@@ -135,12 +139,15 @@ class RedisTicket:
         return self._standing(sent, found)
 
     def _until_answered(self, call: Callable[[], Answer]) -> Generator[float, None, _Sent]:
+        return (yield from self._until_done(self._sending(call)))
+
+    def _until_done(self, call: Callable[[], T]) -> Generator[float, None, T]:
+        self._errand = None
         if self._asks_directly():
-            return self._sending(call)()
-        errand = self._errand = self._store.own.errands.send(self._sending(call), self._want.wake)
+            return call()
+        errand = self._store.own.errands.send(call, self._want.wake)
         while not errand.done:
             yield _SAFETY
-        self._errand = None
         return errand.result()
 
     def _wait_out(self, seconds: float) -> Generator[float, None, None]:
@@ -152,6 +159,13 @@ class RedisTicket:
         while (left := until - self._store.monotonic()) > 0:
             yield left
 
+    def _hear_answer(self) -> Generator[float, None, None]:
+        """Wait until the provider has said how much it counts, where that is all that is missing."""
+        pool = self._store.pool
+        until = self._store.monotonic() + pool.rules.usage_timeout + _GRACE
+        while self._store.monotonic() < until and (yield from self._until_done(pool.awaits_answer)):
+            yield _ANSWER_LOOK
+
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
         """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
         want, store = self._want, self._store
@@ -160,6 +174,7 @@ class RedisTicket:
             store.pool.place,
             priority=want.priority,
             order=self._order,
+            task_age=self._task_age(),
             token=self._token,
             process=store.own.process.id,
             limit=self._declared,
@@ -167,7 +182,13 @@ class RedisTicket:
             record=encode_record(self._record),
             lenders=want.lenders,
             agent=self._agent(),
+            ask=self._store.ask,
         )
+
+    def _task_age(self) -> float:
+        """Seconds since the task began, by this process's own clock: no two clocks are compared."""
+        began = self._want.task_since
+        return 0.0 if began is None else max(self._store.own.effects.wall_clock() - began, 0.0)
 
     def _agent(self) -> str:
         """A word for the agent, which no process of another machine or boot has."""
@@ -206,7 +227,9 @@ class RedisTicket:
         self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
     def _step(self) -> Callable[[], Answer]:
-        return partial(self._store.pool.look, self._token) if self._placed else self._place(may_queue=True)
+        if self._placed:
+            return partial(self._store.pool.look, self._token, ask=self._store.ask)
+        return self._place(may_queue=True)
 
     def _settled(self, answer: Callable[[], _Sent]) -> Standing:
         try:

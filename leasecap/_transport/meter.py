@@ -126,7 +126,7 @@ class Meter:
     def _wants(self, pool: str, request: Request, place: Place) -> tuple[Options, RequestFacts, Task | None]:
         """What to ask for, what the request says, and the task that it is part of, where the pool goes by that."""
         options, task = self._options, None
-        by_task = options.task_since is None and runtime.root(root_path()).config.pool(pool).order == "task"
+        by_task = options.task_since is None and runtime.by_task(runtime.root(root_path()).config.pool(pool))
         facts = _facts(request, prompt=by_task)
         if by_task:
             who = (header(headers_of(request), name) for name in _CREDENTIALS)

@@ -86,8 +86,13 @@ class _Asker:
             from leasecap._usage.http import count_at  # an HTTP client is slow to load
 
             found, limit = count_at(rules)
-        else:
+        elif rules.usage_command:
             found = self._command.count(rules.usage_command, rules.usage_timeout)
+        else:
+            raise NoCount(
+                "others who share the pool have it asked for, but config.toml on this machine has neither usage_url "
+                "nor usage_command"
+            )
         if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < _MOST:
             raise NoCount(f"{_shown(found)} is no count")
         return found, limit
@@ -123,6 +128,7 @@ def ask(store: Store, keep_open: Callable[[], Callable[[], None]]) -> None:
     free = asker.busy.acquire(blocking=False)
 
     def begin(state: State, now: float) -> State:
+        asked.clear()  # a server's pool begins anew, if others were faster
         if not adaptive.may_ask(state, terms.rules, now):
             return state
         state = adaptive.asking(state, now)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def command(action: str, pool: str) -> None:
     """Show what holds for everybody who shares POOL on a server, or push what this machine's config.toml says.
 
-    These are the keys about feedback, max_hold, reclaim, when_unsure, and stale_after (for how long an entry lasts that
-    nobody renews). A file that says something else is named by `leasecap status`, and not applied. The limit is set by
-    `leasecap limit`.
+    These are the keys about feedback, order, max_hold, reclaim, when_unsure, and stale_after (for how long an entry
+    lasts that nobody renews). A file that says something else is named by `leasecap status`, and not applied. The limit
+    is set by `leasecap limit`.
     """
     root = runtime.root(root_path())
     settings = root.config.pool(known_pool(pool).text)
@@ -52,4 +52,6 @@ def _show(settings: PoolConfig) -> None:
 def _toml(value: object) -> str:
     if value is None:
         return "none"
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return f'"{printable(value, 200)}"'
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"

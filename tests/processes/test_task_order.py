@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from commands import status, until
 from gated import Gated, configure
-from helper_process import Helper, helper
+from helper_process import helper
 from provider_steps import Latch, Step, reply
+from turns import CALL, HOUR, turns
 
 import leasecap
 
@@ -21,38 +21,6 @@ if TYPE_CHECKING:
     from raw_http import Raw
 
 BY_TASK = 'limit = 1\norder = "task"\nadaptive = "off"\n'
-CALL = """
-import leasecap, sys
-since, priority = sys.argv[1:]
-with leasecap.acquire("p", timeout=60, priority=int(priority), task_since=float(since) if since else None):
-    print("held")
-    input()
-"""
-HOUR = 3600.0
-
-
-def turns(*calls: tuple[float | None, int]) -> list[int]:
-    """In which order these calls are granted the slot, which ask in this one.
-
-    :param calls: for each the seconds since its task began, and its priority.
-    """
-    callers: list[Helper] = []
-    with ExitStack() as stack:
-        with leasecap.slot("p"):
-            for number, (age, priority) in enumerate(calls, 1):
-                since = "" if age is None else time.time() - age
-                callers.append(stack.enter_context(helper(CALL, since, priority)))
-                until(lambda number=number: status().waiting == number)  # type: ignore[misc]
-        served: list[int] = []
-        for _ in calls:
-            until(lambda: [holder.pid for holder in status().holders if holder.pid not in served])
-            [pid] = [holder.pid for holder in status().holders]
-            caller = next(caller for caller in callers if caller.pid == pid)
-            assert caller.hear() == "held"
-            served.append(caller.pid)
-            caller.say()
-            caller.process.wait(60)
-    return [[caller.pid for caller in callers].index(pid) for pid in served]
 
 
 def test_call_of_an_earlier_task_goes_first(root: Path) -> None:
@@ -77,10 +45,10 @@ def test_by_default_the_earlier_call_goes_first(root: Path) -> None:
 
 def test_order_follows_an_edit_for_those_who_come_after_it(root: Path) -> None:
     configure(root, "limit = 1\n")
-    with leasecap.slot("p"), helper(CALL, "", 0) as first, helper(CALL, time.time() - HOUR, 0) as second:
+    with leasecap.slot("p"), helper(CALL, "", "", 0) as first, helper(CALL, "", time.time() - HOUR, 0) as second:
         until(lambda: status().waiting == 2)
         (root / "config.toml").write_text(f"[pools.p]\n{BY_TASK}")
-        with helper(CALL, time.time() - HOUR, 0) as third:
+        with helper(CALL, "", time.time() - HOUR, 0) as third:
             until(lambda: status().waiting == 3)
             assert status().waiters[0].pid == third.pid
             assert {first.pid, second.pid} == {waiter.pid for waiter in status().waiters[1:]}

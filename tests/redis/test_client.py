@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import threading
 import time
@@ -282,3 +283,12 @@ def test_a_password_that_is_not_where_the_address_says_is_an_error(
     missing.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="it is no text"):
         Client(parse_address(f"redis://127.0.0.1?password_file={missing}")).command("PING")
+
+
+def test_numbers_that_a_program_has_seeded_stay_as_they_are(client: Client, server: RedisServer) -> None:
+    client.command("PING")
+    server.kill()
+    before = random.getstate()
+    with pytest.raises(Unreachable):
+        client.command("PING", within=0.3)
+    assert random.getstate() == before

@@ -155,19 +155,20 @@ def test_policy_is_pushed_by_a_person_and_holds_for_all(server: RedisServer, poo
     assert leasecap.status("p").pools[0].limit == 4
 
 
+def test_space_after_an_idle_time_is_pushed_for_all(server: RedisServer, pool: Pool, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nstagger_after_idle = "1h"\nstagger = "1m"\n')
+    assert "stagger_after_idle = 3600" in run("policy", "push", "p").stdout
+    settle(pool, limit=3, ttl=30)
+    pool.configure(idle="1")
+    with leasecap.slot("p"):
+        assert leasecap.try_acquire("p", borrow=False) is None
+
+
 def test_what_a_server_cannot_do_is_refused(server: RedisServer, pool: Pool, team: Team) -> None:
-    team.configure(f'[pools.p]\nstore = "{server.url()}"\nusage_command = ["true"]\n')
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nstale_after = 0.5\nheartbeat = 0.1\n')
     found = run("policy", "push", "p")
     assert found.returncode == 1
-    assert "usage_command" in found.stderr
-    with pytest.raises(leasecap.StoreError, match="set_usage"):
-        leasecap.set_usage("p", lambda: 1)
-
-
-def test_order_by_tasks_is_refused_and_never_ignored(server: RedisServer, pool: Pool, team: Team) -> None:
-    team.configure(f'[pools.p]\nstore = "{server.url()}"\norder = "task"\n')
-    with pytest.raises(leasecap.ConfigError, match="files alone"):
-        leasecap.try_acquire("p")
+    assert "too short for a network" in found.stderr
 
 
 def test_pool_on_a_server_is_forgotten_when_nobody_uses_it(pool: Pool) -> None:

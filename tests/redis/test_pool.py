@@ -13,6 +13,7 @@ from leasecap._config.store_address import parse_address
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
+from leasecap._feedback.state import NOTHING
 from leasecap._liveness.record import decode_record
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.lua.tickets import END
@@ -333,7 +334,7 @@ def test_plan_for_a_pool_that_has_changed_is_not_carried_out(client: Client) -> 
     place(pool, 3, process=3)
     decided = decision(pool.picture().seen)
     pool.end(token(2), by_holder=True)
-    assert pool._commit(decided._replace(grant=(pool.picture().seen.queue[0],)), None).state == "changed"
+    assert pool._commit(decided._replace(grant=(pool.picture().seen.queue[0],)), "").state == "changed"
     assert pool.look(token(3)).state == "queued"
 
 
@@ -355,3 +356,29 @@ def test_feedback_that_cannot_be_read_grants_nothing(server: RedisServer, client
     assert pool.change_feedback(lambda state, now: adaptive.resumed(state), anew=True)
     assert place(pool, 2, process=2).state == "queued"  # the first one stands before it
     assert held(pool) == [token(1)]
+
+
+def test_burst_after_a_stretch_without_holders_is_spaced(client: Client) -> None:
+    pool = known_pool(client, limit=3, ttl=30)
+    pool.configure(rules='{"stagger_after_idle": 3600, "stagger": 0.5}', decider="python")
+    for number in (1, 2, 3):  # the pool is new, and has not been idle
+        assert place(pool, number).state == "held"
+    for number in (1, 2, 3):
+        pool.end(token(number), by_holder=True)
+    pool.configure(idle="1")  # since long ago
+    began = time.monotonic()
+    for number in (4, 5, 6):
+        place(pool, number)
+    assert held(pool) == [token(4)]
+    until(pool, 6, "held")
+    assert time.monotonic() - began > 0.9
+
+
+def test_end_of_a_lease_begins_the_time_for_which_a_pool_is_idle(client: Client) -> None:
+    pool = known_pool(client, limit=3, ttl=30)
+    pool.configure(rules='{"stagger_after_idle": 3600, "stagger": 60}', decider="python", idle="1")
+    assert [place(pool, number).state for number in (1, 2)] == ["held", "queued"]
+    for number in (2, 1):
+        pool.end(token(number), by_holder=True)
+    pool.change_feedback(lambda state, now: NOTHING)
+    assert [place(pool, number).state for number in (3, 4, 5)] == ["held"] * 3

@@ -46,11 +46,13 @@ def place(
     may_queue: bool = True,
     lenders: tuple[int, ...] = (),
     order: int | None = None,
+    task_age: float = 0.0,
 ) -> Answer:
     """Ask for a slot under a token made of the number."""
     return pool.place(
         priority=priority,
         order=order,
+        task_age=task_age,
         token=token(number),
         process=f"{process:012x}",
         limit=limit,

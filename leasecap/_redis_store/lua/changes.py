@@ -1,10 +1,10 @@
 """How scripts make a pool match what holds now, and what they answer. It goes on from `opening`.
 
 Lua has no second copy of the decisions. It grants by itself only in a *plain* pool: nobody runs under another lease,
-the provider's answers say nothing, no slot cools down. There the first of the queue gets a slot while fewer are held
-than the limit allows, which a test holds to `_decisions.grants.decide` state by state. In any other pool a script
-answers with the snapshot and its version, the caller decides in Python, and `pools.COMMIT` carries the plan out if the
-version still stands.
+the provider's answers say nothing, nobody asks it for its count, no slot cools down, and the policy has no key that
+Python alone decides by. There the first of the queue gets a slot while fewer are held than the limit allows, which a
+test holds to `_decisions.grants.decide` state by state. In any other pool a script answers with the snapshot and its
+version, the caller decides in Python, and `pools.COMMIT` carries the plan out if the version still stands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ local function snapshot()
   return {now, pool.version or '0', pool.limit or '', pool.feedback or '', pool.rules or '',
           call('ZRANGE', QUEUE, 0, -1), call('ZRANGE', PASSED, 0, -1), call('ZRANGE', GRANTED, 0, -1, 'WITHSCORES'),
           call('ZRANGE', LEASES, 0, -1, 'WITHSCORES'), call('ZRANGE', COOLING, 0, -1, 'WITHSCORES'),
-          math.max(number('closed', 0) - now, 0)}
+          math.max(number('closed', 0) - now, 0), now - number('idle', 0)}
 end
 """
 
@@ -50,11 +50,12 @@ local function first_two()
   end
   return found
 end
-local function notify_first(own)
+local function notify_first(own, at_once)
   local found, words = size[QUEUE] > 0 and first_two() or {}, {}
   for _, name in ipairs(found) do
     words[#words + 1] = process_of(name)
-    if name ~= own and not string.find(pool.first or '', process_of(name), 1, true) then wake(name, '!') end
+    local is_new = not string.find(pool.first or '', process_of(name), 1, true)
+    if name ~= own and (at_once or is_new) then wake(name, not at_once and '!') end
   end
   words = table.concat(words, ' ')
   if words ~= (pool.first or '') then set('first', words) end

@@ -48,8 +48,9 @@ local function remove(name, by_holder)
   call('HDEL', NAMES, token)
   local agent = call('HGET', RECORDS, '@' .. token)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
-  call('HDEL', RECORDS, token, '!' .. token)
+  call('HDEL', RECORDS, token, '!' .. token, '?' .. token)
   remember(token, by_holder)
+  if where == LEASES then set('idle', now) end
   touch()
   return where
 end
@@ -59,20 +60,23 @@ local function full_limit()
   if lowest and limit then return math.min(lowest, limit) end
   return lowest or limit
 end
-local function is_plain() return not pool.feedback and size[NESTED] == 0 and size[COOLING] == 0 end
--- state, time, ttl, time of the grant, place in the queue, on duty, until something changes, until grants go on, name,
--- what the policy says of holders
+local function is_plain()
+  return not (pool.feedback or pool.decider or asks) and size[NESTED] == 0 and size[COOLING] == 0
+end
+-- state, time, ttl, by task, time of the grant, place in the queue, on duty, until something changes, until grants go
+-- on, name, what the policy says of holders
 local function line(state, name, since, rank, duty, changes)
   save()
   local closed = math.max(number('closed', 0) - now, 0)
-  local words = {state, now, ttl, since or 0, rank or 0, duty or 0, changes or math.huge, closed, name or '',
-                 pool.holding or ''}
+  local times = table.concat({state, now, ttl, pool.by_task or 0, since or 0}, ' ')
+  local words = {times, rank or 0, duty or 0, changes or math.huge, closed, name or '', pool.holding or ''}
   return table.concat(words, ' ')
 end
 
 local settling, lost = math.floor(ttl / BEATS) + 1000, true
 if not pool.format then
   set('format', FORMAT)
+  set('idle', now)
   lost = entries() > 0 or call('ZCARD', EXPIRIES) > 0 or age < ttl
 elseif pool.run == run then
   lost = entries() ~= call('ZCARD', EXPIRIES) or entries() ~= call('HLEN', NAMES)

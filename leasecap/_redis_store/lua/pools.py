@@ -26,8 +26,10 @@ elseif feedback ~= 'same' then
 end
 touch()
 if not closed then set('decided', pool.version) end
+-- Who looks for all knows when the pool was to be decided anew; if that is sooner now, it has to be told.
+local sooner = now + due < number('due', FOREVER)
 set('due', now + due)
-notify_first(own)
+notify_first(own, sooner)
 return standing('done', false, false)
 """,
     flags="allow-oom",

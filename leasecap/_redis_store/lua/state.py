@@ -20,6 +20,7 @@ local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED, OVER = unpack(KEYS, 7, 1
 local call, FOREVER = redis.call, 9007199254740991
 local TTL_MS, BEATS, LATE_MS, FORMAT = @TTL@, @BEATS@, @LATE@, @FORMAT@
 local channel, run, age = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local asks = table.remove(ARGV) == '1'  -- whether the caller itself asks the provider for its count
 local read = call('HMGET', POOL, @FIELDS@)
 local pool, changed, touched = {@POOL@}, {}, false
 if tonumber(pool.format or 0) > FORMAT then
@@ -57,7 +58,7 @@ local ttl = number('ttl', TTL_MS)
 """
 _FIELDS = (
     "format", "limit", "ttl", "offset", "clock", "run", "quiet", "closed", "version", "decided", "due", "feedback",
-    "order", "first", "cooldown", "rules", "holding", "timed",
+    "order", "first", "cooldown", "rules", "holding", "timed", "by_task", "decider", "idle",
 )  # fmt: skip
 for _word, _value in (
     ("@TTL@", f"{TTL * 1000:.0f}"),

@@ -7,7 +7,7 @@ from leasecap._redis_store.lua.opening import OPENING
 from leasecap._redis_store.lua.state import script
 
 _PLACE = """
-local rank, order, token, process, limit, may_queue, record, agent = unpack(ARGV, 4, 11)
+local rank, order, task, token, process, limit, may_queue, record, agent = unpack(ARGV, 4, 12)
 local name = call('HGET', NAMES, token)
 local is_new = not name
 if is_new then
@@ -39,17 +39,20 @@ if is_new then
       for further in string.gmatch(string.match(string.sub(its, 52), '%x+(.*)'), '%x+') do add(further) end
     end
   end
-  for i = 12, #ARGV do add(ARGV[i]) end
+  for i = 13, #ARGV do add(ARGV[i]) end
   if #lenders > 10 then return line('deep') end
   if order == '' then
     order = math.max(now * 1000, number('order', 0) + 1)
     set('order', order)
+    -- The place of a call that was made when its task began.
+    if pool.by_task then order = math.max(order - tonumber(task), 0) end
   end
   -- Lua's numbers are exact up to 2^53 alone, and "unlimited" is a higher one.
   local tail = limit >= FOREVER and '7fffffffffffffff' or string.format('%x', limit)
   for _, one in ipairs(lenders) do tail = tail .. '-' .. one end
   name = string.format('%s-%016x-%s-%s-%s', rank, tonumber(order), token, process, tail)
   call('HSET', RECORDS, token, record)
+  if pool.by_task then call('HSET', RECORDS, '?' .. token, string.format('%.0f', now)) end
   if agent ~= '' then call('HSET', RECORDS, agent, token, '@' .. token, agent) end
   note(name)
   touch()

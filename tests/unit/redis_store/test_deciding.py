@@ -8,7 +8,7 @@ from leasecap._decisions.entry import make_entry
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.rules import Rules
-from leasecap._feedback.state import NOTHING, decode_state
+from leasecap._feedback.state import NOTHING, State, decode_state
 from leasecap._redis_store.answer import Seen
 from leasecap._redis_store.deciding import decision, report_change, rules_in, state_of
 
@@ -86,3 +86,75 @@ def test_feedback_that_cannot_be_read_is_no_silence(text: str) -> None:
     with pytest.raises(ValueError):
         state_of(seen(feedback=text))
     assert decision(seen(feedback=text), change=lambda state, now: NOTHING, anew=True).feedback == "none"
+
+
+def test_load_is_raised_step_by_step_after_the_pool_was_idle() -> None:
+    rules = '{"stagger_after_idle": 60, "stagger": 2.0}'
+    idle = decision(seen(limit=3, queue=(name(1), name(2)), rules=rules, idle_for=60.0))
+    assert idle.grant == (name(1),)
+    assert idle.due == pytest.approx(2.0)
+    assert decision(seen(limit=3, queue=(name(1), name(2)), rules=rules, idle_for=59.0)).grant == (name(1), name(2))
+    held = seen(limit=3, queue=(name(1), name(2)), rules=rules, idle_for=60.0, leases={name(3): 900.0})
+    assert decision(held).grant == (name(1), name(2))
+
+
+# -- the provider's own count ---------------------------------------------------------------------------------------
+
+ASKED = '{"usage_source": "https://provider.test/", "usage_interval": 10.0, "usage_timeout": 4.0}'
+
+
+def counted(pool: Seen, number: int | None, *, ago: float = 0.0) -> Seen:
+    """The pool after the provider was asked and has said a number, or nothing."""
+    now = pool.now - ago
+
+    def change(state: State, _: float) -> State:
+        error = None if number is not None else "a test"
+        return adaptive.answered(adaptive.asking(state, now), now, now, number, error)
+
+    return pool._replace(feedback=decision(pool._replace(queue=()), change=change).feedback)
+
+
+def test_last_slot_is_granted_on_an_answer_alone_and_one_on_each() -> None:
+    pool = seen(limit=2, queue=(name(1), name(2)), rules=ASKED)
+    decided = decision(pool)
+    assert (decided.grant, decided.unanswered, decided.may_ask, decided.due) == ((), True, True, 0.0)
+    decided = decision(counted(pool, 0))
+    assert (decided.grant, decided.unanswered, decided.may_ask) == ((name(1),), True, False)
+    usage = decode_state(decided.feedback.encode()).usage
+    assert usage is not None and usage.spent and usage.held == 1
+    assert decided.due == pytest.approx(10.0)
+
+
+def test_newcomer_that_leaves_a_slot_free_waits_for_no_answer() -> None:
+    assert decision(seen(limit=2, queue=(name(1),), rules=ASKED), name(1)).grant == (name(1),)
+
+
+def test_full_provider_is_asked_again_once_a_slot_was_released() -> None:
+    pool = counted(seen(limit=2, queue=(name(1),), leases={name(2): 990.0, name(3): 990.0}, rules=ASKED), 3)
+    pool = pool._replace(limit=3)
+    decided = decision(pool)
+    assert (decided.grant, decided.may_ask) == ((), False)
+    pool = pool._replace(feedback=decided.feedback, leases={name(2): 990.0})
+    released = decision(pool)
+    assert (released.grant, released.may_ask, released.due) == ((), True, 0.0)
+
+
+def test_question_that_is_out_is_waited_for_and_then_no_more() -> None:
+    pool = seen(limit=1, queue=(name(1),), rules=ASKED)
+    out = decision(pool, change=adaptive.asking)
+    assert (out.grant, out.may_ask) == ((), False)
+    assert out.due == pytest.approx(4.0)
+    pool = pool._replace(feedback=out.feedback)
+    assert decision(pool._replace(now=1004.0)).grant == (name(1),)
+    late = decision(pool._replace(now=1010.0))
+    assert (late.grant, late.may_ask) == ((), True)  # who asked was killed
+
+
+def test_no_information_leaves_it_to_the_other_rules() -> None:
+    assert decision(counted(seen(limit=1, queue=(name(1),), rules=ASKED), None)).grant == (name(1),)
+
+
+def test_process_with_a_function_asks_whatever_the_policy_says() -> None:
+    pool = seen(limit=1, queue=(name(1),))
+    assert decision(pool).grant == (name(1),)
+    assert decision(pool, counts=True).may_ask

@@ -16,7 +16,7 @@ PATIENCE = 20.0
 
 
 def test_first_ticket_takes_over_after_a_while_and_once() -> None:
-    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects())
+    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects(), lambda _: None)
     woken: list[str] = []
     last = threading.Event()
     pool, other = cast("Any", object()), cast("Any", object())
@@ -36,7 +36,7 @@ def test_first_ticket_takes_over_after_a_while_and_once() -> None:
 
 
 def test_ticket_that_is_granted_meanwhile_takes_nothing_over() -> None:
-    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects())
+    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects(), lambda _: None)
     own._heard(b"!")
     own.rest()
     assert own.alarms._alarms == {}
