@@ -206,7 +206,9 @@ class RedisTicket:
         self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
     def _step(self) -> Callable[[], Answer]:
-        return partial(self._store.pool.look, self._token) if self._placed else self._place(may_queue=True)
+        if not self._placed:
+            return self._place(may_queue=True)
+        return partial(self._store.pool.look, self._token, proof=self._store.own.subscription.wants_proof)
 
     def _settled(self, answer: Callable[[], _Sent]) -> Standing:
         try:
