@@ -1,38 +1,43 @@
 """Finding dead holders of this machine before their time in the store runs out.
 
-While one of this process's tickets is on duty, the processes of all holders are looked at that can be seen from here.
+While one of this process's tickets is on duty, a thread waits for the exits of all holders' processes that can be seen
+from here, and asks now and then who holds. Where the platform has no handles on processes it looks at them instead.
 What happens on another machine, or in another pid namespace, shows after its ttl alone.
 """
 
 from __future__ import annotations
 
+import threading
+
 from leasecap._errors import StoreError
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
+from leasecap._log import log_warning_apart
+from leasecap._redis_store.exits import Exits
+from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._host.effects import Effects
-    from leasecap._liveness.presence import Process
-    from leasecap._redis_store.alarms import Alarms
-    from leasecap._redis_store.errands import Errands
+    from leasecap._redis_store.exits import Process
     from leasecap._redis_store.pool import Pool
 
-_LOOK_EVERY = 0.1  # seconds between looks at processes
-_ASK_EVERY = 10  # looks between questions who holds
+_BEGIN_AFTER = 0.1  # seconds; where slots are held for less than that, nobody has to look
+_ASK_EVERY = 1.0  # seconds between questions who holds
+_LOOK_EVERY = 0.1  # seconds between looks at processes on which there is no handle
 
 
 class Lookout:
-    """Looks at the holders of one pool."""
+    """Looks after the holders of one pool."""
 
-    def __init__(self, effects: Effects, pool: Pool, alarms: Alarms, errands: Errands) -> None:
+    def __init__(self, effects: Effects, pool: Pool) -> None:
         self._effects = effects
         self._pool = pool
-        self._alarms = alarms
-        self._errands = errands
+        self._lock = threading.RLock()  # a garbage collection may come while it is held, and end a ticket
         self._on_duty: set[str] = set()
-        self._runs = False
-        self._looks = 0
+        self._thread: threading.Thread | None = None
+        self._exits: Exits | None = None  # the thread's, while it runs
+        self._ask_at = 0.0
         self._seen: dict[str, tuple[Process, ...]] = {}  # the processes of each holder that can be seen; none: it can't
 
     def note(self, token: str, *, on_duty: bool) -> None:
@@ -41,9 +46,9 @@ class Lookout:
             self._on_duty.discard(token)
             return
         self._on_duty.add(token)
-        if not self._runs:
-            self._runs, self._looks = True, 0
-            self._look_in_a_while()
+        with self._lock:
+            if self._thread is None:
+                self._start()
 
     def leaves(self, token: str) -> bool:
         """The ticket leaves the queue; returns whether it was on duty."""
@@ -51,37 +56,80 @@ class Lookout:
         self._on_duty.discard(token)
         return was
 
-    def _look_in_a_while(self) -> None:
-        self._alarms.set(self, self._effects.monotonic() + _LOOK_EVERY, self._look)
+    def rest(self) -> None:
+        """End the thread, if nobody is on duty. It ends by itself soon after."""
+        with self._lock:
+            thread, exits = self._thread, self._exits
+            if thread is None or exits is None or self._on_duty:
+                return
+            exits.rouse()
+        await_end(thread)
 
-    def _look(self) -> None:
-        """In the alarms' thread, so it asks nobody."""
-        if not self._on_duty:
-            self._runs = False
-        elif self._looks % _ASK_EVERY == 0 or any(map(self._are_gone, self._seen.values())):
-            self._errands.do(self._act)
-        else:
-            self._looks += 1
-            self._look_in_a_while()
+    def forget(self) -> None:
+        """In a fork's child: close the copies of what is the parent's."""
+        if self._exits is not None:
+            self._exits.close()
 
-    def _are_gone(self, processes: tuple[Process, ...]) -> bool:
-        return bool(processes) and all(self._effects.presence(*process) == "gone" for process in processes)
+    # -- the thread -------------------------------------------------------------------------------------------------
 
-    def _act(self) -> None:
-        """In an errand's thread."""
+    def _start(self) -> None:
         try:
-            if self._looks % _ASK_EVERY == 0:
-                self._ask()
-            self._looks += 1
-            for token, processes in list(self._seen.items()):
-                if self._are_gone(processes):
-                    del self._seen[token]
-                    self._pool.end(token, by_holder=False)
-                    self._looks = 0  # somebody else holds the slot now
-        except StoreError:
-            pass  # its time in the store runs out all the same
-        finally:
-            self._look_in_a_while()
+            self._exits = exits = Exits(self._effects)
+        except OSError:
+            return  # holders' times in the store run out all the same
+        try:
+            self._ask_at = 0.0
+            self._thread = start_thread("redis-lookout", self._run, exits)
+        except RuntimeError:
+            self._exits = None
+            exits.close()
+
+    def _run(self, exits: Exits) -> None:
+        exits.wait(_BEGIN_AFTER)
+        while self._goes_on(exits):
+            polls = False
+            try:
+                polls = self._look(exits)
+            except StoreError:
+                pass  # as above
+            except Exception as error:
+                log_warning_apart(f"holders of pool {self._pool.name.text!r} can't be looked after: {error!r}")
+            left = self._ask_at - self._effects.monotonic()
+            exits.wait(min(left, _LOOK_EVERY) if polls else left)
+
+    def _goes_on(self, exits: Exits) -> bool:
+        with self._lock:
+            if self._on_duty:
+                return True
+            self._thread = self._exits = None
+        exits.close()
+        self._seen = {}
+        return False
+
+    def _look(self, exits: Exits) -> bool:
+        """End what dead processes hold; returns whether there are others that only a look can find dead."""
+        now = self._effects.monotonic()
+        if now >= self._ask_at:
+            self._ask_at = now + _ASK_EVERY
+            self._ask()
+        uncovered = exits.cover({process for processes in self._seen.values() for process in processes})
+        gone = {process for process in uncovered if self._is_gone(process)}
+        for token, processes in list(self._seen.items()):
+            if processes and gone.issuperset(processes):
+                self._end_if_dead(token)
+        return gone != uncovered
+
+    def _end_if_dead(self, token: str) -> None:
+        self._seen.pop(token, None)
+        self._ask()  # its record may have changed: `leasecap run` names its command once that has started
+        processes = self._seen.get(token, ())
+        if processes and all(map(self._is_gone, processes)):
+            del self._seen[token]
+            self._pool.end(token, by_holder=False)
+        self._ask_at = 0.0  # somebody else holds the slot now, or other processes do
+
+    def _is_gone(self, process: Process) -> bool:
+        return self._effects.presence(*process) == "gone"
 
     def _ask(self) -> None:
         tokens, records = self._pool.holders(self._seen)

@@ -150,7 +150,7 @@ class OwnStore:
         if lookout is None:
             if not on_duty:
                 return
-            lookout = self._lookouts.setdefault(pool, Lookout(self.effects, pool, self.alarms, self.errands))
+            lookout = self._lookouts.setdefault(pool, Lookout(self.effects, pool))
         lookout.note(token, on_duty=on_duty)
 
     # -- trouble ----------------------------------------------------------------------------------------------------
@@ -175,12 +175,16 @@ class OwnStore:
             self.subscription.stop()
             self.alarms.cancel(self)
             self._takes_over = False
+        for lookout in self._lookouts.copy().values():
+            lookout.rest()
         self.renewals.rest()
         self.alarms.rest()
         self.errands.rest()
 
     def forget(self) -> None:
         """In a fork's child: let go of what is the parent's."""
+        for lookout in self._lookouts.values():
+            lookout.forget()
         self.subscription.forget()
         self.client.forget()
 

@@ -159,16 +159,19 @@ class Pool:
         except StoreError:
             pass  # it is a hint for lists
 
-    def look(self, token: str, *, within: float = 0.0, ask: Callable[[], object] = _nothing) -> Answer:
+    def look(
+        self, token: str, *, proof: bool = False, within: float = 0.0, ask: Callable[[], object] = _nothing
+    ) -> Answer:
         """See what became of a ticket.
 
+        :param proof: have a message sent that proves that messages come through.
         :param ask: see `place`.
         """
-        found = self._run(LOOK, token, within=within)
+        found = self._run(LOOK, token, int(proof), within=within)
         if found.seen is None:
             return found
         self._decide(found, found.name, ask=ask, within=within)
-        return self._run(LOOK, token, within=within)
+        return self._run(LOOK, token, 0, within=within)
 
     def withdraw(self, token: str, *, within: float = _PATIENCE) -> Answer:
         """Leave the queue."""

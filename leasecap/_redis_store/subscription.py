@@ -2,7 +2,7 @@
 
 A connection can be dead without either end knowing, and a subscription gone though its connection lives
 (redis-py#2417). So the thread sends itself a message when none has come for a while, and subscribes anew when that one
-doesn't come back.
+doesn't come back. Mostly it needn't: the looks of those who wait have one sent (`wants_proof`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from leasecap._errors import LeasecapError
 from leasecap._log import log_warning_apart
+from leasecap._redis_store.lua.state import PROOF
 from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from leasecap._redis_store.client import Client
 
 _chance = random.Random().random  # noqa: S311  # the program's own numbers, which it may have seeded, stay as they are
-_PROVE_EVERY, _BACK_WITHIN = 10.0, 2.0  # seconds
+_PROVE_EVERY, _BACK_WITHIN = 12.0, 2.0  # seconds; longer than the time between two looks of a waiter
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds
-_PROOF = b"\0proof"
+_PROOF = PROOF.encode()
 
 
 def channel(address: StoreAddress, name: str) -> str:
@@ -62,6 +63,12 @@ class Subscription:
         """Whether a message has come lately. If not, whoever waits has to look by itself more often."""
         reader = self._reader
         return reader is not None and time.monotonic() < reader.proven_until
+
+    @property
+    def wants_proof(self) -> bool:
+        """Whether a message is welcome, since none has come for a while."""
+        reader = self._reader
+        return reader is not None and time.monotonic() > reader.proven_until - _BACK_WITHIN - _PROVE_EVERY / 2
 
     def start(self) -> bool:
         """Read in a thread, if none does yet; False: no thread can be had."""

@@ -227,9 +227,10 @@ class RedisTicket:
         self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
     def _step(self) -> Callable[[], Answer]:
-        if self._placed:
-            return partial(self._store.pool.look, self._token, ask=self._store.ask)
-        return self._place(may_queue=True)
+        if not self._placed:
+            return self._place(may_queue=True)
+        proof = self._store.own.subscription.wants_proof
+        return partial(self._store.pool.look, self._token, proof=proof, ask=self._store.ask)
 
     def _settled(self, answer: Callable[[], _Sent]) -> Standing:
         try:

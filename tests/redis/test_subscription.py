@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from severed_link import SeveredLink
 
+from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
 from leasecap._redis_store import subscription
 from leasecap._redis_store.client import Client
+from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.subscription import Subscription, channel
 
 TYPE_CHECKING = False
@@ -77,6 +79,31 @@ def test_it_is_proven_at_once_and_stays_so(listener: Listener, often: None) -> N
         assert listener.subscription.proven
         time.sleep(0.02)
     assert listener.heard.empty()  # its own messages are nobody's business
+
+
+def test_message_of_a_look_proves_it_and_none_of_its_own_is_needed(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, token = "a" * 12, "1" * 16
+    pool, listener = Pool(client, pool_name("p"), time.monotonic), Listener(client, process)
+    pool.configure(limit="0")
+    pool.place(priority=0, order=None, token=token, process=process, limit=0, may_queue=True, record=b"{}", lenders=())
+    assert not listener.subscription.wants_proof  # nobody would hear it
+    listener.start()
+    until(lambda: listener.subscription.proven)
+    assert not listener.subscription.wants_proof  # one has come just now
+    sent: list[object] = []
+    monkeypatch.setattr(client, "command", lambda *words: sent.append(words))
+    reader = listener.subscription._reader
+    assert reader is not None
+    reader.proven_until = 0.0
+    assert listener.subscription.wants_proof
+    pool.look(token, proof=True)
+    until(lambda: listener.subscription.proven)
+    assert not listener.subscription.wants_proof
+    assert listener.heard.empty()  # it is nobody's business
+    listener.subscription.stop()
+    assert sent == []
 
 
 def test_the_channels_of_two_databases_and_prefixes_are_apart(server: RedisServer, client: Client) -> None:

@@ -14,11 +14,14 @@ TTL = 30.0
 BEATS = 6
 """Renewals in the time of one expiry."""
 
+PROOF = "?"
+"""The message by which a process proves that messages reach it."""
+
 _STATE = """
 local POOL, QUEUE, PASSED, GRANTED, LEASES, EXPIRIES = unpack(KEYS, 1, 6)
 local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED, OVER = unpack(KEYS, 7, 13)
 local call, FOREVER = redis.call, 9007199254740991
-local TTL_MS, BEATS, LATE_MS, FORMAT = @TTL@, @BEATS@, @LATE@, @FORMAT@
+local TTL_MS, BEATS, LATE_MS, FORMAT, PROOF = @TTL@, @BEATS@, @LATE@, @FORMAT@, '@PROOF@'
 local channel, run, age = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local asks = table.remove(ARGV) == '1'  -- whether the caller itself asks the provider for its count
 local read = call('HMGET', POOL, @FIELDS@)
@@ -65,6 +68,7 @@ for _word, _value in (
     ("@BEATS@", f"{BEATS}"),
     ("@LATE@", f"{ACKNOWLEDGE_WITHIN * 1000:.0f}"),
     ("@FORMAT@", f"{FORMAT}"),
+    ("@PROOF@", PROOF),
     ("@FIELDS@", ", ".join(f"'{field}'" for field in _FIELDS)),
     ("@POOL@", ", ".join(f"{field} = read[{place}]" for place, field in enumerate(_FIELDS, 1))),
 ):

@@ -95,6 +95,7 @@ if not name then
   return standing('gone')
 end
 renew(name)
+if ARGV[5] == '1' then wake(name, PROOF) end
 if take(PASSED, name) then
   put(QUEUE, name, 0)
   touch()

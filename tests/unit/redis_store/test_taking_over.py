@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from leasecap._config.store_address import parse_address
 from leasecap._host.effects import Effects
-from leasecap._redis_store.lookout import _LOOK_EVERY, Lookout
 from leasecap._redis_store.own_store import _TAKE_OVER_IN, OwnStore, _Waiting
 
 PATIENCE = 20.0
@@ -41,37 +40,3 @@ def test_ticket_that_is_granted_meanwhile_takes_nothing_over() -> None:
     own.rest()
     assert own.alarms._alarms == {}
     assert own.alarms._thread is None
-
-
-class Later:
-    """In place of alarms and errands: what is to be called, for the test to call it."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[float, Any]] = []
-
-    def set(self, key: object, when: float, call: Any) -> None:
-        self.calls.append((when, call))
-
-    def do(self, call: Any) -> None:
-        call()
-
-
-def test_holders_are_asked_for_only_by_a_ticket_that_is_on_duty_for_a_while() -> None:
-    later, asked = Later(), []
-
-    def holders(known: object) -> tuple[set[str], dict[str, bytes]]:
-        asked.append(1)
-        return set(), {}
-
-    pool = SimpleNamespace(holders=holders)
-    lookout = Lookout(Effects(), cast("Any", pool), cast("Any", later), cast("Any", later))
-    lookout.note("1", on_duty=True)
-    assert asked == []
-    [(when, look)] = later.calls
-    assert when >= time.monotonic() + _LOOK_EVERY / 2
-    assert lookout.leaves("1")
-    look()
-    assert asked == []
-    lookout.note("2", on_duty=True)
-    later.calls[-1][1]()
-    assert asked == [1]
