@@ -142,7 +142,19 @@ LONG_WAY = script("place", OPENING, tickets._PLACE, CHANGES, tickets._QUEUE)
 FROZEN = 2e12
 """Milliseconds. The pool's clock has been there already, so it stands still."""
 
-BESIDE = ("nothing", "passed", "queued", "granted", "late", "nested", "cooling", "feedback", "expired", "closed")
+BESIDE = (
+    "nothing",
+    "passed",
+    "queued",
+    "granted",
+    "late",
+    "nested",
+    "cooling",
+    "feedback",
+    "expired",
+    "over",
+    "closed",
+)
 
 
 @pytest.mark.parametrize("software", ["redis"], indirect=True)
@@ -163,6 +175,8 @@ def test_short_cut_to_a_free_slot_comes_to_what_the_long_way_does(
                     known["limit"] = limit
                 if beside == "feedback":
                     known["feedback"] = "{}"
+                if beside == "over":
+                    known |= {"timed": "1", "holding": '{"reclaim": "force"}'}
                 if beside == "closed":
                     known["closed"] = int(FROZEN) + 1
                 admin.hset(keys["pool"], mapping=known)
@@ -178,6 +192,9 @@ def test_short_cut_to_a_free_slot_comes_to_what_the_long_way_does(
                     admin.zadd(keys["cooling"], {entry_of(10).name: FROZEN + 1})
                 if beside == "expired":
                     stand(admin, keys, "leases", 10, FROZEN, expires=FROZEN)
+                if beside == "over":
+                    stand(admin, keys, "leases", 10, FROZEN - 1000)
+                    admin.zadd(keys["over"], {entry_of(10).name: FROZEN})
                 words: list[Word] = ["500", "", token(99), f"{9:012x}", f"{declared:x}", may_queue, RECORD, ""]
                 answer = client.run(way, pool._keys, pool._words(*words))
                 admin.hdel(keys["pool"], "offset")  # how far the clock had gone back
