@@ -152,6 +152,7 @@ BESIDE = (
     "cooling",
     "feedback",
     "expired",
+    "over",
     "closed",
     "decider",
 )
@@ -177,6 +178,8 @@ def test_short_cut_to_a_free_slot_comes_to_what_the_long_way_does(
                     known["feedback"] = "{}"
                 if beside == "decider":
                     known["decider"] = "python"
+                if beside == "over":
+                    known |= {"timed": "1", "holding": '{"reclaim": "force"}'}
                 if beside == "closed":
                     known["closed"] = int(FROZEN) + 1
                 admin.hset(keys["pool"], mapping=known)
@@ -192,6 +195,9 @@ def test_short_cut_to_a_free_slot_comes_to_what_the_long_way_does(
                     admin.zadd(keys["cooling"], {entry_of(10).name: FROZEN + 1})
                 if beside == "expired":
                     stand(admin, keys, "leases", 10, FROZEN, expires=FROZEN)
+                if beside == "over":
+                    stand(admin, keys, "leases", 10, FROZEN - 1000)
+                    admin.zadd(keys["over"], {entry_of(10).name: FROZEN})
                 words: list[Word] = ["500", "", 0, token(99), f"{9:012x}", f"{declared:x}", may_queue, RECORD, ""]
                 answer = client.run(way, pool._keys, pool._words(*words))
                 admin.hdel(keys["pool"], "offset")  # how far the clock had gone back

@@ -60,7 +60,6 @@ local function notify_first(own, at_once)
   words = table.concat(words, ' ')
   if words ~= (pool.first or '') then set('first', words) end
 end
-local function gives_away() return pool.timed and string.find(pool.holding or '', '"force"', 1, true) end
 -- Take what was held for too long from its holders, though they may still work.
 local function give_away()
   for _, name in ipairs(call('ZRANGE', OVER, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)) do

@@ -108,6 +108,8 @@ local function expired(many)
   if now < number('quiet', 0) then return {} end
   return call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, many)
 end
+local function gives_away() return pool.timed and string.find(pool.holding or '', '"force"', 1, true) end
 -- Whether there is nothing to reconcile: nobody waits, nothing has run out.
 local calm = now >= number('closed', 0) and size[QUEUE] + size[GRANTED] + size[COOLING] == 0 and #expired(1) == 0
+             and not (gives_away() and call('ZCOUNT', OVER, '-inf', now) > 0)
 """
