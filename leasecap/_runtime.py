@@ -219,6 +219,15 @@ class Runtime:
         """
         return self.servers().pictures(()).limit(pool)
 
+    def has_limit(self, pool: PoolConfig) -> bool:
+        """Whether anything gives the pool a limit: this machine's file, or else a server that keeps it, and is asked.
+
+        :raises ConfigError, StoreError: when it can't be asked.
+        """
+        if pool.limit is not None or pool.store is None:
+            return pool.limit is not None
+        return self.servers().pool(pool).pool.has_limit()
+
     def policy(self, pool: PoolConfig) -> tuple[dict[str, object], str, list[str]]:
         """What holds for all who share a server's pool, who has said so, and what this machine's file sets otherwise.
 

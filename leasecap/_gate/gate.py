@@ -189,9 +189,11 @@ class Gate:
         return await down.end()
 
     async def _pass(self, down: Downstream, request: h11.Request, upstream: Upstream, target: bytes) -> None:
+        free = is_free(request.method, target, upstream.base_path)
+        if not free and self._pools.must_ask(upstream):
+            await asyncio.to_thread(self._pools.ask, upstream)
         terms = self._pools.terms(upstream)
         exchange = Exchange(self._shared, down, request, target, terms)
-        free = is_free(request.method, target, upstream.base_path)
         if not free and (terms.pool is not None or terms.nearer):
             self.metered += 1
             if self.metered == 1 and self._shared.program is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from leasecap._ancestry import is_same_pool, place
 from leasecap._config.root import root_path
 from leasecap._config.time_outs import TimeOuts, is_local
+from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
 from leasecap._provider.chain import metered_nearer
 from leasecap._request import Options
@@ -51,12 +52,33 @@ class Pools:
         self._own = own
         self._options = options
         self._environ = environ
+        self._limited: set[str] = set()  # places of pools that a server has a limit for
+
+    def must_ask(self, upstream: Upstream) -> bool:
+        """Whether only a server can tell if requests to that upstream take a slot: then `ask`, which takes its time."""
+        _, settings, metered = self._settings(upstream)
+        return settings.store is not None and not metered
+
+    def ask(self, upstream: Upstream) -> None:
+        """Ask the server that keeps the upstream's pool whether that has a limit. That it has one is remembered.
+
+        :raises ConfigError, StoreError: when it can't be asked.
+        """
+        root, settings, _ = self._settings(upstream)
+        if runtime.has_limit(settings):
+            self._limited.add(place(root.path, settings.name.directory))
 
     def metered_at(self, upstream: Upstream) -> str | None:
         """The place of the pool in which a request to that upstream takes a slot, here or nearer to the provider.
 
         None: in no pool.
         """
+        if self.must_ask(upstream):
+            try:
+                self.ask(upstream)
+            except StoreError:
+                root, settings, _ = self._settings(upstream)
+                return place(root.path, settings.name.directory)  # no request passes before that is known
         root, settings, metered = self._settings(upstream)
         return place(root.path, settings.name.directory) if metered else self._metered_nearer(upstream)
 
@@ -91,4 +113,5 @@ class Pools:
         root = runtime.root(root_path())
         own = self._own.get(upstream.name)
         settings = root.config.pool(own or upstream.origin)
-        return root, settings, own is not None or settings.limit is not None
+        metered = own is not None or settings.limit is not None
+        return root, settings, metered or place(root.path, settings.name.directory) in self._limited

@@ -20,7 +20,7 @@ import click
 from leasecap import _log
 from leasecap._config.command_environment import environment_of_commands
 from leasecap._config.root import root_path
-from leasecap._errors import ConfigError, LeasecapError
+from leasecap._errors import ConfigError, LeasecapError, StoreError
 from leasecap._gate import extra
 from leasecap._gate.environment import prepare, private_path, write_files
 from leasecap._gate.terms import Pools
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
-    from leasecap._config.config import Config
+    from leasecap._config.config import Config, PoolConfig
     from leasecap._gate.environment import Prepared
     from leasecap._gate.gate import Gate
     from leasecap._request import Options
@@ -161,8 +161,15 @@ def _own_pools(asked: Asked, argv: Sequence[str], prepared: Prepared, config: Co
 
 def _check_limits(own: Mapping[str, str], options: Options, config: Config) -> None:
     for pool in own.values():
-        if options.limit is None and config.pool(pool).limit is None:
+        if options.limit is None and not _has_limit(config.pool(pool)):
             raise no_limit(config.pool(pool).name.text, config)
+
+
+def _has_limit(pool: PoolConfig) -> bool:
+    try:
+        return runtime.has_limit(pool)
+    except StoreError:
+        return True  # its server is away: each request says so, and none passes without a slot
 
 
 def _say_at_start(asked: Asked, prepared: Prepared, own: Mapping[str, str], config: Config) -> None:
@@ -171,7 +178,7 @@ def _say_at_start(asked: Asked, prepared: Prepared, own: Mapping[str, str], conf
     if asked.verbose:
         for name, upstream in prepared.upstreams.items():
             settings = config.pool(own.get(name, upstream.origin))
-            metered = name in own or settings.limit is not None
+            metered = name in own or _has_limit(settings)
             what = f"a slot of {settings.name.text} per request" if metered else "unmetered: its pool has no limit"
             say(f"{name} ({upstream.origin}): {what}")
 

@@ -1,0 +1,81 @@
+"""A gate whose pools have their limit on a server alone: requests take slots as where config.toml has one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from commands import run, until
+from gated import Gated
+from provider import Provider
+from redis_pools import settle
+
+import leasecap
+from leasecap._config.pool_name import pool_name
+from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
+    from referee import Team
+
+    from leasecap._redis_store.client import Client
+
+pytestmark = pytest.mark.posix("run")
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """The other one, which isn't the command's own."""
+    with Provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def gate(server: RedisServer, team: Team, provider: Provider) -> Iterator[Gated]:
+    """Of a command whose own provider has a pool in files."""
+    with Provider() as own:
+        files = f'[pools.p]\nlimit = 1\nstore = "files"\naliases = ["{own.url}"]\n'
+        team.configure(f'{files}[pools."{provider.url}"]\nstore = "{server.url()}"\n')
+        with Gated(own, OPENAI_BASE_URL=f"{provider.url}/v1") as gate:
+            yield gate
+
+
+@pytest.fixture
+def pool(client: Client, provider: Provider) -> Pool:
+    return Pool(client, pool_name(provider.url), time.monotonic)
+
+
+def completion(gate: Gated) -> bytes:
+    return gate.request(b"POST", b"/v1/chat/completions", name=b"openai")
+
+
+def test_a_pool_without_a_limit_is_passed_until_its_server_has_one(pool: Pool, provider: Provider, gate: Gated) -> None:
+    with gate.connect() as client:
+        assert client.ask(completion(gate)).status == 200
+        settle(pool, limit=1)
+        with leasecap.slot(pool.name.text):
+            client.send(completion(gate))
+            until(lambda: len(pool.picture().seen.queue) == 1)
+            assert len(provider.requests) == 1
+        assert client.answer().status == 200
+    until(lambda: not pool.picture().seen.leases)
+
+
+def test_a_request_whose_server_is_away_is_never_passed(server: RedisServer, provider: Provider, gate: Gated) -> None:
+    server.kill()
+    with gate.connect() as client:
+        assert client.ask(completion(gate)).status == 502
+    with gate.connect() as client:
+        assert client.ask(gate.request(b"GET", b"/v1/models", body=None, name=b"openai")).status == 200
+    assert [request.target for request in provider.requests] == [b"/v1/models"]
+
+
+def test_the_commands_own_pool_needs_no_limit_in_the_file(server: RedisServer, client: Client, team: Team) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    settle(Pool(client, pool_name("p"), time.monotonic), limit=1)
+    assert run("run", "--per-request", "-p", "p", "--", "true").returncode == 0
+    settle(Pool(client, pool_name("p"), time.monotonic), limit=None)
+    done = run("run", "--per-request", "-p", "p", "--", "true")
+    assert done.returncode == 125 and "has no limit" in done.stderr
