@@ -181,6 +181,7 @@ def test_holder_that_was_stopped_past_its_ttl_learns_that_it_lost_its_slot(pool:
 
 
 def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServer, pool: Pool, team: Team) -> None:
+    """consul#9788: the holder was told 90 s after another one had the lock."""
     holder = team.start(HOLD, "holder")
     ready(holder)
     hold(holder)
@@ -192,6 +193,7 @@ def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServ
 
 
 def test_blocked_event_loop_keeps_its_lease(pool: Pool, team: Team) -> None:
+    """PrefectHQ/prefect#19068: a loop that was busy starved the renewal."""
     worker = team.start(
         f"""
 import asyncio
@@ -303,6 +305,7 @@ def test_waiter_that_is_interrupted_leaves_nothing(pool: Pool, team: Team) -> No
 
 
 def test_cancelled_tasks_leave_neither_ticket_nor_lease(pool: Pool, team: Team) -> None:
+    """redis-py#2665, seen from above: a cancellation that came at the wrong moment lost the release."""
     worker = team.start(
         """
 import asyncio, random
