@@ -1,4 +1,4 @@
-"""Work for a moment, and note when it began and ended. Arguments: the file for that, and seconds."""
+"""Work for so many seconds, and note in $JOURNAL when that began and ended."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import sys
 import time
 
 
-def note(path: str, what: str) -> None:
+def note(what: str) -> None:
     """A line in one write, so that none of others gets into it."""
-    with open(path, "ab", buffering=0) as file:
-        file.write(f"{what} {time.monotonic_ns()} {os.uname().nodename} {os.environ['MACHINE']}\n".encode())
+    with open(os.environ["JOURNAL"], "ab", buffering=0) as file:
+        file.write(f"{what} {time.monotonic_ns()} {os.environ['MACHINE']}\n".encode())
 
 
 if __name__ == "__main__":
-    _, path, seconds = sys.argv
-    note(path, "begin")
-    time.sleep(float(seconds))
-    note(path, "end")
+    note("begin")
+    time.sleep(float(sys.argv[1]))
+    note("end")

@@ -73,6 +73,7 @@ def redis_server(stage: Stage, host: str, under: list[str]) -> Iterator[int]:
         found.bind(("127.0.0.1", 0))
         port = int(found.getsockname()[1])
     options = ["--bind", host, "--port", str(port), "--save", "", "--dir", str(stage.directory)]
+    options += ["--protected-mode", "no"]  # nobody else is on this network
     log = stage.directory / "redis.log"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -104,8 +105,8 @@ def show(stage: Stage, both: list[Machine]) -> list[str]:
     for number in range(JOBS):
         for machine in both:
             log = stage.directory / f"{machine.name}-{number}.log"
-            variables = {"LEASECAP_HOME": machine.root, "MACHINE": machine.name}
-            job = [*JOB, str(journal), str(SECONDS[number % len(SECONDS)])]
+            variables = {"LEASECAP_HOME": machine.root, "MACHINE": machine.name, "JOURNAL": str(journal)}
+            job = [*JOB, str(SECONDS[number % len(SECONDS)])]
             started[log] = stage.start(job, log, machine.under, **variables)
     screen.say("  The server is new, so leasecap waits a moment for anybody who holds a slot to say so.", "faint")
     watch(stage, both, started, journal, begin)
@@ -124,14 +125,14 @@ def watch(
         done = journal.read_text().count("end ")
         screen.progress(f"  {done} of {len(started)} jobs done")
         if not looked and done:
-            where = {"under": both[0].under, "LEASECAP_HOME": both[0].root}
-            holders = json.loads(stage.ask([*command, "--json"], **where))["pools"][0]["holders"]
-            if len(holders) == LIMIT and len({holder["host"] for holder in holders}) == 2:
+            under, root = both[0].under, both[0].root
+            holders = json.loads(stage.ask([*command, "--json"], under, LEASECAP_HOME=root))["pools"][0]["holders"]
+            if len(holders) == LIMIT and (len({holder["host"] for holder in holders}) == 2 or not under):
                 looked = True
-                text = stage.ask(command, **where)
+                lines = stage.see(command, under, LEASECAP_HOME=root)
                 screen.progress("")
                 screen.say(f"\n  {both[0].name}$ {' '.join(command)}", "strong")
-                for line in text.rstrip().splitlines():
+                for line in lines:
                     screen.say(f"    {line}")
         if time.monotonic() - begin > PATIENCE:
             raise DemoError(f"the jobs were not done after {PATIENCE:.0f} s")
@@ -141,9 +142,7 @@ def watch(
 def tell(stage: Stage, lines: list[str], begin: float) -> list[str]:
     """Draw what the jobs have noted; what is wrong with it."""
     screen = stage.screen
-    events = sorted(
-        (int(moment) / 1e9 - begin, what, machine) for what, moment, _, machine in map(str.split, lines[:-1])
-    )
+    events = sorted((int(moment) / 1e9 - begin, what, machine) for what, moment, machine in map(str.split, lines[:-1]))
     first = events[0][0] - 0.1 if events else 0.0
     records: dict[str, list[picture.Sample]] = {name: [(0.0, 0, 0)] for name in (*NAMES, "both")}
     for moment, what, machine in events:

@@ -111,6 +111,23 @@ class Stage:
             raise DemoError(f"`{' '.join(command)}` exited with {done.returncode}:\n{done.stderr}")
         return done.stdout
 
+    def see(self, command: Sequence[str], under: Sequence[str] = (), **variables: str) -> list[str]:
+        """The lines of what a command of ours prints on a terminal that is a little narrower than the screen."""
+        import pty
+        import termios
+
+        ours, its = pty.openpty()
+        termios.tcsetwinsize(its, (100, self.screen.width - 4))
+        argv = [*under, str(BIN / command[0]), *command[1:]]
+        environment = self._environment | {"NO_COLOR": "1"} | variables
+        with subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=its, stderr=its):
+            os.close(its)
+            told = b""
+            with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # EIO is a terminal's end
+                while some := terminal.read(65536):
+                    told += some
+        return told.decode().rstrip().splitlines()
+
     def __enter__(self) -> Self:
         return self
 

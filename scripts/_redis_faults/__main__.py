@@ -46,7 +46,7 @@ class Given(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/redis-faults", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which: {', '.join(PARTS)} (all)")
-    parser.add_argument("--tiny", action="store_true", help="about a minute, in place of less than ten")
+    parser.add_argument("--tiny", action="store_true", help="a minute and a half, in place of less than ten")
     parser.add_argument("--software", choices=SOFTWARE, default="redis", help="which server (redis)")
     parser.add_argument("--seed", type=int, help="what is done to whom and when; it is printed, to do it again")
     given = parser.parse_args()

@@ -37,6 +37,7 @@ REFILL_WITHIN = 10.0
 """Seconds for which a slot may stand empty after the last fault while somebody waits: the time of a dead holder that
 nobody sees, the wait for holders after a server forgot, and some for a machine that has too few processors."""
 
+WARM_UP = 5.0  # seconds until faults are made: all processes start at once, and a new server waits for holders
 PATIENCE = 60.0  # seconds for everybody to come to an end after the last fault
 
 
@@ -70,7 +71,7 @@ class Round:
         self._journal_path = str(directory / "journal")
         self._errors = directory / "errors"
         self._errors.touch()
-        self._until = time.monotonic() + plan.seconds
+        self._until = time.monotonic() + WARM_UP + plan.seconds
         self._starts: list[tuple[float, str]] = []
         self._troubling: threading.Thread | None = None
         self.complaints: list[str] = []
@@ -94,14 +95,14 @@ class Round:
         roles = ("sync", "async", "crowd", "team", "run")
         for role, number in zip(roles, (plan.sync, plan.tasks, plan.crowds, plan.teams, plan.commands), strict=True):
             self._starts += [(time.monotonic() + self._random.uniform(0, 1), role) for _ in range(number)]
-        begin = fault_at = trouble_at = time.monotonic() + 2
+        begin = fault_at = trouble_at = time.monotonic() + WARM_UP
         while (now := time.monotonic()) < self._until:
             for _, role in [start for start in self._starts if start[0] <= now]:
                 self._start(role)
             self._starts = [start for start in self._starts if start[0] > now]
-            calm = (now - begin) % (FAULTS_FOR + CALM_FOR) >= FAULTS_FOR
+            calm = now < begin or (now - begin) % (FAULTS_FOR + CALM_FOR) >= FAULTS_FOR
             if now >= fault_at and not calm:
-                fault_at = now + self._random.expovariate(1 / 0.3)
+                fault_at = now + self._random.expovariate(1 / 0.2)
                 self.faults.one()
             if now >= trouble_at and not calm and not self._is_troubled():
                 trouble_at = now + self._random.expovariate(1 / 1.5)
@@ -202,7 +203,7 @@ class Round:
         self._configure(self._scene.own_url)
         lost = {}
         for pool, limit in POOLS.items():
-            leases = []
+            leases: list[leasecap.Lease] = []
             try:
                 leases.extend(leasecap.acquire(pool, timeout=2 * TTL + 5) for _ in range(limit))
                 extra = leasecap.try_acquire(pool)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import redis
+from redis.connection import UnixDomainSocketConnection
 
 from leasecap._redis_store.keys import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _HASHES = ("pool", "records", "names")
 _SETS = ("nested",)
@@ -27,13 +27,25 @@ end
 return found
 """
 
-# The pool's clock is the server's and an offset: with this one it goes on where it stood.
-_RESUME = """
-local time = redis.call('TIME')
-local clock = tonumber(redis.call('HGET', KEYS[1], 'clock') or 0) + tonumber(ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HSET', KEYS[1], 'offset', string.format('%.0f', clock - time[1] * 1000 - math.floor(time[2] / 1000)))
+# The pool's clock is the server's and an offset: with this one it goes on where it stood, or some milliseconds later.
+_PUT = """
+local at = 2
+for _, key in ipairs(KEYS) do
+  redis.call('DEL', key)
+  local kind, count = ARGV[at], tonumber(ARGV[at + 1])
+  for i = at + 2, at + 1 + count, kind == 'set' and 1 or 2 do
+    if kind == 'hash' then redis.call('HSET', key, ARGV[i], ARGV[i + 1])
+    elseif kind == 'set' then redis.call('SADD', key, ARGV[i])
+    else redis.call('ZADD', key, ARGV[i + 1], ARGV[i]) end
+  end
+  at = at + 2 + count
 end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local time, clock = redis.call('TIME'), tonumber(redis.call('HGET', KEYS[1], 'clock') or 0)
+  local offset = clock + tonumber(ARGV[1]) - time[1] * 1000 - math.floor(time[2] / 1000)
+  redis.call('HSET', KEYS[1], 'offset', string.format('%.0f', offset))
+end
+return 1
 """
 
 _COARSE = 250  # milliseconds: what is closer together is one moment; everything that matters is further apart
@@ -93,29 +105,23 @@ class Server:
 
     def __init__(self, socket: str, keys: Sequence[str]) -> None:
         self.keys = list(keys)
-        self._redis = redis.Redis(unix_socket_path=socket, decode_responses=True)
-        self._take: Any = self._redis.register_script(_TAKE)
-        self._resume: Any = self._redis.register_script(_RESUME)
+        kind: Any = UnixDomainSocketConnection
+        self._connection = kind(path=socket, decode_responses=True, protocol=2, driver_info=None)
+        self._take, self._put = (self._call("SCRIPT", "LOAD", script) for script in (_TAKE, _PUT))
+
+    def _call(self, *words: str | int) -> Any:
+        self._connection.send_command(*words)
+        return self._connection.read_response()
 
     def take(self) -> Saved:
-        return Saved(tuple(map(tuple, self._take(keys=self.keys))))
+        return Saved(tuple(map(tuple, self._call("EVALSHA", self._take, len(self.keys), *self.keys))))
 
     def put(self, saved: Saved, later: int = 0) -> None:
         """:param later: milliseconds that have passed since."""
-        with self._redis.pipeline(transaction=False) as line:
-            line.delete(*self.keys)
-            for part, key, flat in zip(PARTS, self.keys, saved.found, strict=True):
-                if not flat:
-                    continue
-                if part in _SETS:
-                    line.sadd(key, *flat)
-                elif part in _HASHES:
-                    line.hset(key, items=list(flat))
-                else:
-                    scores: Mapping[str, str] = dict(zip(flat[::2], flat[1::2], strict=True))
-                    line.zadd(key, scores)
-            self._resume(keys=self.keys[:1], args=[later], client=line)
-            line.execute()
+        words: list[str | int] = [later]
+        for part, flat in zip(PARTS, saved.found, strict=True):
+            words += ["set" if part in _SETS else "hash" if part in _HASHES else "sorted", len(flat), *flat]
+        self._call("EVALSHA", self._put, len(self.keys), *self.keys, *words)
 
     def close(self) -> None:
-        self._redis.close()
+        self._connection.disconnect()

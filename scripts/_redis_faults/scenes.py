@@ -241,7 +241,8 @@ def network(software: str, folder: Path, limits: Mapping[str, int]) -> Iterator[
     """:raises NoMachinesError: when this system can't have them."""
     with Machines("one", "two") as machines:
         under = machines.under("hub")
-        with running(software, folder, "--bind", f"{HUB} 127.0.0.1", "--appendonly", "yes", under=under) as server:
+        reached = ("--bind", HUB, "--protected-mode", "no")
+        with running(software, folder, *reached, "--appendonly", "yes", under=under) as server:
             set_up(server, limits)
             host = machines.delay(20, server.port)
             one, cables = _One(server, limits), _Cables(machines)

@@ -10,15 +10,15 @@ import sys
 
 from _soak.journal import Journal
 from _soak.workers import Worker
-from leasecap._host import effects
+from leasecap._host import effects, process
 from leasecap._redis_store.faults import Unreachable
 
 
 def main() -> None:
     role, name, journal, seed, until, machine, *pairs = sys.argv[1:]
     if machine != "-":  # as where nobody else sees this process: if it dies, its lease ends by its time alone
-        here = effects.this_process
-        effects.this_process = lambda: here()._replace(boot=machine)
+        here = process.this_process
+        effects.this_process = lambda: here()._replace(boot=machine)  # type: ignore[attr-defined]
     pools = {pool: int(limit) for pool, limit in (pair.split("=") for pair in pairs)}
     worker = Worker(
         Journal(journal, name), pools, int(seed), float(until), lambda error: isinstance(error, Unreachable)
