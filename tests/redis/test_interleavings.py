@@ -52,7 +52,10 @@ def test_small_interleavings_keep_the_cap_and_leave_nothing(alone: RedisServer, 
 GUARDS = {
     "a token that has ended never comes back": (
         LOST,
-        {"local function has_ended(token) return": "local function has_ended() return false end local function _(token) return"},
+        {
+            "local function has_ended(token) return": "local function has_ended() return false end\n"
+            "local function not_used(token) return"
+        },
         "something is left",
     ),
     "a token that is placed twice has one entry": (
