@@ -121,4 +121,5 @@ def until_answered(call: Callable[[], Any]) -> Any:
 
 def state_of(answer: Any) -> str:
     """What an answer says, for people."""
-    return answer[0].decode() if isinstance(answer, list) and answer and isinstance(answer[0], bytes) else str(answer)
+    line = answer[0] if isinstance(answer, list) else answer
+    return line.partition(b" ")[0].decode() if isinstance(line, bytes) else str(answer)

@@ -15,9 +15,11 @@ from redis_server import RedisServer, running
 
 from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
-from leasecap._redis_store import lua
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.keys import pool_keys
+from leasecap._redis_store.lua.leases import RENEW
+from leasecap._redis_store.lua.pools import COMMIT
+from leasecap._redis_store.lua.tickets import END
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.subscription import channel
 
@@ -149,7 +151,7 @@ def _call_key(call: Call | None, version: str) -> object:
     if call is None:
         return None
     words = [str(word)[21:37] if str(word)[3:4] == "-" and len(str(word)) > 51 else str(word) for word in call.words]
-    if call.script is lua.COMMIT:
+    if call.script is COMMIT:
         words[0], words[3] = str(words[0] == version), str(coarse(float(words[3])))
     return (call.script.name, *words)
 
@@ -228,7 +230,7 @@ class Explorer:
     def _steps_of(self, node: Node, index: int, actor: Actor, call: Call) -> Iterator[Node]:
         who = f"{actor.caller.number} {call.script.name}"
         asked = node.now
-        if call.script is lua.END:
+        if call.script is END:
             actor = actor._replace(works=False)  # what it did under its slot is over before it gives it back
             node = node.with_actor(index, actor)
         ran, answer = self._ran(node, call, who)
@@ -270,9 +272,9 @@ class Explorer:
 
     def _renewed(self, node: Node, index: int, actor: Actor) -> Node:
         asked = node.now
-        call = Call(lua.RENEW, (1, actor.stand.name))
+        call = Call(RENEW, (1, actor.stand.name))
         after, answer = self._ran(node._replace(left=node.spent("renewals")), call, f"{actor.caller.number} renews")
-        [became] = answer[-1]
+        [became] = answer[2]
         if became == b"lost":
             raise Violation("a lease whose time isn't over is called lost", after)
         return after.with_actor(index, actor._replace(sent=asked, run=node.run))
@@ -310,7 +312,7 @@ class Explorer:
         if not node.run and all(actor.alive for actor in node.actors) and node.server.of("expiries"):
             raise Violation("all are done, and something is left", node)
         for length in (LONG, SHORT, SHORT) * 2:  # time passes, and somebody calls
-            node = self._ran(node._replace(later=length), Call(lua.RENEW, (0,)), "nobody")[0]
+            node = self._ran(node._replace(later=length), Call(RENEW, (0,)), "nobody")[0]
         if node.server.of("expiries") or node.server.held():
             raise Violation("the dead are never forgotten", node)
         self._server.put(node.server)

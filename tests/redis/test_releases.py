@@ -19,7 +19,7 @@ from referee import Team, until
 import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._redis_store.keys import pool_keys
-from leasecap._redis_store.lua import FORMAT
+from leasecap._redis_store.lua.state import FORMAT
 from leasecap._redis_store.pool import Pool
 
 TYPE_CHECKING = False
@@ -75,11 +75,11 @@ def release(folder: Path, changes: dict[str, str]) -> Path:
 def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of the same format that has more to say: in the pool, in records, in feedback, in messages."""
     changes = {
-        "local function save()\n": "local function save()\n  set('weather', 'sunny')\n",
+        "local function save() if": "local function save() set('weather', 'sunny') if",
         "    version: int = VERSION\n    purpose: Purpose | None = None\n": "    version: int = VERSION + 1\n"
         "    purpose: Purpose | None = None\n    mood: str = 'good'\n",
         "local function wake(name, word)\n": "local function wake(name, word)\n"
-        "  if not read_only then call('PUBLISH', channel .. process_of(name), '~later') end\n",
+        "  call('PUBLISH', channel .. process_of(name), '~later')\n",
     }
     return release(tmp_path_factory.mktemp("later"), changes)
 
