@@ -77,28 +77,23 @@ class Scene:
 
 
 class _One:
-    """One server.
-
-    :ivar limits: of the pools, which whoever is in charge sets anew on a server that has forgotten them.
-    """
+    """One server. What it was told before anybody used it, it knows whenever it is started."""
 
     def __init__(self, server: RedisServer, limits: Mapping[str, int]) -> None:
-        self.server, self.limits = server, limits
+        self.server = server
+        set_up(server, limits)
+        server.command("SAVE")  # it reads that, and nothing newer, if it has no append-only file
 
     def killed(self, chance: random.Random, outage: Outage) -> None:
         with outage():
             self.server.kill()
             time.sleep(chance.uniform(0, 1))
-            self._start()
+            self.server.start()
 
     def ended(self, chance: random.Random, outage: Outage) -> None:
         with outage():
             self.server.stop()
-            self._start()
-
-    def _start(self) -> None:
-        self.server.start()
-        set_up(self.server, self.limits)
+            self.server.start()
 
     def frozen(self, chance: random.Random, outage: Outage) -> None:
         freeze(self.server, chance.uniform(0.2, 1.5), outage)
@@ -137,7 +132,6 @@ def one_server(software: str, folder: Path, limits: Mapping[str, int], appendonl
     """A server that keeps its data over a restart, or forgets all."""
     with running(software, folder, "--appendonly", appendonly, "--appendfsync", "always") as server:
         one = _One(server, limits)
-        set_up(server, limits)
         faults = (one.killed, one.ended, one.frozen, one.connections_dropped, one.scripts_flushed)
         yield Scene([server], server.url(), faults)
 
@@ -243,7 +237,6 @@ def network(software: str, folder: Path, limits: Mapping[str, int]) -> Iterator[
         under = machines.under("hub")
         reached = ("--bind", HUB, "--protected-mode", "no")
         with running(software, folder, *reached, "--appendonly", "yes", under=under) as server:
-            set_up(server, limits)
             host = machines.delay(20, server.port)
             one, cables = _One(server, limits), _Cables(machines)
             faults = (cables.cable_pulled, one.killed, one.frozen, one.connections_dropped)

@@ -257,6 +257,24 @@ def test_cap_holds_through_a_restart_of_a_server_that_forgets(server: RedisServe
     assert team.referee.peak() == 2
 
 
+def test_holder_that_has_waited_is_counted_again_as_soon_as_the_server_is_back(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    settle(pool, ttl=30)
+    first, second = team.start(HOLD, "first"), team.start(HOLD, "second")
+    ready(first, second)
+    hold(first)
+    queue(team, second)
+    give_back(first)
+    second.expect("HELD")
+    until(lambda: len(pool.picture().seen.leases) == 1, "it is acknowledged")
+    server.restart()
+    began = time.monotonic()
+    until(lambda: len(pool.picture().seen.leases) == 1, "it is counted again")
+    assert time.monotonic() - began < 4  # and not at the next beat
+    give_back(second)
+
+
 def test_waiter_keeps_its_place_while_the_server_is_away(server: RedisServer, pool: Pool, team: Team) -> None:
     settle(pool, ttl=30)
     holder, first, second = (team.start(HOLD, name) for name in ("holder", "first", "second"))
