@@ -63,8 +63,8 @@ def main() -> int:
         broken = [line for part in asked.parts for line in play(part, asked)]
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except pytest.skip.Exception as missing:
-        print(f"redis-faults: {missing}", file=sys.stderr)
+    except (pytest.skip.Exception, pytest.fail.Exception) as trouble:  # a server that is missing, or doesn't start
+        print(f"redis-faults: {trouble}", file=sys.stderr)
         return 1
     for line in broken:
         print(f"redis-faults: {line}", file=sys.stderr)
