@@ -57,10 +57,8 @@ GUARDS = {
     ),
     "a token that is placed twice has one entry": (
         LOST,
-        {"local name = call('HGET', NAMES, token)\nif name then\n  renew(name)": (
-            "local name = false\nif name then\n  renew(name)"
-        )},
-        "something is left",
+        {"local is_new = not name": "local is_new = true"},
+        "a slot is free",
     ),
     "a slot that comes free is granted": (
         CROWDED,
