@@ -15,6 +15,7 @@ from redis_server import RedisServer, running
 
 from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
+from leasecap._redis_store.answer import answer_of
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.keys import pool_keys
 from leasecap._redis_store.lua.leases import RENEW
@@ -275,10 +276,10 @@ class Explorer:
 
     def _renewed(self, node: Node, index: int, actor: Actor) -> Node:
         asked = node.now
-        call = Call(RENEW, (1, actor.stand.name))
+        call = Call(RENEW, (1, actor.stand.name, 0))
         after, answer = self._ran(node._replace(left=node.spent("renewals")), call, f"{actor.caller.number} renews")
-        [became] = answer[2]
-        if became == b"lost":
+        [became] = answer_of(answer).each
+        if became == "lost":
             raise Violation("a lease whose time isn't over is called lost", after)
         return after.with_actor(index, actor._replace(sent=asked, run=node.run))
 
@@ -314,7 +315,7 @@ class Explorer:
         if all(actor.alive for actor in node.actors) and node.server.of("expiries"):
             raise Violation("all are done, and something is left", node)
         for length in (LONG, SHORT, SHORT) * 2:  # time passes, and somebody calls
-            node = self._ran(node._replace(later=length), Call(RENEW, (0,)), "nobody")[0]
+            node = self._ran(node._replace(later=length), Call(RENEW, (0, 0)), "nobody")[0]
         if node.server.of("expiries") or node.server.held():
             raise Violation("the dead are never forgotten", node)
         self._server.put(node.server)

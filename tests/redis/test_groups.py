@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from holders import HOLD, give_back, hold, queue, ready
 from redis_groups import Cluster, Watched, cluster, until, watched
-from redis_pools import known_pool, place, settle, token
+from redis_pools import RECORD, known_pool, place, settle, token
 from redis_server import free_port
 
 from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
 from leasecap._doctor import proof
 from leasecap._errors import StoreError
+from leasecap._feedback import adaptive
 from leasecap._feedback.histogram import histogram
 from leasecap._feedback.latency import Kind, Row
-from leasecap._feedback import adaptive
+from leasecap._liveness.record import decode_record
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.script import Script
@@ -110,13 +111,15 @@ def own_nodes(software: str, tmp_path: Path) -> Iterator[Cluster]:
 
 def test_all_keys_of_a_pool_lie_on_one_node_whatever_is_done_with_it(nodes: Cluster) -> None:
     """PyrateLimiter#151: CROSSSLOT, since a script's keys lay on several nodes."""
+    record = decode_record(RECORD)
+    assert record is not None
     client = Client(parse_address(nodes.nodes[2].url()))
     for number in range(6):  # on different nodes
         pool = known_pool(client, name=f"pool-{number}")
         holder, waiter = place(pool, 1, agent="agent"), place(pool, 2, process=2, limit=3)
         assert place(pool, 3, lenders=(1,)).state == "held"
         assert pool.renew([holder.name], [waiter.name]) == ("kept", "kept")
-        assert pool.describe(token(1), b"{}")
+        assert pool.describe(token(1), record)
         pool.note_answer(token(1))
         assert pool.change_feedback(lambda state, now: adaptive.paused(state, now, 60, "a test"))
         assert pool.change_feedback(lambda state, now: adaptive.resumed(state))
