@@ -106,7 +106,8 @@ class Round:
                 self.faults.one()
             if now >= trouble_at and not calm and not self._is_troubled():
                 trouble_at = now + self._random.expovariate(1 / 1.5)
-                self._trouble(self._random.choice(list(self._scene.faults)))
+                others = list(self._scene.faults)  # also a short round has the first one, which the scene is about
+                self._trouble(self._random.choice(others if any(self.done.values()) else others[:1]))
             self.faults.continue_those_before(now)
             self._reap(again=True)
             time.sleep(0.02)
