@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -22,8 +22,6 @@ from leasecap._config.pool_name import pool_name
 from leasecap._host.effects import Effects
 from leasecap._host.process import start_of
 from leasecap._liveness.record import decode_record
-from leasecap._redis_store.alarms import Alarms
-from leasecap._redis_store.errands import Errands
 from leasecap._redis_store.lookout import Lookout
 from leasecap._redis_store.pool import Pool
 
@@ -111,41 +109,25 @@ def test_lease_whose_time_ran_out_unseen_is_kept_by_a_renewal(client: Client) ->
     assert held(pool) == [token(1)]
 
 
-class NoErrands(Errands):
-    """Makes no call: the test does."""
-
-    def do(self, call: Callable[[], object]) -> None:
-        pass
-
-
 def test_lease_that_was_handed_on_after_it_was_listed_is_left_alone(client: Client) -> None:
     """The same on one machine: the dead process that was seen isn't the holder's any more."""
-    effects, pool, errands = Effects(), known_pool(client, ttl=30), NoErrands()
-    record = decode_record(RECORD)
+    pool, record = known_pool(client, ttl=30), decode_record(RECORD)
     assert record is not None
-    alarms = Alarms(effects.monotonic, lambda: 3600.0)
+    lookout = Lookout(Effects(), pool)
+    place(pool, 1)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
-        place(pool, 1)
-        start = start_of(first.pid)
-        assert start is not None
-        pool.describe(token(1), record._replace(pid=first.pid, start=start))
-        lookout = Lookout(effects, pool, alarms, errands)
-        lookout.note(token(9), on_duty=True)
-        lookout._act()
+        pool.describe(token(1), record._replace(pid=first.pid, start=start_of(first.pid)))
+        lookout._ask()
+        assert lookout._seen[token(1)] == ((first.pid, start_of(first.pid)),)
         pool.describe(token(1), record)  # to this process, as `acquire --for-pid` does before it ends
         first.communicate(b"\n")
-    lookout._act()
+    lookout._end_if_dead(token(1))
     assert held(pool) == [token(1)]
-    with subprocess.Popen([sys.executable, "-c", ""]) as second:
-        start = start_of(second.pid)
-        pool.describe(token(1), record._replace(pid=second.pid, start=start))
-    lookout._seen.clear()
-    lookout._looks = 0
-    lookout._act()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as second:
+        pool.describe(token(1), record._replace(pid=second.pid, start=start_of(second.pid)))
+        second.communicate(b"\n")
+    lookout._end_if_dead(token(1))
     assert held(pool) == []
-    lookout.note(token(9), on_duty=False)
-    alarms.cancel(lookout)
-    alarms.rest()
 
 
 def test_slot_that_a_task_gives_back_goes_at_once_to_another_of_its_process(pool: Pool, team: Team) -> None:
