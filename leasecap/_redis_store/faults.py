@@ -62,6 +62,10 @@ _CODES: Mapping[str, _Fault] = {
         passes=True,
     ),
     "NOAUTH": _Fault("wants a password", _WAY_IN),
+    "DENIED": _Fault(
+        "has no password, so it takes nobody from another machine (protected mode)",
+        "Set one there, as `redis-cli CONFIG SET requirepass PASSWORD` or by ACL SETUSER. " + _WAY_IN,
+    ),
     "WRONGPASS": _REFUSED,
     "OOM": _Fault(
         "has no memory left (maxmemory)",

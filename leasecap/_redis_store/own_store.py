@@ -117,6 +117,7 @@ class OwnStore:
         """In the subscription's thread."""
         if message is None:
             self._subscribed = self.effects.monotonic()
+            self.renewals.soon()  # it may be a server that has forgotten what is held
         word = (message or b"").decode("ascii", "replace")
         waiting = self._waiting.get(word)
         if waiting is not None:

@@ -81,7 +81,7 @@ class Pool:
     @property
     def beat(self) -> float:
         """Seconds between renewals."""
-        return self.ttl / BEATS
+        return min(self.ttl, TTL) / BEATS
 
     @property
     def counts(self) -> bool:

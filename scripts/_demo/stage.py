@@ -67,12 +67,16 @@ class Stage:
         self._environment["LEASECAP_HOME"] = str(self.directory / "root")
         self._environment["PATH"] = f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
-    def start(self, command: Sequence[str], log: Path | None = None, **variables: str) -> subprocess.Popen[str]:
-        """Start a command whose output goes to `log`, or else one to talk with through pipes."""
+    def start(
+        self, command: Sequence[str], log: Path | None = None, under: Sequence[str] = (), **variables: str
+    ) -> subprocess.Popen[str]:
+        """Start a command whose output goes to `log`, or else one to talk with through pipes.
+
+        :param under: what stands before it, so that it runs on another machine.
+        """
         with (log or Path(os.devnull)).open("w") as output:
             process = subprocess.Popen(
-                command,
-                executable=BIN / command[0],
+                [*under, str(BIN / command[0]), *command[1:]],
                 cwd=HERE,
                 env=self._environment | variables,
                 stdin=subprocess.DEVNULL if log else subprocess.PIPE,
@@ -91,20 +95,38 @@ class Stage:
         logs = [self.directory / f"{name}-{number}.log" for number in range(1, count + 1)]
         return {log: self.start(command, log, OPENAI_BASE_URL=referee.base_url) for log in logs}
 
-    def configure(self, text: str) -> None:
-        """Write config.toml."""
-        root = self.directory / "root"
-        root.mkdir(mode=0o700)
-        (root / "config.toml").write_text(text)
+    def configure(self, text: str, root: str = "root") -> str:
+        """Write config.toml; returns the root's path."""
+        path = self.directory / root
+        path.mkdir(mode=0o700)
+        (path / "config.toml").write_text(text)
+        return str(path)
 
-    def ask(self, command: Sequence[str]) -> str:
+    def ask(self, command: Sequence[str], under: Sequence[str] = (), **variables: str) -> str:
         """What a command of ours prints."""
-        done = subprocess.run(
-            command, executable=BIN / command[0], env=self._environment, capture_output=True, text=True, timeout=20
-        )
+        argv = [*under, str(BIN / command[0]), *command[1:]]
+        environment = self._environment | variables
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=20)
         if done.returncode:
             raise DemoError(f"`{' '.join(command)}` exited with {done.returncode}:\n{done.stderr}")
         return done.stdout
+
+    def see(self, command: Sequence[str], under: Sequence[str] = (), **variables: str) -> list[str]:
+        """The lines of what a command of ours prints on a terminal that is a little narrower than the screen."""
+        import pty
+        import termios
+
+        ours, its = pty.openpty()
+        termios.tcsetwinsize(its, (100, self.screen.width - 4))
+        argv = [*under, str(BIN / command[0]), *command[1:]]
+        environment = self._environment | {"NO_COLOR": "1"} | variables
+        with subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=its, stderr=its):
+            os.close(its)
+            told = b""
+            with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # EIO is a terminal's end
+                while some := terminal.read(65536):
+                    told += some
+        return told.decode().rstrip().splitlines()
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from .referee import REFILL_WITHIN, Referee, Verdict, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def soak(plan: Plan) -> int:
         lost = {pool: number for pool, number in conductor.slots_lost().items() if number}
         verdict = Referee().judge(parse(Path(conductor.journal_path).read_text().splitlines()))
         print("\n".join(table(conductor, verdict, lost, time.monotonic() - began)))
-        broken = violations(conductor, verdict, lost)
+        broken = violations(conductor.complaints, verdict, lost)
         for line in broken:
             print(f"soak: {line}", file=sys.stderr)
         keep = bool(broken)
@@ -111,9 +111,9 @@ def milliseconds(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:.0f} ms"
 
 
-def violations(conductor: Conductor, verdict: Verdict, lost: Mapping[str, int]) -> list[str]:
+def violations(complaints: Iterable[str], verdict: Verdict, lost: Mapping[str, int]) -> list[str]:
     """What was promised and not kept."""
-    broken = [*verdict.overlaps, *verdict.late, *verdict.told_lost, *conductor.complaints]
+    broken = [*verdict.overlaps, *verdict.late, *verdict.told_lost, *complaints]
     for pool, number in lost.items():
         broken.append(f"{pool}: at the end {number} slots are missing" if number > 0 else f"{pool}: {-number} too many")
     if not verdict.operations:

@@ -16,7 +16,7 @@ from .workers import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -48,7 +48,9 @@ class Crew:
     :ivar started: how many there were.
     """
 
-    def __init__(self, journal_path: str, errors: Path) -> None:
+    def __init__(self, journal_path: str, errors: Path, spared: Callable[[], set[int]] = set) -> None:
+        """:param spared: the pids of our children that are none of the crew."""
+        self._spared = spared
         self._journal_path = journal_path
         self._errors = errors
         self.children: dict[int, Process] = {}
@@ -113,12 +115,14 @@ class Crew:
         end = time.monotonic() + 10
         while time.monotonic() < end:
             # Again and again: those that a killed one leaves behind become ours only then.
-            for pid in self.children.keys() | _children():
+            for pid in (self.children.keys() | _children()) - self._spared():
                 os.kill(pid, signal.SIGKILL)
             try:
                 while found := _wait(os.WNOHANG):
                     self.children.pop(found[0], None)
             except ChildProcessError:
+                return
+            if not self.children and not _children() - self._spared():
                 return
             time.sleep(0.01)
 

@@ -16,6 +16,7 @@ from .workers import BLOCK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from .crew import Crew, Process
     from .journal import Journal
@@ -38,7 +39,17 @@ class Faults:
         lock; stopped; had their event loop blocked.
     """
 
-    def __init__(self, crew: Crew, journal: Journal, journal_path: str, root: Path, random: random.Random) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        journal: Journal,
+        journal_path: str,
+        root: Path,
+        random: random.Random,
+        stops: Sequence[float] = STOPS,
+    ) -> None:
+        """:param stops: seconds for which a process may be stopped, in rising order."""
+        self._stops = stops
         self._crew = crew
         self._journal = journal
         self._journal_path = journal_path
@@ -97,7 +108,7 @@ class Faults:
         elif not process.resume_at:
             self._journal.write("stop", process=process.name)
             os.kill(process.pid, signal.SIGSTOP)
-            seconds = STOPS[-1] if longest else self._random.choice(STOPS)
+            seconds = self._stops[-1] if longest else self._random.choice(self._stops)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             inside = [pool for pool in self._pools() if _is_inside(pool, process.pid)]
             for pool in inside:

@@ -118,7 +118,7 @@ def _root(who: str, held: dict[str, Event]) -> str:
 class Verdict:
     """What came of it. Times are nanoseconds.
 
-    :ivar late: slots that stood empty for longer than `REFILL_WITHIN` while somebody waited.
+    :ivar late: slots that stood empty for longer than they may while somebody waited.
     :ivar told_lost: leases whose holders were told that they lost them.
     :ivar refills: how long somebody waited beside an empty slot, for each gap, by what happened in it.
     """
@@ -142,7 +142,9 @@ class Verdict:
 class Referee:
     """Reads events in the order of their times."""
 
-    def __init__(self) -> None:
+    def __init__(self, refill_within: int = REFILL_WITHIN) -> None:
+        """:param refill_within: see `REFILL_WITHIN`."""
+        self._refill_within = refill_within
         self.verdict = Verdict()
         self._pools: defaultdict[str, Pool] = defaultdict(Pool)
         self._asked: dict[str, int] = {}
@@ -311,7 +313,7 @@ class Referee:
         if not gap.wait:
             return
         self.verdict.refills["disturbed" if gap.disturbed else "killed" if killed else "calm"].append(gap.wait)
-        if gap.wait > REFILL_WITHIN:
+        if gap.wait > self._refill_within:
             self.verdict.late.append(
                 f"{name}: a slot stood empty for {gap.wait / 1e9:.1f} s after the last fault, until {now}, "
                 f"while {gap.waited} waited"

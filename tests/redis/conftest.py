@@ -12,7 +12,9 @@ from leasecap._config.store_address import parse_address
 from leasecap._redis_store.client import Client
 
 
-@pytest.fixture(params=[SOFTWARE[0], *(pytest.param(other, marks=pytest.mark.long) for other in SOFTWARE[1:])])
+@pytest.fixture(
+    scope="module", params=[SOFTWARE[0], *(pytest.param(other, marks=pytest.mark.long) for other in SOFTWARE[1:])]
+)
 def software(request: pytest.FixtureRequest) -> str:
     """Which server: each test that has one runs with both."""
     return str(request.param)

@@ -38,6 +38,7 @@ def test_a_script_runs_and_its_arguments_arrive(client: Client) -> None:
 
 
 def test_a_script_is_sent_whole_only_where_it_is_not_known(client: Client, server: RedisServer) -> None:
+    """PyrateLimiter#182: NOSCRIPT from a server that was started anew failed each call."""
     for _ in range(3):
         client.run(COUNT, [KEY], [1])
     assert sent_whole(server) == 1
@@ -91,6 +92,7 @@ def test_a_server_that_went_and_came_back_is_found_again(client: Client, server:
 
 
 def test_a_thread_that_is_interrupted_leaves_no_half_used_connection(client: Client, server: RedisServer) -> None:
+    """redis-py#2665: the next one read the answer of who was interrupted."""
     client.command("PING")
     [shared] = client._connections.values()
     server.freeze()
@@ -232,6 +234,7 @@ def test_nothing_is_sent_but_what_is_asked(client: Client, server: RedisServer) 
 
 @pytest.mark.parametrize("software", ["redis"], indirect=True)
 def test_the_library_makes_no_tries_of_its_own(client: Client, server: RedisServer) -> None:
+    """redis-py#977: a command whose answer was late was sent again, and run twice."""
     client.run(COUNT, [KEY], [1])
     server.freeze()
     with pytest.raises(Unreachable):

@@ -189,6 +189,28 @@ def test_holders_are_counted_again_by_a_server_that_has_forgotten_them(server: R
     assert pool.look(token(3)).state == "queued"
 
 
+def test_lease_that_is_given_back_to_a_server_that_has_forgotten_it_was_not_lost(
+    server: RedisServer, client: Client
+) -> None:
+    pool = known_pool(client, limit=2)
+    lease = place(pool, 1).name
+    place(pool, 2)
+    server.restart()
+    assert pool.end(token(1), by_holder=True)  # nobody has been given its slot
+    assert pool.end(token(1), by_holder=True)
+    assert pool.renew([lease], []) == ("lost",)  # one that was on its way
+    pool.configure(closed="0")
+    assert not pool.end(token(2), by_holder=True)  # it may have been
+
+
+def test_lease_of_a_long_time_is_renewed_within_the_wait_of_a_server_that_forgot(client: Client) -> None:
+    pool = known_pool(client, ttl=600)
+    place(pool, 1)
+    assert pool.beat == 5
+    pool.configure(run="another one's")
+    assert pool.look(token(1)).closed_for == pytest.approx(6, abs=1)
+
+
 def test_what_was_released_or_revoked_is_never_adopted(software: str, tmp_path: Path) -> None:
     with running(software, tmp_path / "server", "--appendonly", "yes", "--appendfsync", "always") as server:
         client = Client(parse_address(server.url()))

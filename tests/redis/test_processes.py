@@ -181,6 +181,7 @@ def test_holder_that_was_stopped_past_its_ttl_learns_that_it_lost_its_slot(pool:
 
 
 def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServer, pool: Pool, team: Team) -> None:
+    """consul#9788: the holder was told 90 s after another one had the lock."""
     holder = team.start(HOLD, "holder")
     ready(holder)
     hold(holder)
@@ -192,6 +193,7 @@ def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServ
 
 
 def test_blocked_event_loop_keeps_its_lease(pool: Pool, team: Team) -> None:
+    """PrefectHQ/prefect#19068: a loop that was busy starved the renewal."""
     worker = team.start(
         f"""
 import asyncio
@@ -255,6 +257,24 @@ def test_cap_holds_through_a_restart_of_a_server_that_forgets(server: RedisServe
     assert team.referee.peak() == 2
 
 
+def test_holder_that_has_waited_is_counted_again_as_soon_as_the_server_is_back(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    settle(pool, ttl=30)
+    first, second = team.start(HOLD, "first"), team.start(HOLD, "second")
+    ready(first, second)
+    hold(first)
+    queue(team, second)
+    give_back(first)
+    second.expect("HELD")
+    until(lambda: len(pool.picture().seen.leases) == 1, "it is acknowledged")
+    server.restart()
+    began = time.monotonic()
+    until(lambda: len(pool.picture().seen.leases) == 1, "it is counted again")
+    assert time.monotonic() - began < 4  # and not at the next beat
+    give_back(second)
+
+
 def test_waiter_keeps_its_place_while_the_server_is_away(server: RedisServer, pool: Pool, team: Team) -> None:
     settle(pool, ttl=30)
     holder, first, second = (team.start(HOLD, name) for name in ("holder", "first", "second"))
@@ -303,6 +323,7 @@ def test_waiter_that_is_interrupted_leaves_nothing(pool: Pool, team: Team) -> No
 
 
 def test_cancelled_tasks_leave_neither_ticket_nor_lease(pool: Pool, team: Team) -> None:
+    """redis-py#2665, seen from above: a cancellation that came at the wrong moment lost the release."""
     worker = team.start(
         """
 import asyncio, random

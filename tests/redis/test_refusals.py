@@ -136,6 +136,11 @@ GREETED = b"$%d\r\n%s\r\n" % (len(INFO), INFO)
         ("MISCONF Redis is configured to save RDB snapshots, but", "can't save its data", False),
         ("OOM command not allowed when used memory > 'maxmemory'. script: 1, on @user_script:1.", "no memory", False),
         ("NOAUTH Authentication required.", "wants a password", False),
+        (
+            "DENIED Redis is running in protected mode because protected mode",
+            "takes nobody from another machine",
+            False,
+        ),
         ("CROSSSLOT Keys in request don't hash to the same slot", "keys of a call lie apart", False),
     ],
     ids=lambda value: value.partition(" ")[0] if isinstance(value, str) and value[:4].isupper() else None,

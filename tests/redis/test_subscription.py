@@ -155,6 +155,7 @@ def test_a_connection_that_the_server_has_dropped_is_made_again(
 
 
 def test_a_connection_that_is_half_open_is_found_out(client: Client, server: RedisServer, often: None) -> None:
+    """redis-py#2417: it waited for ever at a connection that was none any more."""
     with SeveredLink(server.port) as link:
         listener = Listener(Client(parse_address(f"redis://127.0.0.1:{link.port}/0")))
         try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from places import REPOSITORY
 
-from _demo import feedback, per_request, picture
+from _demo import feedback, machines, per_request, picture
 from _demo.agent import ask
 from _demo.cap import Run, broken_promises
 from _demo.provider import Provider
@@ -154,6 +154,11 @@ def test_use_of_a_limit_counts_what_is_over_it_as_full() -> None:
 )
 def test_demo_fails_when_a_slot_per_request_is_no_better_or_loses_one(found: Run, complaints: int) -> None:
     assert len(per_request.broken_promises(run_that_used(0.5), found)) == complaints
+
+
+@pytest.mark.parametrize(("done", "peak", "complaints"), [(12, 3, 0), (11, 3, 1), (12, 4, 1), (12, 2, 1), (0, 0, 2)])
+def test_demo_fails_when_two_machines_did_not_keep_one_cap(done: int, peak: int, complaints: int) -> None:
+    assert len(machines.broken_promises(done, peak)) == complaints
 
 
 def run_with_path(script: str, directory: Path) -> subprocess.CompletedProcess[str]:

@@ -92,9 +92,9 @@ class Cluster:
                 return next(node for node in self.nodes if node.port == port)
         raise AssertionError(f"nobody has slot {slot}")
 
-    def key_of(self, node: RedisServer) -> str:
-        """The name of a key that it has."""
-        return next(key for n in range(1000) if self.owner(key := f"leasecap:{{{n}}}:a") is node)
+    def key_of(self, node: RedisServer, what: str = "") -> str:
+        """The name of a key that it has; another one for each ``what``."""
+        return next(key for n in range(1000) if self.owner(key := f"leasecap:{{{what}{n}}}:a") is node)
 
     def begin_move(self, key: str, to: RedisServer) -> None:
         """From here on the owner sends those who ask for keys of the slot that aren't there to ``to``."""

@@ -47,6 +47,7 @@ def place(
     lenders: tuple[int, ...] = (),
     order: int | None = None,
     task_age: float = 0.0,
+    agent: str = "",
 ) -> Answer:
     """Ask for a slot under a token made of the number."""
     return pool.place(
@@ -59,4 +60,5 @@ def place(
         may_queue=may_queue,
         record=RECORD,
         lenders=tuple(map(token, lenders)),
+        agent=agent,
     )

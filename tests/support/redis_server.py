@@ -49,10 +49,13 @@ class RedisServer:
     :ivar socket: the path of its Unix socket.
     """
 
-    def __init__(self, software: str, directory: Path, *options: str, sentinel: Path | None = None) -> None:
+    def __init__(
+        self, software: str, directory: Path, *options: str, sentinel: Path | None = None, under: Sequence[str] = ()
+    ) -> None:
         """
         :param options: as in its configuration, such as ``--appendonly yes`` in two words.
         :param sentinel: it is a Sentinel with this file.
+        :param under: a command in front, such as ``nsenter``, that becomes the server.
         """
         self.software = software
         self.directory = directory
@@ -61,7 +64,7 @@ class RedisServer:
         # The path of a socket has 107 bytes at most.
         self.socket = f"/tmp/leasecap-{os.getpid()}-{self.port}.sock"
         self.process: subprocess.Popen[bytes] | None = None
-        self._command = [program(software), *([str(sentinel), "--sentinel"] if sentinel else ["--save", ""])]
+        self._command = [*under, program(software), *([str(sentinel), "--sentinel"] if sentinel else ["--save", ""])]
 
     def start(self) -> None:
         """Start it; returns when it answers."""
@@ -148,9 +151,11 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running(software: str, directory: Path, *options: str, sentinel: Path | None = None) -> Iterator[RedisServer]:
+def running(
+    software: str, directory: Path, *options: str, sentinel: Path | None = None, under: Sequence[str] = ()
+) -> Iterator[RedisServer]:
     """A `RedisServer` that doesn't outlive the block."""
-    server = RedisServer(software, directory, *options, sentinel=sentinel)
+    server = RedisServer(software, directory, *options, sentinel=sentinel, under=under)
     try:
         server.start()
         yield server

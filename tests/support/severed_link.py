@@ -28,11 +28,22 @@ class SeveredLink:
         self._swallowed.set()
         self._swallowed = threading.Event()
 
+    def lead_to(self, port: int) -> None:
+        """Lead to another server from now on, as an address that is moved does: connections that there are break."""
+        self._to = port
+        for one in list(self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:  # nobody is there: that is seen at the near end
+                    near.close()
+                    continue
                 self._sockets += (near, far)
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pass, args=(source, target, self._swallowed), daemon=True).start()

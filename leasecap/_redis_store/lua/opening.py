@@ -73,7 +73,7 @@ local function line(state, name, since, rank, duty, changes)
   return table.concat(words, ' ')
 end
 
-local settling, lost = math.floor(ttl / BEATS) + 1000, true
+local settling, lost = math.floor(math.min(ttl, TTL_MS) / BEATS) + 1000, true
 if not pool.format then
   set('format', FORMAT)
   set('idle', now)

@@ -12,7 +12,8 @@ TTL = 30.0
 """Seconds without a renewal after which an entry ends, unless the pool's policy says another number."""
 
 BEATS = 6
-"""Renewals in the time of one expiry."""
+"""Renewals in the time of one expiry. Where the policy says a longer time, they come as often as without it: a server
+that has forgotten the policy waits no longer for holders."""
 
 PROOF = "?"
 """The message by which a process proves that messages reach it."""

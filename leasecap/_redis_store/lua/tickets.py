@@ -143,7 +143,9 @@ if name then
   if by_holder and cooldown > 0 and where == LEASES then put(COOLING, name, now + cooldown) end
   if not by_holder then wake(name, '-' .. token) end
 else
-  where = by_holder and call('ZSCORE', ENDED, '+' .. token) and LEASES
+  -- A server that has forgotten a lease has given its slot to nobody for as long as it waits for holders.
+  local given_back = call('ZSCORE', ENDED, '+' .. token) or (now < number('closed', 0) and not has_ended(token))
+  where = by_holder and given_back and LEASES
   if not has_ended(token) then remember(token, by_holder) end
 end
 local state = (where == LEASES or where == GRANTED) and 'ended' or 'gone'

@@ -1,0 +1,212 @@
+"""What other limiters on a server were reported to get wrong, where no other test here is about it.
+
+docs/proof.md has the whole list.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from commands import run
+from holders import HOLD, give_back, hold, ready
+from redis_pools import RECORD, TTL, known_pool, place, settle, token
+from referee import Team, until
+
+import leasecap
+from leasecap._config.pool_name import pool_name
+from leasecap._host.effects import Effects
+from leasecap._host.process import start_of
+from leasecap._liveness.record import decode_record
+from leasecap._redis_store.lookout import Lookout
+from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
+
+    from leasecap._redis_store.client import Client
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def pool(server: RedisServer, client: Client, team: Team) -> Iterator[Pool]:
+    """The pool "p" of two slots, which the workers share."""
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    pool = Pool(client, pool_name("p"), time.monotonic)
+    settle(pool, limit=2)
+    yield pool
+
+
+def held(pool: Pool) -> list[str]:
+    seen = pool.picture().seen
+    return sorted(name[21:37] for name in (*seen.leases, *seen.granted))
+
+
+def test_slots_neither_leak_nor_drift_whatever_becomes_of_their_holders(pool: Pool, team: Team) -> None:
+    """PrefectHQ/prefect#17415, BerriAI/litellm#20256: a count that is not taken back, and only a restart that helps."""
+    worker = team.start(
+        """
+import asyncio
+def lost_in_the_middle():
+    with leasecap.slot("p"):
+        raise TimeoutError("the provider")
+def released_twice():
+    lease = leasecap.acquire("p")
+    lease.release(); lease.release()
+def forgotten():
+    leasecap.acquire("p")
+async def cancelled():
+    async with leasecap.slot("p"):
+        await asyncio.sleep(60)
+async def gave_up():
+    async with leasecap.slot("p", timeout=0.05):
+        await asyncio.sleep(60)
+async def tasks():
+    some = [asyncio.create_task(kind()) for kind in (cancelled, gave_up) * 3]
+    await asyncio.sleep(0.1)
+    for task in some:
+        task.cancel()
+    await asyncio.gather(*some, return_exceptions=True)
+for _ in range(3):
+    for kind in (lost_in_the_middle, released_twice, forgotten):
+        try:
+            kind()
+        except TimeoutError:
+            pass
+    asyncio.run(tasks())
+leases = [leasecap.acquire("p"), leasecap.acquire("p")]
+assert leasecap.try_acquire("p") is None
+say("BOTH")
+hear()
+"""
+    )
+    worker.expect("BOTH")
+    worker.kill()
+    waiters = [team.start(HOLD, number) for number in range(2)]
+    ready(*waiters)
+    for waiter in waiters:
+        hold(waiter)
+    assert leasecap.try_acquire("p") is None
+    for waiter in waiters:
+        give_back(waiter)
+    until(lambda: pool.picture().expiries == {}, "nothing is left")
+
+
+def test_lease_whose_time_ran_out_unseen_is_kept_by_a_renewal(client: Client) -> None:
+    """PrefectHQ/prefect#22983: what was listed as run out has been renewed by the time it is taken."""
+    pool = known_pool(client, ttl=0.6)
+    lease = place(pool, 1).name
+    time.sleep(0.8)
+    assert pool.picture().expiries[lease] < pool.picture().seen.now
+    assert pool.renew([lease], []) == ("kept",)
+    assert place(pool, 2, process=2).state == "queued"
+    assert held(pool) == [token(1)]
+
+
+def test_lease_that_was_handed_on_after_it_was_listed_is_left_alone(client: Client) -> None:
+    """The same on one machine: the dead process that was seen isn't the holder's any more."""
+    pool, record = known_pool(client, ttl=30), decode_record(RECORD)
+    assert record is not None
+    lookout = Lookout(Effects(), pool)
+    place(pool, 1)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
+        pool.describe(token(1), record._replace(pid=first.pid, start=start_of(first.pid)))
+        lookout._ask()
+        assert lookout._seen[token(1)] == ((first.pid, start_of(first.pid)),)
+        pool.describe(token(1), record)  # to this process, as `acquire --for-pid` does before it ends
+        first.communicate(b"\n")
+    lookout._end_if_dead(token(1))
+    assert held(pool) == [token(1)]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as second:
+        pool.describe(token(1), record._replace(pid=second.pid, start=start_of(second.pid)))
+        second.communicate(b"\n")
+    lookout._end_if_dead(token(1))
+    assert held(pool) == []
+
+
+def test_slot_that_a_task_gives_back_goes_at_once_to_another_of_its_process(pool: Pool, team: Team) -> None:
+    """PrefectHQ/prefect#23183: it stood idle until the waiter's Retry-After was over."""
+    settle(pool, limit=2, ttl=30)
+    worker = team.start(
+        """
+import asyncio
+async def short():
+    async with leasecap.slot("p"):
+        await asyncio.sleep(0.01)
+async def main():
+    async with leasecap.slot("p"):
+        await short()
+        began = time.monotonic()
+        await asyncio.gather(*(short() for _ in range(30)))
+        say("TOOK", time.monotonic() - began)
+asyncio.run(main())
+"""
+    )
+    assert float(worker.expect("TOOK")) < 15  # at one poll each it would take longer
+    worker.done()
+
+
+def test_without_the_server_nobody_has_a_slot_of_any_other_kind(server: RedisServer, pool: Pool, team: Team) -> None:
+    """BerriAI/litellm#35533: each process fell back to a limit of its own."""
+    server.stop()
+    with pytest.raises(leasecap.StoreError, match="can't be reached"):
+        leasecap.try_acquire("p")
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 125
+    assert not (team.root / "pools").exists()
+
+
+def test_of_fifty_that_wait_one_is_woken_for_one_slot(server: RedisServer, client: Client) -> None:
+    """sidekiq#2944: all woke for each slot, and the last to come was as likely to get it."""
+    pool = known_pool(client, ttl=60)
+    place(pool, 1)
+    for number in range(2, 52):
+        place(pool, number, process=number)
+    with redis.Redis(port=server.port, decode_responses=True) as admin, admin.pubsub() as messages:
+        messages.psubscribe("leasecap:0:*")
+        messages.get_message(timeout=5)
+        for holder in range(1, 6):
+            pool.end(token(holder), by_holder=True)
+            admin.publish("leasecap:0:end", "")
+            heard = []
+            while (message := messages.get_message(timeout=10)) and not message["channel"].endswith(":end"):
+                heard.append((message["channel"].rpartition(":")[2], message["data"]))
+            # Its own message, and one for who comes to be among the first two.
+            assert heard == [(f"{holder + 1:012x}", token(holder + 1)), (f"{holder + 3:012x}", "!")]
+            assert pool.look(token(holder + 1)).state == "held"
+
+
+def test_limit_that_was_set_for_all_never_reverts(server: RedisServer, pool: Pool, team: Team) -> None:
+    """sidekiq#4857: whoever had been started before brought the old limit back."""
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 1\n')
+    holder, waiter = team.start(HOLD, 0), team.start(HOLD, 1)
+    ready(holder, waiter)
+    hold(holder)
+    waiter.tell()
+    team.until_waiting(1)
+    assert run("limit", "p", "5").returncode == 0
+    beat = TTL / 6
+    time.sleep(3 * beat)  # both renew
+    assert pool.picture().seen.limit == 5
+    give_back(holder)
+    waiter.expect("HELD")
+    give_back(waiter)
+    for one in (holder, waiter):
+        one.tell()
+        one.done()
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    assert leasecap.status("p").pools[0].limit == 5
+
+
+def test_limit_that_a_server_has_lost_is_neither_none_nor_nothing(server: RedisServer, pool: Pool, team: Team) -> None:
+    """sidekiq#4857, in other words: what isn't known is an error, and not 0, and not "unlimited"."""
+    server.command("FLUSHALL")
+    settle(pool, limit=None)
+    with pytest.raises(leasecap.ConfigError, match="limit"):
+        leasecap.try_acquire("p")
+    assert held(pool) == []
