@@ -125,7 +125,7 @@ class Renewals:
         now = self._effects.monotonic()
         with self._changed:
             self._kept[kept.name] = kept
-            due = self._due.setdefault(kept.pool, now + kept.pool.beat)
+            due = self._due[kept.pool] = min(self._due.get(kept.pool, math.inf), now + kept.pool.beat)
             if self._thread is None:
                 self._start()
             elif due < self._wakes_at:
@@ -224,7 +224,9 @@ class Renewals:
         self._suspect.discard(pool)
         tickets = [kept for kept in entries if not kept.is_lease and (everything or kept.sent + kept.ttl / 2 <= sent)]
         if not leases and not tickets:
-            self._due[pool] = self._effects.monotonic() + pool.beat
+            left = min((kept.sent + kept.ttl / 2 - sent for kept in entries), default=0.0)
+            with self._changed:
+                self._due[pool] = self._effects.monotonic() + max(left, 0.01)
             return
         try:
             answers = pool.renew([kept.name for kept in leases], [kept.name for kept in tickets])

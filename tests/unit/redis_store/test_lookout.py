@@ -221,6 +221,19 @@ def test_command_that_was_named_later_keeps_the_slot(world: World) -> None:
     assert world.ended() == "a"
 
 
+@pipes
+def test_command_that_was_named_later_and_is_hidden_keeps_the_slot(world: World) -> None:
+    world.kernel.start(7)
+    world.pool.holds("a", 7)
+    world.lookout.note("ticket", on_duty=True)
+    world.covered(7)
+    world.pool.holds("a", 7, PENDING)
+    world.kernel.exit(7)
+    until(lambda: world.lookout._seen == {"a": ()})
+    world.look_again()
+    assert world.pool.ended.empty()
+
+
 @pytest.mark.parametrize(
     "others",
     [{"boot": "another"}, {"pid_ns": "pid:[2]"}, {"start": None}, {"child": PENDING}],
@@ -232,6 +245,7 @@ def test_holder_that_cannot_be_seen_is_left_alone(world: World, others: dict[str
     until(lambda: world.lookout._exits is not None)
     world.look_again()
     assert world.pool.ended.empty()
+    assert world.pool.asked.empty()
     assert world.kernel.looks == 0
 
 

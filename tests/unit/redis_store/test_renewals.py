@@ -217,3 +217,12 @@ def test_holder_is_told_nothing_where_commands_run_on(world: World) -> None:
     world.clock.time += 29.0
     world.renewals.check()
     assert kept.ends_in(world.clock.boot_clock() / 1e9) is None
+
+
+def test_thread_sleeps_until_a_ticket_needs_it_and_wakes_for_a_new_lease(world: World) -> None:
+    pool, ticket = cast("Any", world.pool), world.keep(is_lease=False)
+    world.clock.time += 5
+    world.renew()
+    assert world.renewals._due[pool] == ticket.sent + FakePool.ttl / 2
+    world.keep()
+    assert world.renewals._due[pool] == world.clock.time + FakePool.beat
