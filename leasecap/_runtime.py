@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from leasecap._redis_store.own_stores import OwnStores
     from leasecap._redis_store.store import RedisStore
     from leasecap._store.health import Finding, Health
-    from leasecap._store.picture import Pictures, PoolPicture, SilentGate, StandingGate
+    from leasecap._store.picture import Pictures
     from leasecap._store.store import Store
 
 
@@ -208,16 +208,19 @@ class Runtime:
     def pictures(self, root: str, config: Config | None = None) -> Pictures:
         """The pools of a root as people are shown them, and those that servers keep which ``config`` names."""
         with self.own.lock:
+            from leasecap._all_pictures import AllPictures
             from leasecap._file_store.pictures import FilePictures
 
-        return _Pictures(self, FilePictures(self.own.effects, self.own.lock, root), config)
+        addresses = [] if config is None else config.stores()
+        files = FilePictures(self.own.effects, self.own.lock, root)
+        return AllPictures(files, lambda addresses: self.servers().pictures(addresses), addresses)
 
-    def stored_limit(self, pool: PoolConfig) -> tuple[int | None, str]:
-        """The limit that a server has for the pool, and who has set it, for people.
+    def on_server(self, pool: PoolConfig) -> RedisStore:
+        """A pool that a server keeps.
 
-        :raises StoreError: when it can't be asked.
+        :raises ConfigError: when what talks to servers isn't installed.
         """
-        return self.servers().pictures(()).limit(pool)
+        return self.servers().pool(pool)
 
     def has_limit(self, pool: PoolConfig) -> bool:
         """Whether anything gives the pool a limit: this machine's file, or else a server that keeps it, and is asked.
@@ -226,29 +229,7 @@ class Runtime:
         """
         if pool.limit is not None or pool.store is None:
             return pool.limit is not None
-        return self.servers().pool(pool).pool.has_limit()
-
-    def policy(self, pool: PoolConfig) -> tuple[dict[str, object], str, list[str]]:
-        """What holds for all who share a server's pool, who has said so, and what this machine's file sets otherwise.
-
-        :raises StoreError: when it can't be asked.
-        """
-        return self.servers().pool(pool).policy()
-
-    def push_policy(self, pool: PoolConfig) -> None:
-        """Make what this machine's configuration says of a server's pool everybody's.
-
-        :raises ConfigError: when it says what a server can't do.
-        :raises StoreError: when that can't be done.
-        """
-        self.servers().pool(pool).push_policy()
-
-    def store_limit(self, pool: PoolConfig, limit: int | None) -> None:
-        """Set the limit that a server has for the pool, for all machines.
-
-        :raises StoreError: when that can't be done.
-        """
-        self.servers().pool(pool).set_limit(limit)
+        return self.on_server(pool).has_limit()
 
     def silent_gates(self, root: str) -> SilentGates:
         """Where a gate says that nothing comes through it."""
@@ -376,34 +357,6 @@ class Runtime:
             self._servers = None
         self.own.start()
         self._forget_roots()
-
-
-class _Pictures:
-    """The pools of one root, wherever they are kept."""
-
-    def __init__(self, runtime: Runtime, files: Pictures, config: Config | None) -> None:
-        self._runtime = runtime
-        self._files = files
-        self._config = config
-
-    def names(self) -> list[PoolName]:
-        found = {name.directory: name for name in self._files.names()}
-        addresses = [] if self._config is None else self._config.stores()
-        if addresses:
-            for name in self._runtime.servers().pictures(addresses).names():
-                found.setdefault(name.directory, name)
-        return list(found.values())
-
-    def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
-        if settings is not None and settings.store is not None:
-            return self._runtime.servers().pictures(()).pool(settings, hours)
-        return self._files.pool(name, settings, hours)
-
-    def silent_gates(self) -> tuple[SilentGate, ...]:
-        return self._files.silent_gates()
-
-    def standing_gates(self) -> tuple[StandingGate, ...]:
-        return self._files.standing_gates()
 
 
 def _nothing() -> None:

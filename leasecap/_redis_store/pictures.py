@@ -96,12 +96,6 @@ class RedisPictures:
         assert settings.store is not None
         return RedisStore(self._at(settings.store), settings)
 
-    def limit(self, settings: PoolConfig) -> tuple[int | None, str]:
-        """The limit that the store has for the pool, and who has set it, for people."""
-        picture = self._pool(settings).pool.picture()
-        by = f"set by {picture.limit_by} at {picture.limit_at}" if picture.limit_by else ""
-        return picture.seen.limit, by
-
 
 def _latency(store: RedisStore, hours: int) -> LatencyPicture:
     if not hours:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from leasecap._decisions.entry import parse_entry
 from leasecap._errors import StoreError
 from leasecap._feedback.adaptive import is_awaited
 from leasecap._feedback.rules import Rules
@@ -210,12 +209,6 @@ class Pool:
     def note_answer(self, token: str) -> None:
         """Note that the answer has begun of the request that the lease is for."""
         self._client.run(ANSWERED, self._keys, self._words(token))
-
-    def has_limit(self) -> bool:
-        """Whether anything gives it a limit: a person has set one, or somebody declares one who holds or waits."""
-        seen = self.picture().seen
-        names = (*seen.queue, *seen.passed, *seen.granted, *seen.leases)
-        return seen.limit is not None or any(parse_entry(name).limit is not None for name in names)
 
     # -- the pool ---------------------------------------------------------------------------------------------------
 

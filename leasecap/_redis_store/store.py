@@ -115,6 +115,18 @@ class RedisStore:
         by, at = self._who_and_when()
         self.pool.configure(limit=text, limit_by=by, limit_at=at)
 
+    def limit_for_all(self) -> tuple[int | None, str]:
+        """The limit that `set_limit` has set, and who has set it, for people."""
+        picture = self.pool.picture()
+        by = f"set by {picture.limit_by} at {picture.limit_at}" if picture.limit_by else ""
+        return picture.seen.limit, by
+
+    def has_limit(self) -> bool:
+        """Whether anything gives the pool a limit: a person has set it, or one who holds or waits declares it."""
+        seen = self.pool.picture().seen
+        names = (*seen.queue, *seen.passed, *seen.granted, *seen.leases)
+        return seen.limit is not None or any(parse_entry(name).limit is not None for name in names)
+
     def policy(self) -> tuple[dict[str, object], str, list[str]]:
         """What holds for everybody, who has said so, and the keys that this machine's file sets to something else."""
         picture = self.pool.picture()

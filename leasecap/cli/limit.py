@@ -78,8 +78,9 @@ def _change(root: str, pool: str, limit: int | None) -> None:
 def _change_for_all(root: str, pool: PoolConfig, limit: int | None) -> None:
     """Set the limit on the server that keeps the pool."""
     assert pool.store is not None
-    before, _ = runtime.stored_limit(pool)
-    runtime.store_limit(pool, limit)
+    on_server = runtime.on_server(pool)
+    before, _ = on_server.limit_for_all()
+    on_server.set_limit(limit)
     runtime.restore(runtime.root(root), pool.name)
     where = f"for all machines, on {printable(pool.store.shown, 200)}"
     click.echo(f"{_name(pool)}: {_limit(before)} -> {_limit(limit)} ({where})")
@@ -94,7 +95,7 @@ def _show_one(root: str, config: Config, given: str) -> None:
     pool = config.pool(given)
     click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
     if pool.store is not None:
-        limit, by = runtime.stored_limit(pool)
+        limit, by = runtime.on_server(pool).limit_for_all()
         where = printable(pool.store.shown, 200)
         click.echo(f"for all machines, on {where}: {_limit(limit)}" + (f" ({printable(by, 200)})" if by else ""))
     for line in _in_force(pool):

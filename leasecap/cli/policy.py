@@ -34,12 +34,12 @@ def command(action: str, pool: str) -> None:
         name = printable(settings.name.text, 200)
         raise LeasecapError(f"{name} is kept in this machine's files, and config.toml has all that holds for it")
     if action == "push":
-        runtime.push_policy(settings)
+        runtime.on_server(settings).push_policy()
     _show(settings)
 
 
 def _show(settings: PoolConfig) -> None:
-    policy, by, differing = runtime.policy(settings)
+    policy, by, differing = runtime.on_server(settings).policy()
     name = printable(settings.name.text, 200)
     click.echo(f"{name}: " + (printable(by, 200) if by else "nobody has pushed a policy, so the defaults hold"))
     for key, value in policy.items():

@@ -1,0 +1,58 @@
+"""The pools of one root as people are shown them, wherever they are kept."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
+    from leasecap._store.picture import Pictures, PoolPicture, SilentGate, StandingGate
+
+    class ServerPictures(Protocol):
+        """Those of pools on servers."""
+
+        def names(self) -> list[PoolName]:
+            """The names of pools that somebody has used, as far as that can be told."""
+
+        def pool(self, settings: PoolConfig, hours: int = 0) -> PoolPicture | None:
+            """See `Pictures.pool`."""
+
+
+class AllPictures:
+    """Those that stand in files, and those that servers keep."""
+
+    def __init__(
+        self,
+        files: Pictures,
+        on_servers: Callable[[Sequence[StoreAddress]], ServerPictures],
+        addresses: Sequence[StoreAddress],
+    ) -> None:
+        """
+        :param on_servers: gives those of the servers at these addresses; it loads what talks to servers.
+        :param addresses: of the servers that the configuration names.
+        """
+        self._files = files
+        self._on_servers = on_servers
+        self._addresses = addresses
+
+    def names(self) -> list[PoolName]:
+        found = {name.directory: name for name in self._files.names()}
+        if self._addresses:
+            for name in self._on_servers(self._addresses).names():
+                found.setdefault(name.directory, name)
+        return list(found.values())
+
+    def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
+        if settings is not None and settings.store is not None:
+            return self._on_servers(()).pool(settings, hours)
+        return self._files.pool(name, settings, hours)
+
+    def silent_gates(self) -> tuple[SilentGate, ...]:
+        return self._files.silent_gates()
+
+    def standing_gates(self) -> tuple[StandingGate, ...]:
+        return self._files.standing_gates()
