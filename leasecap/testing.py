@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root of the test's own, for this process and those it starts: no configuration, nobody else's leases.
+    """A root of the test's own, for this process and those it starts: no configuration, no server, nobody's leases.
 
     Write ``config.toml`` into it to set limits. A limit above 1 counts once the file has been the same for a second;
     ``leasecap limit`` and ``limit=`` count at once. The environment variables that leasecap reads are unset.
     """
     root = tmp_path / "leasecap-root"
     root.mkdir(mode=0o700)
-    for name in ("LEASECAP_LEASE", "LEASECAP_POOL", "LEASECAP_WAIT"):
+    for name in ("LEASECAP_LEASE", "LEASECAP_POOL", "LEASECAP_STORE", "LEASECAP_WAIT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LEASECAP_HOME", str(root))
     path = root_path()

@@ -6,8 +6,8 @@ import json
 import math
 from functools import lru_cache
 
-from leasecap._decisions.entry import Group
-from leasecap._decisions.grants import decide
+from leasecap._decisions.entry import Group, process_of
+from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, decide
 from leasecap._decisions.limits import UNLIMITED, effective_limit, full_limit, in_flight
 from leasecap._decisions.snapshot import Snapshot
 from leasecap._feedback import adaptive
@@ -70,6 +70,9 @@ def snapshot_of(
         leases=Group(tuple(seen.leases)),
         granted_since=seen.granted,
         cooling=Group(tuple(seen.cooling)),
+        away=frozenset(
+            process_of(name) for name, since in seen.granted.items() if seen.now - since >= ACKNOWLEDGE_WITHIN
+        ),
         newcomer=newcomer,
         admission=adaptive.admission(state, rules, seen.now, gated=counts or rules.ask, cooled_in=cooled_in),
     )

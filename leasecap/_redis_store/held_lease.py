@@ -73,7 +73,7 @@ class HeldLease:
         if self._keeper is not None:
             self._keeper.end()
         if is_in_loop():
-            self._store.own.errands.do(self._end)
+            self._store.own.end_soon(self.token, self._end)
             return True
         return self._end()
 

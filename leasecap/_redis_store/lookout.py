@@ -131,6 +131,17 @@ class Lookout:
     def _is_gone(self, process: Process) -> bool:
         return self._effects.presence(*process) == "gone"
 
+    def sweep(self) -> bool:
+        """Look once; returns whether a dead holder was found, whose slot is free now.
+
+        :raises StoreError: when the store can't be asked.
+        """
+        self._ask()
+        dead = [token for token, processes in self._seen.items() if processes and all(map(self._is_gone, processes))]
+        for token in dead:
+            self._end_if_dead(token)
+        return bool(dead)
+
     def _ask(self) -> None:
         tokens, records = self._pool.holders(self._seen)
         self._seen = {token: processes for token, processes in self._seen.items() if token in tokens}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
@@ -42,6 +43,9 @@ _TAKE_OVER_IN = 0.1
 granted by then, and nobody had to look."""
 
 
+_ENDS_WITHIN = 1.0  # seconds
+
+
 class _Waiting(NamedTuple):
     pool: Pool
     name: str
@@ -73,6 +77,7 @@ class OwnStore:
         self.pools: dict[str, Pool] = {}
         self._subscribed = -math.inf
         self._waiting: dict[str, _Waiting] = {}  # by token
+        self._ending: set[str] = set()  # tokens
         self._lookouts: dict[Pool, Lookout] = {}
         self._troubles: dict[Pool, StoreError] = {}
         self._takes_over = False
@@ -153,6 +158,35 @@ class OwnStore:
                 return
             lookout = self._lookouts.setdefault(pool, Lookout(self.effects, pool))
         lookout.note(token, on_duty=on_duty)
+
+    # -- what is given back ------------------------------------------------------------------------------------------
+
+    def end_soon(self, token: str, end: Callable[[], object]) -> None:
+        """Have an entry ended by ``end``, in the background."""
+        self._ending.add(token)
+
+        def ended() -> None:
+            try:
+                end()
+            finally:
+                self._ending.discard(token)
+
+        self.errands.do(ended)
+
+    def ending(self) -> frozenset[str]:
+        """The tokens of entries that are being ended in the background."""
+        return frozenset(self._ending.copy())
+
+    def sweep(self, pool: Pool, ending: frozenset[str]) -> bool:
+        """For who was refused a slot: whether one has come free that nobody had any more.
+
+        :param ending: what was being ended when it was asked for.
+        :raises StoreError: when the store can't be asked.
+        """
+        until = self.effects.monotonic() + _ENDS_WITHIN
+        while ending & self._ending and self.effects.monotonic() < until:
+            time.sleep(0.001)
+        return Lookout(self.effects, pool).sweep() or bool(ending)
 
     # -- trouble ----------------------------------------------------------------------------------------------------
 

@@ -155,6 +155,8 @@ class _Entries:
                 seen.append(self._presence(record.child.pid, record.child.start))
             alive, stopped = set(seen) != {"gone"}, "stopped" in seen
             evidence = "process runs" if alive else "process gone"
+            if stopped and state in ("waiting", "parked"):
+                state = "stopped"
         over = 0.0
         if record is not None and record.max_hold is not None and state == "held":
             over = since - record.max_hold

@@ -12,7 +12,7 @@ from leasecap._decisions.snapshot import Snapshot
 from leasecap._errors import StoreError
 from leasecap._feedback.state import NOTHING
 from leasecap._host.own_record import this_host
-from leasecap._liveness.record import decode_record
+from leasecap._liveness.record import called, decode_record
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
 from leasecap._redis_store.faults import Unreachable
@@ -153,10 +153,13 @@ class RedisStore:
         """
         found = self.pool.forget()
         if found == "used":
+            records = map(decode_record, self.pool.picture().records.values())
+            users = dict.fromkeys(called(record) for record in records if record is not None)
             raise StoreError(
-                "somebody holds a slot of the pool or waits for one",
+                f"the pool {self.name!r} is in use by {', '.join(users) or 'somebody'}",
                 path=self.path,
-                remedy="`leasecap status` shows who; it can be forgotten when they are done",
+                remedy="forget it when they have ended; `leasecap status` shows who holds and who waits, and `leasecap "
+                "release ID` takes a slot from who can't be ended",
             )
         return found == "forgotten"
 

@@ -120,16 +120,18 @@ class RedisTicket:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
-        self._token, self._placed = self._store.own.effects.token(), False
+        self._placed = False
+        ending = self._store.own.ending()
         try:
-            sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
+            sent, found = yield from self._asked(may_queue=may_queue)
             if found.state == "refused" and (found.closed_for or found.unanswered):
                 if found.closed_for:
                     yield from self._wait_out(found.closed_for)
                 else:
                     yield from self._hear_answer()
-                self._token = self._store.own.effects.token()
-                sent, found = yield from self._until_answered(self._place(may_queue=may_queue))
+                sent, found = yield from self._asked(may_queue=may_queue)
+            if found.state == "refused" and (yield from self._swept(ending)):
+                sent, found = yield from self._asked(may_queue=may_queue)
         except Unreachable as error:
             if not may_queue:
                 raise
@@ -137,6 +139,14 @@ class RedisTicket:
         if found.state == "refused":
             return _REFUSED
         return self._standing(sent, found)
+
+    def _asked(self, *, may_queue: bool) -> Generator[float, None, _Sent]:
+        self._token = self._store.own.effects.token()
+        return (yield from self._until_answered(self._place(may_queue=may_queue)))
+
+    def _swept(self, ending: frozenset[str]) -> Generator[float, None, bool]:
+        """Whether nobody had the slot any more: a dead process, or an event loop of this one (`OwnStore.sweep`)."""
+        return (yield from self._until_done(partial(self._store.own.sweep, self._store.pool, ending)))
 
     def _until_answered(self, call: Callable[[], Answer]) -> Generator[float, None, _Sent]:
         return (yield from self._until_done(self._sending(call)))
@@ -365,7 +375,7 @@ class RedisTicket:
         if lease is not None:
             lease.let_go()
         if token:
-            self._store.own.errands.do(partial(self._end, token))
+            self._store.own.end_soon(token, partial(self._end, token))
 
     def _end(self, token: str) -> None:
         try:

@@ -97,16 +97,6 @@ def test_what_is_wrong_is_said_and_told_apart_by_the_status(arguments: list[str]
     assert all(pool.in_flight == 0 for pool in leasecap.status().pools)
 
 
-def test_without_waiting_or_when_the_time_is_up_it_says_who_holds_and_exits_with_75_or_what_is_chosen() -> None:
-    holder = hold("-l", "the-holder")
-    for options, code in ((["-n"], 75), (["-w", "0.05"], 75), (["-n", "-E", "9"], 9)):
-        done = run("run", "-p", "p", "--limit", "1", *options, "--", "echo", "never")
-        assert (done.returncode, done.stdout) == (code, "")
-        assert "the-holder" in done.stderr
-    assert status().waiting == 0
-    assert finish(holder)[0] == -signal.SIGTERM
-
-
 def test_leasecap_wait_is_the_time_to_wait_when_none_is_given() -> None:
     holder = hold()
     assert run("run", "-p", "p", "--limit", "1", "--", "true", env=environment(LEASECAP_WAIT="50ms")).returncode == 75
@@ -215,26 +205,11 @@ def test_a_in_b_in_a_finds_the_outer_a() -> None:
     assert subprocess.run(argv, env=environment(), capture_output=True, text=True).stdout == "innermost\n"
 
 
-def test_no_borrow_takes_a_slot_of_its_own() -> None:
-    inner = [*PROGRAM, "run", "-p", "p", "--limit", "1", "-n", "--no-borrow", "--", "true"]
-    assert run("run", "-p", "p", "--limit", "1", "--", *inner).returncode == 75
-
-
 def test_who_waits_for_its_own_parent_is_told() -> None:
     inner = ["env", "-u", "LEASECAP_LEASE", *PROGRAM, "run", "-p", "p", "--limit", "1", "-w", "1.5", "--", "true"]
     done = run("run", "-p", "p", "--limit", "1", "--", *inner)
     assert done.returncode == 75
     assert "is a parent of this process" in done.stderr
-
-
-def test_after_a_second_it_says_for_what_it_waits_and_q_silences_it() -> None:
-    holder = hold("-l", "the-holder")
-    loud = run("run", "-p", "p", "--limit", "1", "-w", "1.3", "--", "true")
-    assert "waiting for p: 1/1, position 1, held longest by pid" in loud.stderr
-    assert "the-holder" in loud.stderr
-    quiet = run("run", "-p", "p", "--limit", "1", "-q", "-w", "1.3", "--", "true")
-    assert "waiting" not in quiet.stderr
-    finish(holder)
 
 
 def test_verbose_says_when_the_slot_came_and_how_the_command_ended() -> None:
@@ -253,16 +228,6 @@ def test_a_key_in_the_command_line_is_never_written_down(root: Path) -> None:
     assert key not in run("status").stdout
     assert "***" in run("status").stdout
     finish(holder)
-
-
-def test_a_lost_lease_is_told_and_the_commands_status_stands(fifo: str) -> None:
-    wrapper = hold(script=f"echo ready; read line < {fifo}; exit 3")
-    [holder] = status().holders
-    assert run("release", holder.id, "--yes").returncode == 0
-    Path(fifo).write_text("go\n")
-    _, err = wrapper.communicate(timeout=60)
-    assert wrapper.returncode == 3
-    assert "was lost" in err
 
 
 def test_a_root_that_cannot_be_written_fails_the_run_and_not_the_status(root: Path) -> None:

@@ -46,26 +46,6 @@ def test_a_machine_that_never_used_leasecap_is_told_how_to_begin(root: Path) -> 
     assert not root.exists()
 
 
-def test_holders_and_waiters_are_shown_with_what_a_person_wants_to_know(lease: leasecap.Lease) -> None:
-    waiter = start("run", "-p", "p", "--limit", "1", "--priority", "7", "--", "echo", "the waiter")
-    until(lambda: status().waiting == 1)
-    shown = run("status").stdout
-    assert "p  1/1 in flight, 1 waiting   limit: declared by" in shown
-    rows = [line.split() for line in shown.splitlines()]
-    holder = next(row for row in rows if row and row[0] == lease.id)
-    assert holder[1] == str(os.getpid())
-    assert "the holder" in shown
-    assert "lock held" in shown
-    assert "the waiter" in shown
-    found = status_json()["pools"][0]
-    assert (found["in_flight"], found["limit"], found["waiting"], found["stable"]) == (1, 1, 1, True)
-    assert found["waiters"][0]["priority"] == 7
-    assert found["holders"][0]["granted_at"].endswith("Z")
-    assert 0 <= found["holders"][0]["held_for"] < 600
-    waiter.terminate()
-    waiter.communicate(timeout=60)
-
-
 def test_it_writes_nothing_and_takes_no_lock(root: Path, lease: leasecap.Lease) -> None:
     before = tree(root)
     # A process that is stopped inside the pool's lock jams everything else.
@@ -81,13 +61,6 @@ def test_it_writes_nothing_and_takes_no_lock(root: Path, lease: leasecap.Lease) 
         assert status_json()["pools"][0]["in_flight"] == 1
         jammer.kill()
     assert tree(root) == before
-
-
-def test_json_has_a_version_and_all_of_what_the_library_returns(lease: leasecap.Lease) -> None:
-    found = status_json()
-    assert found["schema_version"] == 1
-    assert found.keys() == leasecap.status().as_dict().keys()
-    assert found["pools"][0]["holders"][0]["id"] == lease.id
 
 
 def test_a_pool_that_is_only_configured_is_shown_with_its_limit_and_where_it_comes_from(root: Path) -> None:

@@ -57,27 +57,6 @@ def test_forty_processes_fill_the_cap_and_never_exceed_it(team: Team, lock: str)
     team.assert_idle()
 
 
-def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival(team: Team, lock: str) -> None:
-    team.configure(f'[pools.p]\nlimit = 1\nlock = "{lock}"\n')
-    holder = team.start(ONCE, "holder", 0, "keep")
-    priorities = [0, -5, 7, 0, 99, 7, -99, 0]
-    waiters = [team.start(ONCE, number, priority) for number, priority in enumerate(priorities)]
-    for worker in (holder, *waiters):
-        worker.expect("READY")
-    holder.tell()
-    holder.expect("HELD")
-    for number, waiter in enumerate(waiters, 1):
-        waiter.tell()
-        team.until_waiting(number)
-    holder.tell()
-    for worker in (holder, *waiters):
-        worker.done()
-    fair = sorted(range(len(priorities)), key=lambda number: (-priorities[number], number))
-    assert team.referee.order() == ["holder", *map(str, fair)]
-    assert team.referee.peak() == 1
-    team.assert_idle()
-
-
 def test_a_newcomer_does_not_overtake_a_head_that_runs_and_has_not_taken_up_its_slot_yet(team: Team, lock: str) -> None:
     team.configure(f'[pools.p]\nlimit = 1\nlock = "{lock}"\n')
     holder, head = team.start(ONCE, "holder", 0, "keep"), team.start(SLOW_TO_TAKE_UP + ONCE, "head", 0, "keep")
@@ -161,78 +140,3 @@ def test_a_newcomer_who_alone_sees_the_free_slot_gives_it_to_the_head(team: Team
     head.tell()
     head.done()
     assert team.referee.order() == ["holder", "head"]
-
-
-def test_those_who_only_try_never_exceed_the_cap(team: Team, lock: str) -> None:
-    team.configure(f'[pools.p]\nlimit = 2\nlock = "{lock}"\n')
-    # Nobody queues, so everybody grants to itself: this leans on the pool's lock alone.
-    workers = [
-        team.start(
-            """
-name, log = sys.argv[1], Log()
-say("READY")
-hear()
-number = 0
-while number < 15:
-    lease = leasecap.try_acquire("p")
-    if lease is not None:
-        number += 1
-        log.start(f"{name}.{number}")
-        time.sleep(0.002)
-        log.end(f"{name}.{number}")
-        lease.release()
-""",
-            name,
-        )
-        for name in range(6)
-    ]
-    for worker in workers:
-        worker.expect("READY")
-    for worker in workers:
-        worker.tell()
-    for worker in workers:
-        worker.done()
-    assert team.referee.peak() == 2
-    team.assert_idle()
-
-
-def test_a_stream_of_newcomers_never_passes_those_who_wait(team: Team) -> None:
-    team.configure("[pools.p]\nlimit = 1\n")
-    holder = team.start(ONCE, "holder", 0, "keep")
-    # Tries again and again from before the queue forms until after it has gone, with no wait and no place in it.
-    barger = team.start(
-        """
-log = Log()
-say("READY")
-hear()
-seen = got = 0
-while got < 3:
-    before = leasecap.status("p").pools[0].waiters
-    lease = leasecap.try_acquire("p")
-    if lease is None:
-        continue
-    got += 1
-    log.start(f"barger.{got}")
-    after = leasecap.status("p").pools[0].waiters
-    # Whoever waited before the try and waits after the slot was got, was passed.
-    seen += len({waiter.id for waiter in before} & {waiter.id for waiter in after})
-    log.end(f"barger.{got}")
-    lease.release()
-say("PASSED", seen)
-"""
-    )
-    waiters = [team.start(LOOP, number, 4, 0.002) for number in range(6)]
-    for worker in (holder, barger, *waiters):
-        worker.expect("READY")
-    holder.tell()
-    holder.expect("HELD")
-    barger.tell()
-    for waiter in waiters:
-        waiter.tell()
-    team.until_waiting(6)
-    holder.tell()
-    assert barger.expect("PASSED") == "0"
-    for worker in (holder, barger, *waiters):
-        worker.done()
-    assert team.referee.peak() == 1
-    team.assert_idle()

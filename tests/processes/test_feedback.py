@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from children import has_ended
 from commands import run, until
-from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
+from holders import HOLD, can_be_had, configure, hold, queue, ready
 from referee import Team
 
 import leasecap
@@ -31,15 +30,6 @@ lease.release()
 say("RELEASED")
 """
 
-# Takes a slot, gives it back, and is gone.
-BRIEF = """
-lease = leasecap.acquire("p")
-say("HELD")
-hear()
-lease.release()
-say("RELEASED")
-"""
-
 EVER = 600.0
 
 
@@ -53,44 +43,6 @@ def feedback(team: Team) -> leasecap.PoolFeedback:
     found = team.pool().feedback
     assert found is not None
     return found
-
-
-def test_a_pause_holds_for_all_and_resume_wakes_those_who_wait(team: Team) -> None:
-    configure(team, limit=3)
-    workers = [team.start(TIMED) for _ in range(2)]
-    ready(*workers)
-    team.leasecap("pause", "p").done()
-    queue(team, *workers)
-    assert not can_be_had(team)
-    assert feedback(team).paused and feedback(team).pause_left is None
-    before = time.monotonic()
-    team.leasecap("resume", "p").done()
-    for worker in workers:
-        worker.expect("HELD")
-    assert time.monotonic() - before < 5
-
-
-def test_a_retry_after_that_one_process_reports_keeps_all_out_until_then(team: Team) -> None:
-    configure(team, limit=3)
-    worker = team.start(TIMED)
-    ready(worker)
-    leasecap.report("p", 429, retry_after=1.5)
-    reported = time.monotonic()
-    worker.tell()
-    assert float(worker.expect("HELD")) - reported >= 1.49
-
-
-def test_after_a_pause_grants_come_one_by_one(team: Team) -> None:
-    configure(team, limit=4, more="stagger = 0.4\n")
-    workers = [team.start(TIMED) for _ in range(4)]
-    ready(*workers)
-    team.leasecap("pause", "p").done()
-    queue(team, *workers)
-    team.leasecap("resume", "p").done()
-    held = sorted(float(worker.expect("HELD")) for worker in workers)
-    # What a worker says is late by as much as it was kept from running; what it was granted was not early.
-    assert held[-1] - held[0] >= 3 * 0.4 - 0.3
-    assert all(later - earlier > 0.1 for earlier, later in itertools.pairwise(held))
 
 
 def test_without_a_stagger_after_idle_a_burst_is_granted_at_once_and_with_it_one_by_one(team: Team) -> None:
@@ -107,61 +59,6 @@ def test_without_a_stagger_after_idle_a_burst_is_granted_at_once_and_with_it_one
         for worker in workers:
             worker.tell()
             worker.expect("RELEASED")
-
-
-def test_a_refusal_lowers_the_limit_for_all_and_setting_it_restores_it(team: Team) -> None:
-    configure(team, limit=4)
-    workers = [team.start(HOLD, number) for number in range(5)]
-    ready(*workers)
-    for worker in workers[:3]:
-        hold(worker)
-    run("report", "p", "--status", "529")
-    queue(team, *workers[3:])
-    assert (team.pool().limit, team.pool().in_flight) == (3, 3)
-    assert feedback(team).lines[0].startswith("3 of 4: cut 0.")
-    assert "a 529 reported by pid" in feedback(team).lines[0]
-    team.leasecap("limit", "p", "4").done()
-    workers[3].expect("HELD")
-    assert team.pool().limit == 4 and feedback(team).lines == ()
-    for worker in workers[:3]:
-        give_back(worker)
-    workers[4].expect("HELD")
-
-
-def test_a_reduced_limit_grows_back_while_somebody_waits(team: Team) -> None:
-    configure(team, limit=4, more="probe_interval = 1.5\n")
-    workers = [team.start(HOLD, number) for number in range(6)]
-    ready(*workers)
-    run("report", "p", "--status", "429")
-    for worker in workers:
-        worker.tell()
-    until(lambda: team.pool().in_flight == 4)
-    assert team.pool().waiting == 2
-
-
-def test_a_cooling_slot_outlives_its_holder_and_is_shown(team: Team) -> None:
-    configure(team, limit=1, more=f"cooldown = {EVER}\n")
-    worker = team.start(BRIEF)
-    worker.expect("HELD")
-    worker.tell()
-    worker.expect("RELEASED")
-    worker.done()
-    assert feedback(team).cooling == 1
-    assert "1 cooling" in run("status").stdout
-    assert not can_be_had(team)
-    configure(team, limit=1)
-    assert can_be_had(team), "a cool-down that was taken back holds no more"
-
-
-def test_a_slot_that_has_cooled_down_is_granted_to_who_waits(team: Team) -> None:
-    configure(team, limit=1, more="cooldown = 1\n")
-    first, second = team.start(BRIEF), team.start(TIMED)
-    ready(second)
-    first.expect("HELD")
-    queue(team, second)
-    first.tell()
-    released = time.monotonic()
-    assert float(second.expect("HELD")) - released >= 0.99
 
 
 def usage(tmp_path: Path, says: str) -> tuple[str, Path]:
@@ -241,23 +138,6 @@ def test_a_callable_is_asked_in_place_of_a_command(team: Team) -> None:
         pass
 
 
-def test_run_says_why_it_waits(team: Team) -> None:
-    configure(team, limit=1)
-    leasecap.report("p", 429, retry_after=EVER)
-    done = run("run", "-p", "p", "-w", "1.5", "--", "true")
-    assert done.returncode == 75
-    assert "paused for" in done.stderr and "a 429 reported by pid" in done.stderr
-
-
-def test_a_command_under_run_reports_about_its_own_lease(team: Team) -> None:
-    configure(team, limit=8)
-    report = f"{sys.executable} -m leasecap report p --status 429"
-    done = run("run", "-p", "p", "-l", "agent", "--", "sh", "-c", f"{report} && {report}")
-    assert done.returncode == 0, done.stderr
-    assert team.pool().limit == 6
-    assert "(agent)" in str(feedback(team).reduced_by)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -273,17 +153,6 @@ def test_wrong_usage_is_refused(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 2 and done.stderr
 
 
-@pytest.mark.parametrize("value", ["30s", "", "soon", "-3"])
-def test_a_hooks_refusal_counts_though_its_retry_after_cannot_be_read(team: Team, value: str) -> None:
-    configure(team, limit=8)
-    done = run("report", "p", "--status", "429", f"--retry-after={value}")
-    assert done.returncode == 0
-    [line] = done.stderr.splitlines()
-    assert line.startswith("leasecap: ") and "Retry-After" in line
-    assert team.pool().limit == 6
-    assert run("report", "p", "--status", "000").returncode == 0, "curl's word for no answer"
-
-
 def test_pausing_and_resuming_say_what_holds_then(team: Team) -> None:
     configure(team)
     assert run("pause", "p", "10m").stdout.startswith("p: paused for 9m59s")
@@ -295,3 +164,14 @@ def test_pausing_and_resuming_say_what_holds_then(team: Team) -> None:
     assert run("run", "-p", "p", "--", "true").returncode == 125
     assert "begins anew" in run("resume", "p").stdout
     assert run("run", "-p", "p", "--", "true").returncode == 0
+
+
+@pytest.mark.parametrize("value", ["30s", "", "soon", "-3"])
+def test_a_hooks_refusal_counts_though_its_retry_after_cannot_be_read(team: Team, value: str) -> None:
+    configure(team, limit=8)
+    done = run("report", "p", "--status", "429", f"--retry-after={value}")
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith("leasecap: ") and "Retry-After" in line
+    assert team.pool().limit == 6
+    assert run("report", "p", "--status", "000").returncode == 0, "curl's word for no answer"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import environment, run, start, status, until
+from commands import environment, run
 from holders import HOLD, configure, give_back, hold, queue, ready
 from killed_after import KILLED_AFTER
 
@@ -63,20 +63,6 @@ def test_forget_says_what_stays_of_a_configured_pool(root: Path) -> None:
     leasecap.acquire("p").release()
     assert "leasecap limit p --unset" in run("forget", "P").stdout
     assert pools(root) == []
-
-
-def test_forget_is_refused_while_somebody_holds_or_waits() -> None:
-    holder = start("run", "-p", "p", "--limit", "1", "-l", "the-holder", "--", "cat", stdin=subprocess.PIPE)
-    until(lambda: status().in_flight == 1)
-    waiter = start("run", "-p", "p", "--limit", "1", "-l", "the-waiter", "--", "true")
-    until(lambda: status().waiting == 1)
-    done = run("forget", "p")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"pid {holder.pid} (the-holder)" in done.stderr and f"pid {waiter.pid} (the-waiter)" in done.stderr
-    assert "leasecap release" in done.stderr
-    for process in (holder, waiter):
-        process.communicate(timeout=60)
-    assert run("forget", "p").returncode == 0
 
 
 def test_forget_counts_no_dead(team: Team, lock: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
 
@@ -96,29 +94,6 @@ def test_a_grant_taken_back_in_the_middle_of_withdrawing_leaves_nothing_behind(t
     team.assert_idle()
 
 
-def test_ctrl_c_in_the_queue_leaves_no_ticket(team: Team, lock: str) -> None:
-    configure(team, lock)
-    holder = team.start(HOLD, "holder")
-    ready(holder)
-    hold(holder)
-    waiter = team.start(
-        """
-try:
-    leasecap.acquire("p")
-except KeyboardInterrupt:
-    say("INTERRUPTED")
-    hear()
-"""
-    )
-    team.until_waiting(1)
-    waiter.send(signal.SIGINT)
-    waiter.expect("INTERRUPTED")
-    assert team.pool().waiting == 0
-    give_back(holder)
-    assert can_be_had(team)
-    team.assert_idle()
-
-
 # Ctrl-C in a moment in which KeyboardInterrupt would do harm: inside the pool's lock, before anybody knows of the
 # grant, in the middle of the release. The process lives on, as a notebook does.
 INTERRUPTED = """
@@ -157,30 +132,3 @@ def test_ctrl_c_at_a_bad_moment_keeps_nobody_out(team: Team, lock: str, moment: 
     notebook.expect("INTERRUPTED")
     assert can_be_had(team)
     team.assert_idle()
-
-
-@pytest.mark.parametrize("error", ["TimeoutError", "PermissionError", "StopAsyncIteration", "SystemExit"])
-def test_what_a_signal_handler_raises_in_the_queue_comes_out_as_it_is(team: Team, error: str) -> None:
-    configure(team)
-    holder = team.start(HOLD, "holder")
-    ready(holder)
-    hold(holder)
-    waiter = team.start(
-        f"""
-import signal
-def handler(signum, frame):
-    raise {error}("mine")
-signal.signal(signal.SIGALRM, handler)
-try:
-    leasecap.acquire("p")
-except BaseException as error:
-    say("RAISED", type(error).__name__, error)
-hear()
-"""
-    )
-    team.until_waiting(1)
-    waiter.send(signal.SIGALRM)
-    assert waiter.expect("RAISED") == f"{error} mine"
-    assert team.pool().waiting == 0
-    give_back(holder)
-    assert can_be_had(team)

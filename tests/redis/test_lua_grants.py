@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis_pools import RECORD, known_pool, token
 
-from leasecap._decisions.entry import Entry, Group, make_entry
+from leasecap._decisions.entry import Entry, Group, make_entry, process_of
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, decide
 from leasecap._decisions.snapshot import Snapshot, first_processes
 from leasecap._redis_store.keys import PARTS
@@ -41,10 +41,13 @@ def states() -> Iterator[tuple[int | None, tuple[Entry, ...], tuple[Entry, ...],
     queues: list[list[tuple[int, int, int | None]]] = [[]]
     for length in (1, 2, 3, 4):
         queues += [[(process, 0, None) for process in line] for line in itertools.product((1, 2, 3), repeat=length)]
+    # Process 9 may be late to take a grant up, and 6 was granted something just now.
+    queues += [[(process, 0, None) for process in line] for line in itertools.product((1, 6, 9), repeat=3)]
     queues += [
         [(1, 0, None), (2, 5, None), (3, -5, None)],
         [(1, 0, 1), (2, 0, None)],
         [(1, 0, 2), (2, 0, 3), (3, 9, 1)],
+        [(9, 5, 1), (1, 0, None), (2, 0, None)],
     ]
     for limit, queue, leases, granted, passed in itertools.product(
         (None, 1, 2, 3), queues, (0, 1, 3), ((), (JUST_NOW,), (LONG_AGO,), (JUST_NOW, LONG_AGO)), ((), (2,))
@@ -55,7 +58,7 @@ def states() -> Iterator[tuple[int | None, tuple[Entry, ...], tuple[Entry, ...],
             limit,
             tuple(entry(*ticket) for ticket in queue),
             tuple(entry(8, limit=declared) for declared in passed),
-            {entry(9).name: since for since in granted},
+            {entry(9 if since == LONG_AGO else 6).name: since for since in granted},
             tuple(entry(7) for _ in range(leases)),
         )
 
@@ -84,9 +87,11 @@ def test_lua_does_in_each_plain_state_what_the_decisions_say(server: RedisServer
                 granted=Group(tuple(granted)),
                 leases=Group.of(leases),
                 granted_since={name: now + since for name, since in granted.items()},
+                away=frozenset(process_of(name) for name, since in granted.items() if since == LONG_AGO),
             )
             plan = decide(snapshot, now)
-            put(admin, keys, limit, queue, passed, snapshot, leases, now)
+            first = first_processes(sorted(snapshot.queue.names), () if plan.grant else snapshot.away)
+            put(admin, keys, limit, queue, passed, snapshot, leases, now, first)
 
             pool.renew((), ())
 
@@ -94,12 +99,14 @@ def test_lua_does_in_each_plain_state_what_the_decisions_say(server: RedisServer
             found = set()
             while (message := messages.get_message(timeout=10)) and not message["channel"].endswith(":end"):
                 found.add((message["channel"].rpartition(":")[2], message["data"]))
-            wanted = {(entry.process, entry.token) for entry in (*plan.grant, *plan.take_back)}
+            back = {name for name in (*snapshot.queue.names, *granted) if process_of(name) in snapshot.away}
+            assert back >= {entry.name for entry in plan.take_back}
+            wanted = {(entry.process, entry.token) for entry in plan.grant}
+            wanted |= {(process_of(name), name[21:37] if len(back) == 1 else "*") for name in back}
             assert found == wanted | {(entry.process, "!") for entry in plan.first}, snapshot
             after = {place: admin.zrange(keys[place], 0, -1) for place in ("queue", "passed", "granted", "leases")}
             gone = {entry.name for entry in plan.grant}
-            back = {entry.name for entry in plan.take_back}
-            assert after["queue"] == sorted(name for name in snapshot.queue.names if name not in gone), snapshot
+            assert after["queue"] == sorted({*snapshot.queue.names} - gone - back), snapshot
             assert after["passed"] == sorted({*snapshot.parked.names} | back), snapshot
             assert set(after["granted"]) == ({*snapshot.granted.names} - back) | gone, snapshot
             assert set(after["leases"]) == {*snapshot.leases.names}, snapshot
@@ -116,6 +123,7 @@ def put(
     snapshot: Snapshot,
     leases: tuple[Entry, ...],
     now: float,
+    first: tuple[str, ...],
 ) -> None:
     """Make the pool this state."""
     with admin.pipeline(transaction=True) as line:
@@ -123,7 +131,7 @@ def put(
         line.hdel(keys["pool"], "limit")
         if limit is not None:
             line.hset(keys["pool"], "limit", limit)
-        line.hset(keys["pool"], "first", " ".join(first_processes(sorted(snapshot.queue.names))))
+        line.hset(keys["pool"], "first", " ".join(first))
         for entry in (*queue, *passed):
             line.zadd(keys["queue" if entry in queue else "passed"], {entry.name: 0})
         for name, since in snapshot.granted_since.items():

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,35 +24,6 @@ if TYPE_CHECKING:
     from leasecap._redis_store.client import Client
 
 pytestmark = pytest.mark.redis
-
-# Takes a slot and gives it back, again and again until it is told to end; in a thread, or in so many tasks.
-MANY = """
-import asyncio, random, threading
-name, tasks = sys.argv[1], int(sys.argv[2])
-log, ending = Log(), threading.Event()
-threading.Thread(target=lambda: (hear(), ending.set()), daemon=True).start()
-say("READY")
-async def one(number):
-    count = 0
-    while not ending.is_set():
-        async with leasecap.slot("p", timeout=30):
-            log.start(f"{name}-{number}-{count}")
-            await asyncio.sleep(random.random() * 0.01)
-            log.end(f"{name}-{number}-{count}")
-        count += 1
-async def main():
-    await asyncio.gather(*map(one, range(tasks)))
-count = 0
-if tasks:
-    asyncio.run(main())
-while not tasks and not ending.is_set():
-    with leasecap.slot("p", timeout=30):
-        log.start(f"{name}-{count}")
-        time.sleep(random.random() * 0.01)
-        log.end(f"{name}-{count}")
-    count += 1
-say("DONE")
-"""
 
 # A process whose boot nobody knows, as one of another machine.
 ELSEWHERE = """
@@ -80,55 +50,6 @@ def held(pool: Pool) -> int:
 # -- the cap, and the order ----------------------------------------------------------------------------------------
 
 
-def test_processes_and_tasks_never_exceed_the_cap(pool: Pool, team: Team) -> None:
-    settle(pool, limit=3)
-    workers = [team.start(MANY, number, tasks) for number, tasks in enumerate((0, 0, 0, 4, 9))]
-    ready(*workers)
-    until(lambda: len(team.referee.log.read_text().splitlines()) > 100, "they have worked for a while")
-    for worker in workers:
-        worker.tell()
-    for worker in workers:
-        worker.expect("DONE")
-        worker.done()
-    assert team.referee.peak() == 3
-    assert held(pool) == 0
-    assert pool.picture().expiries == {}
-
-
-def test_cap_holds_while_holders_and_waiters_are_killed(pool: Pool, team: Team) -> None:
-    settle(pool, limit=2)
-    workers = {number: team.start(MANY, number, 0) for number in range(6)}
-    ready(*workers.values())
-    killed = {}
-    for number in (0, 1, 2):
-        until(lambda: held(pool) == 2, "both slots are taken")
-        time.sleep(0.1)  # any moment will do
-        killed[number] = workers[number].kill()
-    for number in (3, 4, 5):
-        workers[number].tell()
-    for number in (3, 4, 5):
-        workers[number].expect("DONE")
-        workers[number].done()
-    running = {}
-    for line in team.referee.log.read_text().splitlines():
-        event, _, holder = line.split(" ", 2)
-        running[holder] = event == "start"
-    ends = {holder: killed[int(holder.partition("-")[0])] for holder, runs in running.items() if runs}
-    assert team.referee.peak(ends) == 2
-
-
-def test_waiters_are_served_in_the_order_of_their_calls(pool: Pool, team: Team) -> None:
-    workers = [team.start(HOLD, number) for number in range(4)]
-    ready(*workers)
-    hold(workers[0])
-    queue(team, *workers[1:])
-    for before, after in pairwise(workers):
-        give_back(before)
-        after.expect("HELD")
-    give_back(workers[-1])
-    assert team.referee.order() == ["0", "1", "2", "3"]
-
-
 def test_released_slot_reaches_a_waiter_by_a_message(pool: Pool, team: Team) -> None:
     settle(pool, ttl=30)
     holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
@@ -144,18 +65,6 @@ def test_released_slot_reaches_a_waiter_by_a_message(pool: Pool, team: Team) -> 
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------
-
-
-def test_slot_of_a_killed_holder_of_this_machine_is_granted_at_once(pool: Pool, team: Team) -> None:
-    settle(pool, ttl=30)
-    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
-    ready(holder, waiter)
-    hold(holder)
-    queue(team, waiter)
-    killed = holder.kill()
-    waiter.expect("HELD")
-    assert time.monotonic_ns() - killed < 5e9  # and not after 30 s
-    assert team.referee.peak({"holder": killed, "waiter": time.monotonic_ns()}) == 1
 
 
 def test_slot_of_a_killed_holder_elsewhere_is_granted_after_its_ttl(pool: Pool, team: Team) -> None:
@@ -208,30 +117,6 @@ asyncio.run(main())
     worker.expect("HELD")
     assert worker.expect("LOST") == "False"
     worker.done()
-
-
-def test_stopped_waiter_is_passed_over_and_goes_on_in_its_place(pool: Pool, team: Team) -> None:
-    settle(pool, ttl=30)
-    workers = [team.start(HOLD, number) for number in range(4)]
-    ready(*workers)
-    hold(workers[0])
-    queue(team, *workers[1:])
-    workers[1].stop()
-    give_back(workers[0])
-    workers[2].expect("HELD")  # two seconds later
-    workers[1].go_on()
-    until(lambda: len(pool.picture().seen.queue) == 2, "it stands in the queue again")
-    give_back(workers[2])
-    workers[1].expect("HELD")
-
-
-def test_person_who_releases_a_lease_tells_its_holder(pool: Pool, team: Team) -> None:
-    holder = team.start(HOLD, "holder")
-    ready(holder)
-    hold(holder)
-    [lease] = team.pool().holders
-    assert run("release", lease.id, "--yes").returncode == 0
-    assert holder.expect("LOST") == "False"
 
 
 # -- the server ----------------------------------------------------------------------------------------------------
@@ -311,79 +196,6 @@ def test_status_of_the_command_survives_a_server_that_goes_away(server: RedisSer
     assert time.monotonic() - began < 10
 
 
-def test_waiter_that_is_interrupted_leaves_nothing(pool: Pool, team: Team) -> None:
-    holder = team.start(HOLD, "holder")
-    ready(holder)
-    hold(holder)
-    waiter = team.leasecap("run", "-p", "p", "--", "true")
-    until(lambda: team.pool().waiting == 1, "it waits")
-    waiter.send(signal.SIGINT)
-    assert waiter.wait() == -signal.SIGINT
-    until(lambda: pool.picture().seen.queue == (), "its ticket is withdrawn")
-
-
-def test_cancelled_tasks_leave_neither_ticket_nor_lease(pool: Pool, team: Team) -> None:
-    """redis-py#2665, seen from above: a cancellation that came at the wrong moment lost the release."""
-    worker = team.start(
-        """
-import asyncio, random
-async def one():
-    async with leasecap.slot("p"):
-        await asyncio.sleep(random.random() * 0.01)
-async def main():
-    for _ in range(20):
-        tasks = [asyncio.create_task(one()) for _ in range(5)]
-        await asyncio.sleep(random.random() * 0.02)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-asyncio.run(main())
-say("DONE")
-"""
-    )
-    worker.expect("DONE")
-    worker.done()
-    until(lambda: pool.picture().expiries == {}, "nothing is left")
-
-
-def test_forked_child_neither_releases_nor_keeps_its_parents_lease(pool: Pool, team: Team) -> None:
-    worker = team.start(
-        """
-lease = leasecap.acquire("p")
-pid = os.fork()
-if pid == 0:
-    lease.release()
-    assert leasecap.try_acquire("p") is None
-    os._exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-say("STILL", lease.held, len(leasecap.status("p").pools[0].holders))
-lease.release()
-"""
-    )
-    assert worker.expect("STILL") == "True 1"
-    worker.done()
-    until(lambda: held(pool) == 0, "nothing is left")
-
-
-def test_process_with_fifty_tickets_is_served_in_order(pool: Pool, team: Team) -> None:
-    worker = team.start(
-        """
-import asyncio
-order = []
-async def one(number):
-    async with leasecap.slot("p"):
-        order.append(number)
-async def main():
-    await asyncio.gather(*map(one, range(50)))
-asyncio.run(main())
-say("ORDER", len(order), len(set(order)))
-"""
-    )
-    assert worker.expect("ORDER") == "50 50"
-    worker.done()
-    assert os.environ["LEASECAP_HOME"] == str(team.root)
-
-
 # -- for other processes -------------------------------------------------------------------------------------------
 
 
@@ -409,16 +221,6 @@ def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) ->
     agent.tell()
     agent.done()
     until(lambda: held(pool) == 0, "the keeper has seen that")
-
-
-def test_slot_for_a_pid_can_be_given_back_by_hooks(pool: Pool, team: Team) -> None:
-    agent = team.start("say('READY'); hear()")
-    agent.expect("READY")
-    for _ in range(2):
-        run("acquire", "-p", "p", "--for-pid", str(agent.pid))
-        assert held(pool) == 1
-        assert run("release", "--for-pid", str(agent.pid), "--yes").returncode == 0
-        assert held(pool) == 0
 
 
 # -- when nobody can tell whose slot it is -------------------------------------------------------------------------

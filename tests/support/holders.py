@@ -51,8 +51,8 @@ if lease is not None:
 """
 
 
-def configure(team: Team, lock: str = "os", limit: int = 1, more: str = "") -> None:
-    team.configure(f'[pools.p]\nlimit = {limit}\nlock = "{lock}"\n{more}')
+def configure(team: Team, lock: str = "", limit: int = 1, more: str = "") -> None:
+    team.configure(f'[pools.p]\nlimit = {limit}\nlock = "{lock or team.store.lock}"\n{more}')
 
 
 def ready(*workers: Worker) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from children import await_exit, await_stop
 from no_pipes import WAYS, in_workers
 from places import REPOSITORY, WORKERS
+from stores import Store
 
 import leasecap
 from leasecap._config.seal import seal
@@ -165,14 +166,16 @@ class Worker:
 class Team:
     """The workers of one test, under one root; whoever is left at the end of the test is killed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store: Store | None = None) -> None:
+        """:param store: where their pools are kept; unset: in files."""
+        self.store = store or Store()
         self.root = directory / "root"
         self.root.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
         self.referee = Referee(directory / "holds.log")
         self.referee.log.touch()
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("LEASECAP_")}
-        self.env["LEASECAP_HOME"] = str(self.root)
+        self.env |= {"LEASECAP_HOME": str(self.root), **self.store.environment}
         self.env["REFEREE_LOG"] = str(self.referee.log)
         self.env["PYTHONPATH"] = os.pathsep.join((str(REPOSITORY), str(WORKERS)))
         self._workers: list[Worker] = []
@@ -187,11 +190,12 @@ class Team:
             worker.end()
 
     def configure(self, text: str) -> None:
-        """Put ``config.toml`` in place, whole."""
+        """Put ``config.toml`` in place, whole; a server is told what it says of its pools."""
         aside = self.root / "config.toml.new"
         aside.write_text(text)
         seal(str(self.root), text)  # as by `leasecap limit`: no test waits for it to stand still that isn't about that
         aside.rename(self.root / "config.toml")
+        self.store.publish(self.root)
 
     def without_pipes(self, way: str = WAYS["refused"]) -> None:
         """Whoever starts from now on can make no named pipe."""
@@ -232,13 +236,16 @@ class Team:
         """
         path = self.pool(pool).path
         worker.stop()
-        while is_taken(path):
+        while not self.store.is_server and is_taken(path):
             worker.go_on()
             time.sleep(0.01)
             worker.stop()
 
     def assert_idle(self, pool: str = "p") -> None:
         """Nothing that counts is left of anybody."""
+        if self.store.is_server:  # which hears a moment later what an event loop gives back
+            until(lambda: not self.pool(pool).holders and not self.pool(pool).waiters, "nobody holds or waits")
+            return
         found = self.pool(pool)
         places = ("leases", "granted", "parked", "queue")
         left = {place: os.listdir(os.path.join(found.path, place)) for place in places}

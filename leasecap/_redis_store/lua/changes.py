@@ -21,11 +21,24 @@ end
 CHANGES = (
     PICTURE
     + """
+local function of_process(name, places)
+  local found = {}
+  for _, place in ipairs(places) do
+    for _, other in ipairs(call('ZRANGE', place, 0, -1)) do
+      if process_of(other) == process_of(name) then found[#found + 1] = other end
+    end
+  end
+  return found
+end
+-- Whose grant isn't taken up doesn't run: none of its tickets is granted anything until that one looks.
 local function pass_over(name)
-  take(GRANTED, name)
-  put(PASSED, name, 0)
+  local its = of_process(name, {GRANTED, QUEUE})
+  for _, each in ipairs(its) do
+    if not take(GRANTED, each) then take(QUEUE, each) end
+    put(PASSED, each, 0)
+  end
   touch()
-  wake(name)
+  wake(name, #its > 1 and '*')
 end
 local function grant(name, own)
   take(QUEUE, name)
@@ -76,7 +89,9 @@ local function settle(own)
   for _, name in ipairs(expired(256)) do remove(name, false) end
   if now >= number('quiet', 0) and gives_away() then give_away() end
   if size[GRANTED] > 0 then
-    for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do pass_over(name) end
+    for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do
+      if call('ZSCORE', GRANTED, name) then pass_over(name) end
+    end
   end
   if size[COOLING] > 0 then
     local over = call('ZREMRANGEBYSCORE', COOLING, '-inf', now)

@@ -61,6 +61,10 @@ for i = 4, #ARGV, 2 do
     set(ARGV[i], ARGV[i + 1])
   end
 end
+local latest = now + number('cooldown', 0)
+for _, name in ipairs(call('ZRANGE', COOLING, '(' .. latest, '+inf', 'BYSCORE')) do
+  call('ZADD', COOLING, latest, name)
+end
 touch()
 local undecided = settle()
 return standing('done', false, undecided)

@@ -8,14 +8,13 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from places import REPOSITORY
 
 import leasecap
-from leasecap import UNSET, AcquireTimeout, ConfigError, Lease, LeasecapError, LeaseLost, StoreError
+from leasecap import AcquireTimeout, ConfigError, Lease, LeasecapError, LeaseLost, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,14 +102,6 @@ def test_arguments_that_cannot_be_meant_are_refused_before_anything_is_done(
     assert not pools.exists() or not list(pools.glob("*/*/*"))
 
 
-@pytest.mark.parametrize("timeout", [None, math.inf, 0, 0.0, 5, UNSET])
-def test_these_timeouts_are_taken(timeout: float | None) -> None:
-    for call in everywhere():
-        lease = call(timeout=timeout)
-        if isinstance(lease, Lease):
-            lease.release()
-
-
 def test_the_highest_limit_that_may_stand_in_the_file_may_be_declared() -> None:
     leasecap.acquire("p", limit=1_000_000).release()
 
@@ -127,87 +118,6 @@ def test_a_bad_pool_name_is_refused(root: Path) -> None:
     with pytest.raises((TypeError, ConfigError)):
         leasecap.acquire(None)  # type: ignore[arg-type]
     assert not list((root / "pools").glob("*"))
-
-
-def test_the_argument_wins_over_the_environment_over_the_configuration_over_the_default(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def waited(**options: Any) -> float:
-        with pytest.raises(AcquireTimeout) as caught:
-            leasecap.acquire("p", borrow=False, **options)
-        return caught.value.waited
-
-    configure(root, "queue_timeout = 0.3\n")
-    with leasecap.slot("p"):
-        assert 0.3 <= waited() < 60
-        assert 0.3 <= waited(timeout=UNSET) < 60
-        monkeypatch.setenv("LEASECAP_WAIT", "150ms")
-        assert 0.15 <= waited() < 60
-        assert 0.05 <= waited(timeout=0.05) < 60
-        monkeypatch.setenv("LEASECAP_WAIT", "soon")
-        with pytest.raises(ConfigError, match="LEASECAP_WAIT"):
-            leasecap.acquire("p")
-        waited(timeout=0)
-        monkeypatch.setenv("LEASECAP_WAIT", "")  # as if it were not set
-        configure(root, "queue_timeout = 0\n")
-        waited()
-        # The default is to wait for ever, of which a test sees a little.
-        configure(root, "")
-        waiter = threading.Thread(target=lambda: leasecap.acquire("p", borrow=False).release())
-        waiter.start()
-        waiter.join(0.3)
-        assert waiter.is_alive()
-    waiter.join()
-
-
-def test_priority_comes_from_the_configuration_unless_it_is_given(root: Path) -> None:
-    configure(root, "priority = 7\n")
-
-    async def main() -> list[int]:
-        with leasecap.slot("p"):
-            waits = (leasecap.acquire_async("p", borrow=False), leasecap.acquire_async("p", borrow=False, priority=-3))
-            tasks = [asyncio.create_task(wait) for wait in waits]
-            while leasecap.status("p").pools[0].waiting < 2:
-                await asyncio.sleep(0.002)
-            found = [waiter.priority for waiter in leasecap.status("p").pools[0].waiters]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return found
-
-    assert asyncio.run(main()) == [7, -3]
-
-
-def test_a_label_is_what_status_shows() -> None:
-    with leasecap.slot("p", label="nightly " + "x" * 1000):
-        (holder,) = leasecap.status("p").pools[0].holders
-    assert holder.label is not None
-    assert holder.label.startswith("nightly")
-    assert len(holder.label) == 200
-
-
-def test_the_timeout_says_what_held_the_slots() -> None:
-    with leasecap.slot("p", label="the other one"):
-        with pytest.raises(AcquireTimeout) as caught:
-            leasecap.acquire("p", timeout=0.05, borrow=False)
-        error = caught.value
-    assert isinstance(error, TimeoutError)
-    assert (error.pool, error.limit, error.position) == ("p", 1, 1)
-    assert error.waited >= 0.05
-    assert "the other one" in error.holders[0]
-    assert "the other one" in str(error)
-
-
-def test_what_on_wait_raises_ends_the_wait_and_leaves_no_ticket() -> None:
-    def give_up(waiting: leasecap.Waiting) -> None:
-        assert (waiting.pool, waiting.limit, waiting.in_flight, waiting.position) == ("p", 1, 1, 1)
-        assert waiting.waited >= 1
-        raise InterruptedError("enough")
-
-    with leasecap.slot("p"):
-        with pytest.raises(InterruptedError, match="enough"):
-            leasecap.acquire("p", borrow=False, on_wait=give_up)
-        assert leasecap.status("p").pools[0].waiting == 0
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------
@@ -240,7 +150,7 @@ import os, pytest, leasecap
 def test_it(leasecap_root, tmp_path):
     assert leasecap_root.is_relative_to(tmp_path)
     assert leasecap.status().root == str(leasecap_root) == os.environ["LEASECAP_HOME"]
-    assert "LEASECAP_POOL" not in os.environ
+    assert not {"LEASECAP_POOL", "LEASECAP_STORE"} & {*os.environ}
     with pytest.raises(leasecap.ConfigError):
         leasecap.acquire("p")
     with leasecap.slot("p", limit=2):
@@ -258,7 +168,13 @@ def test_it_with_the_hundred_descriptors_that_some_shells_allow(time, leasecap_r
 def test_the_pytest_fixture_gives_a_root_of_its_own_without_configuration(root: Path, tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(THEIR_TEST)
     # Where the package is installed pytest loads it by itself; named twice it would complain.
-    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "LEASECAP_POOL": "x", "PYTHONPATH": str(REPOSITORY)}
+    env = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "LEASECAP_POOL": "x",
+        "LEASECAP_STORE": "redis://127.0.0.1:1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
     command = [
         sys.executable,
         "-m",

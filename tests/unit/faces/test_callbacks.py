@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from holders import HOLD, can_be_had, configure, hold, ready
 from insides import own_entry_of, store_of
-from referee import DEADLINE, Team, until
+from referee import DEADLINE, until
 
 import leasecap
 from leasecap import Lease
@@ -92,61 +90,6 @@ def test_a_log_handler_that_blocks_does_not_stop_the_heartbeats(
     assert told.wait(DEADLINE)
     heartbeats_go_on()
     end.set()
-
-
-# Waits with an on_wait that blocks until the test has sent a signal.
-ASKS = """
-import signal
-class Alarm(Exception):
-    pass
-def handler(signum, frame):
-    raise Alarm
-signal.signal(signal.SIGALRM, handler)
-def on_wait(waiting):
-    say("TOLD")
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        time.sleep(30)
-    say("NOT INTERRUPTED")
-{acquire}
-hear()
-"""
-
-SYNC = """
-try:
-    leasecap.acquire("p", on_wait=on_wait)
-except BaseException as error:
-    say("RAISED", type(error).__name__)
-"""
-
-ASYNC = """
-import asyncio
-async def main():
-    try:
-        await leasecap.acquire_async("p", on_wait=on_wait)
-    except BaseException as error:
-        say("RAISED", type(error).__name__)
-loop = asyncio.new_event_loop()
-loop.run_until_complete(main())
-"""
-
-
-@pytest.mark.posix("signals")
-@pytest.mark.parametrize("acquire", [SYNC, ASYNC], ids=["sync", "async"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGALRM])
-def test_a_signal_is_not_held_back_while_on_wait_runs(team: Team, acquire: str, signum: signal.Signals) -> None:
-    configure(team)
-    holder = team.start(HOLD, "holder")
-    ready(holder)
-    hold(holder)
-    waiter = team.start(ASKS.format(acquire=acquire))
-    waiter.expect("TOLD")
-    waiter.send(signum)
-    assert waiter.expect("RAISED") == ("KeyboardInterrupt" if signum == signal.SIGINT else "Alarm")
-    assert team.pool().waiting == 0
-    holder.tell()
-    holder.expect("RELEASED")
-    assert can_be_had(team)
 
 
 def test_what_on_wait_raises_ends_the_wait_and_reaches_the_caller() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import threading
 import weakref
 
@@ -26,25 +25,6 @@ def free() -> bool:
     if lease is not None:
         lease.release()
     return lease is not None
-
-
-def test_a_dropped_lease_gives_its_slot_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    lease = leasecap.acquire("p")
-    name = lease.id
-    with pytest.warns(ResourceWarning, match=f"Lease {name} of pool 'p', held> was dropped without a release"):
-        del lease
-    leasecap.acquire("p", timeout=DEADLINE).release()
-    until(lambda: bool(caplog.records), "a line in the log")
-    (record,) = caplog.records
-    assert (record.name, record.levelno) == ("leasecap", logging.WARNING)
-    assert name in record.message and "keep what acquire() returns" in record.message
-
-
-@warned
-def test_a_call_whose_result_is_not_kept_holds_nothing() -> None:
-    for _ in range(20):
-        leasecap.acquire("p", timeout=DEADLINE)
-    until(free, "the slot")
 
 
 @warned

@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import run, start, status, until
+from commands import start, status, until
+from insides import own_entry_of, store_of
 
 import leasecap
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,9 +70,18 @@ def test_run_says_what_was_removed(what: str, tmp_path: Path) -> None:
     assert held.returncode == 0
 
 
-def test_a_lease_that_a_person_released_says_so() -> None:
-    lease = leasecap.acquire("p")
-    assert run("release", lease.id, "--yes").returncode == 0
-    assert lease.lost.wait(60)
-    with pytest.raises(leasecap.LeaseLost, match="released by a person"):
-        lease.check()
+def test_the_blocks_own_exception_survives_a_release_that_fails() -> None:
+    with pytest.raises(ZeroDivisionError), leasecap.slot("p") as lease:
+        shutil.rmtree(store_of(lease).directory.path)
+        raise ZeroDivisionError
+
+
+def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
+    calls: list[leasecap.Lease] = []
+    lease = leasecap.acquire("p", on_lost=calls.append)
+    runtime.own.heartbeats.remove(own_entry_of(lease))  # it would find out first
+    assert store_of(lease).end(own_entry_of(lease).name)  # as a person does
+    lease.release()
+    lease.release()
+    assert calls == [lease]
+    assert lease.lost

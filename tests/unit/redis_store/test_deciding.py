@@ -13,10 +13,11 @@ from leasecap._redis_store.answer import Seen
 from leasecap._redis_store.deciding import decision, report_change, rules_in, state_of
 
 
-def name(number: int, *, ancestors: tuple[int, ...] = ()) -> str:
+def name(number: int, *, process: int | None = None, ancestors: tuple[int, ...] = ()) -> str:
     tokens = tuple(f"{one:016x}" for one in ancestors)
+    process = process or number
     return make_entry(
-        token=f"{number:016x}", process=f"{number:012x}", order=number, priority=0, limit=None, ancestors=tokens
+        token=f"{number:016x}", process=f"{process:012x}", order=number, priority=0, limit=None, ancestors=tokens
     ).name
 
 
@@ -34,6 +35,11 @@ def test_nested_ticket_is_granted_before_the_head_of_the_queue() -> None:
 def test_late_grant_is_taken_back_and_its_slot_goes_on() -> None:
     decided = decision(seen(granted={name(1): 990.0}, queue=(name(2),)))
     assert (decided.take_back, decided.grant) == ((name(1),), (name(2),))
+
+
+def test_process_whose_grant_is_late_is_granted_nothing_else() -> None:
+    decided = decision(seen(granted={name(1): 990.0}, queue=(name(2, process=1), name(3))))
+    assert (decided.take_back, decided.grant) == ((name(1),), (name(3),))
 
 
 def test_state_of_a_change_is_kept_and_says_when_to_decide_again() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 from commands import run
+from holders import configure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from referee import Team
 
 
 @pytest.fixture(autouse=True)
-def limit_of_four() -> None:
-    assert run("limit", "p", "4").returncode == 0
+def limit_of_four(team: Team) -> None:
+    configure(team, limit=4)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from commands import PROGRAM, environment, run, start, status, until
+from holders import configure
 
 import leasecap
 
@@ -15,11 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from referee import Team
 
-@pytest.fixture(autouse=True)
-def limit_of_one(root: Path) -> None:
-    root.mkdir(mode=0o700)
-    (root / "config.toml").write_text("[pools.p]\nlimit = 1\n")
+
+pytestmark = pytest.mark.usefixtures("pool")
 
 
 @pytest.fixture
@@ -98,8 +97,8 @@ def test_a_process_releases_freely_what_it_or_a_parent_of_it_holds() -> None:
     assert status().in_flight == 0
 
 
-def test_the_first_characters_of_an_id_will_do_unless_they_fit_two(root: Path, agent: subprocess.Popen[bytes]) -> None:
-    (root / "config.toml").write_text("[pools.p]\nlimit = 40\n")
+def test_the_first_characters_of_an_id_will_do_unless_they_fit_two(team: Team, agent: subprocess.Popen[bytes]) -> None:
+    configure(team, limit=40)
     leases = [leasecap.acquire("p") for _ in range(17)]  # with 16 digits, two of 17 begin alike
     first = sorted(lease.id for lease in leases)
     twice = next(one[0] for one, other in pairwise(first) if one[0] == other[0])
@@ -112,8 +111,16 @@ def test_the_first_characters_of_an_id_will_do_unless_they_fit_two(root: Path, a
         held.release()
 
 
-@pytest.mark.parametrize("lease", ["ffff", "", "../../etc", "*"])
+@pytest.mark.parametrize("lease", ["ffff", "*"])
 def test_an_id_that_nobody_holds_is_said_to_be_none(lease: str) -> None:
     done = run("release", lease, "--yes")
     assert done.returncode == 1
     assert "is held" in done.stderr
+
+
+def test_what_was_taken_for_an_agent_is_released_by_its_pid(agent: subprocess.Popen[bytes]) -> None:
+    lease = acquire(agent.pid)
+    assert acquire(agent.pid) == lease, "it has one, however often its hooks ask"
+    assert run("release", "--for-pid", str(agent.pid), "--yes").stdout == f"released {lease} of pool p\n"
+    assert status().in_flight == 0
+    assert "holds nothing" in run("release", "--for-pid", str(agent.pid)).stdout

@@ -1,0 +1,166 @@
+"""One process with fifty tickets, killed, stopped or blocked: those behind it wait as if it had one."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from holders import HOLD, configure, hold, queue, ready
+from referee import until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from referee import Team, Worker
+
+# An event loop with many tasks that want a slot each, and hold it for a moment. Holds one itself if told so.
+MANY = """
+import asyncio
+number, holds = int(sys.argv[1]), sys.argv[2] == "holds"
+async def one():
+    async with leasecap.slot("p", priority=int(sys.argv[3]) if len(sys.argv) > 3 else 0):
+        await asyncio.sleep(0.001)
+async def main():
+    lease = await leasecap.acquire_async("p") if holds else None
+    tasks = [asyncio.create_task(one()) for _ in range(number)]
+    say("ASKED")
+    await asyncio.to_thread(hear)
+    if sys.argv[2] == "blocks":
+        say("BLOCKS")
+        hear()
+    if lease is not None:
+        lease.release()
+    await asyncio.gather(*tasks)
+    say("DONE")
+say("READY")
+hear()
+asyncio.run(main())
+hear()
+"""
+
+
+# Takes a slot when told, and says when it had it.
+TIMED = """
+say("READY")
+hear()
+lease = leasecap.acquire("p")
+say("HELD", time.monotonic_ns())
+hear()
+lease.release()
+"""
+
+PATIENCE = 4.5
+"""Seconds: two for a grant that nobody takes up, one until somebody looks, and as much for a machine that is busy."""
+
+TICKETS = pytest.mark.parametrize("tickets", [1, 50])
+
+
+def many(team: Team, tickets: int, kind: str = "waits", behind: int = 0, more: tuple[object, ...] = ()) -> Worker:
+    """A process with so many tickets in the queue."""
+    worker = team.start(MANY, tickets, kind, *more)
+    ready(worker)
+    worker.tell()
+    worker.expect("ASKED")
+    team.until_waiting(behind + tickets)
+    return worker
+
+
+def waits(team: Team, behind: int) -> Worker:
+    """A waiter behind so many others."""
+    worker = team.start(TIMED)
+    ready(worker)
+    queue(team, worker, behind=behind)
+    return worker
+
+
+def seconds(worker: Worker, since: int) -> float:
+    """How long after that moment it was granted its slot."""
+    return (int(worker.expect("HELD")) - since) / 1e9
+
+
+@TICKETS
+def test_slot_of_a_killed_process_passes_its_own_tickets(team: Team, tickets: int) -> None:
+    configure(team)
+    killed = many(team, tickets, "holds")
+    waiter = waits(team, tickets)
+    assert seconds(waiter, killed.kill()) < PATIENCE
+    until(lambda: team.pool().waiting == 0, "what it left in the queue is removed")
+
+
+@TICKETS
+def test_released_slot_passes_the_tickets_of_a_killed_process(team: Team, tickets: int) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    killed = many(team, tickets)
+    waiter = waits(team, tickets)
+    killed.kill()
+    before = time.monotonic_ns()
+    holder.tell()
+    assert seconds(waiter, before) < PATIENCE
+
+
+@TICKETS
+def test_slot_passes_the_tickets_of_a_stopped_process_which_keep_their_places(team: Team, tickets: int) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    stopped = many(team, tickets)
+    waiter = waits(team, tickets)
+    team.stop_outside(stopped)
+    before = time.monotonic_ns()
+    holder.tell()
+    assert seconds(waiter, before) < PATIENCE
+    assert [found.state for found in team.pool().waiters] == ["stopped"] * tickets
+    newcomer = waits(team, tickets)
+    stopped.go_on()
+    stopped.tell()
+    until(lambda: {found.state for found in team.pool().waiters} == {"waiting"}, "it stands in the queue again")
+    waiter.tell()
+    stopped.expect("DONE")  # before the newcomer, which came later
+    newcomer.expect("HELD")
+
+
+@TICKETS
+def test_blocked_event_loop_keeps_a_slot_once(team: Team, tickets: int) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    blocked = many(team, tickets, "blocks")
+    waiter = waits(team, tickets)
+    blocked.tell()
+    blocked.expect("BLOCKS")
+    before = time.monotonic_ns()
+    holder.tell()
+    assert seconds(waiter, before) < PATIENCE
+    blocked.tell()
+    waiter.tell()
+    blocked.expect("DONE")
+
+
+def test_process_with_fifty_tickets_is_served_in_the_order_of_its_calls(team: Team) -> None:
+    configure(team)
+    worker = team.start(
+        """
+import asyncio
+order = []
+async def one(number):
+    async with leasecap.slot("p", borrow=False):
+        order.append(number)
+async def main():
+    async with leasecap.slot("p"):
+        tasks = []
+        for number in range(50):
+            tasks.append(asyncio.create_task(one(number)))
+            while leasecap.status("p").pools[0].waiting <= number:
+                await asyncio.sleep(0.001)
+    await asyncio.gather(*tasks)
+asyncio.run(main())
+say("ORDER", *order)
+"""
+    )
+    assert worker.expect("ORDER") == " ".join(map(str, range(50)))
+    worker.done()
+    team.assert_idle()

@@ -1,0 +1,20 @@
+"""The stores that a contract test runs on, for `parametrize`."""
+
+from __future__ import annotations
+
+import pytest
+from stores import DIRECTORY, FILES
+
+REDIS = pytest.param("redis", marks=pytest.mark.redis)
+VALKEY = pytest.param("valkey", marks=[pytest.mark.redis, pytest.mark.long])
+STORES = [FILES, REDIS]
+
+WITH_LOCKS = pytest.mark.parametrize("store", [DIRECTORY, *STORES], indirect=True)
+"""Also in files with a lock directory."""
+
+IN_PROCESS = pytest.mark.parametrize(
+    "store", [pytest.param(FILES, marks=pytest.mark.unit), REDIS, VALKEY], indirect=True
+)
+"""A test that starts no process: on files it is a unit test."""
+
+ON_A_SERVER = pytest.mark.parametrize("store", [REDIS], indirect=True)
