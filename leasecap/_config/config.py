@@ -7,7 +7,6 @@ ignored. `schema` says what each key may hold.
 from __future__ import annotations
 
 import os
-import stat
 
 from leasecap._config.merge import USAGE_URL_KEYS, merged
 from leasecap._config.pool_name import PoolName, pool_name
@@ -142,25 +141,6 @@ class Config(NamedTuple):
 def config_path(root: str) -> str:
     """Where the configuration of ``root`` stands."""
     return os.path.join(root, FILE_NAME)
-
-
-def signature(path: str) -> tuple[int, ...]:
-    """A cheap value that changes when the file does; () without a file. Take it before `load_config`, not after."""
-    try:
-        found = os.lstat(path)
-        of_the_link: tuple[int, ...] = ()
-        if stat.S_ISLNK(found.st_mode):
-            of_the_link = (found.st_ctime_ns, found.st_ino)
-            try:
-                found = os.stat(path)
-            except OSError as error:
-                return (-(error.errno or 1), *of_the_link)
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    except OSError as error:
-        return (-(error.errno or 1),)
-    # The device belongs to it: a link may be changed to lead to a file of another device with the same number.
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev, *of_the_link
 
 
 def load_config(root: str) -> Config:

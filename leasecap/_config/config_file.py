@@ -3,9 +3,9 @@ one."""
 
 from __future__ import annotations
 
-from leasecap._config.config import config_path, parse_config, signature
+from leasecap._config.config import config_path, parse_config
 from leasecap._config.seal import STANDS_STILL, is_sealed
-from leasecap._config.toml_file import read_text
+from leasecap._config.toml_file import read_text, signature
 from leasecap._errors import ConfigError
 
 TYPE_CHECKING = False

@@ -8,11 +8,11 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from leasecap._config.config import Config, PoolConfig, config_path, parse_config, signature
+from leasecap._config.config import Config, PoolConfig, config_path, parse_config
 from leasecap._config.pool_name import pool_name
 from leasecap._config.schema import UNLIMITED, parse_limit
 from leasecap._config.seal import is_sealed, seal
-from leasecap._config.toml_file import BINARY, key_text, parse_toml, read_text
+from leasecap._config.toml_file import BINARY, key_text, parse_toml, read_text, signature
 from leasecap._config.trust import follow
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import store_error

@@ -31,6 +31,25 @@ BINARY = getattr(os, "O_BINARY", 0)
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
 
 
+def signature(path: str) -> tuple[int, ...]:
+    """A cheap value that changes when the file does; () without a file. Take it before the file is read, not after."""
+    try:
+        found = os.lstat(path)
+        of_the_link: tuple[int, ...] = ()
+        if stat.S_ISLNK(found.st_mode):
+            of_the_link = (found.st_ctime_ns, found.st_ino)
+            try:
+                found = os.stat(path)
+            except OSError as error:
+                return (-(error.errno or 1), *of_the_link)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        return (-(error.errno or 1),)
+    # The device belongs to it: a link may be changed to lead to a file of another device with the same number.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev, *of_the_link
+
+
 def read_text(path: str) -> str | None:
     """The contents of ``path``, or None if it, or a directory on the way to it, doesn't exist.
 

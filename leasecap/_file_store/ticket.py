@@ -85,7 +85,9 @@ class FileTicket:
                 if granted is False and self._other is not None:
                     return self._look_at_the_other(self._other)
                 if granted is False:  # and in the queue the first two sweep, at once if nobody did
-                    return self._queue(own_entry)
+                    self._has_queued = True
+                    self._queued = Queued(self._own, self._root, self._store, own_entry, self._want)
+                    return self.look()
             else:
                 granted = yield from self._try_once(own_entry)
         except OSError as error:
@@ -271,11 +273,6 @@ class FileTicket:
             yield _ANSWER_LOOK
 
     # -- waiting ----------------------------------------------------------------------------------------------------
-
-    def _queue(self, own_entry: OwnEntry) -> Standing:
-        self._has_queued = True
-        self._queued = Queued(self._own, self._root, self._store, own_entry, self._want)
-        return self.look()
 
     def look(self) -> Standing:
         if self._other is not None:

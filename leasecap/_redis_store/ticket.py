@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 
 from leasecap._errors import LeasecapError, StoreError
-from leasecap._host.own_record import own_record
 from leasecap._liveness.record import encode_record
 from leasecap._log import log_warning
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
+from leasecap._redis_store.call_record import agent_word, held_record, record_of, task_age
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.renewals import Kept
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import TypeAlias, TypeVar
 
-    from leasecap._liveness.record import Record
     from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.errands import Errand
     from leasecap._redis_store.open_pool import OpenPool
@@ -65,10 +64,6 @@ _SLACK = 0.005  # seconds after a moment at which something runs out; the store 
 _HELD, _REFUSED, _GONE = Standing("held"), Standing("refused"), Standing("gone")
 
 
-def _nothing() -> None:
-    pass
-
-
 class _NewOrder(Exception):
     """The store hasn't given the call its place yet."""
 
@@ -86,19 +81,7 @@ class RedisTicket:
         self._origin = Origin(store.own.process)
         self._order = self._known_order()
         self._token = ""
-        self._record = own_record(
-            store.own.effects.me(),
-            store.name,
-            local=False,
-            label=want.label,
-            argv=want.argv,
-            purpose=want.purpose,
-        )
-        if store.settings.record == "minimal":
-            purpose = want.purpose and want.purpose._replace(agent=None)  # the name of a command or a script
-            self._record = self._record._replace(command="", cwd="", purpose=purpose)
-        if want.agent is not None:
-            self._record = self._record._replace(agent=want.agent)
+        self._record = record_of(store, want)
         self._declared: int | None = None
         self._errand: Errand[_Sent] | None = None
         self._again = False
@@ -121,7 +104,8 @@ class RedisTicket:
 
     def offer(self, *, may_queue: bool, deadline: float | None) -> Generator[float, None, Standing]:
         self._placed = False
-        ending = self._store.own.ending()
+        own, pool = self._store.own, self._store.pool
+        ending = own.ending()
         try:
             sent, found = yield from self._asked(may_queue=may_queue)
             if found.state == "refused" and (found.closed_for or found.unanswered):
@@ -130,7 +114,8 @@ class RedisTicket:
                 else:
                     yield from self._hear_answer()
                 sent, found = yield from self._asked(may_queue=may_queue)
-            if found.state == "refused" and (yield from self._swept(ending)):
+            # A dead process may have had the slot, or an event loop of this one.
+            if found.state == "refused" and (yield from self._until_done(partial(own.sweep, pool, ending))):
                 sent, found = yield from self._asked(may_queue=may_queue)
         except Unreachable as error:
             if not may_queue:
@@ -142,14 +127,7 @@ class RedisTicket:
 
     def _asked(self, *, may_queue: bool) -> Generator[float, None, _Sent]:
         self._token = self._store.own.effects.token()
-        return (yield from self._until_answered(self._place(may_queue=may_queue)))
-
-    def _swept(self, ending: frozenset[str]) -> Generator[float, None, bool]:
-        """Whether nobody had the slot any more: a dead process, or an event loop of this one (`OwnStore.sweep`)."""
-        return (yield from self._until_done(partial(self._store.own.sweep, self._store.pool, ending)))
-
-    def _until_answered(self, call: Callable[[], Answer]) -> Generator[float, None, _Sent]:
-        return (yield from self._until_done(self._sending(call)))
+        return (yield from self._until_done(self._sending(self._place(may_queue=may_queue))))
 
     def _until_done(self, call: Callable[[], T]) -> Generator[float, None, T]:
         self._errand = None
@@ -184,26 +162,16 @@ class RedisTicket:
             store.pool.place,
             priority=want.priority,
             order=self._order,
-            task_age=self._task_age(),
+            task_age=task_age(store, want),
             token=self._token,
             process=store.own.process.id,
             limit=self._declared,
             may_queue=may_queue,
             record=encode_record(self._record),
             lenders=want.lenders,
-            agent=self._agent(),
+            agent=agent_word(want, self._record),
             ask=self._store.ask,
         )
-
-    def _task_age(self) -> float:
-        """Seconds since the task began, by this process's own clock: no two clocks are compared."""
-        began = self._want.task_since
-        return 0.0 if began is None else max(self._store.own.effects.wall_clock() - began, 0.0)
-
-    def _agent(self) -> str:
-        """A word for the agent, which no process of another machine or boot has."""
-        agent, me = self._want.agent, self._record
-        return "" if agent is None else f"{me.machine}/{me.boot}/{me.pid_ns}/{agent.pid}/{agent.start}"
 
     def _asks_directly(self) -> bool:
         return self._trouble is None and self._store.own.has_answered and not is_in_loop()
@@ -292,18 +260,12 @@ class RedisTicket:
         self._store.own.note_duty(self._store.pool, self._token, on_duty=found.on_duty)
         return Standing("queued", self._pause(found))
 
-    def _held_record(self) -> Record:
-        """What the record says from the grant on."""
-        max_hold = self._store.pool.holding.at_most(self._want.max_hold)
-        kill_after = None if max_hold is None else self._want.kill_after
-        return self._record._replace(max_hold=max_hold, kill_after=kill_after)
-
     def _share(self, token: str) -> Standing:
         """The agent has this lease already, whose time begins anew.
 
         :raises AgentHolds: unless it is gone meanwhile.
         """
-        record = self._held_record()
+        record = held_record(self._store, self._want, self._record)
         if not self._store.pool.begin_anew(token, max_hold=record.max_hold, kill_after=record.kill_after):
             return _GONE
         raise AgentHolds(token)
@@ -333,7 +295,8 @@ class RedisTicket:
     def _take(self, sent: float, found: Answer) -> None:
         self._leave_queue()
         store = self._store
-        kept = Kept(store.pool, found.name, sent, self._held_record(), _nothing, is_lease=True)
+        record = held_record(store, self._want, self._record)
+        kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
         kept.kill_after = self._want.kill_after
         store.own.renewals.add(kept)
         since = store.monotonic() - max(found.now - found.since, 0.0)
@@ -348,7 +311,7 @@ class RedisTicket:
             self.end()
             raise self._trouble
         # If an errand takes a grant up meanwhile, the answer says so.
-        sent, found = yield from self._until_answered(partial(self._store.pool.withdraw, self._token))
+        sent, found = yield from self._until_done(self._sending(partial(self._store.pool.withdraw, self._token)))
         if found.state == "held":
             self._take(sent, found)
             return _HELD

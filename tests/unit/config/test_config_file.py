@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from places import IS_ROOT
 
-from leasecap._config.config import load_config, signature
+from leasecap._config.config import load_config
+from leasecap._config.toml_file import signature
 from leasecap._errors import ConfigError, LeasecapError, StoreError
 
 
