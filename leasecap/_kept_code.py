@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.partition(".")[0]
 
 LATER = (
+    "_all_pictures",
     "_config.gate",
     "_config.nearest",
     "_config.store_address",

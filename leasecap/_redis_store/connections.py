@@ -21,6 +21,10 @@ from redis.exceptions import ResponseError
 from leasecap._errors import ConfigError, StoreError
 from leasecap._redis_store.script import Server
 
+# A socket looks this codec up at its first connection, which imports it: the child of a fork in the middle of that
+# could connect to nothing.
+"".encode("idna")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

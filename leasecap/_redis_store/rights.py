@@ -36,6 +36,7 @@ IN_SCRIPTS: Mapping[str, Sequence[str]] = {
     "srem": ("SREM", "KEY", "a"),
     "zadd": ("ZADD", "KEY", "1", "a"),
     "zcard": ("ZCARD", "KEY"),
+    "zcount": ("ZCOUNT", "KEY", "0", "1"),
     "zmscore": ("ZMSCORE", "KEY", "a"),
     "zrange": ("ZRANGE", "KEY", "0", "-1"),
     "zrank": ("ZRANK", "KEY", "a"),

@@ -85,6 +85,7 @@ hear()
 
 IDLE = """
 import os, sys, threading, time, warnings
+import leasecap
 from leasecap._file_store import watched_file
 from no_pipes import WAYS
 

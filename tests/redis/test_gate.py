@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
-from commands import run, until
+from commands import run, start, until
 from gated import Gated
 from provider import Provider
 from redis_pools import settle
 
-import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._redis_store.pool import Pool
 
@@ -55,10 +55,13 @@ def test_a_pool_without_a_limit_is_passed_until_its_server_has_one(pool: Pool, p
     with gate.connect() as client:
         assert client.ask(completion(gate)).status == 200
         settle(pool, limit=1)
-        with leasecap.slot(pool.name.text):
+        # In a process of its own: a request runs under the lease of the process that makes it.
+        with start("run", "-p", pool.name.text, "--", "cat", stdin=subprocess.PIPE) as holder:
+            until(lambda: len(pool.picture().seen.leases) == 1)
             client.send(completion(gate))
             until(lambda: len(pool.picture().seen.queue) == 1)
             assert len(provider.requests) == 1
+            holder.communicate()
         assert client.answer().status == 200
     until(lambda: not pool.picture().seen.leases)
 

@@ -211,7 +211,9 @@ class Actor:
             ancestors=ancestors,
         )
         record = describe_self(self.world, self.store.pool, self.store.observer, label=None, argv=("a command",))
-        return self.store.entries.stage(entry, record if change is None else change(record))
+        own_entry = self.store.entries.stage(entry, record if change is None else change(record))
+        _staged.append((self.store, own_entry))
+        return own_entry
 
     def place(self, own_entry: OwnEntry, *, may_queue: bool = True) -> bool:
         """Place it as an acquisition does."""
@@ -243,6 +245,7 @@ class Actor:
 
 
 _opened: list[Store] = []
+_staged: list[tuple[Store, OwnEntry]] = []
 _processes = itertools.count(1)
 
 
@@ -252,7 +255,10 @@ def new_process() -> str:
 
 
 def close_all() -> None:
-    """After a test: close the pools that its actors opened."""
+    """After a test: close the pools that its actors opened, and their entries."""
+    while _staged:
+        owner, own_entry = _staged.pop()
+        owner.entries.close(own_entry)
     while _opened:
         store = _opened.pop()
         store.entries.forget_spares()
