@@ -12,6 +12,7 @@ import staged_world
 from hypothesis import settings
 from places import PLATFORM, TESTS
 from referee import Team
+from stores import leave_servers
 
 from leasecap._config.root import root_path
 from leasecap._latency import latencies
@@ -58,6 +59,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     latencies.end()
     runtime.close(opened)
+    leave_servers()
     staged_world.close_all()
 
 

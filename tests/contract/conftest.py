@@ -36,14 +36,13 @@ def store(
     root: Path,
     servers: Callable[[str], RedisServer],
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Store]:
+) -> Store:
     """Where the pools of this test are kept."""
     kind = request.param
     store = Store(kind, servers(kind) if kind in SOFTWARE else None)
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
-    yield store
-    store.close()
+    return store
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ def test_a_limit_lowered_by_hand_counts_at_once(root: Path) -> None:
 
 def test_an_edit_within_one_tick_of_the_clock_is_seen_all_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A file system may count time in seconds: then the signature is the one of the half-written file.
-    monkeypatch.setattr("leasecap._config.config.signature", lambda path: (1,))
+    monkeypatch.setattr("leasecap._config.config_file.signature", lambda path: (1,))
     write(root, "[pools.p]\nlimit = 9\n")
     first = leasecap.acquire("p")
     write(root, "[pools.p]\nlimit = 1\n")

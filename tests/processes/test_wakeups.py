@@ -218,13 +218,17 @@ def test_a_wakeup_that_was_tidied_away_is_made_anew(team: Team, either: str) -> 
     configure(team)
     waker = """
 from leasecap._file_store import wakeups
-reaches = wakeups.Watch.reaches
+reaches, renew, renewed = wakeups.Watch.reaches, wakeups.Watch._renew, 0
 def telling_reaches(self):
     reached = reaches(self)
     if reached:
-        say("REACHED", self._made)
+        say("REACHED", renewed)
     return reached
-wakeups.Watch.reaches = telling_reaches
+def counted_renew(self):
+    global renewed
+    renew(self)
+    renewed += 1
+wakeups.Watch.reaches, wakeups.Watch._renew = telling_reaches, counted_renew
 """
     holder, waiter = team.start(HOLD, "holder"), team.start(waker + HOLD, "waiter")
     ready(holder, waiter)

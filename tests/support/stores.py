@@ -42,6 +42,8 @@ class Store:
 
         A server that has just been started waits for those who may hold a slot: nobody does.
         """
+        if not self.is_server:
+            return  # the file may be one that nobody can read
         opened = runtime.root(str(root))
         for settings in (opened.pool(name.text) for name in opened.config.pools):
             if settings.store is not None and settings.store.hosts == self._hosts:
@@ -50,9 +52,11 @@ class Store:
                 store.set_limit(settings.limit)
                 store.pool.configure(closed="0", quiet="0")
 
-    def close(self) -> None:
-        """End what this process has there: one that runs many tests would run out of descriptors."""
-        servers, runtime._servers = runtime._servers, None
-        for store in servers._stores.values() if servers is not None else ():
-            store.rest()
-            store.client.close()
+
+def leave_servers() -> None:
+    """End what this process has on servers: one that runs many tests would run out of descriptors."""
+    servers, runtime._servers = runtime._servers, None
+    for store in servers._stores.values() if servers is not None else ():
+        store._waiting.clear()
+        store.rest()
+        store.client.close()
