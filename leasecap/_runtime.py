@@ -20,6 +20,7 @@ from leasecap._file_store.open_root import OpenRoot, inode_of
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
 from leasecap._host.deferred_signals import surely
+from leasecap._loading import loading
 from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
@@ -146,7 +147,7 @@ class Runtime:
         :raises ConfigError: when what talks to them isn't installed.
         """
         if self._servers is None:
-            with self.own.lock:  # a fork must not copy an import half done
+            with loading(self.own.lock):
                 try:
                     from leasecap._redis_store.own_stores import OwnStores
                 except ModuleNotFoundError as error:
@@ -155,6 +156,7 @@ class Runtime:
                     raise ConfigError(
                         "a pool on a server needs redis-py, which isn't installed", allowed=_NEEDS_REDIS
                     ) from None
+            with self.own.lock:
                 self._servers = self._servers or OwnStores(self.own, self.own.effects, self._ask_at)
         return self._servers
 
@@ -257,7 +259,7 @@ class Runtime:
 
     def server_checks(self, address: StoreAddress) -> Iterator[tuple[str, Callable[[], Finding]]]:
         """What can be looked at in a server, each with its name. To look changes nothing."""
-        with self.own.lock:  # a fork must not copy an import half done
+        with loading(self.own.lock):
             from leasecap._redis_store.examination import Examination
 
         examination = Examination(address)
@@ -271,7 +273,7 @@ class Runtime:
 
         :raises StoreError: when it can't be made.
         """
-        with self.own.lock:  # a fork must not copy an import half done
+        with loading(self.own.lock):
             from leasecap._redis_store.trial import trial
 
         return trial(address, name, limit)

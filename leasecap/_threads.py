@@ -11,6 +11,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _ENDS_WITHIN = 5.0  # seconds; on a busy machine they take more than one
 
@@ -69,14 +70,22 @@ def is_in_loop() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-def _is_main_interpreter() -> bool:
+def _load_interpreters() -> Any:
     for name in ("_interpreters", "_xxsubinterpreters"):
         try:
-            interpreters = __import__(name)
+            return __import__(name)
         except ImportError:
             continue
-        return _number(interpreters.get_current()) == _number(interpreters.get_main())
-    return True
+    return None
+
+
+_interpreters = _load_interpreters()  # not when a thread starts: a fork in the middle would copy it half done
+
+
+def _is_main_interpreter() -> bool:
+    if _interpreters is None:
+        return True
+    return _number(_interpreters.get_current()) == _number(_interpreters.get_main())
 
 
 def _number(interpreter: object) -> object:

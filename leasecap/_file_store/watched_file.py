@@ -13,6 +13,7 @@ import threading
 import time
 
 from leasecap._host.file_changes import FileChanges
+from leasecap._loading import loading
 from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
@@ -83,6 +84,8 @@ class WatchedFile:
 
     def _start(self) -> None:
         try:
+            with loading(self._fork_lock):
+                import watchdog.observers  # noqa: F401  # for `FileChanges`
             with self._fork_lock:
                 self._drop()  # another thread may have started one meanwhile
                 self._alive = self._make()

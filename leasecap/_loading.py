@@ -1,0 +1,40 @@
+"""Imports that forks wait for, since a child must not copy one half done, of what imports ``logging``.
+
+`logging` has a lock that a fork takes. Hooks run in the reverse order of their registration: registered after the lock
+that forks of this process take anyway, it would be taken before that, and an import that holds ours would wait for a
+fork that waits for ours. So there is a second lock, which is registered after both.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+_lock: threading.Lock | None = None
+
+
+def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager[object]:
+    """What to hold round such an import.
+
+    :param fork_lock: the lock that forks take anyway; it must not be held.
+    """
+    global _lock
+    if not hasattr(os, "register_at_fork"):
+        return fork_lock
+    if _lock is None:
+        with fork_lock:
+            import logging  # noqa: F401  # registers its own
+        with fork_lock:  # a fork that waits for it now has begun without the new one: so it is held for a moment only
+            if _lock is None:
+                new = threading.Lock()
+                os.register_at_fork(
+                    before=new.acquire,
+                    after_in_parent=new.release,
+                    after_in_child=new._at_fork_reinit,  # type: ignore[attr-defined]
+                )
+                _lock = new
+    return _lock
