@@ -31,7 +31,7 @@ for name in ("SIGHUP", "SIGQUIT"):
 
 
 # These import what only `leasecap run` has, which can't be imported there.
-collect_ignore_glob = ["processes/test_gate_*"] if PLATFORM == "win32" else []
+collect_ignore_glob = ["processes/test_gate_*", "cli/test_endings.py"] if PLATFORM == "win32" else []
 
 
 def pytest_xdist_auto_num_workers() -> int:
