@@ -159,6 +159,7 @@ asyncio.run(main())
     team.assert_idle()
 
 
+@pytest.mark.linux("inotify; it is kept from commands by what /proc says, and elsewhere there is none")
 def test_a_command_that_waits_inherits_nothing_of_the_wakeup(team: Team, either: str) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
