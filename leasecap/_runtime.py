@@ -165,7 +165,7 @@ class Runtime:
 
         :raises ConfigError: as `store`.
         """
-        return pool.order == "task" if pool.store is None else self.servers().pool(pool).by_task
+        return pool.order == "task" if pool.store is None else self.on_server(pool).by_task
 
     def keep_open(self, store: Store, user: object) -> Callable[[], None]:
         """Keep the pool open until the function is called that this returns."""
@@ -178,7 +178,7 @@ class Runtime:
         """`store`, which stays open during the block."""
         settings = root.config.pool(pool)
         if settings.store is not None:
-            yield self.servers().pool(settings)
+            yield self.on_server(settings)
             return
         with root.using(settings) as store:
             yield FileStore(self.own, root, store)
@@ -192,7 +192,7 @@ class Runtime:
         settings = self.root(root).config.pool(name.text)
         if settings.store is not None:
             try:
-                return self.servers().pool(settings).pool.picture().is_used
+                return self.on_server(settings).pool.picture().is_used
             except StoreError:
                 return True  # to use the pool will say what is wrong
         try:
@@ -215,7 +215,7 @@ class Runtime:
 
         addresses = [] if config is None else config.stores()
         files = FilePictures(self.own.effects, self.own.lock, root)
-        return AllPictures(files, lambda addresses: self.servers().pictures(addresses), addresses)
+        return AllPictures(files, lambda at: self.servers().pictures(at), addresses)
 
     def on_server(self, pool: PoolConfig) -> RedisStore:
         """A pool that a server keeps.
@@ -285,7 +285,7 @@ class Runtime:
         """
         settings = self.root(root).config.pool(name.text)
         if settings.store is not None:
-            return self.servers().pool(settings).forget()
+            return self.on_server(settings).forget()
         from leasecap._file_store.forget import forget_pool
 
         return forget_pool(self.own.effects, root, name)
@@ -314,7 +314,7 @@ class Runtime:
 
         settings = root.config.pool(name.text)
         if settings.store is not None:
-            restore(self.servers().pool(settings))
+            restore(self.on_server(settings))
             return
         path = pool_path(root.path, name)
         if os.path.isdir(path):  # somebody has used it

@@ -190,9 +190,9 @@ class Gate:
 
     async def _pass(self, down: Downstream, request: h11.Request, upstream: Upstream, target: bytes) -> None:
         free = is_free(request.method, target, upstream.base_path)
-        if not free and self._pools.must_ask(upstream):
-            await asyncio.to_thread(self._pools.ask, upstream)
         terms = self._pools.terms(upstream)
+        if terms.unsure and not free and await asyncio.to_thread(self._pools.ask, upstream):
+            terms = self._pools.terms(upstream)
         exchange = Exchange(self._shared, down, request, target, terms)
         if not free and (terms.pool is not None or terms.nearer):
             self.metered += 1

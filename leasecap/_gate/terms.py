@@ -25,12 +25,14 @@ class Terms(NamedTuple):
 
     :ivar pool: whose slot it takes; None: it takes none here.
     :ivar nearer: whether a gate nearer to the provider meters it.
+    :ivar unsure: whether only a server can tell if requests take a slot: then `Pools.ask`, which takes its time.
     :ivar by_task: whether the requests of earlier prompts go first.
     """
 
     upstream: Upstream
     pool: str | None
     nearer: bool
+    unsure: bool
     by_task: bool
     options: Options
     first_byte_timeout: float | None
@@ -54,32 +56,28 @@ class Pools:
         self._environ = environ
         self._limited: set[str] = set()  # places of pools that a server has a limit for
 
-    def must_ask(self, upstream: Upstream) -> bool:
-        """Whether only a server can tell if requests to that upstream take a slot: then `ask`, which takes its time."""
-        _, settings, metered = self._settings(upstream)
-        return settings.store is not None and not metered
-
-    def ask(self, upstream: Upstream) -> None:
+    def ask(self, upstream: Upstream) -> bool:
         """Ask the server that keeps the upstream's pool whether that has a limit. That it has one is remembered.
 
         :raises ConfigError, StoreError: when it can't be asked.
         """
         root, settings, _ = self._settings(upstream)
-        if runtime.has_limit(settings):
+        limited = runtime.has_limit(settings)
+        if limited:
             self._limited.add(place(root.path, settings.name.directory))
+        return limited
 
     def metered_at(self, upstream: Upstream) -> str | None:
         """The place of the pool in which a request to that upstream takes a slot, here or nearer to the provider.
 
         None: in no pool.
         """
-        if self.must_ask(upstream):
-            try:
-                self.ask(upstream)
-            except StoreError:
-                root, settings, _ = self._settings(upstream)
-                return place(root.path, settings.name.directory)  # no request passes before that is known
         root, settings, metered = self._settings(upstream)
+        if not metered and settings.store is not None:
+            try:
+                metered = self.ask(upstream)
+            except StoreError:
+                metered = True  # no request passes before that is known
         return place(root.path, settings.name.directory) if metered else self._metered_nearer(upstream)
 
     def terms(self, upstream: Upstream) -> Terms:
@@ -88,14 +86,16 @@ class Pools:
         :raises ConfigError, StoreError: when the configuration can't be used.
         """
         root, settings, metered = self._settings(upstream)
+        unsure = not metered and settings.store is not None
         nearer = self._metered_nearer(upstream)
         if nearer is not None and is_same_pool(nearer, place(root.path, settings.name.directory)):
-            metered = False
+            metered = unsure = False
         requests, time_outs = settings.requests, TimeOuts(settings.requests, local=is_local(upstream.host))
         return Terms(
             upstream,
             settings.name.text if metered else None,
             nearer is not None,
+            unsure,
             metered and runtime.by_task(settings),
             self._options if upstream.name in self._own else Options(borrow=self._options.borrow),
             time_outs.first_byte,
@@ -114,4 +114,6 @@ class Pools:
         own = self._own.get(upstream.name)
         settings = root.config.pool(own or upstream.origin)
         metered = own is not None or settings.limit is not None
-        return root, settings, metered or place(root.path, settings.name.directory) in self._limited
+        if not metered and self._limited:
+            metered = place(root.path, settings.name.directory) in self._limited
+        return root, settings, metered
