@@ -1,0 +1,74 @@
+"""What is loaded late, while other threads fork: nothing waits for a fork that waits for it, or is copied half done."""
+
+from __future__ import annotations
+
+import pytest
+from helper_process import helper
+from holders import configure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from referee import Team
+
+# A thread is in the middle of a late import, which needs logging's lock, when the process forks.
+FORKS = """
+import os, sys, threading, time
+from pathlib import Path
+import leasecap
+from leasecap._loading import loading
+from leasecap._runtime import runtime
+assert "logging" not in sys.modules, "it has to be registered after leasecap's own lock"
+inside, forking = threading.Event(), threading.Event()
+def load():
+    with loading(runtime.own.lock):
+        import logging
+        inside.set()
+        forking.wait()
+        main = Path(f"/proc/self/task/{os.getpid()}/stat")
+        asleep = 0
+        while asleep < 20:  # it waits for a lock, and not for its turn
+            time.sleep(0.005)
+            asleep = asleep + 1 if main.read_text().rpartition(")")[2].split()[0] == "S" else 0
+        free = logging._lock.acquire(timeout=10)
+        print(free, flush=True)
+        if free:
+            logging._lock.release()
+loads = threading.Thread(target=load)
+loads.start()
+inside.wait()
+os.register_at_fork(before=forking.set)  # hooks run in the reverse order of their registration
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+loads.join()
+print("over", flush=True)
+"""
+
+# What leasecap's first thread, or the first connection to a server, imports.
+FIRST = """
+import socket, sys
+from leasecap._runtime import runtime
+from leasecap._threads import start_thread
+runtime.servers()
+before = set(sys.modules)
+if sys.argv[1] == "thread":
+    start_thread("test", lambda: None).join()
+else:
+    socket.getaddrinfo("127.0.0.1", 1)
+print(sorted(sys.modules.keys() - before), flush=True)
+"""
+
+
+@pytest.mark.linux("/proc tells that the fork waits")
+def test_fork_has_no_lock_that_a_late_import_needs(team: Team) -> None:
+    configure(team)
+    with helper(FORKS) as process:
+        assert [process.hear(), process.hear()] == ["True", "over"]
+
+
+@pytest.mark.parametrize("what", ["thread", "connection"])
+def test_first_use_imports_nothing_that_a_fork_could_copy_half_done(team: Team, what: str) -> None:
+    configure(team)
+    with helper(FIRST, what) as process:
+        assert process.hear() == "[]"
