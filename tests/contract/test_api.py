@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from callers import everywhere
 from each_store import IN_PROCESS
 from referee import until
 
@@ -16,33 +17,9 @@ from leasecap import UNSET, AcquireTimeout, ConfigError, Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 pytestmark = [IN_PROCESS, pytest.mark.usefixtures("pool")]
-
-
-def everywhere() -> list[Callable[..., object]]:
-    """The same arguments go into all of these."""
-
-    async def acquire_async(**options: Any) -> Lease:
-        return await leasecap.acquire_async("p", **options)
-
-    async def slot_async(**options: Any) -> None:
-        async with leasecap.slot("p", **options):
-            pass
-
-    def slot(**options: Any) -> None:
-        with leasecap.slot("p", **options):
-            pass
-
-    return [
-        lambda **options: leasecap.acquire("p", **options),
-        lambda **options: asyncio.run(acquire_async(**options)),
-        slot,
-        lambda **options: asyncio.run(slot_async(**options)),
-        lambda **options: leasecap.limited("p", **options)(lambda: None)(),
-    ]
 
 
 def configure(root: Path, more: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from holders import HOLD, configure, give_back, hold, queue, ready
+from holders import HOLD, LOOP, ONCE, configure, give_back, hold, queue, ready
 from referee import Team, until
 
 TYPE_CHECKING = False
@@ -36,33 +36,6 @@ while not tasks and not ending.is_set():
         log.end(f"{name}-{count}")
     count += 1
 say("DONE")
-"""
-
-# Takes a slot over and over: arguments are a name, rounds, and seconds of each hold.
-LOOP = """
-name, rounds, hold = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-log = Log()
-say("READY")
-hear()
-for number in range(rounds):
-    with leasecap.slot("p"):
-        log.start(f"{name}.{number}")
-        time.sleep(hold)
-        log.end(f"{name}.{number}")
-"""
-
-# Takes one slot with a priority when told, and gives it back at once, or when told if there is a third argument.
-ONCE = """
-name, priority, keep = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
-log = Log()
-say("READY")
-hear()
-with leasecap.slot("p", priority=priority):
-    log.start(name)
-    if keep:
-        say("HELD")
-        hear()
-    log.end(name)
 """
 
 

@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-from holders import SLOW_TO_TAKE_UP
+from holders import LOOP, ONCE, SLOW_TO_TAKE_UP
 from referee import Interval, Team, peak
 
 TYPE_CHECKING = False
-
-# Takes a slot over and over: arguments are a name, rounds, and seconds of each hold.
-LOOP = """
-name, rounds, hold = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-log = Log()
-say("READY")
-hear()
-for number in range(rounds):
-    with leasecap.slot("p"):
-        log.start(f"{name}.{number}")
-        time.sleep(hold)
-        log.end(f"{name}.{number}")
-"""
-
-# Takes one slot with a priority when told, and gives it back at once, or when told if there is a third argument.
-ONCE = """
-name, priority, keep = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
-log = Log()
-say("READY")
-hear()
-with leasecap.slot("p", priority=priority):
-    log.start(name)
-    if keep:
-        say("HELD")
-        hear()
-    log.end(name)
-"""
 
 
 def test_the_referee_counts_overlaps_and_not_neighbours() -> None:

@@ -10,75 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from holders import HOLD, configure, give_back, hold, queue, ready
+from crowds import MANY, TIMED, many, seconds, waits
+from holders import HOLD, configure, give_back, hold, ready
 from referee import until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from referee import Team, Worker
+    from referee import Team
 
 AFTER_A_KILL, AFTER_A_STOP = 0.6, 3.2
 """Seconds: what is promised (0.3 and 2.3), and as much again for a machine that is busy."""
 
-# An event loop with many tasks that want a slot each, and hold it for a moment. Holds one itself if told so.
-MANY = """
-import asyncio
-number, holds = int(sys.argv[1]), sys.argv[2] == "holds"
-async def one():
-    async with leasecap.slot("p", priority=int(sys.argv[3]) if len(sys.argv) > 3 else 0):
-        await asyncio.sleep(0.001)
-async def main():
-    lease = await leasecap.acquire_async("p") if holds else None
-    tasks = [asyncio.create_task(one()) for _ in range(number)]
-    say("ASKED")
-    await asyncio.to_thread(hear)
-    if sys.argv[2] == "blocks":
-        say("BLOCKS")
-        hear()
-    if lease is not None:
-        lease.release()
-    await asyncio.gather(*tasks)
-    say("DONE")
-say("READY")
-hear()
-asyncio.run(main())
-hear()
-"""
-
-# Takes a slot when told, and says when it had it.
-TIMED = """
-say("READY")
-hear()
-lease = leasecap.acquire("p")
-say("HELD", time.monotonic_ns())
-hear()
-lease.release()
-"""
-
 ONE_OR_MANY = pytest.mark.parametrize("tickets", [1, 5, 200])
-
-
-def many(team: Team, tickets: int, kind: str = "waits", behind: int = 0, more: tuple[object, ...] = ()) -> Worker:
-    """A process with so many tickets in the queue."""
-    worker = team.start(MANY, tickets, kind, *more)
-    ready(worker)
-    worker.tell()
-    worker.expect("ASKED")
-    team.until_waiting(behind + tickets)
-    return worker
-
-
-def waits(team: Team, behind: int) -> Worker:
-    """A waiter behind so many others."""
-    worker = team.start(TIMED)
-    ready(worker)
-    queue(team, worker, behind=behind)
-    return worker
-
-
-def seconds(worker: Worker, since: int) -> float:
-    """How long after that moment it was granted its slot."""
-    return (int(worker.expect("HELD")) - since) / 1e9
 
 
 def settle(team: Team) -> None:

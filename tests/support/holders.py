@@ -50,6 +50,33 @@ if lease is not None:
     lease.release()
 """
 
+# Takes a slot over and over: arguments are a name, rounds, and seconds of each hold.
+LOOP = """
+name, rounds, hold = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+log = Log()
+say("READY")
+hear()
+for number in range(rounds):
+    with leasecap.slot("p"):
+        log.start(f"{name}.{number}")
+        time.sleep(hold)
+        log.end(f"{name}.{number}")
+"""
+
+# Takes one slot with a priority when told, and gives it back at once, or when told if there is a third argument.
+ONCE = """
+name, priority, keep = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
+log = Log()
+say("READY")
+hear()
+with leasecap.slot("p", priority=priority):
+    log.start(name)
+    if keep:
+        say("HELD")
+        hear()
+    log.end(name)
+"""
+
 
 def configure(team: Team, lock: str = "", limit: int = 1, more: str = "") -> None:
     team.configure(f'[pools.p]\nlimit = {limit}\nlock = "{lock or team.store.lock}"\n{more}')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import pickle
@@ -11,15 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from callers import everywhere
 from places import REPOSITORY
 
 import leasecap
-from leasecap import AcquireTimeout, ConfigError, Lease, LeasecapError, LeaseLost, StoreError
+from leasecap import AcquireTimeout, ConfigError, LeasecapError, LeaseLost, StoreError
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
 
 
 pytestmark = pytest.mark.usefixtures("pool")
@@ -31,29 +28,6 @@ def configure(root: Path, more: str) -> None:
 
 def in_flight() -> int:
     return leasecap.status("p").pools[0].in_flight
-
-
-def everywhere() -> list[Callable[..., object]]:
-    """The same arguments go into all of these."""
-
-    async def acquire_async(**options: Any) -> Lease:
-        return await leasecap.acquire_async("p", **options)
-
-    async def slot_async(**options: Any) -> None:
-        async with leasecap.slot("p", **options):
-            pass
-
-    def slot(**options: Any) -> None:
-        with leasecap.slot("p", **options):
-            pass
-
-    return [
-        lambda **options: leasecap.acquire("p", **options),
-        lambda **options: asyncio.run(acquire_async(**options)),
-        slot,
-        lambda **options: asyncio.run(slot_async(**options)),
-        lambda **options: leasecap.limited("p", **options)(lambda: None)(),
-    ]
 
 
 # -- arguments ------------------------------------------------------------------------------------------------------
