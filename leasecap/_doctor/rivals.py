@@ -44,11 +44,14 @@ def compete(pool: str, settings: Mapping[str, str]) -> tuple[Holds | str, Holds 
             )
         timer.start()
         for prover in provers:
-            assert prover.stdout is not None
-            prover.stdout.readline()  # wait until it has started, so that neither is done before the other begins
+            _line(prover)  # it has started
         for prover in provers:
-            _go(prover)
-        return _report(provers[0]), _report(provers[1])
+            _tell(prover)
+        # A client of a server is loaded only now: neither may be done before the other has held for the first time.
+        said = [_line(prover) for prover in provers]
+        for prover in provers:
+            _tell(prover)
+        return _report(provers[0], said[0]), _report(provers[1], said[1])
     finally:
         timer.cancel()
         _kill(provers)
@@ -64,21 +67,27 @@ def _kill(provers: Sequence[subprocess.Popen[str]]) -> None:
         prover.kill()
 
 
-def _go(prover: subprocess.Popen[str]) -> None:
+def _line(prover: subprocess.Popen[str]) -> str:
+    assert prover.stdout is not None
+    return prover.stdout.readline()
+
+
+def _tell(prover: subprocess.Popen[str]) -> None:
     assert prover.stdin is not None
     try:
-        prover.stdin.write("go\n")
+        prover.stdin.write(".")
         prover.stdin.flush()
     except BrokenPipeError:
         pass  # the process has ended, and its report says why
 
 
-def _report(prover: subprocess.Popen[str]) -> Holds | str:
+def _report(prover: subprocess.Popen[str], said: str) -> Holds | str:
+    """The last line that the prover prints, which is what it has said already if it never held."""
     import json
 
     output, errors = prover.communicate()
     try:
-        report = json.loads(output)
+        report = json.loads(output or said)
         if isinstance(report, dict):
             return str(report["error"])
         return [(int(begin), int(end)) for begin, end in report]
