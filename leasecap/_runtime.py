@@ -16,7 +16,7 @@ from leasecap._faults import faults
 from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.file_store import FileStore
 from leasecap._file_store.layout import pool_path
-from leasecap._file_store.open_root import OpenRoot, inode_of
+from leasecap._file_store.open_roots import OpenRoots
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
 from leasecap._host.deferred_signals import surely
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
     from leasecap._file_store.gate_token import GateToken
-    from leasecap._file_store.open_root import Inode
+    from leasecap._file_store.open_root import OpenRoot
     from leasecap._file_store.silent_gates import SilentGates
     from leasecap._file_store.standing_gates import StandingGates
     from leasecap._file_store.store import Store as OpenPool
@@ -55,56 +55,19 @@ class Runtime:
 
     def __init__(self, effects: Effects | None = None) -> None:
         self.own = OwnProcess(effects)
+        self._roots = OpenRoots(self.own, self._ask)
         self._servers: OwnStores | None = None
-        self._forget_roots()
-
-    def _forget_roots(self) -> None:
-        self._roots: dict[str, OpenRoot] = {}  # by each spelling of the path
-        self._removed: list[OpenRoot] = []  # roots whose path has another directory now, or none
 
     def root(self, path: str) -> OpenRoot:
-        """The root at ``path``, its configuration up to date. One directory is one root, however it is spelled.
+        """The root at ``path``, its configuration up to date.
 
         :raises ConfigError, StoreError: when the configuration can't be used.
         """
-        with self.own.lock:
-            known = self._roots.get(path)
-            inode = inode_of(path, known)
-            root = known if known is not None and known.inode == inode else self._another(path, inode, known)
-            root.spell(path)
-            root.refresh()
-            if self._removed:
-                self._close_removed()
-            return root
-
-    def _another(self, path: str, inode: Inode | None, known: OpenRoot | None) -> OpenRoot:
-        """The root at ``path``, which isn't the ``known`` one, or isn't any more."""
-        same = [root for root in self._roots.values() if root.inode == inode is not None]
-        if known is not None and known.inode is None and not same:
-            known.inode = inode  # the root was made since
-            return known
-        root = self._roots[path] = same[0] if same else OpenRoot(self.own, path, inode, self._ask)
-        if known is not None and known not in self._roots.values():
-            self._removed.append(known)
-        return root
-
-    def _close_removed(self) -> None:
-        for root in [root for root in self._removed if not root.is_used()]:
-            self._removed.remove(root)
-            root.close()
-
-    def still(self, root: OpenRoot) -> OpenRoot:
-        """``root``, or the root that stands in its place now. A fork's child gets one of its own."""
-        with self.own.lock:
-            return root if root in self._roots.values() else self.root(root.path)
+        return self._roots.at(path)
 
     def close(self, path: str) -> None:
         """Close the root at ``path``: a process that uses many would run out of descriptors."""
-        with self.own.lock:
-            root = self._roots.get(path)
-            self._roots = {spelling: other for spelling, other in self._roots.items() if other is not root}
-        if root is not None:
-            root.close()
+        self._roots.close(path)
 
     def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore | RedisStore:
         """The open pool, which stays open while this process has a lease or a ticket in it.
@@ -185,7 +148,7 @@ class Runtime:
 
     def using_again(self, root: OpenRoot, pool: str) -> AbstractContextManager[FileStore | RedisStore]:
         """`using` for a root that may be closed by now, or that is the parent's in a fork's child."""
-        return self.using(self.still(root), pool)
+        return self.using(self._roots.still(root), pool)
 
     def is_used(self, root: str, name: PoolName) -> bool:
         """Whether somebody has used the pool, as far as that can be told."""
@@ -323,13 +286,10 @@ class Runtime:
 
     def at_exit(self) -> None:
         """Leave nothing behind that others would have to sweep."""
-        for root in self._all():
+        for root in self._roots.all():
             root.at_exit()
         if self._servers is not None:
             self._servers.at_exit()
-
-    def _all(self) -> set[OpenRoot]:
-        return {*self._roots.values(), *self._removed}
 
     def before_fork(self) -> None:
         """End the threads that have nothing to do, or Python would warn of a fork beside threads.
@@ -342,7 +302,7 @@ class Runtime:
 
     def _rest(self) -> None:
         self.own.heartbeats.rest()
-        for root in self._all():
+        for root in self._roots.all():
             root.notifier.rest()
         if self._servers is not None:
             self._servers.rest()
@@ -352,13 +312,13 @@ class Runtime:
         self.own.lock._at_fork_reinit()  # type: ignore[attr-defined]  # the fork hooks go on to take this one
         process.forget()
         self.own.forget_entries()
-        for root in self._all():
+        for root in self._roots.all():
             root.forget()
         if self._servers is not None:
             self._servers.forget()
             self._servers = None
         self.own.start()
-        self._forget_roots()
+        self._roots.forget()
 
 
 def _nothing() -> None:

@@ -32,8 +32,8 @@ class Plan(NamedTuple):
     :ivar take_back: grants that go back, into ``parked/``.
     :ivar first: a ticket of each process that this makes one of the first two in the queue, which sweep. They are
         notified.
-    :ivar stay: a ticket of each process that is one of the first two and was before. They are notified if they rest
-        (`exits`).
+    :ivar stay: a ticket of each process that is one of the first two and was before. They are notified of grants,
+        since they may rest (`exits`).
     :ivar behind: tickets of other processes that stood right behind one that is granted. They are notified.
     :ivar over: whether more is held than the limit allows (it was lowered, or a lock directory was stolen).
     :ivar high: the load that the grants lead to, if it is the highest since a pause.

@@ -9,6 +9,3 @@ from __future__ import annotations
 QUEUE, PARKED, GRANTED, LEASES = "queue", "parked", "granted", "leases"
 
 STAGING, TRASH, STOLEN = "staging", "trash", "stolen"
-
-RESTS = "rests"
-"""The file in a ticket whose process looks more seldom, since the exits of all holders wake it (`exits`)."""

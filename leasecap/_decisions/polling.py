@@ -51,11 +51,9 @@ SELDOM_LOOK = 10.0
 class Standing(NamedTuple):
     """Where a process stands in a queue.
 
-    :ivar first: its first ticket.
-    :ivar ahead: of each process with tickets ahead of that one the last of these tickets; the nearest one first.
+    :ivar ahead: of each process with tickets ahead of its own first one the last of these tickets; the nearest first.
     """
 
-    first: str
     ahead: tuple[str, ...]
 
     @property
@@ -70,7 +68,7 @@ def standing(queue: Iterable[str], process: str) -> Standing | None:
     for name in sorted(queue):
         other = process_of(name)
         if other == process:
-            return Standing(name, tuple(reversed(ahead.values())))
+            return Standing(tuple(reversed(ahead.values())))
         ahead.pop(other, None)
         ahead[other] = name
     return None

@@ -5,17 +5,17 @@ that too. Each process watches the one right ahead of it in the queue. The first
 and one of those whose declared limit holds. While all of these are covered, and nothing else can become due by itself,
 the first two sweep once a second instead of ten times, and at once when a process has exited. That is called resting.
 
-The holders can change at any time. So a process first says in its ticket that it rests, and only then looks who holds.
-Whoever grants anything looks after the grant who says so, and notifies them (`reconcile.Reconciler.leave`); so does
-whoever finds that the provider's answers keep somebody out. So either the granter sees the mark, or the process sees
-the grant. A process that is notified no longer rests until a period was quiet.
+The holders can change at any time. So whoever grants anything notifies the first two after the grant
+(`notices.whom_to_notify`); so does whoever finds that the provider's answers keep somebody out. A process that looked
+before the grant is so told of it, and one that looks later sees it. Whoever is notified no longer rests until a period
+was quiet.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from leasecap._decisions.places import GRANTED, LEASES, QUEUE, RESTS
+from leasecap._decisions.places import GRANTED, LEASES
 from leasecap._errors import StoreError
 
 TYPE_CHECKING = False
@@ -42,7 +42,6 @@ class Exits:
         self._store = store
         self._watch = watch
         self._wake = wake
-        self._marked: str | None = None
         self._speakers: dict[str, Process] = {}  # by the lease's name
         self._others: set[Process] = set()
         self._handles: dict[Process, int] = {}
@@ -60,24 +59,12 @@ class Exits:
         missing = [one for one in self._others if not (one in self._handles or self._attach(one) == "runs")]
         return not missing
 
-    def cover(self, ticket: str) -> bool:
-        """Watch whoever holds now; False if something could become due without a wake-up.
-
-        :param ticket: the first one of this process; the mark that it rests is left in it.
-        """
+    def cover(self) -> bool:
+        """Watch whoever holds now; False if something could become due without a wake-up."""
         try:
-            self._mark_resting(ticket)
             return self._is_quiet() and self._cover()
         except (OSError, StoreError):
             return False
-
-    def _mark_resting(self, ticket: str) -> None:
-        if self._marked != ticket:
-            try:
-                self._store.directory.write(f"{QUEUE}/{ticket}/{RESTS}", b"")
-            except FileExistsError:
-                pass  # a mark of the entry's last use, which could not be removed
-            self._marked = ticket
 
     def _is_quiet(self) -> bool:
         if self._store.policy.force:
@@ -125,12 +112,6 @@ class Exits:
         with self._own.lock:  # as in `_attach`
             for process in processes:
                 self._watch.drop(self._handles.pop(process))
-
-    def forget_ticket(self, name: str) -> None:
-        """The ticket has left the queue. Its entry may be used again, so the mark that it rests is removed."""
-        if self._marked == name:
-            self._marked = None
-            self._store.entries.unlink(f"{LEASES}/{name}/{RESTS}")
 
     def close(self) -> None:
         """Watch nobody any more."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
     from leasecap._host.directory import Directory
 
-FORMAT = 2
+FORMAT = 3
 """The number rises when the protocol changes. A version that only adds something keeps it: others ignore what was
 added."""
 

@@ -132,7 +132,6 @@ class Lookout:
         """A ticket of this process has left the queue."""
         self._looked.pop(name, None)
         self._waits_long = self._own.effects.monotonic() > self._since + polling.ATTACH_AFTER
-        self._exits.forget_ticket(name)
         if self._looked:
             self.notify()  # another ticket of this process may be its first now
         elif self._lock.acquire(blocking=False):  # else the thread that is looking sees that nobody waits
@@ -321,7 +320,7 @@ class Lookout:
         peers, declarer = self.store.peers, self.store.sweeper.declarer()
         ahead = [peers.identity(parse_entry(name)) for name in standing.ahead[:2]]
         others = [process for process in (*ahead, declarer) if process is not None]
-        covered = self._exits.watch(others) and self._exits.cover(standing.first)
+        covered = self._exits.watch(others) and self._exits.cover()
         if not covered:
             self._retry_at = now + polling.COVERED_SWEEP
         return covered

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from leasecap._decisions.admission import OPEN
 from leasecap._decisions.entry import parse_entry, process_of
-from leasecap._decisions.places import GRANTED, QUEUE, RESTS
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
-    from leasecap._host.directory import Directory
 
 
 class Done(NamedTuple):
@@ -38,38 +36,17 @@ class Done(NamedTuple):
         return len(self.snapshot.queue) > len(self.plan.grant)
 
 
-def whom_to_notify(directory: Directory, sees_exits: bool, done: Done) -> Iterable[Entry]:
+def whom_to_notify(done: Done, sees_exits: bool) -> Iterable[Entry]:
     """A ticket of each process that has to look.
 
     These are the processes that have become the first, that have another process right ahead of them than before, that
-    rest though something was granted, that are to ask the provider, and that were passed over, which look as soon as
-    they run.
+    are to ask the provider, and that were passed over, which look as soon as they run.
+
+    :param sees_exits: the first two may rest (`exits`), and have to know who holds now.
     """
     away = done.snapshot.away
     passed = [parse_entry(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
-    told = done.plan.stay if done.asks_at_once else _who_rest(directory, done) if sees_exits else ()
-    tickets = (*passed, *done.plan.behind, *done.behind, *told, *done.plan.first)
+    has_moved = sees_exits and (done.granted or done.snapshot.admission != OPEN)
+    stay = done.plan.stay if done.asks_at_once or has_moved else ()
+    tickets = (*passed, *done.plan.behind, *done.behind, *stay, *done.plan.first)
     return {ticket.process: ticket for ticket in tickets}.values()
-
-
-def _who_rest(directory: Directory, done: Done) -> list[Entry]:
-    """The tickets of those of the first two processes that rest (`exits`).
-
-    This is asked after the grants: a process that leaves its mark only now sees the grants itself.
-    """
-    if not (done.granted or done.snapshot.admission != OPEN):
-        return []
-    stay = {ticket.process: ticket for ticket in done.plan.stay}
-    # A process that stays in the queue may have its mark in the ticket that was granted just now. It has to look too:
-    # if the waiter of that ticket is blocked, the grant has to be taken back, and there may be nobody else to do it.
-    moved = [ticket for ticket in done.granted if ticket.process in stay and _rests(directory, GRANTED, ticket)]
-    rest = [ticket for ticket in done.plan.stay if _rests(directory, QUEUE, ticket)]
-    return [*(stay[ticket.process] for ticket in moved), *rest]
-
-
-def _rests(directory: Directory, where: str, ticket: Entry) -> bool:
-    try:
-        directory.stat(f"{where}/{ticket.name}/{RESTS}")
-    except OSError:
-        return False
-    return True

@@ -233,7 +233,7 @@ class Reconciler:
         if done is None:
             return not ours
         again = not ours or unseen or self._is_called_for(done)
-        for entry in whom_to_notify(self._directory, self.effects.sees_exits, done):
+        for entry in whom_to_notify(done, self.effects.sees_exits):
             self.notify(entry.process, entry.name)
         if unseen:
             self._peers.look_at_all(self._entries.names(QUEUE))

@@ -89,7 +89,6 @@ class Sweeper:
         self._clear_up = clear_up
         self._thorough_at = -math.inf  # a machine's clock may stand below zero
         self._next = self._next_waiting = 0
-        self._calm: tuple[list[str], int | None] | None = None
         self._declarer: Entry | None = None
         self._asked: dict[str, float] = {}
         self.own_stamp = b""
@@ -107,37 +106,25 @@ class Sweeper:
         now = self._effects.monotonic()
         thorough = now >= self._thorough_at
         changes_in = math.inf
-        leases = self._directory.list(LEASES)
-        state = leases, self._policy.configured
-        calm = not (thorough or everything) and state == self._calm and not self._entries.names(GRANTED)
-        if calm and (self._declarer is None or self._peers.look(self._declarer) in ("runs", "away")):
-            # Nothing was to be done at the last sweep, and no entry has moved since. So only a death, or a lease held
-            # for too long, can call for anything. To look for these costs far less than a whole snapshot.
-            reaped = self._clear(self._some_of([(LEASES, parse_entry(name)) for name in leases]))
-            called_for = bool(reaped)
-        else:
-            view = self._snapshots.feedback()
-            snapshot = self._snapshots.take_with(view)
-            places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
-            reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
-            snapshot = self._look_at_the_queue(snapshot, thorough)
-            if thorough:
-                self._thorough_at = now + _THOROUGH_EVERY
-                self._sweep_corners(snapshot)
-            snapshot = Looks(self._peers).at_the_slow(snapshot, now)
-            plan = grants.decide(snapshot, now)  # outside: to enter costs more, and mostly there is nothing to do
-            self._ask_the_silent(plan, snapshot, now)
-            died = bool(self._peers.gone or self._peers.dead)
-            called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
-            called_for = called_for or self._reconciler.has_to_wake(snapshot)
-            calm = not called_for
-            if view is not None:
-                called_for = called_for or view.has_news(plan, snapshot)
-                calm = calm and view.silent
-                changes_in = snapshot.admission.changes_in
-                if plan.ask and view.may_ask():
-                    self._ask()
-            self._calm = state if calm else None
+        view = self._snapshots.feedback()
+        snapshot = self._snapshots.take_with(view)
+        places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
+        reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
+        snapshot = self._look_at_the_queue(snapshot, thorough)
+        if thorough:
+            self._thorough_at = now + _THOROUGH_EVERY
+            self._sweep_corners(snapshot)
+        snapshot = Looks(self._peers).at_the_slow(snapshot, now)
+        plan = grants.decide(snapshot, now)  # outside: to enter costs more, and mostly there is nothing to do
+        self._ask_the_silent(plan, snapshot, now)
+        died = bool(self._peers.gone or self._peers.dead)
+        called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
+        called_for = called_for or self._reconciler.has_to_wake(snapshot)
+        if view is not None:
+            called_for = called_for or view.has_news(plan, snapshot)
+            changes_in = snapshot.admission.changes_in
+            if plan.ask and view.may_ask():
+                self._ask()
         if called_for or thorough:
             self._reconciler.transact()
             if self._peers.gone or self._peers.dead:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import lru_cache
 
 from leasecap._liveness.record import Record
 from leasecap._redact import redact_argv
@@ -44,15 +43,10 @@ def own_record(
         local=local,
         proof="lock",
         label=label,
-        command=_shown(tuple(sys.argv if argv is None else argv)),
+        command=redact_argv(sys.argv if argv is None else argv),
         cwd=_cwd(),
         purpose=purpose,
     )
-
-
-@lru_cache(maxsize=16)
-def _shown(argv: tuple[str, ...]) -> str:
-    return redact_argv(argv)
 
 
 def this_host() -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 from binascii import crc32
-from functools import lru_cache
 
 from leasecap._liveness.stamp import HEARTBEAT, STALE_AFTER
 from leasecap._named_tuple import NamedTuple, from_json
@@ -102,7 +101,6 @@ _MISSING: dict[str, object] = {
 """The defaults of missing fields. A record must have ``pid`` and ``proof``."""
 
 
-@lru_cache(maxsize=16)  # the records of one process are mostly the same
 def encode_record(record: Record) -> bytes:
     """The bytes of ``info.json``."""
     # Surrogates (undecodable bytes in argv or cwd) are escaped by ensure_ascii and come back as they were.
@@ -129,7 +127,6 @@ def _is_as_written(data: bytes) -> bool:
     return check.rstrip() == b"%d}" % crc32(text + b"}")
 
 
-@lru_cache(maxsize=16)  # as for `encode_record`; `status` feels it
 def decode_record(data: bytes) -> Record | None:
     """The record, or None for anything that isn't one."""
     if len(data) > MAX_BYTES:

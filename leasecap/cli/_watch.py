@@ -30,7 +30,7 @@ _READ_EVERY = 5.0
 """Seconds after which all is read though no change was seen: on some file systems an observer starts and sees
 nothing."""
 
-_NO_CHANGE = frozenset({"alive", "sweep", "lock", "config.lock", "asked", "rests"})
+_NO_CHANGE = frozenset({"alive", "sweep", "lock", "config.lock", "asked"})
 """Files whose change the picture doesn't show: heartbeats, stamps, locks and marks. Nor does it show hidden names."""
 
 _ASIDE = frozenset({"staging", "trash", "lock.d", "stolen", "latency"})

@@ -275,10 +275,11 @@ def test_nobody_spins_for_a_raise_whose_file_was_broken_meanwhile(root: Path) ->
     write(root, "[pools.p]\nlimit = 1\n")
     store = file_store("p")
     leasecap.acquire("p").release()
+    opened = runtime.root(str(root))
     write(root, "[pools.p]\nlimit = 2\n")
     store.refresh()
     write(root, "[pools.p\n")
-    runtime._roots[str(root)]._file._stands_still_at -= 10
+    opened._file._stands_still_at -= 10
     store.refresh()
     assert (store.policy.configured, store.policy.rises_in) == (1, STANDS_STILL)
 

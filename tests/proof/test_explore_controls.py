@@ -67,8 +67,8 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         (process_controls.marks_not_cleared, "stopped_unseen", LATE, 0, 1),
         (process_controls.nobody_asked, "stopped_unseen", LATE, 0, 1),
         (process_controls.notices_taken_for_wake_ups, "inserted_and_killed", LATE, 0, 1),
-        (process_controls.rest_said_in_the_queue_alone, "blocked_beside_a_sound_one_alone", LATE, 0, 0),
-        (process_controls.nobody_said_to_rest, "killed_with_its_tickets", LATE, 0, 1),
+        (process_controls.granted_processes_not_notified, "blocked_beside_a_sound_one_alone", LATE, 0, 0),
+        (process_controls.nobody_notified_of_grants, "killed_with_its_tickets", LATE, 0, 1),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from leasecap._decisions import polling
+from leasecap._decisions.entry import process_of
 from leasecap._decisions.places import QUEUE
 from leasecap._file_store import notices, notifier, reconcile, removal, store, sweep
 from leasecap._file_store.exits import Exits
@@ -16,8 +17,11 @@ from leasecap._file_store.notifier import NOTICE
 from leasecap._file_store.peers import Peers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.polling import Standing
+    from leasecap._file_store.notices import Done
 
 Patch = pytest.MonkeyPatch
 
@@ -25,7 +29,7 @@ Patch = pytest.MonkeyPatch
 def nobody_told_of_who_goes_before(patch: Patch) -> None:
     """Who queues before another one doesn't tell it."""
     whom = notices.whom_to_notify
-    patch.setattr(reconcile, "whom_to_notify", lambda where, sees, done: whom(where, sees, done._replace(behind=())))
+    patch.setattr(reconcile, "whom_to_notify", lambda done, sees_exits: whom(done._replace(behind=()), sees_exits))
 
 
 def nobody_told_of_who_leaves(patch: Patch) -> None:
@@ -40,7 +44,10 @@ def duty_counted_per_ticket(patch: Patch) -> None:
 
     def by_ticket(queue: list[str], process: str) -> Standing | None:
         found = standing(queue, process)
-        return found and found._replace(ahead=tuple(sorted(name for name in queue if name < found.first)[::-1]))
+        if found is None:
+            return None
+        first = min(name for name in queue if process_of(name) == process)
+        return found._replace(ahead=tuple(sorted((name for name in queue if name < first), reverse=True)))
 
     patch.setattr(polling, "standing", by_ticket)
     patch.setattr(Lookout, "_walk", lambda lookout, found, expected: found.ahead[:2])
@@ -95,14 +102,19 @@ def notices_taken_for_wake_ups(patch: Patch) -> None:
     patch.setattr(notifier, "dispatch", lambda own, names: dispatch(own, names.replace(NOTICE.encode(), b"")))
 
 
-def rest_said_in_the_queue_alone(patch: Patch) -> None:
-    """A ticket that is granted no longer says that its process rests."""
-    rests = notices._rests
-    patch.setattr(
-        notices, "_rests", lambda directory, where, ticket: where == QUEUE and rests(directory, where, ticket)
-    )
+def granted_processes_not_notified(patch: Patch) -> None:
+    """A process one of whose tickets was granted is not notified for its others."""
+    whom = notices.whom_to_notify
+
+    def others(done: Done, sees_exits: bool) -> Iterable[Entry]:
+        granted = {ticket.process for ticket in done.granted}
+        stay = tuple(ticket for ticket in done.plan.stay if ticket.process not in granted)
+        return whom(done._replace(plan=done.plan._replace(stay=stay)), sees_exits)
+
+    patch.setattr(reconcile, "whom_to_notify", others)
 
 
-def nobody_said_to_rest(patch: Patch) -> None:
-    """Nobody says that it rests."""
-    patch.setattr(Exits, "_mark_resting", lambda exits, ticket: True)
+def nobody_notified_of_grants(patch: Patch) -> None:
+    """The first two, who may rest, are not notified when somebody is granted a slot."""
+    whom = notices.whom_to_notify
+    patch.setattr(reconcile, "whom_to_notify", lambda done, sees_exits: whom(done, False))

@@ -373,21 +373,6 @@ def test_a_report_from_before_a_reboot_pauses_for_what_is_left_and_is_about_no_l
     assert after.cut is None, "that lease is gone, and more is in flight than the limit allows"
 
 
-def test_a_pool_with_feedback_is_never_calm(store: Store) -> None:
-    lessons = store.snapshots.feedback()
-    assert lessons is None
-    store.sweeper.sweep()
-    store.sweeper.sweep()
-    assert store.sweeper._calm is not None
-    leasecap.report("p", 429, retry_after=60)
-    lessons = store.snapshots.feedback()
-    assert lessons is not None and not lessons.silent
-    store.sweeper._calm = None
-    store.sweeper.sweep()
-    store.sweeper.sweep()
-    assert store.sweeper._calm is None, "a pause ends and a limit grows with nobody moving"
-
-
 def test_who_waits_for_the_end_of_a_pause_looks_right_then(store: Store) -> None:
     _control.pause(face_of(store), 0.3, "by hand")
     before = time.monotonic()

@@ -13,7 +13,7 @@ from staged_world import Actor, World
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, STOLEN, TRASH
 from leasecap._errors import StoreError
-from leasecap._file_store.layout import pool_path
+from leasecap._file_store.layout import FORMAT, pool_path
 from leasecap._file_store.opening import open_existing, open_pool
 from leasecap._host.directory import Directory
 from leasecap._host.file_lock import NO_OS_LOCKS
@@ -245,15 +245,15 @@ def test_what_is_planted_in_place_of_the_stamp_fails_nobody(
     assert not target.exists() or target.read_bytes() == b"precious"
 
 
-DESCRIPTION = {"format": 2, "name": "p", "identity": "p", "lock": "os"}
+DESCRIPTION = {"format": FORMAT, "name": "p", "identity": "p", "lock": "os"}
 WRONG: dict[str, bytes] = {
     "empty": b"",
     "truncated": b'{"format": 1, "na',
     "no text": b"\xff\xfe",
     "a list": b"[]",
-    "without a lock": b'{"format": 2, "identity": "p"}',
+    "without a lock": json.dumps({"format": FORMAT, "identity": "p"}).encode(),
     "nested without end": b"[" * 4000,
-    "from a newer version": json.dumps({**DESCRIPTION, "format": 3}).encode(),
+    "from a newer version": json.dumps({**DESCRIPTION, "format": FORMAT + 1}).encode(),
     "almost of this version": json.dumps({**DESCRIPTION, "format": True}).encode(),
     "of another pool": json.dumps({**DESCRIPTION, "identity": "q"}).encode(),
     "with another lock": json.dumps({**DESCRIPTION, "lock": "none"}).encode(),
@@ -269,9 +269,9 @@ def test_a_description_that_is_not_this_pools_is_refused(root: Path, pool: Path,
 
 
 def test_a_newer_format_is_refused_with_what_to_do(root: Path, pool: Path) -> None:
-    (pool / "pool.json").write_text(json.dumps({**DESCRIPTION, "format": 3}))
+    (pool / "pool.json").write_text(json.dumps({**DESCRIPTION, "format": FORMAT + 1}))
     error = refused(root, pool / "pool.json")
-    assert "format 3" in error.message
+    assert f"format {FORMAT + 1}" in error.message
     assert "another version" in error.remedy
 
 

@@ -218,7 +218,7 @@ def test_a_sweep_asks_no_more_of_those_who_declare_a_limit_than_it_takes_to_find
     one.store.sweeper.sweep()
     looked = presences(one)
     one.store.sweeper.sweep()
-    assert len(looked) <= 2  # the holder, and one that declares the limit
+    assert len(looked) <= 4  # the holder, the first two, and one that declares the limit
     assert one.store.sweeper.declarer() is not None
     assert all(one.where(ticket) == QUEUE for ticket in tickets)
 
