@@ -1,8 +1,9 @@
-"""Finding dead holders of this machine before their time in the store runs out.
+"""Finding the dead of this machine before their time in the store runs out.
 
-While one of this process's tickets is on duty, a thread waits for the exits of all holders' processes that can be seen
-from here, and asks now and then who holds. Where the platform has no handles on processes it looks at them instead.
-What happens on another machine, or in another pid namespace, shows after its ttl alone.
+While one of this process's tickets is on duty, a thread waits for the exits of all processes that hold a slot or wait
+among the first, as far as they can be seen from here, and asks now and then who these are. Where the platform has no
+handles on processes it looks at them instead. What happens on another machine, or in another pid namespace, shows after
+its ttl alone.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 _BEGIN_AFTER = 0.1  # seconds; where slots are held for less than that, nobody has to look
 _ASK_EVERY = 1.0  # seconds between questions who holds
 _LOOK_EVERY = 0.1  # seconds between looks at processes on which there is no handle
+_WAITING = 16  # waiting processes that are looked after
+_ON_DUTY = 2  # of these, by the scripts
 
 
 class Lookout:
-    """Looks after the holders of one pool."""
+    """Looks after the holders and the first waiters of one pool."""
 
     def __init__(self, effects: Effects, pool: Pool) -> None:
         self._effects = effects
@@ -38,7 +41,7 @@ class Lookout:
         self._thread: threading.Thread | None = None
         self._exits: Exits | None = None  # the thread's, while it runs
         self._ask_at = 0.0
-        self._seen: dict[str, tuple[Process, ...]] = {}  # the processes of each holder that can be seen; none: it can't
+        self._seen: dict[str, tuple[Process, ...]] = {}  # the processes of each entry that can be seen; none: it can't
 
     def note(self, token: str, *, on_duty: bool) -> None:
         """Whether this ticket is on duty."""
@@ -93,7 +96,7 @@ class Lookout:
             except StoreError:
                 pass  # as above
             except Exception as error:
-                log_warning_apart(f"holders of pool {self._pool.name.text!r} can't be looked after: {error!r}")
+                log_warning_apart(f"the dead in pool {self._pool.name.text!r} can't be looked for: {error!r}")
             left = self._ask_at - self._effects.monotonic()
             exits.wait(min(left, _LOOK_EVERY) if polls else left)
 
@@ -107,7 +110,7 @@ class Lookout:
         return False
 
     def _look(self, exits: Exits) -> bool:
-        """End what dead processes hold; returns whether there are others that only a look can find dead."""
+        """End what dead processes have; returns whether there are others that only a look can find dead."""
         now = self._effects.monotonic()
         if now >= self._ask_at:
             self._ask_at = now + _ASK_EVERY
@@ -132,18 +135,30 @@ class Lookout:
         return self._effects.presence(*process) == "gone"
 
     def sweep(self) -> bool:
-        """Look once; returns whether a dead holder was found, whose slot is free now.
+        """Look once; returns whether anybody was found dead.
 
         :raises StoreError: when the store can't be asked.
         """
         self._ask()
+        return self._end_the_dead()
+
+    def relieve(self) -> None:
+        """End the tickets of those on duty, if they are dead: who comes after them is on duty then.
+
+        :raises StoreError: as `sweep`.
+        """
+        self._ask(_ON_DUTY, holders=False)
+        while self._end_the_dead():
+            self._ask(_ON_DUTY, holders=False)
+
+    def _end_the_dead(self) -> bool:
         dead = [token for token, processes in self._seen.items() if processes and all(map(self._is_gone, processes))]
         for token in dead:
             self._end_if_dead(token)
         return bool(dead)
 
-    def _ask(self) -> None:
-        tokens, records = self._pool.holders(self._seen)
+    def _ask(self, waiting: int = _WAITING, *, holders: bool = True) -> None:
+        tokens, records = self._pool.to_watch(self._seen, holders=holders, waiting=waiting)
         self._seen = {token: processes for token, processes in self._seen.items() if token in tokens}
         self._seen |= {token: self._visible(record) for token, record in records.items()}
 

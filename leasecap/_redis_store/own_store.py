@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
 from leasecap._redis_store.client import Client
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
-    from leasecap._errors import StoreError
     from leasecap._host.effects import Effects
 
     class Process(Protocol):
@@ -58,6 +58,7 @@ class OwnStore:
     :ivar name: what tells the store from others.
     :ivar pools: those that it has opened, by the names of their directories.
     :ivar ask: asks a pool's provider for its count, in the background.
+    :ivar unclaimed: how many messages have come that were for no ticket that waits, as far as is known.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class OwnStore:
         self.subscription = Subscription(self.client, process.id, self._heard)
         self.latencies = LatencySender(process.id, effects, self.errands, self.alarms)
         self.pools: dict[str, Pool] = {}
+        self.unclaimed = 0
         self._subscribed = -math.inf
         self._waiting: dict[str, _Waiting] = {}  # by token
         self._ending: set[str] = set()  # tokens
@@ -106,9 +108,14 @@ class OwnStore:
         """Whether messages reach this process."""
         return self.subscription.proven or self.effects.monotonic() < self._subscribed + _UNPROVEN
 
-    def listen(self, pool: Pool, token: str, name: str, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called when it is worth looking at this ticket."""
+    def listen(self, pool: Pool, token: str, name: str, wake: Callable[[], None], unclaimed: int) -> None:
+        """Have ``wake`` called when it is worth looking at this ticket.
+
+        :param unclaimed: how many messages were, when it was placed.
+        """
         self._waiting[token] = _Waiting(pool, name, wake)
+        if self.unclaimed != unclaimed:
+            wake()  # its grant may have been heard before the answer that it waits
         self.subscription.start()
 
     def stop_listening(self, pool: Pool, token: str) -> None:
@@ -125,6 +132,9 @@ class OwnStore:
             self.renewals.soon()  # it may be a server that has forgotten what is held
         word = (message or b"").decode("ascii", "replace")
         waiting = self._waiting.get(word)
+        if waiting is None:
+            self.unclaimed += 1
+            waiting = self._waiting.get(word)  # once more: so either `listen` sees the count, or this sees the ticket
         if waiting is not None:
             waiting.wake()
         elif word == "!":
@@ -158,6 +168,13 @@ class OwnStore:
                 return
             lookout = self._lookouts.setdefault(pool, Lookout(self.effects, pool))
         lookout.note(token, on_duty=on_duty)
+
+    def relieve(self, pool: Pool) -> None:
+        """For who waits and isn't on duty: see that those who are live."""
+        try:
+            Lookout(self.effects, pool).relieve()
+        except StoreError:
+            pass  # the dead one's time in the store runs out all the same
 
     # -- what is given back ------------------------------------------------------------------------------------------
 

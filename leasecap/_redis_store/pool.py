@@ -13,7 +13,7 @@ from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.holding import Holding
 from leasecap._redis_store.keys import latency_key, pool_keys, pools_key
 from leasecap._redis_store.latency import Latency
-from leasecap._redis_store.lua.leases import ANSWERED, BEGIN_ANEW, DESCRIBE, HOLDERS, RENEW
+from leasecap._redis_store.lua.leases import ANSWERED, BEGIN_ANEW, DESCRIBE, RENEW, TO_WATCH
 from leasecap._redis_store.lua.pools import COMMIT, CONFIGURE, FORGET, SNAPSHOT, WAKE_ALL
 from leasecap._redis_store.lua.state import BEATS, FORMAT, TTL
 from leasecap._redis_store.lua.tickets import END, LOOK, PLACE, WITHDRAW
@@ -185,9 +185,10 @@ class Pool:
         """Renew entries; returns what has become of each one: kept, adopted or lost."""
         return self._settled(self._run(RENEW, len(leases), *leases, *tickets)).each
 
-    def holders(self, known: Collection[str]) -> tuple[set[str], dict[str, bytes]]:
-        """The tokens of all that is held, and the records of those that aren't ``known``."""
-        tokens, records = self._raw(HOLDERS, *known)
+    def to_watch(self, known: Collection[str], *, holders: bool, waiting: int) -> tuple[set[str], dict[str, bytes]]:
+        """The tokens of all that is held, if ``holders``, and of a ticket of each of the first processes that wait,
+        so many as ``waiting``; and the records of those that aren't ``known``."""
+        tokens, records = self._raw(TO_WATCH, int(holders), waiting, *known)
         pairs = zip(records[::2], records[1::2], strict=True)
         return {token.decode() for token in tokens}, {token.decode(): record for token, record in pairs}
 

@@ -10,9 +10,9 @@ from functools import partial
 
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._liveness.record import encode_record
-from leasecap._log import log_warning
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
+from leasecap._redis_store.before_refusal import wait_for_count, wait_for_holders
 from leasecap._redis_store.call_record import agent_word, held_record, record_of, task_age
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
@@ -50,12 +50,6 @@ _BEHIND = 0.2
 
 _NEAR = 2
 
-_ANSWER_LOOK = 0.05
-"""Seconds between looks whether the provider has answered, for whoever tries once."""
-
-_GRACE = 1.0
-"""Seconds for which such a one waits longer than the provider may take."""
-
 _AGAIN = 0.5
 """Seconds between tries while the store is in trouble."""
 
@@ -83,6 +77,7 @@ class RedisTicket:
         self._token = ""
         self._record = record_of(store, want)
         self._declared: int | None = None
+        self._unclaimed = 0
         self._errand: Errand[_Sent] | None = None
         self._again = False
         self._placed = False
@@ -110,9 +105,9 @@ class RedisTicket:
             sent, found = yield from self._asked(may_queue=may_queue)
             if found.state == "refused" and (found.closed_for or found.unanswered):
                 if found.closed_for:
-                    yield from self._wait_out(found.closed_for)
+                    yield from wait_for_holders(self._store, found.closed_for + _SLACK)
                 else:
-                    yield from self._hear_answer()
+                    yield from wait_for_count(self._store, lambda: self._until_done(pool.awaits_answer))
                 sent, found = yield from self._asked(may_queue=may_queue)
             # A dead process may have had the slot, or an event loop of this one.
             if found.state == "refused" and (yield from self._until_done(partial(own.sweep, pool, ending))):
@@ -138,26 +133,11 @@ class RedisTicket:
             yield _SAFETY
         return errand.result()
 
-    def _wait_out(self, seconds: float) -> Generator[float, None, None]:
-        log_warning(
-            f"pool {self._store.name!r}: the store at {self._store.path} was started anew or has lost something, so "
-            f"nobody gets a slot for {seconds:.1f} s, in which those who hold one say so"
-        )
-        until = self._store.monotonic() + seconds + _SLACK
-        while (left := until - self._store.monotonic()) > 0:
-            yield left
-
-    def _hear_answer(self) -> Generator[float, None, None]:
-        """Wait until the provider has said how much it counts, where that is all that is missing."""
-        pool = self._store.pool
-        until = self._store.monotonic() + pool.rules.usage_timeout + _GRACE
-        while self._store.monotonic() < until and (yield from self._until_done(pool.awaits_answer)):
-            yield _ANSWER_LOOK
-
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
         """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
         want, store = self._want, self._store
         self._declared = store.declared(want.limit)
+        self._unclaimed = store.own.unclaimed
         return partial(
             store.pool.place,
             priority=want.priority,
@@ -187,6 +167,7 @@ class RedisTicket:
     def look(self) -> Standing:
         errand = self._errand
         if errand is None:
+            self._again = False
             if self._asks_directly():
                 return self._settled(self._sending(self._step()))
             self._send()
@@ -204,11 +185,21 @@ class RedisTicket:
     def _send(self) -> None:
         self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
+    def _hear(self) -> None:
+        """A message about it has come; from any thread. It may be newer than the answer of an errand that is done."""
+        self._again = True
+        self._want.wake()
+
     def _step(self) -> Callable[[], Answer]:
         if not self._placed:
             return self._place(may_queue=True)
-        proof = self._store.own.subscription.wants_proof
-        return partial(self._store.pool.look, self._token, proof=proof, ask=self._store.ask)
+        return partial(self._look, self._token, proof=self._store.own.subscription.wants_proof)
+
+    def _look(self, token: str, *, proof: bool) -> Answer:
+        found = self._store.pool.look(token, proof=proof, ask=self._store.ask)
+        if proof and found.state == "queued" and not found.on_duty:  # nothing was heard for a while
+            self._store.own.relieve(self._store.pool)
+        return found
 
     def _settled(self, answer: Callable[[], _Sent]) -> Standing:
         try:
@@ -281,8 +272,8 @@ class RedisTicket:
 
     def _join_queue(self, sent: float, found: Answer) -> None:
         own = self._store.own
-        self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._want.wake, is_lease=False)
-        own.listen(self._store.pool, self._token, self._ticket.name, self._want.wake)
+        self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._hear, is_lease=False)
+        own.listen(self._store.pool, self._token, self._ticket.name, self._hear, self._unclaimed)
         own.renewals.add(self._ticket)
 
     def _leave_queue(self) -> None:

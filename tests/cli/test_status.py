@@ -14,6 +14,7 @@ from commands import PROGRAM, environment, run, start, status, status_json, unti
 from planted import PLANTED
 
 import leasecap
+from leasecap._file_store.layout import FORMAT
 from leasecap._host import process
 
 TYPE_CHECKING = False
@@ -136,7 +137,10 @@ def test_what_was_put_there_by_somebody_else_is_shown_and_counts(root: Path, lea
     assert "strange" in run("status").stdout
 
 
-@pytest.mark.parametrize("content", ["", "{", "[" * 4096, '{"format": 3, "name": "p", "identity": "p", "lock": "os"}'])
+NEWER = json.dumps({"format": FORMAT + 1, "name": "p", "identity": "p", "lock": "os"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 4096, NEWER], ids=["empty", "torn", "deep", "newer"])
 def test_a_pool_that_cannot_be_read_says_why_and_the_others_are_shown(
     root: Path, lease: leasecap.Lease, content: str
 ) -> None:

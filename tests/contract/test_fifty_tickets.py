@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PATIENCE = 4.5
 """Seconds: two for a grant that nobody takes up, one until somebody looks, and as much for a machine that is busy."""
 
+IN_TIME = 25.0
+"""Seconds: less than those after which the time of a ticket on a server is over."""
+
 TICKETS = pytest.mark.parametrize("tickets", [1, 50])
 
 
@@ -40,6 +43,32 @@ def test_released_slot_passes_the_tickets_of_a_killed_process(team: Team, ticket
     before = time.monotonic_ns()
     holder.tell()
     assert seconds(waiter, before) < PATIENCE
+
+
+@TICKETS
+def test_tickets_of_a_killed_process_go_before_a_slot_is_free(team: Team, tickets: int) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    killed = many(team, tickets)
+    waits(team, tickets)
+    since = killed.kill()
+    until(lambda: team.pool().waiting == 1, "what it left in the queue is removed")
+    assert (time.monotonic_ns() - since) / 1e9 < IN_TIME
+
+
+@pytest.mark.long
+def test_tickets_of_killed_processes_go_though_all_were_killed_on_whom_others_rely(team: Team) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    killed = [waits(team, ahead) for ahead in range(3)]
+    waits(team, 3)
+    since = [worker.kill() for worker in killed][-1]
+    until(lambda: team.pool().waiting == 1, "what they left in the queue is removed")
+    assert (time.monotonic_ns() - since) / 1e9 < IN_TIME
 
 
 @TICKETS

@@ -124,7 +124,7 @@ def test_all_keys_of_a_pool_lie_on_one_node_whatever_is_done_with_it(nodes: Clus
         assert pool.change_feedback(lambda state, now: adaptive.paused(state, now, 60, "a test"))
         assert pool.change_feedback(lambda state, now: adaptive.resumed(state))
         pool.wake_all()
-        assert len(pool.holders(())[0]) == len(pool.picture().seen.leases) == 2
+        assert len(pool.to_watch((), holders=True, waiting=0)[0]) == len(pool.picture().seen.leases) == 2
         assert pool.look(token(2)).state == "queued"
         for lease in (1, 3):
             assert pool.end(token(lease), by_holder=True)

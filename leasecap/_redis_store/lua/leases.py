@@ -39,26 +39,38 @@ return standing('renewed', false, undecided, 0, answers)
 )
 """Renew leases, and then tickets: each is kept or lost; or a lease is adopted by a server that had forgotten it."""
 
-HOLDERS = script(
-    "holders",
+TO_WATCH = script(
+    "to-watch",
     """
-local known, found, records = {}, {}, {}
-for i = 4, #ARGV do known[ARGV[i]] = true end
-for _, place in ipairs({GRANTED, LEASES}) do
-  for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
-    local token = token_of(name)
-    found[#found + 1] = token
-    if not known[token] then
-      records[#records + 1] = token
-      records[#records + 1] = call('HGET', RECORDS, token) or ''
-    end
+local holders, most = ARGV[4] == '1', tonumber(ARGV[5])
+local known, processes, found, records = {}, {}, {}, {}
+for i = 6, #ARGV do known[ARGV[i]] = true end
+local function add(name)
+  local token = token_of(name)
+  found[#found + 1] = token
+  if not known[token] then
+    records[#records + 1] = token
+    records[#records + 1] = call('HGET', RECORDS, token) or ''
+  end
+end
+if holders then
+  for _, place in ipairs({GRANTED, LEASES}) do
+    for _, name in ipairs(call('ZRANGE', place, 0, -1)) do add(name) end
+  end
+end
+for _, name in ipairs(call('ZRANGE', QUEUE, 0, 255)) do
+  local process = process_of(name)
+  if most > 0 and not processes[process] then
+    processes[process], most = true, most - 1
+    add(name)
   end
 end
 return {found, records}
 """,
     flags="no-writes",
 )
-"""The tokens of all that is held, and the records of those that the caller doesn't know."""
+"""The tokens of all that is held, if they are asked for, and of the first ticket of so many processes that wait first;
+and the records of those that the caller doesn't know."""
 
 DESCRIBE = script(
     "describe",

@@ -153,7 +153,7 @@ if calm then return line(state) end
 """,
     CHANGES,
     """
-if where == GRANTED and not by_holder then  -- by who has seen that its process is gone, with all its tickets
+if where and where ~= LEASES and not by_holder then  -- by who has seen that its process is gone, with all its tickets
   for _, each in ipairs(of_process(name, {GRANTED, QUEUE, PASSED})) do remove(each, false) end
 end
 return standing(state, false, settle())

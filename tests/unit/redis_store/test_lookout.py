@@ -72,7 +72,7 @@ class Kernel(Effects):
 
 
 class FakePool:
-    """Says who holds. What is ended holds no longer.
+    """Says who holds and who waits first. What is ended does neither any longer.
 
     :ivar asked: who was known at each question who holds.
     """
@@ -81,6 +81,7 @@ class FakePool:
 
     def __init__(self) -> None:
         self.records: dict[str, bytes] = {}
+        self.queue: list[str] = []
         self.asked: queue.Queue[set[str]] = queue.Queue()
         self.ended: queue.Queue[str] = queue.Queue()
         self.fails = 0
@@ -89,10 +90,14 @@ class FakePool:
     def holds(self, token: str, pid: int, child: Child | None = None, **others: Any) -> None:
         self.records[token] = encode_record(RECORD._replace(pid=pid, child=child, **others))
 
-    def holders(self, known: dict[str, object]) -> tuple[set[str], dict[str, bytes]]:
-        found = set(self.records), {token: record for token, record in self.records.items() if token not in known}
+    def waits(self, token: str, pid: int) -> None:
+        self.holds(token, pid)
+        self.queue.append(token)
+
+    def to_watch(self, known: dict[str, object], *, holders: bool, waiting: int) -> tuple[set[str], dict[str, bytes]]:
+        found = {token for token in self.records if holders and token not in self.queue} | {*self.queue[:waiting]}
         self.asked.put(set(known))
-        return found
+        return found, {token: self.records[token] for token in found if token not in known}
 
     def end(self, token: str, *, by_holder: bool) -> bool:
         assert not by_holder
@@ -100,6 +105,8 @@ class FakePool:
             self.fails -= 1
             raise self.error
         self.records.pop(token)
+        if token in self.queue:
+            self.queue.remove(token)
         self.ended.put(token)
         return True
 
@@ -247,6 +254,26 @@ def test_holder_that_cannot_be_seen_is_left_alone(world: World, others: dict[str
     assert world.pool.ended.empty()
     assert world.pool.asked.empty()
     assert world.kernel.looks == 0
+
+
+@pipes
+def test_a_waiter_that_exits_leaves_the_queue(world: World) -> None:
+    world.kernel.start(7)
+    world.pool.waits("a", 7)
+    world.lookout.note("ticket", on_duty=True)
+    world.covered(7)
+    world.kernel.exit(7)
+    assert world.ended() == "a"
+
+
+def test_dead_on_duty_are_relieved_until_a_live_one_is(world: World) -> None:
+    world.kernel.start(9)
+    world.pool.holds("held", 6)  # dead as well: that is for those on duty to see
+    for token, pid in (("a", 7), ("b", 7), ("c", 8), ("d", 9), ("e", 9), ("f", 7)):
+        world.pool.waits(token, pid)
+    world.lookout.relieve()
+    assert {world.pool.ended.get() for _ in range(world.pool.ended.qsize())} == {"a", "b", "c"}
+    assert world.pool.queue == ["d", "e", "f"]
 
 
 @pipes

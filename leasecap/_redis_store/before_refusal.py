@@ -1,0 +1,38 @@
+"""What a call that tries once waits for all the same, before it is refused: it is over soon, and may give it a slot."""
+
+from __future__ import annotations
+
+from leasecap._log import log_warning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from leasecap._redis_store.open_pool import OpenPool
+
+_LOOK_EVERY = 0.05
+"""Seconds between looks whether the provider has answered."""
+
+_GRACE = 1.0
+"""Seconds that are waited for longer than the provider may take."""
+
+
+def wait_for_holders(store: OpenPool, seconds: float) -> Generator[float, None, None]:
+    """Wait until those who hold a slot have said so to a server that has lost something."""
+    log_warning(
+        f"pool {store.name!r}: the store at {store.path} was started anew or has lost something, so "
+        f"nobody gets a slot for {seconds:.1f} s, in which those who hold one say so"
+    )
+    until = store.monotonic() + seconds
+    while (left := until - store.monotonic()) > 0:
+        yield left
+
+
+def wait_for_count(store: OpenPool, awaits: Callable[[], Generator[float, None, bool]]) -> Generator[float, None, None]:
+    """Wait until the provider has said how much it counts, where that is all that is missing.
+
+    :param awaits: asks the store whether it still is.
+    """
+    until = store.monotonic() + store.pool.rules.usage_timeout + _GRACE
+    while store.monotonic() < until and (yield from awaits()):
+        yield _LOOK_EVERY
