@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ENDS_WITHIN = 5.0  # seconds; on a busy machine they take more than one
+_GONE_WITHIN = 0.1  # seconds until the kernel counts a thread no more that has ended
+_foreign: set[int] = set()  # the kernel's threads of this process that other code has made, as far as is known
 
 
 def start_thread(name: str, call: Callable[..., object], *args: object) -> threading.Thread:
@@ -40,12 +42,17 @@ def end_before_fork(rest: Callable[[], None]) -> None:
     """Call ``rest``, and return once the threads that it ends are gone for the kernel (Linux) too.
 
     The kernel counts a thread for a moment longer than `join` waits, and Python goes by that count when it warns of a
-    fork beside threads.
+    fork beside threads. One that Python doesn't know before ``rest`` may be the program's own, or have ended a moment
+    ago; if it doesn't go soon, it is the program's.
     """
-    not_ours = _tasks_without_thread()
+    before = _tasks_without_thread()
     rest()
-    until = time.monotonic() + _ENDS_WITHIN
-    while _tasks_without_thread() - not_ours and time.monotonic() < until:
+    began = time.monotonic()
+    while left := _tasks_without_thread() - _foreign:
+        took = time.monotonic() - began
+        if took > (_GONE_WITHIN if left <= before else _ENDS_WITHIN):
+            _foreign.update(left & before)
+            return
         time.sleep(0.0002)
 
 

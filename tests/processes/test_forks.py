@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
+import os
+import queue
 import sys
+import threading
+import time
 
 import pytest
 from helper_process import helper
 from holders import HOLD, configure, hold, ready
 from pid_namespaces import under
+
+from leasecap import _threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +131,27 @@ lease = leasecap.acquire("p")
 print(sorted(one.name for one in threading.enumerate())[1:], flush=True)
 lease.release()
 """
+
+
+@pytest.mark.linux("/proc")
+def test_before_a_fork_a_thread_is_waited_for_that_ended_a_moment_ago_and_none_of_the_programs_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stays, numbers = threading.Lock(), queue.SimpleQueue[int]()
+    stays.acquire()
+
+    def ends() -> None:
+        numbers.put(threading.get_native_id())
+        time.sleep(0.2)  # as long as the kernel may take, on a machine that is very busy
+
+    _thread.start_new_thread(stays.acquire, ())  # Python's list of threads has neither
+    _threads.end_before_fork(lambda: None)  # and now it is known that this one stays
+    _thread.start_new_thread(ends, ())
+    number = numbers.get()
+    monkeypatch.setattr(_threads, "_GONE_WITHIN", 60.0)
+    _threads.end_before_fork(lambda: None)
+    assert not os.path.exists(f"/proc/self/task/{number}")
+    stays.release()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python warns of a fork beside threads from 3.12 on")

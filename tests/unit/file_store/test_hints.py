@@ -156,7 +156,8 @@ def test_who_was_granted_a_slot_is_woken_first_and_given_the_processor_before_an
     one.world.before = lambda operation, *names: done.append("looks again") if operation == "list" else None
     one.store.release(holder)
     after = done[done.index(waiting.name) :]
-    assert list(dict.fromkeys(after)) == [waiting.name, "gives way", "looks again", stays.name, third.name]
+    first = [stays.name] if one.world.sees_exits else []
+    assert list(dict.fromkeys(after)) == [waiting.name, "gives way", "looks again", *first, third.name]
 
 
 def test_nobody_gives_way_who_has_woken_nobody(actors: tuple[Actor, Actor]) -> None:
