@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 
 from leasecap._liveness.record import Record
 from leasecap._redact import redact_argv
@@ -43,10 +44,15 @@ def own_record(
         local=local,
         proof="lock",
         label=label,
-        command=redact_argv(sys.argv if argv is None else argv),
+        command=_shown(tuple(sys.argv if argv is None else argv)),
         cwd=_cwd(),
         purpose=purpose,
     )
+
+
+@lru_cache(maxsize=16)  # else an acquire takes half as long again
+def _shown(argv: tuple[str, ...]) -> str:
+    return redact_argv(argv)
 
 
 def this_host() -> str:
