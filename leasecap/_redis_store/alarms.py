@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST = 3600.0  # seconds
+_LINGER = 1.0
+"""Seconds after which the thread looks again once it was roused, whatever it found. A lease is often released before the
+thread runs; else each acquire of many short ones would rouse it."""
 
 
 class Gone(ref):  # type: ignore[type-arg]
@@ -85,6 +88,7 @@ class Alarms:
         await_end(thread)
 
     def _run(self) -> None:
+        roused = False
         while True:
             self._wakes_at = math.inf
             with self._lock:
@@ -99,12 +103,14 @@ class Alarms:
                 next_one = min((when for when, _ in self._alarms.values()), default=math.inf)
             watched = self._watched()
             now = self._monotonic()
-            timeout = max(min(next_one - now, watched, _LONGEST), 0.01)
+            timeout = max(min(next_one - now, watched, _LINGER if roused else _LONGEST), 0.01)
             self._wakes_at = now + timeout
             try:
                 item = self._inbox.get(timeout=timeout)
             except Empty:
+                roused = False
                 continue
+            roused = item is None
             if item is not None:
                 self._call(item.then)
             elif self._ending:

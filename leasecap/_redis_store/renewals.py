@@ -203,15 +203,16 @@ class Renewals:
                 if self._ending:
                     return
                 now = self._effects.monotonic()
-                pools = {kept.pool for kept in self._kept.values()}
-                self._due = {pool: when for pool, when in self._due.items() if pool in pools}
                 due = [pool for pool, when in self._due.items() if when <= now]
                 if not due:
                     self._wakes_at = min(self._due.values(), default=math.inf)
                     wait = self._wakes_at - now
                     self._changed.wait(None if wait == math.inf else max(wait, 0.001))
                     continue
-            for pool in due:
+                # Only now, or each acquire of many short ones would rouse the thread.
+                pools = {kept.pool for kept in self._kept.values()}
+                self._due = {pool: when for pool, when in self._due.items() if pool in pools or when > now}
+            for pool in pools.intersection(due):
                 self._renew(pool)
 
     def _renew(self, pool: Pool) -> None:
