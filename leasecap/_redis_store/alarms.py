@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 3600.0  # seconds
 _LINGER = 1.0
-"""Seconds after which the thread looks again once it was roused, whatever it found. A lease is often released before the
-thread runs; else each acquire of many short ones would rouse it."""
+"""Seconds after which the thread looks again once it was roused, whatever it found: a lease is often released before it
+runs, and each acquire of many short ones would rouse it again."""
 
 
 class Gone(ref):  # type: ignore[type-arg]
