@@ -12,9 +12,17 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 _lock: threading.Lock | None = None
+_first: list[Callable[[], object]] = []
+
+
+def first_at_fork(call: Callable[[], object]) -> None:
+    """Have the call made at each fork before it takes any lock that a late import needs. It may be made twice."""
+    _first.append(call)
+    os.register_at_fork(before=call)
 
 
 def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager[object]:
@@ -36,5 +44,7 @@ def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager
                     after_in_parent=new.release,
                     after_in_child=new._at_fork_reinit,  # type: ignore[attr-defined]
                 )
+                for call in _first:
+                    os.register_at_fork(before=call)
                 _lock = new
     return _lock

@@ -20,7 +20,7 @@ from leasecap._file_store.open_roots import OpenRoots
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
 from leasecap._host.deferred_signals import surely
-from leasecap._loading import loading
+from leasecap._loading import first_at_fork, loading
 from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
@@ -337,5 +337,5 @@ if hasattr(os, "register_at_fork"):
         after_in_child=runtime.after_fork_in_child,
     )
     if sys.version_info >= (3, 12):
-        # It runs before the lock above is taken: hooks are called in the reverse order of their registration.
-        os.register_at_fork(before=partial(surely, runtime.before_fork))
+        # A thread that ends may need the lock above, or be in the middle of a late import.
+        first_at_fork(partial(surely, runtime.before_fork))

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 
-from leasecap._host.file_changes import FileChanges
+from leasecap._host.file_changes import FileChanges, load
 from leasecap._loading import loading
 from leasecap._threads import await_end, start_thread
 
@@ -85,7 +85,7 @@ class WatchedFile:
     def _start(self) -> None:
         try:
             with loading(self._fork_lock):
-                import watchdog.observers  # noqa: F401  # for `FileChanges`
+                load()
             with self._fork_lock:
                 self._drop()  # another thread may have started one meanwhile
                 self._alive = self._make()

@@ -1,7 +1,7 @@
 """Changes of the files in a directory, as watchdog sees them.
 
-watchdog is imported with the first `FileChanges`, since its import is slow. It has all observers of a process share one
-inotify instance.
+watchdog is imported by `load`, since its import is slow. In some of its releases all observers of a
+process share one inotify instance, in others each has one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 _ENDS_WITHIN = 5.0  # seconds, for threads that have been told to
 
 
+def load() -> None:
+    """Import watchdog, before the first `FileChanges`. This alone takes logging's lock, which a fork holds.
+
+    :raises ImportError: watchdog isn't there, or doesn't know this platform.
+    """
+    import logging
+
+    import watchdog.events
+    import watchdog.observers  # noqa: F401
+
+    # watchdog logs an error if it is stopped early. Python prints those where a program has set up no logging.
+    log = logging.getLogger("watchdog")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+
+
 class FileChanges:
     """An observer with its threads; it runs until `stop`. A fork's child must drop it and never stop it."""
 
@@ -25,17 +41,9 @@ class FileChanges:
             both of what was moved.
         :raises OSError: no inotify instance or watch is left, or there is no such directory.
         :raises RuntimeError: no thread is to be had.
-        :raises ImportError: watchdog isn't there, or doesn't know this platform.
         """
-        import logging
-
         from watchdog import events
         from watchdog.observers import Observer
-
-        # watchdog logs an error if it is stopped early. Python prints those where a program has set up no logging.
-        log = logging.getLogger("watchdog")
-        if not log.handlers:
-            log.addHandler(logging.NullHandler())
 
         class Handler(events.FileSystemEventHandler):
             def on_any_event(self, event: events.FileSystemEvent) -> None:
@@ -49,9 +57,12 @@ class FileChanges:
             *(events.DirCreatedEvent, events.DirDeletedEvent, events.DirMovedEvent),
         ]
         self._observer = Observer()
-        self._observer.schedule(Handler(), path, recursive=recursive, event_filter=kinds)
         try:
+            self._observer.schedule(Handler(), path, recursive=recursive, event_filter=kinds)
             self._observer.start()
+        except BaseException:
+            self._observer.stop()  # in watchdog 7.1 it has a thread that reads before it is started
+            raise
         finally:
             _close_on_exec()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import sys
-import threading
 import time
+from contextlib import suppress
 
 from leasecap._config.root import root_path
-from leasecap._host.file_changes import FileChanges
+from leasecap._host.file_changes import FileChanges, load
 from leasecap.cli._picture import aged, render
 from leasecap.cli._screen import Screen, home, is_screen
 from leasecap.cli._tables import text
@@ -40,6 +42,7 @@ _ASIDE = frozenset({"staging", "trash", "lock.d", "stolen", "latency"})
 def watch(look: Callable[[], Status]) -> None:
     """Show what ``look`` finds until a signal ends this process."""
     watching = _Watching(look)
+    signal.set_wakeup_fd(watching.fileno(), warn_on_full_buffer=False)
     if not is_screen():
         watching.run(_print)
     with Screen(watching.wake) as screen:
@@ -62,21 +65,24 @@ class _Watching:
 
     def __init__(self, look: Callable[[], Status]) -> None:
         self._look = look
-        # The lock is held until somebody wakes the loop. An event would not do, since signal handlers wake too: one
-        # that came while this thread held the event's own lock would wait for itself.
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
+        # A signal that comes right before a wait for a lock is seen only after it. So the interpreter itself writes a
+        # byte here when one comes.
+        self._asleep, self._rouse = socket.socketpair()
+        self._asleep.setblocking(False)
+        self._rouse.setblocking(False)
         self._changed = False
         self._awaits = False
         self._root = os.path.realpath(root_path())
         self._changes: FileChanges | None = None
 
+    def fileno(self) -> int:
+        """What the interpreter is to write to when a signal comes."""
+        return self._rouse.fileno()
+
     def wake(self) -> None:
         """Have the loop look at the screen; from any thread, and from a signal handler."""
-        try:
-            self._asleep.release()
-        except RuntimeError:
-            pass  # it was woken already
+        with suppress(BlockingIOError):  # it was woken already, many times
+            self._rouse.send(b".")
 
     def run(self, show: Callable[[Status], None], screen: Screen | None = None) -> None:
         """Show pictures until a signal ends it. ``screen`` notes the signal; without a screen its handler raises
@@ -93,7 +99,11 @@ class _Watching:
                     show(aged(found, now - read_at))
                     drawn_at = now
                 until = min(read_at + self._interval(), drawn_at + _TICK)
-                self._asleep.acquire(timeout=max(until - time.monotonic(), 0.0))
+                self._sleep(max(until - time.monotonic(), 0.0))
+
+    def _sleep(self, seconds: float) -> None:
+        if select.select([self._asleep], [], [], seconds)[0]:
+            self._asleep.recv(4096)
 
     def _interval(self) -> float:
         """The seconds from a reading to the next one."""
@@ -110,6 +120,7 @@ class _Watching:
                 return
             self._changes.stop()
         try:
+            load()
             self._changes = FileChanges(self._root, self._see, recursive=True)
         except Exception:  # no inotify instance is left, the root isn't there yet: it reads every second
             self._changes = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from helper_process import helper
 from holders import configure
@@ -45,6 +47,23 @@ loads.join()
 print("over", flush=True)
 """
 
+# What a fork does before it takes the locks of late imports: the threads that it waits for may be in the middle of one.
+ORDER = """
+import os
+from leasecap import _loading
+from leasecap._runtime import runtime
+with _loading.loading(runtime.own.lock):
+    import logging
+taken = []
+runtime._rest = lambda: taken.append([lock.locked() if hasattr(lock, "locked") else lock._is_owned()
+                                      for lock in (_loading._lock, logging._lock, runtime.own.lock)])
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+print(taken[0], flush=True)
+"""
+
 # What leasecap's first thread, or the first connection to a server, imports.
 FIRST = """
 import socket, sys
@@ -65,6 +84,13 @@ def test_fork_has_no_lock_that_a_late_import_needs(team: Team) -> None:
     configure(team)
     with helper(FORKS) as process:
         assert [process.hear(), process.hear()] == ["True", "over"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python warns of a fork beside threads from 3.12 on")
+def test_a_fork_ends_threads_before_it_takes_a_lock_that_they_may_need(team: Team) -> None:
+    configure(team)
+    with helper(ORDER) as process:
+        assert process.hear() == "[False, False, False]"
 
 
 @pytest.mark.parametrize("what", ["thread", "connection"])

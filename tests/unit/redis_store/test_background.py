@@ -64,6 +64,21 @@ def test_thread_is_woken_only_for_what_comes_before_it_wakes(monkeypatch: pytest
     assert not alarms._inbox.empty()
 
 
+def test_thread_that_was_roused_lingers_so_that_the_next_short_lease_does_not_rouse_it() -> None:
+    alarms = Alarms(time.monotonic, never)
+    alarms.look_by(time.monotonic())
+    alarms.look_by(time.monotonic())  # the lease is gone before the thread runs
+    until = time.monotonic() + PATIENCE
+    while alarms._wakes_at > time.monotonic() + 1.0:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    with alarms._lock:  # the thread can't go on
+        alarms._wakes_at = max(alarms._wakes_at, time.monotonic() + 0.5)
+        alarms.look_by(time.monotonic() + 1.0)
+        assert alarms._inbox.empty()
+    alarms.rest()
+
+
 class Thing:
     pass
 

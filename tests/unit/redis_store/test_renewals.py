@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -167,6 +170,27 @@ def test_thread_is_woken_only_for_a_beat_that_it_would_miss(world: World, monkey
     world.renewals._wakes_at = 105.0
     world.keep()
     assert woken == [1]
+
+
+def test_thread_lingers_until_the_beat_so_that_the_next_short_lease_does_not_rouse_it(world: World) -> None:
+    world.keep()
+    world.renewals.remove(NAME)  # before the thread runs
+    thread = threading.Thread(target=world.renewals._run)
+    thread.start()
+    until = time.monotonic() + 20.0
+    while world.renewals._wakes_at != 105.0:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    world.clock.time = 105.0
+    with world.renewals._changed:
+        world.renewals._changed.notify()
+    while world.renewals._wakes_at != math.inf:
+        assert time.monotonic() < until, "what isn't kept is forgotten then"
+        time.sleep(0.005)
+    with world.renewals._changed:
+        world.renewals._ending = True
+        world.renewals._changed.notify()
+    thread.join()
 
 
 def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
