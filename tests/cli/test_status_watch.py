@@ -172,7 +172,8 @@ def test_watch_reads_at_each_tick_while_an_answer_is_awaited(phase: str | None, 
         assert watching._interval() == seconds
         shown.ended = signal.SIGTERM
 
-    watching.run(show, shown)  # type: ignore[arg-type]
+    with watching._asleep, watching._rouse:
+        watching.run(show, shown)  # type: ignore[arg-type]
 
 
 def test_watch_without_an_observer_reads_at_each_tick(watch: Callable[[str], Watching]) -> None:
