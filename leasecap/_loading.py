@@ -21,8 +21,9 @@ _first: list[Callable[[], object]] = []
 
 def first_at_fork(call: Callable[[], object]) -> None:
     """Have the call made at each fork before it takes any lock that a late import needs. It may be made twice."""
-    _first.append(call)
-    os.register_at_fork(before=call)
+    if hasattr(os, "register_at_fork"):
+        _first.append(call)
+        os.register_at_fork(before=call)
 
 
 def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager[object]:

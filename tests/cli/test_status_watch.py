@@ -304,6 +304,8 @@ def test_a_signal_in_any_line_of_the_loop_ends_it(root: Path, monkeypatch: pytes
         watching.run(lambda found: None, shown)  # type: ignore[arg-type]
     finally:
         sys.settrace(before)
+        watching._asleep.close()
+        watching._rouse.close()
     assert looks == 3
 
 
