@@ -9,6 +9,7 @@ whose time isn't over. At the end nothing is left that keeps a newcomer out.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from redis_server import RedisServer, running
@@ -67,7 +68,6 @@ def _scenarios(callers: int, limit: int, name: str, left: Left) -> Scenario:
 
 
 NESTED = (Caller(1), Caller(2, (1,)), Caller(3))
-
 TINY = (
     _scenarios(2, 1, "two for one slot", Left(losses=1, kills=1, renewals=1)),
     _scenarios(2, 1, "two, and time passes", Left(kills=1, whiles=1, renewals=1)),
@@ -117,7 +117,6 @@ class Node(NamedTuple):
     :ivar late: calls that were given up, and are on their way still, with when that is over.
     :ivar later: milliseconds since the server was used last.
     :ivar run: how often the server was started.
-    :ivar trace: how it was come to.
     """
 
     server: Saved
@@ -338,15 +337,13 @@ def play(software: str, directory: Path, *, tiny: bool) -> list[str]:
     broken = []
     for scenario in TINY if tiny else FULL:
         # A server of its own: as long as nobody else uses it, its clock can be put back.
-        with running(software, directory / scenario.name.replace(" ", "-")) as server:
-            explorer = Explorer(server, scenario)
+        place = directory / scenario.name.replace(" ", "-")
+        with running(software, place) as server, closing(Explorer(server, scenario)) as explorer:
             began = time.monotonic()
             try:
                 explorer.explore()
             except Violation as error:
                 broken.append(f"{scenario.name}: {error}")
-            finally:
-                explorer.close()
-        seconds = time.monotonic() - began
+            seconds = time.monotonic() - began
         print(f"  {scenario.name:34}{explorer.states:>8}{explorer.ends:>8}{seconds:>9.1f}", flush=True)
     return broken
