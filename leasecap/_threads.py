@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _ENDS_WITHIN = 5.0  # seconds; on a busy machine they take more than one
 _GONE_WITHIN = 0.1  # seconds until the kernel counts a thread no more that has ended
 _foreign: set[int] = set()  # the kernel's threads of this process that other code has made, as far as is known
+_NAMED = "leasecap-"
+_may_run = False  # whether a thread was started that may not have ended
 
 
 def start_thread(name: str, call: Callable[..., object], *args: object) -> threading.Thread:
@@ -27,7 +29,9 @@ def start_thread(name: str, call: Callable[..., object], *args: object) -> threa
         # If a daemon thread runs when its subinterpreter ends, Python aborts the process. From 3.12 on it mostly
         # refuses to start one.
         raise RuntimeError("a subinterpreter can't have daemon threads")
-    thread = threading.Thread(target=call, args=args, name=f"leasecap-{name}", daemon=True)
+    global _may_run
+    thread = threading.Thread(target=call, args=args, name=_NAMED + name, daemon=True)
+    _may_run = True
     thread.start()
     return thread
 
@@ -45,6 +49,9 @@ def end_before_fork(rest: Callable[[], None]) -> None:
     fork beside threads. One that Python doesn't know before ``rest`` may be the program's own, or have ended a moment
     ago; if it doesn't go soon, it is the program's.
     """
+    global _may_run
+    if not _may_run:
+        return
     before = _tasks_without_thread()
     rest()
     began = time.monotonic()
@@ -52,8 +59,11 @@ def end_before_fork(rest: Callable[[], None]) -> None:
         took = time.monotonic() - began
         if took > (_GONE_WITHIN if left <= before else _ENDS_WITHIN):
             _foreign.update(left & before)
-            return
+            break
         time.sleep(0.0002)
+    _may_run = False  # and only then looked: another thread may start one
+    if any(thread.name.startswith(_NAMED) for thread in threading.enumerate()):
+        _may_run = True
 
 
 def _tasks_without_thread() -> set[int]:

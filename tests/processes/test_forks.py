@@ -145,12 +145,16 @@ def test_before_a_fork_a_thread_is_waited_for_that_ended_a_moment_ago_and_none_o
         time.sleep(0.2)  # as long as the kernel may take, on a machine that is very busy
 
     _thread.start_new_thread(stays.acquire, ())  # Python's list of threads has neither
+    _threads.start_thread("test", lambda: None).join()
     _threads.end_before_fork(lambda: None)  # and now it is known that this one stays
     _thread.start_new_thread(ends, ())
     number = numbers.get()
     monkeypatch.setattr(_threads, "_GONE_WITHIN", 60.0)
+    _threads.start_thread("test", lambda: None).join()
     _threads.end_before_fork(lambda: None)
     assert not os.path.exists(f"/proc/self/task/{number}")
+    monkeypatch.setattr(_threads, "_may_run", False)
+    _threads.end_before_fork(lambda: pytest.fail("there is nothing that could end"))
     stays.release()
 
 

@@ -51,9 +51,11 @@ print("over", flush=True)
 ORDER = """
 import os
 from leasecap import _loading
+from leasecap._threads import start_thread
 from leasecap._runtime import runtime
 with _loading.loading(runtime.own.lock):
     import logging
+start_thread("test", lambda: None).join()
 taken = []
 runtime._rest = lambda: taken.append([lock.locked() if hasattr(lock, "locked") else lock._is_owned()
                                       for lock in (_loading._lock, logging._lock, runtime.own.lock)])
