@@ -191,6 +191,6 @@ def test_of_a_storm_of_leaving_clients_nothing_stays() -> None:
         provider.until(lambda: provider.in_flight == 0)
         assert (faults, provider.refused) == ([], 0)
         assert provider.most <= SLOTS
-        assert provider.open_connections <= SLOTS  # those that are kept
+        provider.until(lambda: provider.open_connections <= SLOTS)  # those that are kept
         assert gate.ask().status == 200
         assert gate.end() == (0, "")
