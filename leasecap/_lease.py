@@ -81,7 +81,8 @@ class Lease:
         self.reference = _ancestry.reference(*held.place, self.id)
         self._origin = Origin(runtime.own)
         self._lock = threading.RLock()  # warnings are logged under it, and a log handler may release the lease
-        self._teller: threading.Thread | None = None
+        self._teller: int | None = None
+        self._told: threading.Event | None = None
         self._self = ref(self)
         self._right = [held]
         held.keep(
@@ -138,13 +139,13 @@ class Lease:
             self._released = True
         self.reference.ended = True
         if not self._held.release(hand_off=hand_off):
-            self._teller = self._set_lost()
+            self._set_lost()
 
     def _await_on_lost(self) -> None:
-        """Give ``on_lost`` time for a loss that the release found out, since the process may end right after it."""
-        teller, self._teller = self._teller, None
-        if teller is not None:
-            teller.join(_HEAR_OUT)
+        """Give ``on_lost`` time that is being called, since the process may end right after the release."""
+        told, self._told = self._told, None
+        if told is not None and self._teller != threading.get_ident():
+            told.wait(_HEAR_OUT)
 
     def report(
         self,
@@ -287,7 +288,7 @@ class Lease:
             self._held.let_go()
             self._set_lost()
 
-    def _set_lost(self) -> threading.Thread | None:
+    def _set_lost(self) -> None:
         with self._lock:
             removed = self._held.removed()
             self.loss = removed or "released by a person, or taken for dead"
@@ -295,7 +296,7 @@ class Lease:
         if removed:
             lost = f"lease {self.id} of pool {self.pool!r} is lost: {removed}."
             log_warning_apart(f"{lost} Newcomers don't count it any more")
-        return self._call_on_lost()
+        self._call_on_lost()
 
     def _mark_lost(self) -> None:
         """Note and log the loss, under the lock: a release in another thread may find it too, and end the process."""
@@ -305,16 +306,23 @@ class Lease:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
             log_warning(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
 
-    def _call_on_lost(self) -> threading.Thread | None:
+    def _call_on_lost(self) -> None:
+        told = threading.Event()
         with self._lock:
             on_lost, self._on_lost = self._on_lost, None
-        return None if on_lost is None else apart("on-lost", partial(self._run_on_lost, on_lost))
+            if on_lost is None:
+                return
+            self._told = told  # with that: a release in another thread waits for it, whoever has found the loss
+        apart("on-lost", partial(self._run_on_lost, on_lost, told))
 
-    def _run_on_lost(self, on_lost: Callable[[Lease], object]) -> None:
+    def _run_on_lost(self, on_lost: Callable[[Lease], object], told: threading.Event) -> None:
+        self._teller = threading.get_ident()
         try:
             on_lost(self)
         except BaseException as error:
             log_warning(f"on_lost of lease {self.id} raised {error!r}")
+        finally:
+            told.set()
 
     def _time_is_over(self) -> None:
         """In the heartbeat thread: the lease was held for ``max_hold``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from commands import start, status, until
 from insides import own_entry_of, store_of
 
 import leasecap
+from leasecap import _lease as lease_module
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
@@ -76,6 +78,24 @@ def test_the_blocks_own_exception_survives_a_release_that_fails() -> None:
     with pytest.raises(ZeroDivisionError), leasecap.slot("p") as lease:
         shutil.rmtree(store_of(lease).directory.path)
         raise ZeroDivisionError
+
+
+def test_a_release_waits_for_on_lost_whoever_has_found_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_HEAR_OUT", 60.0)
+    begun, goes_on, told = threading.Event(), threading.Event(), list[str]()
+
+    def tell(lost: leasecap.Lease) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        lost.release()  # which doesn't wait for itself
+        told.append(lost.id)
+
+    lease = leasecap.acquire("p", on_lost=tell)
+    lease._gone()  # as the heartbeat's thread does
+    assert begun.wait(60)
+    threading.Timer(0.2, goes_on.set).start()
+    lease.release()  # after which a process may end
+    assert told == [lease.id]
 
 
 def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
