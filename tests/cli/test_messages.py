@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import DEADLINE, PROGRAM, environment, run, start, status, until
+from commands import DEADLINE, PROGRAM, environment, remove_tree, run, start, status, until
 
 import leasecap
 from leasecap._config.nearest import nearest
@@ -110,7 +109,7 @@ def test_run_says_that_the_root_was_removed(root: Path) -> None:
     configure(root, "[pools.p]\nlimit = 1\nheartbeat = 0.05\nstale_after = 3\n")
     holder = start("run", "-p", "p", "--", "cat", stdin=subprocess.PIPE)
     until(lambda: status().in_flight == 1 and status().holders[0].child)
-    shutil.rmtree(root)
+    remove_tree(root)
     assert holder.stderr is not None
     line = holder.stderr.readline()
     assert "was removed" in line and "by a person" not in line

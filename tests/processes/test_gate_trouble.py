@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import run, status, until
+from commands import remove_tree, run, status, until
 from gate_inside import GateInside
 from gated import Gated, configure
 from gated_terminal import GatedTerminal
@@ -96,9 +95,9 @@ def test_a_broken_configuration_is_no_bypass(root: Path, provider: Provider, gat
 
 def test_a_root_that_is_gone_is_no_bypass(root: Path, provider: Provider, gate: GateInside) -> None:
     assert gate.ask().status == 200
-    shutil.rmtree(root)
+    remove_tree(root)
     refused(gate, b"limit")
-    shutil.rmtree(root, ignore_errors=True)
+    remove_tree(root)
     configure(root, LIMITED)
     assert gate.ask().status == 200
     assert len(provider.requests) == 2
@@ -107,7 +106,7 @@ def test_a_root_that_is_gone_is_no_bypass(root: Path, provider: Provider, gate: 
 def test_a_root_that_is_gone_is_made_anew_where_the_limit_is_known(root: Path, provider: Provider) -> None:
     with Gated(provider) as gate:
         assert gate.ask().status == 200
-        shutil.rmtree(root)
+        remove_tree(root)
         provider.plan((latch := Latch(), *reply(200)))
         with gate.connect() as client:
             client.send(gate.request())
@@ -122,7 +121,7 @@ def test_a_root_that_is_gone_while_slots_are_held_costs_no_answer(root: Path, pr
     with Gated(provider) as gate, gate.connect() as client:
         client.send(gate.request())
         client.up_to(b"data: 1\n\n\r\n")
-        shutil.rmtree(root)
+        remove_tree(root)
         latch.set()
         client.up_to(b"0\r\n\r\n")
         assert client.ask(gate.request()).status == 200

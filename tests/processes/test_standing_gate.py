@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import environment, run, start, status, status_json, until
+from commands import environment, remove_tree, run, start, status, status_json, until
 from gated import POOL, files_with
 from places import IS_ROOT
 from provider import Provider
@@ -253,7 +252,7 @@ def test_after_a_rotation_a_spoilt_token_serves_again(root: Path, gate: Standing
 
 
 def test_without_its_root_it_lets_nobody_in(root: Path, provider: Provider, gate: Standing) -> None:
-    shutil.rmtree(root)
+    remove_tree(root)
     refused(gate.ask(), 502, b"token")
     assert provider.requests == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import leasecap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Any
 
 PROGRAM = (sys.executable, "-m", "leasecap")
@@ -55,3 +57,13 @@ def until(what: Callable[[], object]) -> None:
     while not what():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.01)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove all of it, though somebody may still write there, who has its directories open."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
+
+    until(is_gone)

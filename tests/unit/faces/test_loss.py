@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from commands import start, status, until
+from commands import remove_tree, start, status, until
 from insides import own_entry_of, store_of
 
 import leasecap
@@ -26,8 +26,7 @@ pytestmark = pytest.mark.usefixtures("pool")
 def remove(path: Path, aside: Path) -> None:
     """In one step: `rmtree` goes from the inside out, and a heartbeat tells of what it finds gone by then."""
     path.rename(aside)
-    # A holder may write a heartbeat in between, by a descriptor of the directory.
-    until(lambda: shutil.rmtree(aside, ignore_errors=True) or not aside.exists())  # type: ignore[func-returns-value]
+    remove_tree(aside)
 
 
 REMOVED: dict[str, Callable[[Path], Path]] = {
