@@ -53,6 +53,7 @@ def end_before_fork(rest: Callable[[], None]) -> None:
     if not _may_run:
         return
     before = _tasks_without_thread()
+    _foreign.intersection_update(before)  # numbers are used again
     rest()
     began = time.monotonic()
     while left := _tasks_without_thread() - _foreign:

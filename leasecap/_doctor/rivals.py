@@ -85,9 +85,13 @@ def _report(prover: subprocess.Popen[str], said: str) -> Holds | str:
     """The last line that the prover prints, which is what it has said already if it never held."""
     import json
 
-    output, errors = prover.communicate()
+    assert prover.stdout is not None
+    assert prover.stderr is not None
+    # Not by `communicate`, which reads past what a line before it has left in the buffer.
+    output, errors = said + prover.stdout.read(), prover.stderr.read()
+    prover.wait()
     try:
-        report = json.loads(output or said)
+        report = json.loads(output.rstrip("\n").rpartition("\n")[2])
         if isinstance(report, dict):
             return str(report["error"])
         return [(int(begin), int(end)) for begin, end in report]

@@ -50,7 +50,7 @@ def own_record(
     )
 
 
-@lru_cache(maxsize=16)  # else an acquire takes half as long again
+@lru_cache(maxsize=16)  # an acquire feels it
 def _shown(argv: tuple[str, ...]) -> str:
     return redact_argv(argv)
 

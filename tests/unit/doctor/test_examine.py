@@ -470,6 +470,14 @@ def test_the_judge_counts_overlaps_and_hand_offs(
     assert proof.judge(other, one).overlaps == overlaps
 
 
+def test_a_report_is_read_whole_though_the_process_was_done_before_its_first_line_was_read() -> None:
+    said = "print('held', flush=True); print('[[1, 2]]')"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", said], stdout=pipe, stderr=pipe, text=True) as prover:
+        prover.wait()
+        assert rivals._report(prover, rivals._line(prover)) == [(1, 2)]
+
+
 LATE = """
 import os, time
 try:
