@@ -2,19 +2,19 @@
 
 A process may wait or hold for days, while leasecap is upgraded or uninstalled. A module that it imports then would be
 gone, or of a version that doesn't fit the rest. To import all modules at once would bring asyncio and others to
-processes that never need them. So their code is read at once, and run when they are imported.
+processes that never need them. So their files are read at once, and run when they are imported.
 """
 
 from __future__ import annotations
 
 import sys
-from _frozen_importlib_external import PathFinder
+from _frozen_importlib_external import SourceFileLoader, cache_from_source, spec_from_file_location
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from importlib.machinery import ModuleSpec
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -65,36 +65,56 @@ LATER = (
 """The modules that a wait, a hold, a report or a release may need, with those that these import."""
 
 
+class _KeptModule(SourceFileLoader):
+    """Loads a module from what its files were when this was made.
+
+    Only their bytes are kept. To make code of them takes four times as long as to read them, and most processes end
+    before they need any.
+    """
+
+    def __init__(self, name: str, path: str) -> None:
+        """:raises OSError: when there is no such file."""
+        super().__init__(name, path)
+        self._stats = super().path_stats(path)
+        self._files: dict[str, bytes] = {}
+        for file in (cache_from_source(path), path):
+            try:
+                self._files[file] = super().get_data(file)
+            except FileNotFoundError:
+                continue  # it was never compiled
+            break
+
+    def path_stats(self, path: str | bytes) -> Mapping[str, object]:
+        return self._stats
+
+    def get_data(self, path: str) -> bytes:
+        return self._files[path] if path in self._files else super().get_data(path)
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0) -> None:
+        """Write no compiled code: it may come to stand beside other source."""
+
+
 class _Kept:
-    """Finds and loads the kept modules, as long as the imported package is the one that they belong to."""
+    """Finds the kept modules, as long as the imported package is the one that they belong to."""
 
     def __init__(self, package: ModuleType) -> None:
         self._package = package
-        self._specs: dict[str, ModuleSpec] = {}
-        self._code: dict[str, CodeType] = {}
+        self._modules: dict[str, _KeptModule] = {}
 
     def keep(self, name: str) -> None:
-        folder = "/".join([self._package.__path__[0], *name.split(".")[:-1]])
-        full = f"{_PACKAGE}.{name}"
-        try:
-            spec = PathFinder.find_spec(full, [folder])
-            code = spec.loader.get_code(full)  # type: ignore[union-attr]
-        except (AttributeError, ImportError, OSError):
-            return  # it can't be kept; if it is ever imported, the import says why
-        if spec is not None and code is not None:
-            spec.loader = self  # type: ignore[assignment]  # it has what the import system calls
-            self._specs[full], self._code[full] = spec, code
+        full, path = f"{_PACKAGE}.{name}", "/".join([self._package.__path__[0], *name.split(".")])
+        for file in (f"{path}.py", f"{path}/__init__.py"):
+            try:
+                self._modules[full] = _KeptModule(full, file)
+            except OSError:
+                continue  # if it can't be kept, and is ever imported, the import says why
+            return
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return self._specs.get(name) if sys.modules.get(_PACKAGE) is self._package else None
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        return None
-
-    def exec_module(self, module: ModuleType) -> None:
-        exec(self._code[module.__name__], module.__dict__)  # noqa: S102  # as any loader does
+        module = self._modules.get(name) if sys.modules.get(_PACKAGE) is self._package else None
+        return None if module is None else spec_from_file_location(name, loader=module)
 
 
 _kept: list[_Kept] = []

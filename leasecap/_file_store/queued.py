@@ -61,7 +61,7 @@ class Queued:
     def look(self) -> float | None:
         """Seconds until the next look; None if the ticket left the queue."""
         watched = self._listens and self._watch.reaches() and self._one_kernel  # a plain file reaches it after a while
-        serves = not (watched and self._watch.has_thread())
+        serves = not (watched and self._watch.is_received())
         return self.poller.look(self._clock(), watched, serves=serves)
 
     def end(self) -> None:

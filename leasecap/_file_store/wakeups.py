@@ -20,6 +20,7 @@ from functools import partial
 from leasecap._file_store.marks import ASKED, QUESTION
 from leasecap._file_store.receiver import Receiver
 from leasecap._file_store.wake_places import WAKEUP, clear_places, make_place, place_of, put_file, remove_place
+from leasecap._store.wakeup import Received
 from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from leasecap._file_store.watched_file import WatchedFile
     from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._host.directory import Directory
-    from leasecap._store.wakeup import Received
 
 
 _END, _NOBODY = b"\0", b"\n"  # no ticket's name has them in it
@@ -109,6 +109,8 @@ class Watch:
     def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
         """What comes within ``timeout`` seconds, for `pass_on`. None at once if it isn't for the caller to receive.
 
+        Meanwhile it runs the look-outs that are due.
+
         :param interrupts: deferred, and delivered while it waits.
         """
         receiver = self._receiver
@@ -117,25 +119,35 @@ class Watch:
         if not receiver.is_own():
             receiver.taken.release()
             self._begin_anew(receiver)
-            return None
+            return Received(b"", [])
         try:
-            self._receives_until = time.monotonic() + timeout
-            # Asked after the line above; a look-out sets its `due` before it calls `wake_by`. So one sees the other.
-            timeout = min(timeout, max(self._due() - time.monotonic(), 0.0))
-            with interrupts.delivered():
-                received = receiver.receive(timeout)
+            received = self._await(receiver, time.monotonic() + timeout, interrupts)
         finally:
-            self._receives_until = -math.inf
             receiver.taken.release()
         if _END in received.names:
             receiver.close()
         return received
+
+    def _await(self, receiver: Receiver, until: float, interrupts: DeferredSignals) -> Received:
+        while True:
+            try:
+                self._receives_until = until
+                # Asked after the line above; a look-out sets `due` before it calls `wake_by`. So one sees the other.
+                pause = min(until, self._due()) - time.monotonic()
+                with interrupts.delivered():
+                    received = receiver.receive(max(pause, 0.0))
+            finally:
+                self._receives_until = -math.inf
+            if received.names or received.calls or time.monotonic() >= until or not receiver.is_own():
+                return received
+            self._run_lookouts()
 
     def pass_on(self, received: Received) -> None:
         """Do what was received."""
         for call in received.calls:
             call()
         self._on_wake(received.names)
+        self._run_lookouts()
 
     def interrupt(self) -> None:
         """End the `receive` that another thread is in, or else its next one."""
@@ -143,10 +155,9 @@ class Watch:
             if self._receiver is not None:
                 self._receiver.write(_NOBODY)
 
-    def has_thread(self) -> bool:
-        """Whether a thread receives for all who wait, and runs their look-outs."""
-        receiver = self._receiver
-        return receiver is not None and receiver.has_thread
+    def is_received(self) -> bool:
+        """Whether somebody receives for all who wait, and runs their look-outs: a thread, or the one who waits."""
+        return self._receiver is not None
 
     def attend(self, lookout: Lookout) -> None:
         """Whoever receives is to run this look-out when it is due."""
@@ -307,7 +318,6 @@ class Watch:
             with receiver.taken:
                 while receiver.is_own() and _END not in (received := self._receive(receiver)).names:
                     self.pass_on(received)
-                    self._run_lookouts()
             if not receiver.is_own():
                 self._begin_anew(receiver)
         finally:

@@ -40,6 +40,7 @@ class Lookout:
         self._on_duty: set[str] = set()
         self._thread: threading.Thread | None = None
         self._exits: Exits | None = None  # the thread's, while it runs
+        self._ending: threading.Thread | None = None  # the last one that has made up its mind to end
         self._ask_at = 0.0
         self._seen: dict[str, tuple[Process, ...]] = {}  # the processes of each entry that can be seen; none: it can't
 
@@ -60,13 +61,15 @@ class Lookout:
         return was
 
     def rest(self) -> None:
-        """End the thread, if nobody is on duty. It ends by itself soon after."""
+        """End the thread, if nobody is on duty, and wait for that. It ends by itself soon after."""
         with self._lock:
-            thread, exits = self._thread, self._exits
-            if thread is None or exits is None or self._on_duty:
+            if self._on_duty:
                 return
-            exits.rouse()
-        await_end(thread)
+            thread = self._thread or self._ending
+            if self._exits is not None:
+                self._exits.rouse()
+        if thread is not None:
+            await_end(thread)
 
     def forget(self) -> None:
         """In a fork's child: close the copies of what is the parent's."""
@@ -104,7 +107,7 @@ class Lookout:
         with self._lock:
             if self._on_duty:
                 return True
-            self._thread = self._exits = None
+            self._ending, self._thread, self._exits = self._thread, None, None
         exits.close()
         self._seen = {}
         return False

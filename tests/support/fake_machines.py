@@ -213,7 +213,7 @@ class NoWatch:
 
     def leave(self, lookout: object) -> None: ...
 
-    def has_thread(self) -> bool:
+    def is_received(self) -> bool:
         return False
 
     def is_there(self) -> bool:

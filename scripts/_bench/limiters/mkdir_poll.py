@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -20,6 +21,8 @@ from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventH
 from watchdog.observers import Observer
 
 from . import Limiter
+
+logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it logs an error when it is stopped early
 
 POLL = 0.25
 STALE_AFTER = 30.0

@@ -192,7 +192,7 @@ class Kit:
     def reaches(self) -> bool:
         return True
 
-    def has_thread(self) -> bool:
+    def is_received(self) -> bool:
         return False
 
     def wake_by(self, when: float) -> None:

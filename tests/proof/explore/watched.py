@@ -96,28 +96,30 @@ class Receiving(Watch):
         receiver.has_thread = self.thread
         return self.thread
 
-    def rests(self, actor: Actor, receiver: Receiver, end: float, early: Callable[[], bool], steps: Any) -> bytes:
-        """Hear until ``end`` or until something comes or has happened; returns what was said."""
+    def rests(self, actor: Actor, receiver: Receiver, end: float, early: Callable[[], bool], steps: Any) -> Received:
+        """Hear until ``end``, a look-out is due, or something comes or has happened; returns what has come."""
         process = actor.process.number
         due = self._receives_until = min(end, self._due())
         actor.rests(max(due - self._world.now, 0.0), lambda: receiver.has_something(process) or early(), steps)
         self._receives_until = -math.inf
         if not receiver.has_something(process):
-            return b""
+            return Received(b"", [])
         received = receiver.receive()
         if _END in received.names:
             receiver.close()
         else:
             self.pass_on(received)
-        return received.names
+        return received
 
-    def run_lookouts(self) -> None:
+    def _run_lookouts(self) -> None:
         for lookout in tuple(self._lookouts):
             lookout.run(self._world.now)
 
+    run_lookouts = _run_lookouts
+
     def for_itself(self) -> Any:
         """The ear, if the thread that waits hears by itself."""
-        return None if self.has_thread() else self._receiver
+        return None if self._receiver is not None and self._receiver.has_thread else self._receiver
 
 
 class ModelNotifier(Notifier):
@@ -173,7 +175,10 @@ class ListeningKit(Kit):
         receiver = watching.for_itself()
         if receiver is not None:
             end = actor.world.now + timeout
-            watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps)
+            while not any(watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps)):
+                if bell.rung or actor.world.now >= end:
+                    break
+                watching.run_lookouts()
         else:
             actor.rests(timeout, lambda: bell.rung, waiter.steps)
         bell.answer()
@@ -195,5 +200,5 @@ def receives(actor: Actor) -> None:
     while not all_ended():
         actor.rests(math.inf, lambda: begins() or all_ended(), None)
         receiver: Any = watching._receiver
-        while not all_ended() and _END not in watching.rests(actor, receiver, math.inf, all_ended, None):
+        while not all_ended() and _END not in watching.rests(actor, receiver, math.inf, all_ended, None).names:
             watching.run_lookouts()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import selectors
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,55 @@ def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening
     thread.join()
     assert listening.said == [b"a ticket\n"]
     listening.watch.stop()
+    listening.watch.stop()
+
+
+class LookOut:
+    """Is due at once, ``most`` times, and calls ``then`` when it runs for the last time."""
+
+    def __init__(self, most: int, then: Callable[[], None]) -> None:
+        self.due = -math.inf
+        self._left = most
+        self._then = then
+
+    def run(self, now: float) -> None:
+        self._left -= 1
+        if not self._left:
+            self.due = math.inf
+            self._then()
+
+
+@pytest.mark.posix("named pipes")
+def test_who_hears_alone_runs_the_look_outs_that_are_due_and_waits_on(listening: Listening) -> None:
+    waiter = ThreadWaiter()
+    listening.on_wake = waiter.wake
+    assert waiter.listen(listening.watch)
+    listening.watch.attend(LookOut(3, listening.ring))
+    waiter.wait(600.0, DeferredSignals())
+    assert listening.said == [b"a ticket\n"]
+    listening.watch.stop()
+
+
+@pytest.mark.posix("named pipes")
+def test_a_look_out_that_wakes_the_one_who_runs_it_ends_its_wait(listening: Listening) -> None:
+    waiter = ThreadWaiter()
+    assert waiter.listen(listening.watch)
+    listening.watch.attend(LookOut(1, waiter.wake))  # it has granted that one's ticket a slot
+    waiter.wait(600.0, DeferredSignals())
+    listening.watch.stop()
+
+
+@pytest.mark.posix("named pipes")
+def test_who_hears_alone_looks_at_once_when_its_descriptors_were_closed(listening: Listening) -> None:
+    waiter = ThreadWaiter()
+    listening.on_wake = waiter.wake
+    assert waiter.listen(listening.watch)
+    assert listening.watch._receiver is not None
+    os.close(listening.watch._receiver.pipe)
+    waiter.wait(600.0, DeferredSignals())
+    listening.ring()  # there is a pipe again
+    waiter.wait(600.0, DeferredSignals())
+    assert listening.said == [b"a ticket\n"]
     listening.watch.stop()
 
 

@@ -329,6 +329,32 @@ def test_thread_ends_when_nobody_is_on_duty_and_begins_again(world: World, monke
     until(lambda: world.lookout._thread is None)  # by itself
 
 
+def test_rest_waits_for_a_thread_that_is_ending_by_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    closing, go_on = threading.Event(), threading.Event()
+    close = Exits.close
+
+    def close_late(exits: Exits) -> None:
+        closing.set()
+        assert go_on.wait(PATIENCE)
+        close(exits)
+
+    awaited: list[threading.Thread] = []
+
+    def await_end(thread: threading.Thread) -> None:
+        awaited.append(thread)
+        go_on.set()
+        thread.join(PATIENCE)
+
+    monkeypatch.setattr(Exits, "close", close_late)
+    monkeypatch.setattr(lookout_module, "await_end", await_end)
+    world.lookout.note("ticket", on_duty=True)
+    thread = world.lookout._thread
+    world.lookout.leaves("ticket")
+    assert closing.wait(PATIENCE)
+    world.lookout.rest()
+    assert awaited == [thread]
+
+
 def test_who_is_on_duty_for_a_moment_asks_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookout_module, "_BEGIN_AFTER", NEVER)
     world.lookout.note("ticket", on_duty=True)
