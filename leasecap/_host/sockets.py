@@ -6,7 +6,6 @@ first.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import select
 import sys
@@ -146,6 +145,8 @@ def _needles(peer: tuple[object, ...], local: tuple[object, ...]) -> list[tuple[
 
 def _end(address: tuple[object, ...]) -> tuple[bytes, int]:
     """The bytes of an IP address, four if it is one of IPv4 in disguise, and the port."""
+    import ipaddress  # slow to load, and `run` asks for `SEES_PEERS` alone
+
     host, port = address[:2]
     parsed = ipaddress.ip_address(str(host))
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:

@@ -213,6 +213,22 @@ def test_library_that_gives_up(start: Start, end: Callable[[], None]) -> None:
         ends_well(waiter)
 
 
+def test_what_was_never_compiled_is_kept_as_it_was_written(
+    start: Start, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    for compiled in [*site.rglob("__pycache__")]:
+        shutil.rmtree(compiled)
+    with leasecap.slot("p"):
+        waiter = start("-c", WORKER + WAITS)
+        until(lambda: status().waiting == 1)
+        shutil.rmtree(site)
+        a_provider_answers()
+        assert line(waiter) == "WAITS 1"
+    ends_well(waiter)
+    assert not site.exists(), "compiled for a leasecap that is gone"
+
+
 def test_library_that_holds(start: Start, end: Callable[[], None]) -> None:
     more = "lease.report(429, retry_after=1); lease.release(); say('RELEASED', leasecap.status('p').pools[0].in_flight)"
     holder = start("-c", WORKER + HOLDS.replace("MAX", "None") + more)
