@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from each_store import STORES
+from memory_store import serve_from_memory
 from redis_server import SOFTWARE, RedisServer, running
 from referee import Team
-from stores import Store
+from stores import MEMORY, Store
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,8 @@ def store(
     """Where the pools of this test are kept."""
     kind = request.param
     store = Store(kind, servers(kind) if kind in SOFTWARE else None)
+    if kind == MEMORY:
+        serve_from_memory(monkeypatch)
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
     return store

@@ -10,6 +10,7 @@ import time
 import pytest
 from each_store import IN_PROCESS
 from referee import Interval, Team, peak, until
+from stores import MEMORY
 
 import leasecap
 
@@ -186,6 +187,8 @@ def test_the_turn_of_a_cancelled_task_passes_on(team: Team) -> None:
 
 
 def test_a_loop_that_is_blocked_loses_its_place_to_nobody_but_lets_others_pass(team: Team) -> None:
+    if team.store.kind == MEMORY:
+        pytest.skip("a grant there is a grant: nobody has to take it up")
     team.configure("[pools.p]\nlimit = 1\nheartbeat = 0.5\nstale_after = 3\n")
     passed = threading.Event()
 

@@ -10,7 +10,10 @@ import math
 import os
 import threading
 import time
+from collections import defaultdict
+from contextlib import contextmanager
 
+from leasecap._config.pool_name import pool_name
 from leasecap._decisions.entry import Group, make_entry
 from leasecap._decisions.grants import decide
 from leasecap._decisions.limits import effective_limit
@@ -21,22 +24,30 @@ from leasecap._feedback.state import NOTHING
 from leasecap._host.process import this_process
 from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import Record
+from leasecap._runtime import Runtime
+from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
 from leasecap._store.terms import Terms
 from leasecap._store.ticket import NoLimit, Standing
 from leasecap._store.view import LeaseView, PoolView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
+    import pytest
+
+    from leasecap._config.config import PoolConfig
+    from leasecap._config.pool_name import PoolName
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.adaptive import Report
     from leasecap._feedback.latency import Table
-    from leasecap._feedback.state import State
+    from leasecap._feedback.state import State as FeedbackState
+    from leasecap._file_store.open_root import OpenRoot
     from leasecap._liveness.max_hold import Hold
     from leasecap._liveness.presence import Identity
     from leasecap._store.lease import HeldLease
+    from leasecap._store.picture import State
     from leasecap._store.ticket import Ticket, Want
 
 LOOK = 5.0
@@ -55,7 +66,7 @@ class MemoryStore:
         self.leases: dict[str, MemoryLease] = {}
         self.numbers = itertools.count(1)
         self.reports: list[Report] = []
-        self.state: State = NOTHING
+        self.state: FeedbackState = NOTHING
         self.latency: dict[int, Table] = {}
 
     def me(self) -> Identity:
@@ -102,7 +113,7 @@ class MemoryStore:
     def post(self, report: Report) -> None:
         self.reports.append(report)
 
-    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+    def update_feedback(self, change: Callable[[FeedbackState, float], FeedbackState], *, anew: bool = False) -> bool:
         self.state = change(self.state, time.monotonic())
         return True
 
@@ -127,6 +138,7 @@ class MemoryTicket:
     def __init__(self, store: MemoryStore, want: Want) -> None:
         self.store, self.want = store, want
         self.held: MemoryLease | None = None
+        self.asked, self.record = time.monotonic(), record_of(store, want)
         number = next(store.numbers)
         self.entry: Entry = make_entry(
             token=f"{number:016x}",
@@ -180,18 +192,24 @@ class MemoryTicket:
             self.held.release()
 
 
+def record_of(store: MemoryStore, want: Want) -> Record:
+    """What a call for a slot says of its process."""
+    me = this_process()
+    return Record(
+        store.name, me.pid, me.start, me.uid, me.boot, me.machine, me.pid_ns, me.time_ns, "", True, "lock",
+        want.label, " ".join(want.argv or ()), "", max_hold=want.max_hold, kill_after=want.kill_after,
+    )  # fmt: skip
+
+
 class MemoryLease:
     """See `_store.lease.HeldLease`."""
 
     def __init__(self, store: MemoryStore, ticket: MemoryTicket) -> None:
-        me, want = this_process(), ticket.want
+        want = ticket.want
         self.entry, self._store = ticket.entry, store
         self.pool, self.token, self.place = store.name, ticket.entry.token, store.place
         self.granted = time.monotonic()
-        self.record = Record(
-            store.name, me.pid, me.start, me.uid, me.boot, me.machine, me.pid_ns, me.time_ns, "", True, "lock",
-            want.label, " ".join(want.argv or ()), "", max_hold=want.max_hold, kill_after=want.kill_after,
-        )  # fmt: skip
+        self.record = ticket.record
         self.hold: Hold | None = None if want.max_hold is None else hold_of(self.record, self.granted)
         self.on_gone: Callable[[], None] | None = None
         self.owes = False
@@ -245,3 +263,54 @@ class MemoryLease:
 
     def inheritable(self) -> int | None:
         return None
+
+
+class MemoryPictures:
+    """See `_store.picture.Pictures`."""
+
+    def __init__(self, stores: dict[str, MemoryStore]) -> None:
+        self._stores = stores
+
+    def names(self) -> list[PoolName]:
+        return [pool_name(store.name) for store in self._stores.values()]
+
+    def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
+        store = self._stores.get(name.directory)
+        if store is None:
+            return None
+        with store.lock:
+            leases = [_picture(one.entry, "held", one.record, one.granted) for one in store.leases.values()]
+            queue = [_picture(one.entry, "waiting", one.record, one.asked) for one in store.queue.values()]
+            latency = LatencyPicture({}, ())
+            return PoolPicture(
+                store.path, "memory", True, store.snapshot(), tuple(leases), tuple(queue), (), None, None, latency
+            )
+
+    def silent_gates(self) -> tuple[()]:
+        return ()
+
+    def standing_gates(self) -> tuple[()]:
+        return ()
+
+
+def _picture(entry: Entry, state: State, record: Record, since: float) -> EntryPicture:
+    return EntryPicture(entry, state, record, None, True, "", False, time.monotonic() - since, None, 0.0)
+
+
+def serve_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the pools of each root that this process uses in its memory."""
+    roots: defaultdict[str, dict[str, MemoryStore]] = defaultdict(dict)
+
+    def store(runtime: Runtime, root: OpenRoot, pool: PoolConfig) -> MemoryStore:
+        return roots[root.path].setdefault(pool.name.directory, MemoryStore(pool.name.text, pool.limit))
+
+    @contextmanager
+    def using(runtime: Runtime, root: OpenRoot, pool: str) -> Iterator[MemoryStore]:
+        yield store(runtime, root, root.config.pool(pool))
+
+    def pictures(runtime: Runtime, root: str, config: object = None) -> MemoryPictures:
+        return MemoryPictures(roots[root])
+
+    monkeypatch.setattr(Runtime, "store", store)
+    monkeypatch.setattr(Runtime, "using", using)
+    monkeypatch.setattr(Runtime, "pictures", pictures)

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redis_server import RedisServer
 
-FILES, DIRECTORY = "files", "directory"
+FILES, DIRECTORY, MEMORY = "files", "directory", "memory"
 
 _prefixes = itertools.count()
 
