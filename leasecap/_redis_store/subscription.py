@@ -107,8 +107,11 @@ class _Reader:
         self._client, self._heard = client, heard
         self._own, self._common = own, common
         self._stopping, self._stop = socket.socketpair()
+        self._selector = DefaultSelector()
+        self._selector.register(self._stopping, EVENT_READ)
         self._ended = False
         self._connection: Any = None
+        self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -127,6 +130,9 @@ class _Reader:
             await_end(self._thread)
 
     def close(self) -> None:
+        """Close everything. No selector is changed, since a fork's child shares it with its parent."""
+        with suppress(OSError):  # a kqueue isn't inherited
+            self._selector.close()
         self._drop()
         self._stopping.close()
         self._stop.close()
@@ -144,7 +150,7 @@ class _Reader:
                 except (RedisError, OSError, LeasecapError):
                     pass  # whoever waits looks by itself meanwhile, and is told by that what is wrong
                 self.proven_until = 0.0
-                self._drop()
+                self._let_go()
                 self._wait(pause * (0.5 + _chance() / 2))  # others lost it at the same moment
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
@@ -155,6 +161,8 @@ class _Reader:
         connection.send_command("SUBSCRIBE", self._own, self._common)
         for _ in range(2):
             connection.read_response()
+        self._socket = connection._sock  # redis-py forgets it when it finds the connection broken
+        self._selector.register(self._socket, EVENT_READ)
 
     def _read(self, quiet: float) -> bool:
         """Read until nothing has come for ``quiet`` seconds, and prove then that something can; False: nothing does."""
@@ -183,17 +191,20 @@ class _Reader:
 
     def _wait(self, seconds: float) -> None:
         """Wait until something comes on the connection, if there is one, or `stop` is called."""
-        with DefaultSelector() as selector:
-            selector.register(self._stopping, EVENT_READ)
-            if self._connection is not None:
-                selector.register(self._connection._sock, EVENT_READ)
-            selector.select(seconds)
+        self._selector.select(seconds)
 
     def _say(self, message: bytes | None) -> None:
         try:
             self._heard(message)
         except Exception as error:
             log_warning_apart(f"a wake-up could not be handed on: {error!r}")
+
+    def _let_go(self) -> None:
+        """Wait for this connection no longer, and close it."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            self._selector.unregister(sock)
+        self._drop()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -131,6 +131,15 @@ def test_the_channels_of_two_databases_and_prefixes_are_apart(server: RedisServe
             listener.subscription.stop()
 
 
+def test_a_connection_that_the_server_ends_is_made_anew_each_time(listener: Listener, client: Client) -> None:
+    listener.start()
+    for _ in range(3):
+        client.command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert listener.next() is None  # with a descriptor of the same number, as a rule
+        client.command("PUBLISH", listener.subscription.own, "a")
+        assert listener.next() == b"a"
+
+
 def test_a_server_that_was_started_again_is_subscribed_to_again(
     listener: Listener, client: Client, server: RedisServer
 ) -> None:
