@@ -65,12 +65,13 @@ def test_lease_outlives_its_master_and_its_slot_stays_taken(own_group: Watched, 
     team.configure(f'[pools.p]\nstore = "{group.url()}"\nlimit = 1\n')
     client = Client(parse_address(group.url()))
     pool = Pool(client, pool_name("p"), time.monotonic)
-    settle(pool, ttl=6)  # more than it takes to make a new master
+    settle(pool, ttl=10)  # more than it takes to make a new master
     holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)
     queue(team, waiter)
     first = client.run(COUNT, [KEY], [lambda at: at.run_id])[1].decode()
+    group.await_step()  # what a replica doesn't know yet is `test_promotion`'s
     group.master.kill()
     run_id = client.run(COUNT, [KEY], [lambda at: at.run_id], within=20)[1].decode()
     assert run_id != first and run_id == group.master.info("server")["run_id"]
