@@ -234,11 +234,14 @@ class Lookout:
         asks = woken and self.store.feedback is not None and self.store.feedback.terms.gated
         at_once, self._is_alone = exited or self._is_alone or stands_in or asks, False
         if not woken:
-            self.store.snapshots.see_grants()
+            granted = self.store.snapshots.see_grants()
+            # Whoever grants may be killed before it can say so.
+            self._own.wake_tickets([name for name in granted if name in self._looked])
         if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
             return self._pause
         standing = polling.standing(self.store.entries.names(QUEUE), self._own.id)
-        if standing is None:
+        if standing is None:  # all have been granted slots, or been parked
+            self._own.wake_tickets(tuple(self._looked))
             return polling.SELDOM_LOOK
         # The first two sweep in any case, and that finds the dead ahead of them as well.
         expected = (woken or now <= self._since) and not exited  # whether all ahead of it are expected to run

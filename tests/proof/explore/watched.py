@@ -175,10 +175,11 @@ class ListeningKit(Kit):
         receiver = watching.for_itself()
         if receiver is not None:
             end = actor.world.now + timeout
-            while not any(watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps)):
-                if bell.rung or actor.world.now >= end:
-                    break
-                watching.run_lookouts()
+            came = False
+            while not (came or bell.rung or actor.world.now >= end):
+                came = any(watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps))
+                if not came:
+                    watching.run_lookouts()
         else:
             actor.rests(timeout, lambda: bell.rung, waiter.steps)
         bell.answer()
