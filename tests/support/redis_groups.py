@@ -47,7 +47,7 @@ class Watched:
         master = self.master
         replica = next(server for server in self.servers if server is not master)
         offset = master.info("replication")["master_repl_offset"]
-        until(lambda: replica.info("replication").get("slave_repl_offset", -1) >= offset, "in step")
+        until(lambda: int(replica.info("replication").get("slave_repl_offset", -1)) >= int(offset), "in step")
 
     def replace_master(self) -> RedisServer:
         """Have the other one made master, as an administrator does; the old one runs on, and isn't told for seconds."""
