@@ -207,7 +207,8 @@ class Lookout:
                 self.look_by(now + self._look(now, woken))
             self._end_if_nobody_waits()
         except (OSError, StoreError):
-            self.look_by(now + polling.FAR_LOOK)  # it is no error here; callers that ask for a slot get it
+            self._own.wake_tickets(tuple(self._looked))  # it is no error here; callers that ask for a slot get it
+            self.look_by(now + polling.FAR_LOOK)
         finally:
             self._lock.release()
 

@@ -1,0 +1,83 @@
+"""What a process's look-out does where its own tickets have to look: nobody else may tell them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from leasecap._decisions import polling
+from leasecap._decisions.entry import make_entry
+from leasecap._decisions.places import QUEUE
+from leasecap._file_store.lookout import Lookout
+
+OWN, OTHERS = "a" * 12, ["b" * 12, "c" * 12, "d" * 12]
+
+
+def ticket(process: str, order: int) -> str:
+    return make_entry(token=f"{order:016x}", process=process, order=order, priority=0, limit=None, ancestors=()).name
+
+
+class World:
+    """A queue, behind whose first three processes this one waits with a ticket.
+
+    :ivar woken: the tickets whose waiters were woken.
+    """
+
+    def __init__(self) -> None:
+        self.name = ticket(OWN, 9)
+        self.queue = [*(ticket(process, order) for order, process in enumerate(OTHERS, 1)), self.name]
+        self.granted: dict[str, float] = {}
+        self.woken: list[str] = []
+        effects = SimpleNamespace(monotonic=lambda: 1000.0, presence=lambda pid, start: "runs", sees_exits=False)
+        own = SimpleNamespace(effects=effects, id=OWN, wake_tickets=self.woken.extend)
+        watch = SimpleNamespace(attend=lambda _: None, leave=lambda _: None, wake_by=lambda _: None)
+        self.store = SimpleNamespace(
+            entries=SimpleNamespace(names=lambda where: self.queue if where == QUEUE else []),
+            feedback=None,
+            peers=SimpleNamespace(identity=lambda _: None, look=lambda _: "runs", gone=(), dead=()),
+            refresh=lambda: None,
+            snapshots=SimpleNamespace(see_grants=lambda: self.granted),
+            sweeper=SimpleNamespace(stamp=lambda: b"swept"),
+        )
+        self.lookout = Lookout(cast("Any", own), cast("Any", self.store), cast("Any", watch), lambda: None)
+        self.lookout.add(self.name, 1000.0, watched=True, alone=False)
+        self.lookout.due = 1001.0
+
+    def look(self) -> None:
+        """A look that nobody has asked for."""
+        self.lookout.run(1001.0)
+
+
+def test_nothing_is_woken_while_it_waits() -> None:
+    world = World()
+    world.look()
+    assert world.woken == []
+    assert world.lookout.due == 1001.0 + 2 * polling.THIRD_LOOK
+
+
+def test_a_grant_that_nobody_has_told_of_wakes_its_waiter() -> None:
+    world = World()
+    world.granted = {world.name: 1000.5, ticket(OTHERS[0], 1): 1000.5}
+    world.look()
+    assert world.woken == [world.name]
+
+
+def test_a_ticket_that_is_in_the_queue_no_longer_has_its_waiter_look() -> None:
+    world = World()
+    world.queue.remove(world.name)
+    world.look()
+    assert world.woken == [world.name]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "removed"), OSError(9, "closed")])
+def test_where_the_pool_cannot_be_read_the_waiters_look_who_are_told_why(error: OSError) -> None:
+    def fail() -> None:
+        raise error
+
+    world = World()
+    world.store.sweeper.stamp = fail
+    world.look()
+    assert world.woken == [world.name]
+    assert world.lookout.due == 1001.0 + polling.FAR_LOOK
