@@ -73,16 +73,18 @@ class _KeptModule(SourceFileLoader):
     """
 
     def __init__(self, name: str, path: str) -> None:
-        """:raises OSError: when there is no such file."""
+        """:raises OSError, NotImplementedError: when there is no such file, or no place for compiled ones."""
         super().__init__(name, path)
         self._stats = super().path_stats(path)
         self._files: dict[str, bytes] = {}
+        changed = int(self._stats["mtime"]) & 0xFFFFFFFF
         for file in (cache_from_source(path), path):
             try:
-                self._files[file] = super().get_data(file)
+                data = self._files[file] = super().get_data(file)
             except FileNotFoundError:
                 continue  # it was never compiled
-            break
+            if data[4:12] == bytes(4) + changed.to_bytes(4, "little"):  # of this source (PEP 552)
+                break
 
     def path_stats(self, path: str | bytes) -> Mapping[str, object]:
         return self._stats
@@ -106,7 +108,7 @@ class _Kept:
         for file in (f"{path}.py", f"{path}/__init__.py"):
             try:
                 self._modules[full] = _KeptModule(full, file)
-            except OSError:
+            except (OSError, NotImplementedError):  # the latter from a Python that caches no compiled code
                 continue  # if it can't be kept, and is ever imported, the import says why
             return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import compileall
 import os
 import shutil
 import subprocess
@@ -213,12 +214,18 @@ def test_library_that_gives_up(start: Start, end: Callable[[], None]) -> None:
         ends_well(waiter)
 
 
-def test_what_was_never_compiled_is_kept_as_it_was_written(
-    start: Start, site: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("compiled", ["never", "before an edit"])
+def test_what_was_not_compiled_is_kept_as_it_was_written(
+    start: Start, site: Path, monkeypatch: pytest.MonkeyPatch, compiled: str
 ) -> None:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    for compiled in [*site.rglob("__pycache__")]:
-        shutil.rmtree(compiled)
+    if compiled == "never":
+        for folder in [*site.rglob("__pycache__")]:
+            shutil.rmtree(folder)
+    else:
+        assert compileall.compile_dir(site, quiet=2)
+        for path in site.rglob("*.py"):
+            os.utime(path, (1, 1))
     with leasecap.slot("p"):
         waiter = start("-c", WORKER + WAITS)
         until(lambda: status().waiting == 1)
