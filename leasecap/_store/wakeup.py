@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
             """What comes within ``timeout`` seconds, for `pass_on`. None if it isn't for the caller to receive.
 
+            Meanwhile it does what whoever receives does for the process.
+
             :param interrupts: deferred, and delivered while it waits.
             """
 

@@ -26,6 +26,7 @@ from leasecap._runtime import runtime
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
     from worker import Log
 
@@ -133,22 +134,43 @@ class Actor:
         self._line.close()
 
 
+class _Alone:
+    """What a waiter has that listens alone: it runs its process's look-outs, by the clock of the script."""
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+        self._watch: Any = None
+
+    def listen(self, watch: Wakeup) -> bool:
+        self._watch = watch
+        return watch.start(alone=True)  # no thread, whose effects would come in between
+
+    def look_out(self, timeout: float) -> float:
+        """Run those that are due; returns the seconds to the next one, ``timeout`` at most."""
+        if self._watch is None:
+            return timeout
+        for lookout in tuple(self._watch._lookouts):
+            lookout.run(self._points.monotonic())
+        due: float = self._watch._due()
+        return min(timeout, max(due - self._points.monotonic(), 0.0))
+
+
 class _Strings:
     """How a puppet waits: it looks when told, until it goes live."""
 
     def __init__(self, line: Line, points: Points) -> None:
         self._line = line
         self._points = points
+        self._alone = _Alone(points)
+        self.listen = self._alone.listen
         self._owes_answer = True  # to the order to begin
         self.go = False
 
     def wake(self) -> None:
         """It looks soon enough."""
 
-    def listen(self, watch: Wakeup) -> bool:
-        return watch.start(alone=True)  # no thread, whose effects would come in between
-
     def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
+        timeout = self._alone.look_out(timeout)
         self.answer("waiting")
         live = not self._points.armed
         word, *rest = self._line.hear(min(timeout, 0.02) if live else None).split() or [""]
@@ -222,6 +244,8 @@ class Victim:
     ) -> None:
         self._line = line
         self._points = points
+        self._alone = _Alone(points)
+        self.listen = self._alone.listen
         self._log = _log(log)
         self.puppets = puppets
         self._fatal, self._signum = fatal, signum
@@ -248,10 +272,8 @@ class Victim:
     def wake(self) -> None:
         """It looks soon enough."""
 
-    def listen(self, watch: Wakeup) -> bool:
-        return watch.start(alone=True)  # no thread, whose effects would come in between
-
     def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
+        timeout = self._alone.look_out(timeout)
         if self._struck:
             self._struck = False
             self._line.say("RESUMED")
