@@ -161,8 +161,9 @@ class _Reader:
         connection.send_command("SUBSCRIBE", self._own, self._common)
         for _ in range(2):
             connection.read_response()
-        self._socket = connection._sock  # redis-py forgets it when it finds the connection broken
-        self._selector.register(self._socket, EVENT_READ)
+        sock = connection._sock  # redis-py forgets it when it finds the connection broken
+        self._selector.register(sock, EVENT_READ)
+        self._socket = sock
 
     def _read(self, quiet: float) -> bool:
         """Read until nothing has come for ``quiet`` seconds, and prove then that something can; False: nothing does."""
