@@ -68,8 +68,8 @@ LATER = (
 class _KeptModule(SourceFileLoader):
     """Loads a module from what its files were when this was made.
 
-    Only their bytes are kept. To make code of them takes four times as long as to read them, and most processes end
-    before they need any.
+    Only their bytes are kept: to make code of them takes longer than to read them, and most processes end before they
+    need any.
     """
 
     def __init__(self, name: str, path: str) -> None:

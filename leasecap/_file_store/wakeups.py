@@ -109,7 +109,7 @@ class Watch:
     def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
         """What comes within ``timeout`` seconds, for `pass_on`. None at once if it isn't for the caller to receive.
 
-        Meanwhile it runs the look-outs that are due.
+        The look-outs that come to be due meanwhile are run as well.
 
         :param interrupts: deferred, and delivered while it waits.
         """
@@ -143,7 +143,7 @@ class Watch:
             self._run_lookouts()
 
     def pass_on(self, received: Received) -> None:
-        """Do what was received."""
+        """Do what was received, and run the look-outs that are due by it."""
         for call in received.calls:
             call()
         self._on_wake(received.names)

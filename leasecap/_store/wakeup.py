@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         def receive(self, timeout: float, interrupts: DeferredSignals) -> Received | None:
             """What comes within ``timeout`` seconds, for `pass_on`. None if it isn't for the caller to receive.
 
-            Meanwhile it does what whoever receives does for the process.
+            What comes to be due for the process meanwhile is done as well.
 
             :param interrupts: deferred, and delivered while it waits.
             """

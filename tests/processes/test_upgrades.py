@@ -16,6 +16,7 @@ from commands import DEADLINE, run, status, until
 from usage_server import says, serving
 
 import leasecap
+from leasecap import _kept_code
 from leasecap._kept_code import LATER
 
 TYPE_CHECKING = False
@@ -255,6 +256,18 @@ def test_library_that_holds_for_too_long(start: Start, end: Callable[[], None]) 
     go_on(holder)
     assert line(holder) == "True"
     ends_well(holder)
+
+
+def test_a_python_that_caches_no_compiled_code_keeps_nothing_and_fails_at_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: str) -> str:
+        raise NotImplementedError("sys.implementation.cache_tag is None")
+
+    monkeypatch.setattr(_kept_code, "cache_from_source", refuse)
+    kept = _kept_code._Kept(leasecap)
+    kept.keep("_status")
+    assert kept.find_spec("leasecap._status") is None
 
 
 def imports(path: Path, *, late: bool) -> set[str]:

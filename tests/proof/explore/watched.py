@@ -115,8 +115,6 @@ class Receiving(Watch):
         for lookout in tuple(self._lookouts):
             lookout.run(self._world.now)
 
-    run_lookouts = _run_lookouts
-
     def for_itself(self) -> Any:
         """The ear, if the thread that waits hears by itself."""
         return None if self._receiver is not None and self._receiver.has_thread else self._receiver
@@ -179,7 +177,7 @@ class ListeningKit(Kit):
             while not (came or bell.rung or actor.world.now >= end):
                 came = any(watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps))
                 if not came:
-                    watching.run_lookouts()
+                    watching._run_lookouts()
         else:
             actor.rests(timeout, lambda: bell.rung, waiter.steps)
         bell.answer()
@@ -202,4 +200,4 @@ def receives(actor: Actor) -> None:
         actor.rests(math.inf, lambda: begins() or all_ended(), None)
         receiver: Any = watching._receiver
         while not all_ended() and _END not in watching.rests(actor, receiver, math.inf, all_ended, None).names:
-            watching.run_lookouts()
+            watching._run_lookouts()
