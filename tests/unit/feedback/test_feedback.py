@@ -217,6 +217,15 @@ def test_reports_that_belong_to_no_lease_cut_once_per_epoch() -> None:
     assert _feedback.reported(state, RULES, NOW + 60, unknown, 14, 14) != once
 
 
+def test_reports_that_belong_to_no_lease_and_are_older_than_the_cut_do_not_cut_again() -> None:
+    # A process wrote its report, and before the file had its name another one reported, and both were taken up.
+    unknown = REFUSAL._replace(granted=None)
+    state = once = _feedback.reported(NOTHING, RULES, NOW, unknown, 20, 3)
+    for _ in range(5):
+        state = _feedback.reported(state, RULES, NOW - 0.02, unknown, 14, 3)
+    assert state == once
+
+
 def test_the_reduced_limit_holds_for_all_who_wait() -> None:
     state = refused(NOTHING, level=10)
     assert len(plan_for(state, limit=10, leases=2, waiting=9).grant) == 5
