@@ -245,8 +245,8 @@ def _is_news(state: State, report: Report, level: int, load: int, now: float) ->
         return True
     if report.granted is not None:
         return report.granted > state.last_cut
-    # If nobody knows which lease it is about, it may be about one that was in flight at the cut. It can even be older than
-    # the cut: of two processes that report at once, the one that reported first can be the one that is taken up last.
+    # If nobody knows which lease it is about, it may be about one that was in flight at the cut. It can even be older
+    # than the cut: of two processes that report at once, the first one's report can be the one that is taken up last.
     return load <= level and now - state.last_cut >= EPOCH
 
 

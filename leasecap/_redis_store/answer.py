@@ -50,6 +50,7 @@ class Answer(NamedTuple):
     :ivar since: when it was granted; 0 if it wasn't.
     :ivar position: its place in the queue, 1 for the first; 0 if it has none.
     :ivar on_duty: whether it is for this ticket to look now and then, for all.
+    :ivar unwatched: whether one of the tickets on duty hasn't looked for a while, and this is none of them.
     :ivar changes_in: until something changes by itself; infinite where that isn't for this ticket to see.
     :ivar closed_for: see `Seen`.
     :ivar name: the entry's name; "" if there is no such entry.
@@ -66,6 +67,7 @@ class Answer(NamedTuple):
     since: float
     position: int
     on_duty: bool
+    unwatched: bool
     changes_in: float
     closed_for: float
     name: str
@@ -115,6 +117,7 @@ def answer_of(raw: Any) -> Answer:
         float(since) / 1000,
         int(position),
         duty == "1",
+        duty == "2",
         float(changes) / 1000,
         float(closed) / 1000,
         name,

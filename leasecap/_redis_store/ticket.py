@@ -16,6 +16,7 @@ from leasecap._redis_store.before_refusal import wait_for_count, wait_for_holder
 from leasecap._redis_store.call_record import agent_word, held_record, record_of, task_age
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
+from leasecap._redis_store.lua.state import DUTY
 from leasecap._redis_store.renewals import Kept
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 from leasecap._threads import is_in_loop
@@ -38,9 +39,6 @@ _SAFETY = 5.0
 
 _WATCHED = 10.0
 """Seconds between looks, at most, of a ticket that messages reach."""
-
-_DUTY = 1.0
-"""Seconds between looks, at most, of the tickets on which all rely: they see what runs out by itself."""
 
 _POLL, _FAR_POLL = 0.05, 0.5
 """Seconds between looks of a ticket that no message reaches: near the head of the queue, and further back."""
@@ -197,7 +195,7 @@ class RedisTicket:
 
     def _look(self, token: str, *, proof: bool) -> Answer:
         found = self._store.pool.look(token, proof=proof, ask=self._store.ask)
-        if proof and found.state == "queued" and not found.on_duty:  # nothing was heard for a while
+        if proof and found.unwatched:  # nothing was heard for a while
             self._store.own.relieve(self._store.pool)
         return found
 
@@ -265,7 +263,7 @@ class RedisTicket:
         if not self._store.own.is_reached:
             pause = _POLL if found.position <= _NEAR else _FAR_POLL
         else:
-            pause = _DUTY if found.on_duty else _WATCHED
+            pause = DUTY if found.on_duty else _WATCHED
         if found.on_duty:
             pause = min(pause, found.changes_in + _SLACK)
         return pause

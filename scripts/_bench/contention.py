@@ -55,7 +55,7 @@ def run(work: Contention, base: str, name: str, server: int | None = None) -> Ru
 
 
 def served(server: int | None) -> float:
-    return 0.0 if server is None else single.used(server)[0]
+    return 0.0 if server is None else single.used(server).cpu
 
 
 def measure(

@@ -6,13 +6,16 @@ import math
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from . import measures
 from .fleet import Fleet, Worker, scratch
 from .limiters import load
 from .measures import Hold, median, percentile
+
+_CPU_CLOCK = 2  # the kind of a process's CPU clock, below its id (clock_getcpuclockid of Linux)
 
 
 def uncontended(number: int, base: str, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -54,27 +57,40 @@ def idle(
             pids = [*(worker.pid for worker in workers), *(() if server is None else (server,))]
             before = [used(pid) for pid in pids]
             time.sleep(seconds)
-            after = [used(pid) for pid in pids]
-        each = [(now[0] - then[0], now[1] - then[1]) for now, then in zip(after, before, strict=True)]
-        spent = [sum(one[i] for one in each[:waiters]) for i in (0, 1)]
+            spent = [used(pid).since(then) for pid, then in zip(pids, before, strict=True)]
+        cpu, wakes = (sum(of_waiter) for of_waiter in zip(*spent[:waiters], strict=True))
         found[name] = {
-            "CPU s": spent[0],
-            "% of a core": spent[0] / seconds * 100,
-            "wake-ups/s": spent[1] / seconds,
+            "CPU s": cpu,
+            "% of a core": cpu / seconds * 100,
+            "wake-ups/s": wakes / seconds,
         }
         if server is not None:
-            found[name]["server, % of a core"] = each[-1][0] / seconds * 100
+            found[name]["server, % of a core"] = spent[-1][0] / seconds * 100
     return found
 
 
-def used(pid: int) -> tuple[float, float]:
-    """CPU seconds and wake-ups of all threads of a process (Linux)."""
-    cpu = wakes = 0.0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        ran, _, times = (thread / "schedstat").read_text().split()
-        cpu += int(ran) / 1e9
-        wakes += int(times)
-    return cpu, wakes
+class Used(NamedTuple):
+    """What a process has used since it began.
+
+    :ivar cpu: seconds, of threads that have ended too.
+    :ivar wakes: how often each thread that lives was scheduled, by its id.
+    """
+
+    cpu: float
+    wakes: Mapping[str, int]
+
+    def since(self, then: Used) -> tuple[float, float]:
+        """CPU seconds and wake-ups since ``then``, but for wake-ups of threads that have ended meanwhile."""
+        return self.cpu - then.cpu, sum(count - then.wakes.get(thread, 0) for thread, count in self.wakes.items())
+
+
+def used(pid: int) -> Used:
+    """What a process has used (Linux)."""
+    wakes = {
+        thread.name: int((thread / "schedstat").read_text().split()[2])
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+    }
+    return Used(time.clock_gettime(~pid << 3 | _CPU_CLOCK), wakes)
 
 
 def killed(times: int, base: str, names: Sequence[str], patience: float = 3.0) -> dict[str, dict[str, float]]:

@@ -69,6 +69,20 @@ def test_trying_once_passes_nobody_and_leaves_nothing(client: Client) -> None:
     assert [name[21:37] for name in pool.picture().seen.queue] == [token(3)]
 
 
+def test_who_waits_further_back_is_told_when_one_on_duty_looks_no_more(client: Client) -> None:
+    pool = known_pool(client)
+    for number in (1, 2, 3, 4):
+        place(pool, number, process=number)
+    assert not pool.look(token(4)).unwatched
+    end = time.monotonic() + 20
+    while not pool.look(token(4)).unwatched:
+        assert time.monotonic() < end
+        assert not pool.look(token(2)).unwatched, "it is on duty itself"
+        time.sleep(0.1)
+    pool.look(token(3))
+    assert not pool.look(token(4)).unwatched
+
+
 def test_call_that_asks_again_stands_in_its_old_place(client: Client) -> None:
     pool = known_pool(client)
     place(pool, 1)
@@ -318,8 +332,8 @@ def test_lender_that_is_named_alone_brings_its_own_ancestors(client: Client) -> 
 
 def test_paused_pool_grants_nothing_until_the_pause_is_over(client: Client) -> None:
     pool = known_pool(client, limit=2, ttl=30)
-    assert pool.change_feedback(lambda state, now: adaptive.paused(state, now, 0.5, "a test"))
     began = time.monotonic()
+    assert pool.change_feedback(lambda state, now: adaptive.paused(state, now, 0.5, "a test"))
     assert place(pool, 1).state == "queued"
     until(pool, 1, "held")
     assert time.monotonic() - began > 0.4

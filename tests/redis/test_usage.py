@@ -151,18 +151,19 @@ def test_machines_ask_one_question_at_a_time_and_one_per_interval(machines: Mach
     def slow(connection: object) -> None:
         began = time.monotonic()
         time.sleep(0.3)
-        connection.sendall(counts(1))  # type: ignore[attr-defined]
         moments.append((began, time.monotonic()))
+        connection.sendall(counts(1))  # type: ignore[attr-defined]
 
     with serving(slow) as provider:
-        keys = asked_at(provider, "usage_interval = 0.5")
+        keys = asked_at(provider, "usage_interval = 2")
         machines.configure(keys, keys)
         for root in (*machines.roots, *machines.roots):
             caller(calls, root).say()
-        until(lambda: len(moments) >= 4)
+        until(lambda: len(moments) >= 3)
         assert status().in_flight == 0
-    assert all(later[0] >= earlier[1] - 0.05 for earlier, later in pairwise(sorted(moments)))
-    assert all(later[0] - earlier[0] > 0.4 for earlier, later in pairwise(sorted(moments)))
+    moments.sort()
+    assert all(later[0] >= earlier[1] for earlier, later in pairwise(moments))
+    assert moments[2][0] - moments[0][0] > 2, "two intervals, less what a busy machine took to see the first question"
 
 
 def test_providers_own_limit_holds_below_the_pools(machines: Machines) -> None:

@@ -57,7 +57,7 @@ class Scene:
 def scene(server: RedisServer, client: Client, team: Team, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     team.configure(f'[pools.p]\nlimit = 1\nstore = "{server.url()}"\n')
     settle(Pool(client, pool_name("p"), time.monotonic), ttl=30)
-    for seconds in ("_DUTY", "_WATCHED", "_SAFETY"):
+    for seconds in ("DUTY", "_WATCHED", "_SAFETY"):
         monkeypatch.setattr(ticket_module, seconds, 3 * PATIENCE)
     heard: list[bytes | None] = []
     hear = OwnStore._heard

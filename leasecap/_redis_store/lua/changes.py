@@ -63,9 +63,11 @@ local function first_two()
   end
   return found
 end
+local first
 local function notify_first(own, at_once)
-  local found, words = size[QUEUE] > 0 and first_two() or {}, {}
-  for _, name in ipairs(found) do
+  first = size[QUEUE] > 0 and first_two() or {}
+  local words = {}
+  for _, name in ipairs(first) do
     words[#words + 1] = process_of(name)
     local is_new = not string.find(pool.first or '', process_of(name), 1, true)
     if name ~= own and (at_once or is_new) then wake(name, not at_once and '!') end
@@ -86,7 +88,10 @@ local function give_away()
 end
 -- Make the pool match what holds now. Returns whether somebody has to decide in Python.
 local function settle(own)
-  for _, name in ipairs(expired(256)) do remove(name, false) end
+  for _, name in ipairs(expired) do
+    -- The caller's own may have been renewed since.
+    if tonumber(call('ZSCORE', EXPIRIES, name) or FOREVER) <= now then remove(name, false) end
+  end
   if now >= number('quiet', 0) and gives_away() then give_away() end
   if size[GRANTED] > 0 then
     for _, name in ipairs(call('ZRANGE', GRANTED, '-inf', now - LATE_MS, 'BYSCORE')) do
@@ -126,12 +131,22 @@ local function next_change()
   if gives_away() then at(tonumber(call('ZRANGE', OVER, 0, 0, 'WITHSCORES')[2])) end
   return math.max(soonest - now, 0)
 end
+-- What it is for who waits to do: 1, to look now and then, for all; 2, to see whether those live whose turn that is,
+-- since one of them hasn't looked for a while; 0, neither.
+local function duty_of(name)
+  local duty = 0
+  for _, one in ipairs(first) do
+    if one == name then return 1 end
+    if tonumber(call('ZSCORE', EXPIRIES, one) or 0) < now + ttl - QUIET_MS then duty = 2 end
+  end
+  return duty
+end
 -- The line; where there is more to say: the line, the snapshot if somebody has to decide, what `each` one has become.
 local function standing(state, name, undecided, since, each)
   local rank, duty = 0, 0
   if state == 'queued' then
     rank = (call('ZRANK', QUEUE, name) or -1) + 1
-    for _, first in ipairs(first_two()) do if first == name then duty = 1 end end
+    duty = duty_of(name)
   end
   local changes = duty == 1 and next_change() or math.huge
   local seen = undecided and snapshot() or false

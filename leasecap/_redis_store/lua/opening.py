@@ -63,7 +63,7 @@ end
 local function is_plain()
   return not (pool.feedback or pool.decider or asks) and size[NESTED] == 0 and size[COOLING] == 0
 end
--- state, time, ttl, by task, time of the grant, place in the queue, on duty, until something changes, until grants go
+-- state, time, ttl, by task, time of the grant, place in the queue, duty, until something changes, until grants go
 -- on, name, what the policy says of holders
 local function line(state, name, since, rank, duty, changes)
   save()
@@ -104,12 +104,9 @@ end
 set('clock', now)
 
 -- Whose time is over.
-local function expired(many)
-  if now < number('quiet', 0) then return {} end
-  return call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, many)
-end
+local expired = now < number('quiet', 0) and {} or call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)
 local function gives_away() return pool.timed and string.find(pool.holding or '', '"force"', 1, true) end
 -- Whether there is nothing to reconcile: nobody waits, nothing has run out.
-local calm = now >= number('closed', 0) and size[QUEUE] + size[GRANTED] + size[COOLING] == 0 and #expired(1) == 0
+local calm = now >= number('closed', 0) and size[QUEUE] + size[GRANTED] + size[COOLING] == 0 and #expired == 0
              and not (gives_away() and call('ZCOUNT', OVER, '-inf', now) > 0)
 """

@@ -15,6 +15,12 @@ BEATS = 6
 """Renewals in the time of one expiry. Where the policy says a longer time, they come as often as without it: a server
 that has forgotten the policy waits no longer for holders."""
 
+DUTY = 1.0
+"""Seconds between looks, at most, of the tickets on which all rely: they see what runs out by itself."""
+
+_QUIET = 1.5 * DUTY
+"""Seconds without a look after which one of these may be dead."""
+
 PROOF = "?"
 """The message by which a process proves that messages reach it."""
 
@@ -22,7 +28,7 @@ _STATE = """
 local POOL, QUEUE, PASSED, GRANTED, LEASES, EXPIRIES = unpack(KEYS, 1, 6)
 local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED, OVER = unpack(KEYS, 7, 13)
 local call, FOREVER = redis.call, 9007199254740991
-local TTL_MS, BEATS, LATE_MS, FORMAT, PROOF = @TTL@, @BEATS@, @LATE@, @FORMAT@, '@PROOF@'
+local TTL_MS, BEATS, LATE_MS, QUIET_MS, FORMAT, PROOF = @TTL@, @BEATS@, @LATE@, @QUIET@, @FORMAT@, '@PROOF@'
 local channel, run, age = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local asks = table.remove(ARGV) == '1'  -- whether the caller itself asks the provider for its count
 local read = call('HMGET', POOL, @FIELDS@)
@@ -68,6 +74,7 @@ for _word, _value in (
     ("@TTL@", f"{TTL * 1000:.0f}"),
     ("@BEATS@", f"{BEATS}"),
     ("@LATE@", f"{ACKNOWLEDGE_WITHIN * 1000:.0f}"),
+    ("@QUIET@", f"{_QUIET * 1000:.0f}"),
     ("@FORMAT@", f"{FORMAT}"),
     ("@PROOF@", PROOF),
     ("@FIELDS@", ", ".join(f"'{field}'" for field in _FIELDS)),
