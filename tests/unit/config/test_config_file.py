@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from pathlib import Path
@@ -83,6 +84,7 @@ def test_an_error_while_reading_names_the_file_and_means_no_default(
 
 
 def test_no_descriptor_is_left_open_whatever_happens(tmp_path: Path) -> None:
+    gc.collect()  # what earlier tests left in cycles would be closed in between
     before = len(os.listdir("/dev/fd"))
     for contents in (b"", b"\xff", b"x" * (2 << 20), b"limit = 1"):
         (tmp_path / "config.toml").write_bytes(contents)
@@ -90,7 +92,7 @@ def test_no_descriptor_is_left_open_whatever_happens(tmp_path: Path) -> None:
             load_config(str(tmp_path))
         except LeasecapError:
             pass
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 def test_the_signature_changes_with_the_file_and_only_then(tmp_path: Path) -> None:

@@ -525,6 +525,8 @@ def test_a_process_that_never_gets_the_slot_is_bad() -> None:
 
 def test_notifications_without_named_pipes_come_by_a_watched_file(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watched_file, "_START_AFTER", 0.0)
+    monkeypatch.setattr(health, "_PATIENCE", 60.0)
+    monkeypatch.setattr(health, "_MOMENT", 60.0)
     monkeypatch.delattr(os, "mkfifo")
     check = machine.notifications(site(made))
     assert (check.verdict, check.found[:24]) == ("ok", "arrive at a watched file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -54,9 +55,10 @@ def counts() -> dict[tuple[str, bool], tuple[int, int]]:
 
 
 def test_what_is_noted_is_written_by_itself_a_little_later(used: str) -> None:
-    latencies.note(used, "p", OPUS, first=0.5)
-    latencies.note(used, "p", OPUS, first=0.7, whole=9.0)
-    assert rows() == ()
+    with latencies._lock:  # nothing is written meanwhile
+        latencies.note(used, "p", OPUS, first=0.5)
+        latencies.note(used, "p", OPUS, first=0.7, whole=9.0)
+        assert rows() == ()
     until(lambda: rows() != (), "the thread has written it")
     assert counts() == {("opus", True): (2, 1)}
     [row] = rows()
@@ -89,6 +91,7 @@ def test_where_no_thread_is_to_be_had_it_writes_itself(used: str, monkeypatch: p
     latencies.start()
     latencies.note(used, "p", OPUS, first=1.0)
     assert counts() == {("opus", True): (1, 0)}
+    monkeypatch.setattr(_latency, "EVERY", 600.0)
     latencies.note(used, "p", OPUS, first=1.0)
     assert counts() == {("opus", True): (1, 0)}, "but no more often than the thread would"
 
@@ -139,14 +142,22 @@ def test_what_cant_be_written_is_told_once_and_kept_for_later(used: str, told: l
     assert counts() == {("opus", True): (3, 0), ("", True): (3, 0)}
 
 
-def test_what_fails_once_is_written_a_moment_later_and_not_told(used: str, told: list[str]) -> None:
-    place = Path(file_store("p").directory.full("latency"))
-    place.write_text("in the way")
+def test_what_fails_once_is_written_a_moment_later_and_not_told(
+    used: str, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, failed = _latency._add, []
+
+    def fails_once(*arguments: object) -> object:
+        if not failed:
+            failed.append(arguments)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return add(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_latency, "_add", fails_once)
     latencies.note(used, "p", OPUS, first=1.0)
     latencies.write()
-    place.unlink()
     until(lambda: rows() != (), "the thread comes back by itself")
-    assert counts() == {("opus", True): (1, 0)} and told == []
+    assert failed and counts() == {("opus", True): (1, 0)} and told == []
 
 
 def test_what_fails_twice_is_told_before_the_end(used: str, told: list[str]) -> None:

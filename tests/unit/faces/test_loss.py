@@ -97,7 +97,8 @@ def test_a_release_waits_for_on_lost_whoever_has_found_the_loss(monkeypatch: pyt
     assert told == [lease.id]
 
 
-def test_a_loss_that_the_release_finds_out_is_told_once() -> None:
+def test_a_loss_that_the_release_finds_out_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_HEAR_OUT", 60.0)
     calls: list[leasecap.Lease] = []
     lease = leasecap.acquire("p", on_lost=calls.append)
     runtime.own.heartbeats.remove(own_entry_of(lease))  # it would find out first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 from contextlib import nullcontext
@@ -225,6 +226,7 @@ def test_to_read_one_that_vanishes_meanwhile_is_no_trouble(writers: tuple[Writer
 def test_nothing_stays_open(writers: tuple[Writer, Writer]) -> None:
     one, other = writers
     one.add(1.0)
+    gc.collect()  # what earlier tests left in cycles would be closed in between
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for each in range(10):
         one.add(float(each))
@@ -232,4 +234,4 @@ def test_nothing_stays_open(writers: tuple[Writer, Writer]) -> None:
         with pytest.raises(StoreError):
             other.add(1.0)
     if before:
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from pathlib import Path
 
@@ -244,6 +245,7 @@ def test_whichever_step_fails_nothing_is_left_that_counts(root: Path, kind: str,
 
 def test_a_file_descriptor_is_left_open_by_no_failure(root: Path, kind: str) -> None:
     one = Actor(root, kind=kind)
+    gc.collect()  # what earlier tests left in cycles would be closed in between
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for operation in ("open", "lock", "write_at_start", "write"):
         one.world.failing(operation, errno.ENOSPC)
@@ -252,4 +254,4 @@ def test_a_file_descriptor_is_left_open_by_no_failure(root: Path, kind: str) -> 
         except OSError:
             continue
         one.store.entries.drop(own_entry)
-    assert len(os.listdir("/proc/self/fd")) == before if before else True
+    assert len(os.listdir("/proc/self/fd")) <= before if before else True

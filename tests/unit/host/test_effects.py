@@ -63,7 +63,7 @@ def test_what_is_planted_in_place_of_a_file_is_refused_at_once_and_its_target_un
     }  # fmt: skip
     target = place.parent / "target"
     assert not target.exists() or target.read_bytes() == b"precious"
-    assert not before or len(os.listdir("/proc/self/fd")) == before
+    assert not before or len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)

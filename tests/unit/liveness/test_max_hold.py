@@ -17,6 +17,8 @@ from staged_world import Actor
 import leasecap
 from leasecap import Lease, LeaseLost, _log
 from leasecap._decisions.places import GRANTED, LEASES, QUEUE
+from leasecap._file_store.heartbeats import Heartbeats
+from leasecap._file_store.store import Store
 from leasecap._liveness.max_hold import GRACE
 from leasecap._runtime import runtime
 
@@ -211,10 +213,11 @@ def in_flight() -> int:
 def test_an_expired_lease_can_be_asked_waited_for_and_awaited_and_still_holds_its_slot(root: Path) -> None:
     configure(root)
     calls: list[Lease] = []
+    with leasecap.slot("p", max_hold=60) as early:
+        early.check()
+        assert not early.expired
+        assert repr(early.expired) == "<expired: False>"
     lease = leasecap.acquire("p", max_hold=0.3, on_lost=calls.append)
-    lease.check()
-    assert not lease.expired
-    assert repr(lease.expired) == "<expired: False>"
 
     async def main() -> None:
         await lease.expired
@@ -231,14 +234,18 @@ def test_an_expired_lease_can_be_asked_waited_for_and_awaited_and_still_holds_it
     lease.release()
     assert in_flight() == 0
     assert not lease.lost
+    until(lambda: calls)
     assert calls == [lease]
 
 
 def test_a_lease_that_is_released_in_time_does_not_expire(root: Path) -> None:
     configure(root, "max_hold = 0.1")
-    calls: list[Lease] = []
-    lease = leasecap.acquire("p", on_lost=calls.append)
-    lease.release()
+    while True:
+        began, calls = time.monotonic(), list[Lease]()
+        lease = leasecap.acquire("p", on_lost=calls.append)
+        lease.release()
+        if time.monotonic() < began + 0.1:  # else this process stood still, and it wasn't in time
+            break
     assert not lease.expired.wait(0.3)
     assert calls == []
 
@@ -271,15 +278,16 @@ def test_a_holder_gives_its_slot_away_and_is_told_once(
     root: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(root, "kill_after = 0", 'reclaim = "force"')
-    calls: list[tuple[bool, bool]] = []
+    calls: list[bool] = []
 
     def on_lost(lease: Lease) -> None:
-        calls.append((bool(lease.expired), bool(lease.lost)))
+        calls.append(bool(lease.expired))
         raise ZeroDivisionError  # must not keep the slot
 
     lease = leasecap.acquire("p", max_hold=0.1, on_lost=on_lost)
     assert lease.lost.wait(60)
-    assert (calls, lease.held, in_flight()) == ([(True, False)], False, 0)
+    until(lambda: calls)
+    assert (calls, lease.held, in_flight()) == ([True], False, 0)
     with pytest.raises(LeaseLost, match=r"held too long .* and was taken") as caught:
         lease.check()
     assert (caught.value.gone, caught.value.max_hold) == (True, 0.1)
@@ -296,11 +304,11 @@ def test_without_force_a_holder_that_runs_keeps_its_slot(root: Path) -> None:
     configure(root, "max_hold = 0.1", "kill_after = 0")
     with leasecap.acquire("p") as lease:
         assert not lease.lost.wait(GRACE + 0.5)
-        assert lease.expired
+        assert lease.expired.wait(60)
 
 
 def test_what_the_pool_says_of_giving_away_counts_when_it_is_time_for_that(root: Path) -> None:
-    configure(root, "kill_after = 1")
+    configure(root, "kill_after = 4")
     lease = leasecap.acquire("p", max_hold=0.1)
     configure(root, 'reclaim = "force"')
     assert lease.lost.wait(60)
@@ -312,17 +320,17 @@ def test_a_slot_that_can_not_be_given_away_at_once_is_given_away_later(
     configure(root, "heartbeat = 0.1", "kill_after = 0", 'reclaim = "force"')
     text = (root / "config.toml").read_text()
     (root / "config.toml").write_text(text.replace('heartbeat = "1h"\n', ""))
-    lease = leasecap.acquire("p", max_hold=0.1)
-    end = store_of(lease).end
+    end = Store.end
     failed: list[str] = []
 
-    def failing(name: str) -> bool:
+    def failing(store: Store, name: str) -> bool:
         if not failed:
             failed.append(name)
             raise OSError(errno.EROFS, "Read-only file system")
-        return end(name)
+        return end(store, name)
 
-    monkeypatch.setattr(store_of(lease), "end", failing)
+    monkeypatch.setattr(Store, "end", failing)
+    lease = leasecap.acquire("p", max_hold=0.1)
     assert lease.lost.wait(60)
     assert failed
 
@@ -339,13 +347,17 @@ def test_a_lease_released_as_it_is_to_be_given_away_stays_a_spare(root: Path) ->
         assert other.liveness_fd is not None
 
 
-def test_a_release_that_finds_its_slot_given_away_says_why(root: Path, told: list[str]) -> None:
+def test_a_release_that_finds_its_slot_given_away_says_why(
+    root: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     configure(root)
+    monkeypatch.setattr("leasecap._lease._HEAR_OUT", 60.0)
+    monkeypatch.setattr(Heartbeats, "set_alarm", lambda *_: None)  # as if the process was stopped until now
     calls: list[tuple[bool, bool]] = []
     lease = leasecap.acquire(
         "p", max_hold=0.1, on_lost=lambda lease: calls.append((bool(lease.expired), bool(lease.lost)))
     )
-    runtime.own.heartbeats.remove(own_entry_of(lease))  # as if the process was stopped until now
+    runtime.own.heartbeats.remove(own_entry_of(lease))
     time.sleep(0.15)
     assert store_of(lease).end(own_entry_of(lease).name)  # a sweeper
     lease.release()

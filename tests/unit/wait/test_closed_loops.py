@@ -91,7 +91,7 @@ def test_a_wake_that_finds_the_loop_closed_withdraws(monkeypatch: pytest.MonkeyP
     assert not task.done() and kept
     holder.release()
     until(free, "the slot")
-    assert waiting() == 0
+    until(lambda: waiting() == 0, "the ticket is withdrawn")
 
 
 def test_a_task_that_is_collected_while_it_waits_withdraws() -> None:
