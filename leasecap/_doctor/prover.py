@@ -13,7 +13,7 @@ from leasecap._host.effects import Effects
 
 ROUNDS = 25  # of each, once both have held the slot
 HOLD = 0.002  # seconds: long enough to be overlapped
-SECONDS = 3.0
+SECONDS = 10.0
 
 
 def main() -> None:

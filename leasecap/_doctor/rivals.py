@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Holds = Sequence[tuple[int, int]]
 
-_TOO_LONG = 15.0  # seconds for all of it; a prover stops by itself after 3 s
+_TOO_LONG = 20.0  # seconds for all of it; a prover stops by itself after 10 s
 
 
 def compete(pool: str, settings: Mapping[str, str]) -> tuple[Holds | str, Holds | str]:

@@ -63,7 +63,7 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> float:
 
 def _memory(words: Sequence[str], environment: dict[str, str]) -> float:
     """MiB that the wrapper took at most, up to when its command runs. What wait4 says would include who started it."""
-    with subprocess.Popen([*words, "sleep", "1"], env=environment, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*words, "sleep", "5"], env=environment, stdin=subprocess.DEVNULL) as process:
         time.sleep(0.7)
         try:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()

@@ -7,11 +7,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from children import await_stop
 from commands import PROGRAM, environment, run, start, status, until
+from referee import is_taken
 
 import leasecap
 from leasecap._runtime import runtime
@@ -123,6 +125,11 @@ def test_hook_takes_over_from_one_that_is_stopped(agent: Agent) -> None:
     says_that_it_waits(first)
     first.send_signal(signal.SIGSTOP)
     await_stop(first.pid)
+    while is_taken(status().path):  # where it keeps everybody out
+        first.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        await_stop(first.pid)
     second = acquire(agent)
     until(lambda: [waiter.pid for waiter in status().waiters] == [second.pid])
     holder.release()

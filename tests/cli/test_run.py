@@ -206,7 +206,7 @@ def test_a_in_b_in_a_finds_the_outer_a() -> None:
 
 
 def test_who_waits_for_its_own_parent_is_told() -> None:
-    inner = ["env", "-u", "LEASECAP_LEASE", *PROGRAM, "run", "-p", "p", "--limit", "1", "-w", "1.5", "--", "true"]
+    inner = ["env", "-u", "LEASECAP_LEASE", *PROGRAM, "run", "-p", "p", "--limit", "1", "-w", "5", "--", "true"]
     done = run("run", "-p", "p", "--limit", "1", "--", *inner)
     assert done.returncode == 75
     assert "is a parent of this process" in done.stderr

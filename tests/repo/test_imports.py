@@ -90,15 +90,20 @@ thread.join()
 """
 
 
+SITE = f"import sys\nsys.path += {[path for path in sys.path if path]!r}\n"
+"""watchdog is there to be loaded."""
+
+LATE = "from leasecap._file_store import watched_file; watched_file._START_AFTER = 60.0\n"
+
+
 def test_a_wait_at_a_named_pipe_loads_no_watchdog(root: Path) -> None:
-    modules, _ = fresh(WAIT.replace("SECONDS", "1.5"))  # longer than a plain file is left alone
+    modules, _ = fresh(SITE + WAIT.replace("SECONDS", "1.5"))  # longer than a plain file is left alone
     assert "leasecap._file_store.receiver" in modules
     assert modules & {"watchdog", "leasecap._file_store.watched_file"} == set()
 
 
 def test_a_short_wait_without_named_pipes_loads_no_watchdog(root: Path) -> None:
-    modules, _ = fresh("import os; del os.mkfifo\n" + WAIT.replace("SECONDS", "0"))
-    assert "leasecap._file_store.watched_file" in modules
+    modules, _ = fresh(SITE + "import os; del os.mkfifo\n" + LATE + WAIT.replace("SECONDS", "0"))
     assert "watchdog" not in modules
 
 

@@ -25,6 +25,7 @@ from _demo.provider import Provider
 
 Begin = Callable[[], http.client.HTTPResponse]
 SCRIPTS = REPOSITORY / "scripts"
+SLOW = (3.0, 3.0)  # seconds from and to which an answer lasts
 
 
 def plain(tone: str, text: str) -> str:
@@ -55,6 +56,7 @@ def begin_request(provider: Provider) -> Iterator[Begin]:
 
 
 def test_provider_answers_three_at_a_time_and_refuses_the_fourth(provider: Provider, begin_request: Begin) -> None:
+    provider._range = SLOW
     open_streams = [begin_request() for _ in range(3)]
     fourth = begin_request()
     assert [stream.status for stream in open_streams] == [200, 200, 200]
@@ -83,6 +85,7 @@ def test_provider_has_counted_a_request_out_before_its_agent_reads_the_end(
 
 
 def test_provider_counts_a_request_out_when_its_agent_hangs_up(provider: Provider, begin_request: Begin) -> None:
+    provider._range = SLOW
     streams = [begin_request() for _ in range(3)]
     for stream in streams:
         stream.close()

@@ -279,9 +279,11 @@ def test_a_malformed_request_fails_the_block(sent: bytes) -> None:
 
 
 def test_the_client_fails_with_what_came_so_far(provider: Provider) -> None:
-    provider.plan((b"HTTP/1.1 200 ", HANG))
+    latch = Latch()
+    provider.plan((b"HTTP/1.1 200 ", latch))
     with Raw(provider.port, deadline=0.3) as client:
         client.send(ASK)
+        assert latch.reached.wait(10)
         with pytest.raises(OverdueError, match=r"HTTP/1\.1 200 "):
             client.head()
 

@@ -86,8 +86,8 @@ def test_a_request_waits_for_its_slot_before_it_is_sent(face: Any, provider: Pro
 
 def test_the_clients_time_out_does_not_count_the_wait(face: Any, provider: Provider) -> None:
     lease = leasecap.acquire("p")
-    threading.Timer(0.5, lease.release).start()
-    with face.Client("p", timeout=0.25) as client:
+    threading.Timer(4.0, lease.release).start()
+    with face.Client("p", timeout=3.0) as client:
         assert client.post(provider.url + PATH, json=BODY).status_code == 200
 
 
@@ -318,6 +318,7 @@ def test_the_first_byte_is_told(
     face: Any, provider: Provider, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call, "_first_bytes", FirstBytes())
+    monkeypatch.setattr("leasecap._provider.first_bytes.EVERY", DEADLINE)
     with face.Client("p") as client:
         for _ in range(3):
             client.post(provider.url + PATH, json=BODY)
@@ -391,7 +392,7 @@ def test_an_answer_that_nobody_reads_is_told_to_the_log(
     with (
         face.Client("p") as client,
         client.stream("POST", provider.url + PATH, json=BODY),
-        face.Client("p", queue_timeout=1.2) as second,
+        face.Client("p", queue_timeout=4) as second,
     ):
         with pytest.raises(face.SlotTimeout):
             second.post(provider.url + PATH, json=BODY)
