@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from leasecap._host.directory import Directory
     from leasecap._host.effects import Effects
 
-_TRIES, _PAUSE = 200, 0.005  # at the old pool's own lock
+_TRIES, _PAUSE = 1000, 0.005  # at the old pool's own lock
 _STALE_AFTER, _HEARTBEAT = 30.0, 10.0  # any will do: this looks once, and one look proves no death by a heartbeat
 
 
@@ -117,7 +117,7 @@ def enter(section: Section, pool: Pool) -> None:
             return
         time.sleep(_PAUSE)
     raise StoreError(
-        f"the pool's own lock has been held for over a second by {section.occupant().who}; it takes milliseconds",
+        f"the pool's own lock has been held for over five seconds by {section.occupant().who}; it takes milliseconds",
         path=pool.directory.path,
         remedy="that process is probably stopped: continue it (kill -CONT PID) or end it",
     )

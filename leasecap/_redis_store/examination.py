@@ -174,7 +174,7 @@ class Examination:
         times: list[float] = []
         until = time.monotonic() + _LONGEST_MEASURING
         self._client.run(_NOTHING, [self._key], within=_PATIENCE)
-        while len(times) < _ROUND_TRIPS and time.monotonic() < until:
+        while not times or (len(times) < _ROUND_TRIPS and time.monotonic() < until):
             began = time.monotonic()
             self._client.run(_NOTHING, [self._key])
             times.append(time.monotonic() - began)

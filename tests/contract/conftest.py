@@ -58,5 +58,5 @@ def team(tmp_path: Path, store: Store) -> Iterator[Team]:
 def pool(root: Path, store: Store) -> None:
     """A pool "p" of one slot, whose holders say often that they live."""
     root.mkdir(mode=0o700, exist_ok=True)
-    (root / "config.toml").write_text("[pools.p]\nlimit = 1\nstale_after = 3\nheartbeat = 0.05\n")
+    (root / "config.toml").write_text("[pools.p]\nlimit = 1\nstale_after = 10\nheartbeat = 0.05\n")
     store.publish(root)

@@ -23,7 +23,7 @@ def test_slot_of_a_killed_holder_is_granted_to_who_waits(team: Team) -> None:
     queue(team, waiter)
     killed = holder.kill()
     waiter.expect("HELD")
-    assert time.monotonic_ns() - killed < 5e9  # and not after stale_after
+    assert time.monotonic_ns() - killed < 20e9  # and not after stale_after
     assert team.referee.peak({"holder": killed, "waiter": time.monotonic_ns()}) == 1
 
 

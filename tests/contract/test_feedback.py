@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 
@@ -65,8 +64,8 @@ def test_a_retry_after_that_one_process_reports_keeps_all_out_until_then(team: T
     configure(team, limit=3)
     worker = team.start(TIMED)
     ready(worker)
-    leasecap.report("p", 429, retry_after=1.5)
     reported = time.monotonic()
+    leasecap.report("p", 429, retry_after=1.5)
     worker.tell()
     assert float(worker.expect("HELD")) - reported >= 1.49
 
@@ -77,11 +76,10 @@ def test_after_a_pause_grants_come_one_by_one(team: Team) -> None:
     ready(*workers)
     team.leasecap("pause", "p").done()
     queue(team, *workers)
+    before = time.monotonic()
     team.leasecap("resume", "p").done()
     held = sorted(float(worker.expect("HELD")) for worker in workers)
-    # What a worker says is late by as much as it was kept from running; what it was granted was not early.
-    assert held[-1] - held[0] >= 3 - 0.8
-    assert all(later - earlier > 0.1 for earlier, later in itertools.pairwise(held))
+    assert all(moment - before >= number - 0.01 for number, moment in enumerate(held))
 
 
 def test_a_refusal_lowers_the_limit_for_all_and_setting_it_restores_it(team: Team) -> None:
@@ -111,7 +109,7 @@ def test_a_reduced_limit_grows_back_while_somebody_waits(team: Team) -> None:
     for worker in workers:
         worker.tell()
     until(lambda: team.pool().in_flight == 4)
-    assert team.pool().waiting == 2
+    until(lambda: team.pool().waiting == 2)
 
 
 def test_a_cooling_slot_outlives_its_holder_and_is_shown(team: Team) -> None:
@@ -134,8 +132,8 @@ def test_a_slot_that_has_cooled_down_is_granted_to_who_waits(team: Team) -> None
     ready(second)
     first.expect("HELD")
     queue(team, second)
-    first.tell()
     released = time.monotonic()
+    first.tell()
     assert float(second.expect("HELD")) - released >= 0.99
 
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from referee import Team
 
-PATIENCE = 4.5
+PATIENCE = 8.0
 """Seconds: two for a grant that nobody takes up, one until somebody looks, and as much for a machine that is busy."""
 
 IN_TIME = 25.0

@@ -217,7 +217,7 @@ def test_where_a_slot_may_have_to_be_given_away_nobody_rests(team: Team) -> None
     waiter = team.start(RESTING + HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)
-    queue(team, waiter)
+    waiter.tell()
     holder.stop()
     waiter.expect("HELD")
 

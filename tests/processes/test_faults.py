@@ -66,10 +66,11 @@ def test_a_waiter_killed_between_its_grant_and_taking_it_up_leaks_no_slot(team: 
     )
     ready(holder, dead, next_one)
     hold(holder)
-    queue(team, dead, next_one)
+    queue(team, dead)
     give_back(holder)
     dead.expect("GRANTED")
     assert [found.state for found in team.pool().holders] == ["granted"]
+    queue(team, next_one)
     dead.kill()
     next_one.expect("HELD")
     give_back(next_one)
@@ -234,8 +235,8 @@ def test_where_only_heartbeats_are_seen_a_stopped_holder_is_taken_for_dead_and_t
 def test_a_holder_in_another_pid_namespace_that_goes_on_beating_is_not_taken_for_dead(
     team: Team, unshare: tuple[str, ...]
 ) -> None:
-    configure(team, "directory", more="stale_after = 2\nheartbeat = 0.3\n")
-    holder, waiter = team.start(HOLD, "holder", under=unshare), team.start(HOLD, "waiter", 3.5)
+    configure(team, "directory", more="stale_after = 5\nheartbeat = 0.3\n")
+    holder, waiter = team.start(HOLD, "holder", under=unshare), team.start(HOLD, "waiter", 7)
     ready(holder, waiter)
     hold(holder)
     waiter.tell()

@@ -52,10 +52,11 @@ def test_without_a_stagger_after_idle_a_burst_is_granted_at_once_and_with_it_one
         workers = [team.start(TIMED) for _ in range(3)]
         ready(*workers)
         time.sleep(0.2)  # idle: that is what the rule is about
+        before = time.monotonic()
         for worker in workers:
             worker.tell()
-        held = sorted(float(worker.expect("HELD")) for worker in workers)
-        assert held[-1] - held[0] >= least
+        held = [float(worker.expect("HELD")) for worker in workers]
+        assert max(held) - before >= least
         for worker in workers:
             worker.tell()
             worker.expect("RELEASED")
@@ -118,11 +119,11 @@ def test_the_machine_asks_once_per_interval_however_many_wait(team: Team, tmp_pa
 def test_a_usage_command_that_hangs_is_ended_with_what_it_started(team: Team, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep {EVER} & echo $! > {pids}; wait"
-    configure(team, limit=1, more=f"usage_command = ['sh', '-c', '{script}']\nusage_timeout = 0.5\n")
+    configure(team, limit=1, more=f"usage_command = ['sh', '-c', '{script}']\nusage_timeout = 3\n")
     worker = team.start(HOLD, 1)
     ready(worker)
     hold(worker)
-    until(lambda: "no answer within 0.5 s" in str(feedback(team).usage_error))
+    until(lambda: "no answer within 3 s" in str(feedback(team).usage_error))
     until(lambda: has_ended(int(pids.read_text())))
 
 
@@ -155,8 +156,8 @@ def test_wrong_usage_is_refused(arguments: tuple[str, ...]) -> None:
 
 def test_pausing_and_resuming_say_what_holds_then(team: Team) -> None:
     configure(team)
-    assert run("pause", "p", "10m").stdout.startswith("p: paused for 9m59s")
-    assert run("pause", "p", "1s").stdout.startswith("p: paused for 9m5"), "never shortened"
+    assert run("pause", "p", "1h").stdout.startswith("p: paused for 59m")
+    assert run("pause", "p", "1s").stdout.startswith("p: paused for 59m"), "never shortened"
     assert "until `leasecap resume p`" in run("pause", "p").stdout
     assert "open again (it was closed: by hand" in run("resume", "p").stdout
     assert run("resume", "p").stdout == "p: was not paused\n"

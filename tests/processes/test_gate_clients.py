@@ -165,7 +165,7 @@ def test_who_waits_with_a_long_body_is_not_taken_for_gone(
         latch = hold(provider, gate, holder)
         client.send(gate.request(b"POST", b"/v1/messages", b"Content-Length: %d" % (33 * MIB), body=None))
         sent = client.could_send(33 * MIB)
-        assert status().waiting == 1
+        until(lambda: status().waiting == 1)
         latch.set()
         client.send(bytes(33 * MIB - sent))
         assert client.answer().status == 200

@@ -182,7 +182,7 @@ def test_a_late_first_byte_cuts_the_limit(root: Path, provider: Provider) -> Non
 
 
 def test_an_idle_stream_is_broken_off(root: Path, provider: Provider) -> None:
-    configure(root, "idle_timeout = 0.3\n")
+    configure(root, "idle_timeout = 2\n")
     provider.plan(stream(b"data: 1\n\n", latch := Latch()))
     with Gated(provider) as gate, gate.connect() as client:
         client.send(gate.request(body=STREAMED))
@@ -194,7 +194,7 @@ def test_an_idle_stream_is_broken_off(root: Path, provider: Provider) -> None:
 
 
 def test_a_whole_answer_has_a_time_out_of_its_own(root: Path, provider: Provider) -> None:
-    configure(root, "first_byte_timeout = 0.3\nidle_timeout = 0.3\nanswer_timeout = 3\n")
+    configure(root, "first_byte_timeout = 0.3\nidle_timeout = 0.3\nanswer_timeout = 6\n")
     provider.plan((0.6, *reply(200, b"late")), (HANG,))
     with Gated(provider) as gate:
         assert gate.ask(body=b'{"stream": false}').body == b"late"

@@ -9,8 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from children import await_stop
+from children import await_stop, state
 from commands import environment, start, status, until
 from gated import Gated, configure
 from gated_terminal import GatedTerminal
@@ -60,7 +61,7 @@ connection.sendall(
     % (url.path.encode(), url.netloc.encode(), len(body), body)
 )
 if os.fork():
-    print("LEFT", flush=True)
+    print("LEFT", os.getpid(), flush=True)
     os._exit(3)
 try:
     answer = connection.recv(100).partition(b"\\r\\n")[0] or b"nothing"
@@ -194,7 +195,7 @@ def test_the_leases_of_a_stopped_gate_stay(provider: Provider, tmp_path: Path) -
 
 
 def test_no_time_out_runs_out_while_the_gate_is_stopped(root: Path, provider: Provider, tmp_path: Path) -> None:
-    configure(root, "idle_timeout = 1\n")
+    configure(root, "idle_timeout = 3\n")
     latch = Latch()
     provider.plan(stream(b"data: 1\n\n", latch, b"data: 2\n\n"))
     with GatedTerminal(provider, tmp_path) as gate, gate.connect() as client:
@@ -204,7 +205,7 @@ def test_no_time_out_runs_out_while_the_gate_is_stopped(root: Path, provider: Pr
         gate.screen.expect("Stopped")
         latch.set()
         provider.ended()
-        assert client.is_silent(2.7)
+        assert client.is_silent(4.7)
         gate.screen.type("fg\n")
         client.up_to(b"data: 2\n\n")
         gate.screen.type("\n")
@@ -225,8 +226,11 @@ class Outlived:
         command = (sys.executable, "-c", OUTLIVED, str(self._told))
         self.process = start("run", "--per-request", "-p", "p", "--limit", "1", "--", *command, process_group=0)
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "LEFT\n"
+        word, pid = self.process.stdout.readline().split()
+        assert word == "LEFT"
         provider.request()
+        # It was waited for: before, a signal is passed on to it.
+        until(lambda: state(int(pid)) == psutil.STATUS_DEAD)
 
     def told(self) -> str:
         """What came of the request."""
@@ -255,7 +259,7 @@ def test_what_outlives_the_command_for_too_long_is_broken_off(
     provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.plan((Latch(), *reply(200)))
-    outlived = Outlived(provider, tmp_path, monkeypatch, 0.3)
+    outlived = Outlived(provider, tmp_path, monkeypatch, 3)
     assert outlived.told() in ("nothing", "broken")
     assert outlived.end() == (3, "")
     assert provider.ended().gone is not None

@@ -216,7 +216,7 @@ def test_a_limit_that_is_raised_lets_more_in(root: Path, provider: Provider, gat
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_request_beyond_max_hold_is_broken_off(provider: Provider, begun: bool) -> None:
     provider.plan(stream(b"data: 1\n\n", Latch()) if begun else (HANG,))
-    with Gated(provider, "--max-hold", "0.3") as gate, gate.connect() as client:
+    with Gated(provider, "--max-hold", "2") as gate, gate.connect() as client:
         client.send(gate.request())
         if begun:
             client.head()

@@ -81,10 +81,10 @@ def test_a_grant_taken_back_in_the_middle_of_withdrawing_leaves_nothing_behind(t
     hold(holder)
     late = team.start(LATE)
     late.expect("LATE")
-    queue(team, next_one, behind=1)
     give_back(holder)
     late.tell("slowly")
     late.expect("BETWEEN")
+    next_one.tell()
     next_one.expect("HELD")  # it has dawdled for so long that its grant was taken back
     late.tell()
     late.expect("TIMEOUT")

@@ -19,7 +19,9 @@ from leasecap._latency import latencies
 WRITER = """
 import os, sys, time, leasecap
 from leasecap._feedback.latency import Kind
+from leasecap import _latency
 from leasecap._latency import latencies
+_latency._LAST_TRIES = (0.0, *[0.02] * 500)  # on a busy machine who is inside stands still for long
 root, turns, number, pause = os.environ["LEASECAP_HOME"], int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 leasecap.acquire("p").release()
 print("ready")

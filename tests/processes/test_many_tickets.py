@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from children import await_stop
 from crowds import MANY, TIMED, many, seconds, waits
 from holders import HOLD, configure, give_back, hold, ready
-from referee import until
+from referee import is_taken, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,6 +209,12 @@ def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: 
     settle(team)
     (inside,) = psutil.Process(hidden.pid).children()
     inside.suspend()
+    await_stop(inside.pid)
+    while is_taken(team.pool().path):  # where it keeps everybody out
+        inside.resume()
+        time.sleep(0.01)
+        inside.suspend()
+        await_stop(inside.pid)
     before = time.monotonic_ns()
     holder.tell()
     assert seconds(waiter, before) < AFTER_A_STOP

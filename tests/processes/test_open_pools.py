@@ -163,10 +163,12 @@ def test_a_pool_whose_release_failed_is_closed_once_it_has_succeeded(
     def fail(*arguments: object) -> bool:
         raise OSError(errno.EIO, "the disk fails")
 
-    monkeypatch.setattr(store.entries, "retire", fail)
-    lease.release()
-    use("b", "c", "d", "e")
-    assert "a" in opened()
+    with monkeypatch.context() as failing:
+        for step in ("retire", "drop"):  # the release, and the heartbeats that try it again
+            failing.setattr(store.entries, step, fail)
+        lease.release()
+        use("b", "c", "d", "e")
+        assert "a" in opened()
     until(lambda: own_entry_of(lease) not in runtime.own.own_entries, "the release")
     use("f", "g", "h")
     assert "a" not in opened()

@@ -92,7 +92,7 @@ def test_a_wrapper_killed_at_any_step_leaves_its_command_or_a_free_slot(tmp_path
         until(lambda: wrapper.ran.exists() or wrapper.process.poll() is not None)  # noqa: B023
         if wrapper.process.poll() is None:  # it may still be about to be killed, and is if there is such a step
             try:
-                wrapper.process.wait(1.0)
+                wrapper.process.wait(10)
             except subprocess.TimeoutExpired:
                 wrapper.end_command()
                 assert wrapper.process.wait(30) == 0
@@ -100,7 +100,7 @@ def test_a_wrapper_killed_at_any_step_leaves_its_command_or_a_free_slot(tmp_path
         assert wrapper.process.returncode == -signal.SIGKILL
         began = time.monotonic()
         while (lease := leasecap.try_acquire("p")) is None and not wrapper.ran.exists():
-            assert time.monotonic() < began + 3, f"step {step}: the slot is lost, and the command doesn't run"
+            assert time.monotonic() < began + 30, f"step {step}: the slot is lost, and the command doesn't run"
             time.sleep(0.01)
         if lease is not None:
             time.sleep(0.25)  # for a command that started all the same

@@ -14,6 +14,7 @@ from provider_steps import Latch, Step, reply
 from turns import CALL, HOUR, turns
 
 import leasecap
+from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ BY_TASK = 'limit = 1\norder = "task"\nadaptive = "off"\n'
 
 def test_call_of_an_earlier_task_goes_first(root: Path) -> None:
     configure(root, BY_TASK)
+    if Effects().boot_clock() < 120e9:
+        pytest.skip("these tasks would be older than the machine's start")
     assert turns((10, 0), (HOUR, 0), (None, 0), (60, 0)) == [1, 3, 0, 2]
 
 

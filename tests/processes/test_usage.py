@@ -203,7 +203,7 @@ def test_command_that_gives_no_count_is_no_information_and_told_once(
             asked.append(self.pid)
 
     monkeypatch.setattr(subprocess, "Popen", Popen)
-    store = configure(root, *command, more=INTERVAL + "usage_timeout = 1\n")
+    store = configure(root, *command, more=f"{INTERVAL}usage_timeout = {1 if why == 'no answer within' else 30}\n")
     with caplog.at_level(logging.WARNING, "leasecap"):
         for _ in range(2):
             assert answered(store)
@@ -220,7 +220,7 @@ def test_command_that_gives_no_count_is_no_information_and_told_once(
 def test_command_is_ended_with_the_process_that_asked(root: Path, tmp_path: Path) -> None:
     started = tmp_path / "started"
     configure(root, "sh", "-c", f"echo $$ > {started}; exec sleep 600", more="usage_timeout = 600\n")
-    code = "import leasecap, sys; leasecap.acquire('p', timeout=0.5)"
+    code = "import leasecap, sys; leasecap.acquire('p', timeout=3)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert "AcquireTimeout" in done.stderr
     until(lambda: has_ended(int(started.read_text())))
@@ -251,6 +251,7 @@ def test_command_that_cannot_be_ended_is_started_once(
         assert answered(store)
         leasecap.acquire("p", timeout=20).release()
     until(lambda: not questions())
+    until(lambda: started.exists() and started.read_text())
     pids = [int(pid) for pid in started.read_text().split()]
     assert len(pids) == 1
     assert f"pid {pids[0]}) can't be ended" in str(error_of())

@@ -387,8 +387,9 @@ def test_ctrl_c_ends_a_wait_for_a_silent_provider(root: Path) -> None:
 def test_process_ends_while_its_question_is_out(root: Path) -> None:
     with serving(silence) as server:
         configure(root, at(server), more="usage_timeout = 600\n")
-        code = "import leasecap; leasecap.acquire('p', timeout=0.5)"
+        code = "import leasecap; leasecap.acquire('p', timeout=3)"
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60
         )
+        until(lambda: server.heads)
         assert "AcquireTimeout" in done.stderr and len(server.heads) == 1

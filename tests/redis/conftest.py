@@ -9,6 +9,7 @@ import pytest
 from redis_server import SOFTWARE, RedisServer, running
 
 from leasecap._config.store_address import parse_address
+from leasecap._redis_store import connections
 from leasecap._redis_store.client import Client
 
 
@@ -18,6 +19,12 @@ from leasecap._redis_store.client import Client
 def software(request: pytest.FixtureRequest) -> str:
     """Which server: each test that has one runs with both."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on a busy machine stands still for longer than a second now and then."""
+    monkeypatch.setattr(connections, "ANSWER_WITHIN", 20.0)
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ ONCE = Script(
 KEY = "leasecap:{x}:count"
 
 
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    """Time-outs are as in life: they are what is tried here."""
+
+
 def test_a_script_runs_and_its_arguments_arrive(client: Client) -> None:
     assert client.run(COUNT, [KEY], ["a\nb"]) == [1, b"a\nb"]
     assert client.run(COUNT, [KEY], [7]) == [2, b"7"]

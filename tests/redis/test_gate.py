@@ -54,7 +54,7 @@ def completion(gate: Gated) -> bytes:
 def test_a_pool_without_a_limit_is_passed_until_its_server_has_one(pool: Pool, provider: Provider, gate: Gated) -> None:
     with gate.connect() as client:
         assert client.ask(completion(gate)).status == 200
-        settle(pool, limit=1)
+        settle(pool, limit=1, ttl=30)
         # In a process of its own: a request runs under the lease of the process that makes it.
         with start("run", "-p", pool.name.text, "--", "cat", stdin=subprocess.PIPE) as holder:
             until(lambda: len(pool.picture().seen.leases) == 1)

@@ -65,7 +65,7 @@ def test_lease_outlives_its_master_and_its_slot_stays_taken(own_group: Watched, 
     team.configure(f'[pools.p]\nstore = "{group.url()}"\nlimit = 1\n')
     client = Client(parse_address(group.url()))
     pool = Pool(client, pool_name("p"), time.monotonic)
-    settle(pool, ttl=10)  # more than it takes to make a new master
+    settle(pool, ttl=30)  # more than it takes to make a new master
     holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)

@@ -40,6 +40,8 @@ WRITER = """
 import os, sys, time, leasecap
 from leasecap._feedback.latency import Kind
 from leasecap._latency import latencies
+from leasecap._redis_store import connections
+connections.ANSWER_WITHIN = 20.0  # what fails at its end is lost
 turns, number = int(sys.argv[1]), int(sys.argv[2])
 print("ready")
 input()
@@ -50,6 +52,11 @@ for turn in range(turns):
 """
 
 OPUS = Kind("opus", True)
+
+
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    """Time-outs are as in life: they are what is tried here."""
 
 
 @pytest.fixture

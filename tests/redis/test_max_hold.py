@@ -53,7 +53,7 @@ def held_for_long(client: Client, reclaim: str) -> Pool:
     place(pool, 2, process=2)
     record = decode_record(RECORD)
     assert record is not None
-    assert pool.describe(token(1), record._replace(max_hold=0.001, kill_after=0.0))
+    assert pool.describe(token(1), record._replace(max_hold=3.0, kill_after=0.0))
     return pool
 
 
@@ -82,7 +82,7 @@ def test_holder_hears_that_its_slot_was_given_away(client: Client) -> None:
 
 def test_server_gives_nothing_away_where_nobody_has_said_so(client: Client) -> None:
     pool = held_for_long(client, "never")
-    time.sleep(1.2)
+    time.sleep(4.2)
     assert pool.look(token(2)).state == "queued"
     pool.end(token(1), by_holder=True)
     assert pool.look(token(2)).state == "held"
@@ -95,7 +95,7 @@ def test_waiter_on_duty_looks_when_a_slot_is_to_be_given_away(client: Client) ->
     pool = held_for_long(client, "force")
     found = pool.look(token(2))
     assert found.on_duty
-    assert found.changes_in < 1.1
+    assert found.changes_in < 4.1
 
 
 def test_time_of_a_lease_begins_anew(client: Client) -> None:

@@ -70,7 +70,7 @@ def test_trying_once_passes_nobody_and_leaves_nothing(client: Client) -> None:
 
 
 def test_who_waits_further_back_is_told_when_one_on_duty_looks_no_more(client: Client) -> None:
-    pool = known_pool(client)
+    pool = known_pool(client, ttl=60)
     for number in (1, 2, 3, 4):
         place(pool, number, process=number)
     assert not pool.look(token(4)).unwatched
@@ -147,9 +147,9 @@ def test_token_that_has_ended_never_comes_back(client: Client) -> None:
 
 def test_lease_that_nobody_renews_ends_after_its_ttl(client: Client) -> None:
     pool = known_pool(client)
+    began = time.monotonic()
     lease = place(pool, 1).name
     place(pool, 2, process=2)
-    began = time.monotonic()
     until(pool, 2, "held")
     assert time.monotonic() - began > TTL * 0.9
     assert pool.renew([lease], []) == ("lost",)
@@ -333,10 +333,10 @@ def test_lender_that_is_named_alone_brings_its_own_ancestors(client: Client) -> 
 def test_paused_pool_grants_nothing_until_the_pause_is_over(client: Client) -> None:
     pool = known_pool(client, limit=2, ttl=30)
     began = time.monotonic()
-    assert pool.change_feedback(lambda state, now: adaptive.paused(state, now, 0.5, "a test"))
+    assert pool.change_feedback(lambda state, now: adaptive.paused(state, now, 2.0, "a test"))
     assert place(pool, 1).state == "queued"
     until(pool, 1, "held")
-    assert time.monotonic() - began > 0.4
+    assert time.monotonic() - began > 1.9
 
 
 def test_refusal_cuts_the_limit_for_everybody(client: Client) -> None:
@@ -352,13 +352,13 @@ def test_refusal_cuts_the_limit_for_everybody(client: Client) -> None:
 
 def test_slot_cools_down_before_it_is_granted_again(server: RedisServer, client: Client) -> None:
     pool = known_pool(client, ttl=30)
-    pool.configure(cooldown="500")
+    pool.configure(cooldown="2000")
     place(pool, 1)
     began = time.monotonic()
     pool.end(token(1), by_holder=True)
     assert place(pool, 2).state == "queued"
     until(pool, 2, "held")
-    assert time.monotonic() - began > 0.45
+    assert time.monotonic() - began > 1.95
 
 
 def test_plan_for_a_pool_that_has_changed_is_not_carried_out(client: Client) -> None:
@@ -396,7 +396,7 @@ def test_feedback_that_cannot_be_read_grants_nothing(server: RedisServer, client
 
 def test_burst_after_a_stretch_without_holders_is_spaced(client: Client) -> None:
     pool = known_pool(client, limit=3, ttl=30)
-    pool.configure(rules='{"stagger_after_idle": 3600, "stagger": 0.5}', decider="python")
+    pool.configure(rules='{"stagger_after_idle": 3600, "stagger": 2}', decider="python")
     for number in (1, 2, 3):  # the pool is new, and has not been idle
         assert place(pool, number).state == "held"
     for number in (1, 2, 3):
@@ -407,7 +407,7 @@ def test_burst_after_a_stretch_without_holders_is_spaced(client: Client) -> None
         place(pool, number)
     assert held(pool) == [token(4)]
     until(pool, 6, "held")
-    assert time.monotonic() - began > 0.9
+    assert time.monotonic() - began > 3.9
 
 
 def test_end_of_a_lease_begins_the_time_for_which_a_pool_is_idle(client: Client) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import has_ended
 from commands import run
 from holders import HOLD, give_back, hold, queue, ready
 from redis_pools import TTL, settle
@@ -32,6 +33,12 @@ here = effects.this_process
 effects.this_process = lambda: here()._replace(boot="elsewhere")
 """
 
+# One that doesn't look by itself.
+PATIENT = """
+from leasecap._redis_store import ticket
+ticket.DUTY = ticket._WATCHED = 60.0
+"""
+
 
 @pytest.fixture
 def pool(server: RedisServer, client: Client, team: Team) -> Iterator[Pool]:
@@ -50,18 +57,18 @@ def held(pool: Pool) -> int:
 # -- the cap, and the order ----------------------------------------------------------------------------------------
 
 
-def test_released_slot_reaches_a_waiter_by_a_message(pool: Pool, team: Team) -> None:
+def test_released_slot_reaches_a_waiter_by_a_message(server: RedisServer, pool: Pool, team: Team) -> None:
     settle(pool, ttl=30)
-    holder, waiter = team.start(HOLD, "holder"), team.start(HOLD, "waiter")
+    holder, waiter = team.start(HOLD, "holder"), team.start(PATIENT + HOLD, "waiter")
     ready(holder, waiter)
     hold(holder)
     queue(team, waiter)
-    time.sleep(0.5)  # it has subscribed
+    until(lambda: "sub=2" in server.command("CLIENT", "LIST"), "it has subscribed")
     released = time.monotonic_ns()
     give_back(holder)
     waiter.expect("HELD")
     [_, second] = [line for line in team.referee.log.read_text().splitlines() if line.startswith("start")]
-    assert int(second.split()[1]) - released < 0.5e9
+    assert int(second.split()[1]) - released < 10e9
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------
@@ -75,7 +82,7 @@ def test_slot_of_a_killed_holder_elsewhere_is_granted_after_its_ttl(pool: Pool, 
     killed = holder.kill()
     waiter.expect("HELD")
     waited = (time.monotonic_ns() - killed) / 1e9
-    assert TTL * 0.5 < waited < TTL + 5
+    assert TTL * 0.1 < waited < TTL + 5
 
 
 def test_holder_that_was_stopped_past_its_ttl_learns_that_it_lost_its_slot(pool: Pool, team: Team) -> None:
@@ -97,7 +104,7 @@ def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServ
     server.freeze()
     began = time.monotonic()
     assert holder.expect("LOST") == "False"
-    assert time.monotonic() - began < TTL + 1
+    assert time.monotonic() - began < TTL + 4
     server.thaw()
 
 
@@ -124,7 +131,7 @@ asyncio.run(main())
 
 def test_cap_holds_through_a_restart_of_a_server_that_forgets(server: RedisServer, pool: Pool, team: Team) -> None:
     team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 2\n')
-    settle(pool, limit=2)
+    settle(pool, limit=2, ttl=10)
     workers = [team.start(HOLD, number) for number in range(3)]
     ready(*workers)
     hold(workers[0])
@@ -132,7 +139,7 @@ def test_cap_holds_through_a_restart_of_a_server_that_forgets(server: RedisServe
     queue(team, workers[2])
     server.restart()
     until(lambda: held(pool) == 2, "both are counted again")
-    settle(pool, limit=2)
+    settle(pool, limit=2, ttl=10)
     until(lambda: len(pool.picture().seen.queue) == 1, "and the waiter waits on")
     assert held(pool) == 2
     give_back(workers[0])
@@ -199,12 +206,23 @@ def test_status_of_the_command_survives_a_server_that_goes_away(server: RedisSer
 # -- for other processes -------------------------------------------------------------------------------------------
 
 
+KEPT = 6.0  # the ttl, seconds
+
+
+def pass_time(pool: Pool) -> None:
+    """Let entries run out that nobody renews: after a stretch without calls a server gives all of them time."""
+    end = time.monotonic() + 2 * KEPT
+    while time.monotonic() < end:
+        pool.configure()
+        time.sleep(0.2)
+
+
 def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, team: Team) -> None:
-    settle(pool)
+    settle(pool, ttl=KEPT)
     wrapper = team.leasecap("run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600")
     command = int(wrapper.line())
     wrapper.kill()
-    time.sleep(3 * TTL)
+    pass_time(pool)
     assert held(pool) == 1
     assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
     os.kill(command, signal.SIGKILL)
@@ -214,8 +232,9 @@ def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, te
 def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) -> None:
     agent = team.start("say('READY'); hear()")
     agent.expect("READY")
+    settle(pool, ttl=KEPT)
     lease = run("acquire", "-p", "p", "--for-pid", str(agent.pid)).stdout.strip()
-    time.sleep(2 * TTL)
+    pass_time(pool)
     assert [holder.id for holder in team.pool().holders] == [lease]
     assert run("acquire", "-p", "p", "--for-pid", str(agent.pid)).stdout.strip() == lease
     agent.tell()
@@ -224,6 +243,8 @@ def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) ->
 
 
 # -- when nobody can tell whose slot it is -------------------------------------------------------------------------
+
+ENDING = 12.0  # the ttl, seconds: KILL comes a second before that is over
 
 # Says that it got TERM, and notes for how long it has lived, until KILL ends it.
 STUBBORN = """
@@ -236,9 +257,9 @@ while :; do date +%s.%N >> "$0"; sleep 0.02; done
 @pytest.fixture
 def ending(server: RedisServer, pool: Pool, team: Team) -> Pool:
     """The pool, whose policy is to end commands in time."""
-    team.configure(f'[pools.p]\nstore = "{server.url()}"\nstale_after = {TTL}\nheartbeat = 0.5\nwhen_unsure = "end"\n')
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nstale_after = {ENDING}\nheartbeat = 2\nwhen_unsure = "end"\n')
     assert run("policy", "push", "p").returncode == 0
-    settle(pool)
+    settle(pool, ttl=ENDING)
     return pool
 
 
@@ -255,8 +276,8 @@ def test_command_ends_before_its_slot_is_anothers_where_the_policy_says_so(
     server.freeze()
     frozen = time.time()
     worker.expect("TERM")
-    until(lambda: is_gone(command), "it is killed")
-    assert last_beat(lives) < frozen + TTL
+    until(lambda: has_ended(command), "it is killed")
+    assert last_beat(lives) < frozen + ENDING
     server.thaw()
     assert worker.wait() == 125
     assert 'when_unsure = "end"' in worker.errors()
@@ -275,8 +296,8 @@ def test_command_of_a_killed_wrapper_ends_in_time_as_well(
     server.freeze()
     frozen = time.time()
     wrapper.expect("TERM")
-    until(lambda: is_gone(command), "it is killed")
-    assert last_beat(lives) < frozen + TTL
+    until(lambda: has_ended(command), "it is killed")
+    assert last_beat(lives) < frozen + ENDING
 
 
 def test_command_runs_on_where_the_policy_says_nothing(
@@ -291,11 +312,3 @@ def test_command_runs_on_where_the_policy_says_nothing(
     until(lambda: last_beat(lives) > frozen + TTL, "it runs on")
     os.kill(command, signal.SIGKILL)
     assert worker.wait() == -signal.SIGKILL
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

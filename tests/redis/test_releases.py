@@ -178,7 +178,7 @@ def test_pool_of_a_higher_format_is_refused_with_both_numbers(server: RedisServe
 def test_holder_and_waiter_of_a_pool_that_gets_a_higher_format_are_told(
     pool: Pool, team: Team, server: RedisServer
 ) -> None:
-    settle(pool, ttl=2)
+    settle(pool, ttl=6)
     holder, waiter = start(team), start(team)
     told(holder, "acquire", "HELD")
     waiter.tell("acquire")

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 
 
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    """Time-outs are as in life: they are what is tried here."""
+
+
 class Listener:
     """What a subscription hands on."""
 
@@ -52,7 +57,7 @@ def listener(client: Client) -> Iterator[Listener]:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """It proves itself more often than in life."""
     monkeypatch.setattr(subscription, "_PROVE_EVERY", 0.1)
-    monkeypatch.setattr(subscription, "_BACK_WITHIN", 0.5)
+    monkeypatch.setattr(subscription, "_BACK_WITHIN", 5.0)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -75,9 +80,11 @@ def test_it_is_proven_at_once_and_stays_so(listener: Listener, often: None) -> N
     assert not listener.subscription.proven
     listener.start()
     until(lambda: listener.subscription.proven)
-    for _ in range(30):
-        assert listener.subscription.proven
-        time.sleep(0.02)
+    reader = listener.subscription._reader
+    assert reader is not None
+    for _ in range(3):
+        before = reader.proven_until
+        until(lambda: reader.proven_until > before)  # noqa: B023
     assert listener.heard.empty()  # its own messages are nobody's business
 
 
@@ -252,6 +259,7 @@ def test_a_forks_child_takes_nothing_of_its_parents_and_can_have_its_own(
     listener: Listener, client: Client, server: RedisServer, tmp_path: Path
 ) -> None:
     listener.start()
+    until(lambda: listener.subscription.proven)  # else it may be in the middle of a call at the fork
     reader = listener.subscription._reader
     assert reader is not None
     descriptor = reader._connection._sock.fileno()

@@ -105,7 +105,7 @@ def other(server: RedisServer, tmp_path: Path) -> Path:
 def pool(server: RedisServer, client: Client, team: Team) -> Iterator[Pool]:
     team.configure(f'[pools.p]\nstore = "{server.url()}"\norder = "task"\nadaptive = "off"\n')
     pool = Pool(client, pool_name("p"), time.monotonic)
-    settle(pool)
+    settle(pool, ttl=30)
     yield pool
 
 

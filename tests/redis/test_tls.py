@@ -16,6 +16,11 @@ from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.subscription import Subscription
 
 
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    """Time-outs are as in life: a greeting that is none is waited for in vain."""
+
+
 class Tls:
     """A server that speaks TLS on ``port``, and the files to get in."""
 

@@ -218,7 +218,7 @@ def test_event_loop_goes_on_while_the_provider_is_silent(machines: Machines) -> 
         machines.configure(asked_at(provider, "usage_timeout = 1"))
         before = time.monotonic()
         turns = asyncio.run(main())
-        assert time.monotonic() - before > 0.8 and turns > 10
+        assert time.monotonic() - before > 0.8 and turns > 3
 
 
 def test_machine_that_cannot_ask_gives_no_information_and_says_so(machines: Machines, calls: ExitStack) -> None:
@@ -232,7 +232,7 @@ def test_machine_that_cannot_ask_gives_no_information_and_says_so(machines: Mach
 
 def test_question_of_who_was_killed_meanwhile_is_asked_anew(machines: Machines) -> None:
     with serving(counts(1)) as provider:
-        machines.configure(asked_at(provider, "usage_timeout = 0.4"))
+        machines.configure(asked_at(provider, "usage_timeout = 20"))
         assert machines.pool.change_feedback(lambda state, now: asking(state, now - 60))
         leasecap.acquire("p", timeout=20).release()  # until a number comes the other rules decide
         until(lambda: (shown := status().feedback) is not None and shown.usage == 1)

@@ -141,10 +141,12 @@ class Provider:
         finally:
             if not writer.is_closing():
                 connection.drop()
-            with self._changed:
-                self.open_connections -= 1
-                self._changed.notify_all()
-            await asyncio.sleep(0)  # for the transport's end
+            try:
+                await asyncio.sleep(0)  # for the transport's end
+            finally:
+                with self._changed:
+                    self.open_connections -= 1
+                    self._changed.notify_all()
 
     async def _exchange(self, connection: Connection) -> bool:
         """One request and its answer; returns whether another one may follow."""

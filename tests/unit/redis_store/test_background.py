@@ -22,10 +22,11 @@ def never() -> float:
 def test_alarm_rings_at_its_moment_and_a_cancelled_one_does_not() -> None:
     alarms, rung, last = Alarms(time.monotonic, never), [], threading.Event()
     now = time.monotonic()
-    alarms.set("cancelled", now + 0.05, lambda: rung.append("cancelled"))
-    alarms.set("second", now + 0.1, last.set)
-    alarms.set("first", now + 0.02, lambda: rung.append("first"))
-    alarms.cancel("cancelled")
+    with alarms._lock:  # the thread sees all of it at once
+        alarms.set("cancelled", now + 0.05, lambda: rung.append("cancelled"))
+        alarms.set("first", now + 0.02, lambda: rung.append("first"))
+        alarms.set("second", now + 0.1, last.set)
+        alarms.cancel("cancelled")
     assert last.wait(PATIENCE)
     assert rung == ["first"]
     assert time.monotonic() >= now + 0.1
@@ -64,17 +65,20 @@ def test_thread_is_woken_only_for_what_comes_before_it_wakes(monkeypatch: pytest
     assert not alarms._inbox.empty()
 
 
-def test_thread_that_was_roused_lingers_so_that_the_next_short_lease_does_not_rouse_it() -> None:
+def test_thread_that_was_roused_lingers_so_that_the_next_short_lease_does_not_rouse_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("leasecap._redis_store.alarms._LINGER", 20.0)
     alarms = Alarms(time.monotonic, never)
     alarms.look_by(time.monotonic())
     alarms.look_by(time.monotonic())  # the lease is gone before the thread runs
     until = time.monotonic() + PATIENCE
-    while alarms._wakes_at > time.monotonic() + 1.0:
+    while alarms._wakes_at > time.monotonic() + 20.0:
         assert time.monotonic() < until
         time.sleep(0.005)
     with alarms._lock:  # the thread can't go on
         alarms._wakes_at = max(alarms._wakes_at, time.monotonic() + 0.5)
-        alarms.look_by(time.monotonic() + 1.0)
+        alarms.look_by(time.monotonic() + 20.0)
         assert alarms._inbox.empty()
     alarms.rest()
 

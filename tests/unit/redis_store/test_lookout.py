@@ -249,7 +249,7 @@ def test_command_that_was_named_later_and_is_hidden_keeps_the_slot(world: World)
 def test_holder_that_cannot_be_seen_is_left_alone(world: World, others: dict[str, Any]) -> None:
     world.pool.holds("a", 7, **others)
     world.lookout.note("ticket", on_duty=True)
-    until(lambda: world.lookout._exits is not None)
+    world.pool.asked.get(timeout=PATIENCE)
     world.look_again()
     assert world.pool.ended.empty()
     assert world.pool.asked.empty()
