@@ -145,7 +145,7 @@ def test_what_cant_be_written_is_told_once_and_kept_for_later(used: str, told: l
 def test_what_fails_once_is_written_a_moment_later_and_not_told(
     used: str, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, failed = _latency._add, []
+    add, failed = _latency._add, list[object]()
 
     def fails_once(*arguments: object) -> object:
         if not failed:
