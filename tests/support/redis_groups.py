@@ -78,7 +78,7 @@ def watched(software: str, folder: Path) -> Iterator[Watched]:
         lines = [
             f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 1",
             f"sentinel down-after-milliseconds {SERVICE} 1500",
-            f"sentinel failover-timeout {SERVICE} 10000",
+            f"sentinel failover-timeout {SERVICE} 3000",
         ]
         (home / "sentinel.conf").write_text("\n".join(lines) + "\n")
         sentinel = ending.enter_context(running(software, home, sentinel=home / "sentinel.conf"))
