@@ -7,13 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from children import await_stop
 from commands import PROGRAM, environment, run, start, status, until
-from referee import is_taken
+from referee import stop_outside
 
 import leasecap
 from leasecap._runtime import runtime
@@ -123,13 +122,12 @@ def test_hook_takes_over_from_one_that_is_stopped(agent: Agent) -> None:
     holder = leasecap.acquire("p")
     first = acquire(agent)
     says_that_it_waits(first)
-    first.send_signal(signal.SIGSTOP)
-    await_stop(first.pid)
-    while is_taken(status().path):  # where it keeps everybody out
-        first.send_signal(signal.SIGCONT)
-        time.sleep(0.01)
+
+    def stop() -> None:
         first.send_signal(signal.SIGSTOP)
         await_stop(first.pid)
+
+    stop_outside(status().path, stop, lambda: first.send_signal(signal.SIGCONT))
     second = acquire(agent)
     until(lambda: [waiter.pid for waiter in status().waiters] == [second.pid])
     holder.release()

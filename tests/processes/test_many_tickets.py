@@ -13,7 +13,7 @@ import pytest
 from children import await_stop
 from crowds import MANY, TIMED, many, seconds, waits
 from holders import HOLD, configure, give_back, hold, ready
-from referee import is_taken, until
+from referee import stop_outside, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,13 +208,12 @@ def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: 
     waiter = waits(team, tickets)
     settle(team)
     (inside,) = psutil.Process(hidden.pid).children()
-    inside.suspend()
-    await_stop(inside.pid)
-    while is_taken(team.pool().path):  # where it keeps everybody out
-        inside.resume()
-        time.sleep(0.01)
+
+    def stop() -> None:
         inside.suspend()
         await_stop(inside.pid)
+
+    stop_outside(team.pool().path, stop, inside.resume)
     before = time.monotonic_ns()
     holder.tell()
     assert seconds(waiter, before) < AFTER_A_STOP

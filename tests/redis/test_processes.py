@@ -33,6 +33,8 @@ here = effects.this_process
 effects.this_process = lambda: here()._replace(boot="elsewhere")
 """
 
+KEPT = 6.0  # the ttl, seconds; where it has to last on a busy machine, or to end in time there
+
 # One that doesn't look by itself.
 PATIENT = """
 from leasecap._redis_store import ticket
@@ -98,13 +100,14 @@ def test_holder_that_was_stopped_past_its_ttl_learns_that_it_lost_its_slot(pool:
 
 def test_holder_learns_of_its_loss_before_its_slot_is_anothers(server: RedisServer, pool: Pool, team: Team) -> None:
     """consul#9788: the holder was told 90 s after another one had the lock."""
+    settle(pool, ttl=KEPT)
     holder = team.start(HOLD, "holder")
     ready(holder)
     hold(holder)
     server.freeze()
     began = time.monotonic()
     assert holder.expect("LOST") == "False"
-    assert time.monotonic() - began < TTL + 4
+    assert time.monotonic() - began < KEPT + 3
     server.thaw()
 
 
@@ -204,9 +207,6 @@ def test_status_of_the_command_survives_a_server_that_goes_away(server: RedisSer
 
 
 # -- for other processes -------------------------------------------------------------------------------------------
-
-
-KEPT = 6.0  # the ttl, seconds
 
 
 def pass_time(pool: Pool) -> None:

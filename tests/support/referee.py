@@ -234,12 +234,10 @@ class Team:
 
         A ticket is seen in the queue before its process has left the section, and the first two go there to sweep.
         """
-        path = self.pool(pool).path
-        worker.stop()
-        while not self.store.is_server and is_taken(path):
-            worker.go_on()
-            time.sleep(0.01)
+        if self.store.is_server:
             worker.stop()
+        else:
+            stop_outside(self.pool(pool).path, worker.stop, worker.go_on)
 
     def assert_idle(self, pool: str = "p") -> None:
         """Nothing that counts is left of anybody."""
@@ -250,6 +248,18 @@ class Team:
         places = ("leases", "granted", "parked", "queue")
         left = {place: os.listdir(os.path.join(found.path, place)) for place in places}
         assert not any(left.values()) and found.error is None, f"not idle: {left}, {found}"
+
+
+def stop_outside(pool: str, stop: Callable[[], object], go_on: Callable[[], object]) -> None:
+    """Stop a process while it isn't in the critical section of the pool at this path.
+
+    :param stop: returns once the process is stopped.
+    """
+    stop()
+    while is_taken(pool):
+        go_on()
+        time.sleep(0.01)
+        stop()
 
 
 def is_taken(pool: str) -> bool:
