@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from functools import partial
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
 from leasecap._file_store.own_entry import OwnEntry
@@ -12,13 +13,15 @@ from leasecap._liveness.stamp import encode_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from leasecap._decisions.entry import Entry
     from leasecap._file_store.layout import Pool
     from leasecap._host.effects import Effects
     from leasecap._liveness.record import Record
+
+    InBackground = Callable[[Callable[[], object]], bool]
 
 
 MOST_SPARES = 16
@@ -28,8 +31,17 @@ usual limit allows; with far fewer spares most of their next entries would have 
 _CROWD = 64
 """With so many entries in ``staging/``, whoever needs a new one removes some of the dead first."""
 
+DELETED_AT_ONCE = 16
+"""The most entries that whoever ends them also deletes; the rest is left to the background. Who sweeps may wait for a
+slot itself, and an entry takes a file system several calls."""
+
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
+
+
+def never(_call: Callable[[], object]) -> bool:
+    """There is no background."""
+    return False
 
 
 class Entries:
@@ -41,10 +53,12 @@ class Entries:
     most_spares = MOST_SPARES
     _crowd = _CROWD
 
-    def __init__(self, effects: Effects, pool: Pool) -> None:
+    def __init__(self, effects: Effects, pool: Pool, in_background: InBackground = never) -> None:
+        """:param in_background: has something called in the background; False: it can't be."""
         self.effects = effects
         self.pool = pool
         self.directory = pool.directory
+        self._in_background = in_background
         self._spares: list[OwnEntry] = []
         self._released = 0
         self._amending = threading.Lock()
@@ -229,6 +243,17 @@ class Entries:
             self.unlink(path)
         except OSError:
             pass
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        """`delete` each. Nobody waits for that longer than a few of them take."""
+        rest = names[DELETED_AT_ONCE:]
+        if rest and self._in_background(partial(self._delete_each, rest)):
+            names = names[:DELETED_AT_ONCE]
+        self._delete_each(names)
+
+    def _delete_each(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.delete(name)
 
     def unlink(self, path: str) -> None:
         """Remove a file; never raises."""

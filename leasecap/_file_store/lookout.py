@@ -255,7 +255,7 @@ class Lookout:
         if self._changes_at <= now:
             self._changes_at = math.inf  # even if somebody else has swept just now, the next period is soon enough
         if at_once or self._stamp.nobody_swept:
-            self._changes_at = now + self.store.sweeper.sweep(everything=at_once)
+            self._changes_at = now + self.store.sweeper.sweep()
             self._stamp.note_own(now)
         covered = not woken and self._cover(standing, now)
         pause = polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)

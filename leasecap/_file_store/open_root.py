@@ -31,6 +31,9 @@ _MOST_REMEMBERED = 256
 _CLEAR_UP_IN = 90
 """Leftovers are looked for in one second of this many: they are rare, and harm nobody soon."""
 
+_SOON = 0.2
+"""Seconds. What is done in the background waits for so long: those who were granted a slot meanwhile take it up."""
+
 
 def _nothing(_root: OpenRoot, _store: Store) -> None:
     pass
@@ -151,6 +154,7 @@ class OpenRoot:
                 feedback=feedback,
                 ask=partial(self._ask, self),
                 clear_up=self._clear_up,
+                in_background=lambda call: self._own.heartbeats.call_later(_SOON, call),
             )
         store.configure(self.config.pool(pool.name.text))
         return store

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Notify = Callable[[str, str], None]
 
 
-def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None) -> list[str]:
-    """Remove what the dead have in the queue or were granted, ``most`` entries at once; returns their names."""
+def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None) -> None:
+    """Remove what the dead have in the queue or were granted, ``most`` entries at once."""
     dead, gone = frozenset(peers.dead), frozenset(peers.gone)  # copies: another thread may find more meanwhile
     buried: list[str] = []
     queued: list[str] = []
@@ -41,9 +41,7 @@ def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None
         peers.gone -= gone
     if queued:
         notify_behind(entries.directory, notify, queued)
-    for name in buried:
-        entries.delete(name)
-    return buried
+    entries.delete_all(buried)
 
 
 def notify_behind(directory: Directory, notify: Notify, left: Collection[str]) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._errors import StoreError
-from leasecap._file_store.entries import Entries
+from leasecap._file_store.entries import Entries, never
 from leasecap._file_store.layout import inode_of, stands_at
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.order import Order
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from leasecap._config.config import PoolConfig
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.state import State
+    from leasecap._file_store.entries import InBackground
     from leasecap._file_store.feedback import Feedback
     from leasecap._file_store.latency_files import LatencyFiles
     from leasecap._file_store.layout import Pool
@@ -86,6 +87,7 @@ class Store:
         feedback: Feedback | None = None,
         ask: Callable[[Store], None] = _nothing,
         clear_up: Callable[[Store], None] = _nothing,
+        in_background: InBackground = never,
     ) -> None:
         """
         :param waker, notify: see `Reconciler`.
@@ -95,6 +97,7 @@ class Store:
         :param feedback: what the provider has answered; None leaves feedback out.
         :param ask: asks the provider how many requests it counts, in the background.
         :param clear_up: removes what killed processes have left half-made; called now and then while somebody waits.
+        :param in_background: see `Entries`.
         """
         self.effects = effects
         self.pool = pool
@@ -102,7 +105,7 @@ class Store:
         self.refresh = refresh
         self.ask = partial(ask, self)
         self.feedback = feedback
-        self.entries = Entries(effects, pool)
+        self.entries = Entries(effects, pool, in_background)
         self.observer = Observer(effects, pool, stale_after=stale_after, heartbeat=heartbeat)
         self.order = Order(effects, pool)
         self.policy = Policy(configured, limit)

@@ -93,10 +93,8 @@ class Sweeper:
         self._asked: dict[str, float] = {}
         self.own_stamp = b""
 
-    def sweep(self, *, everything: bool = False) -> float:
+    def sweep(self) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
-
-        :param everything: look at all of it, since the caller knows that something has happened.
 
         Returns the seconds until more can be granted without anybody's doing, as far as that is known. An entry that
         can't be removed is left where it is and goes on to count; no request fails for it.
@@ -105,15 +103,14 @@ class Sweeper:
         self._stamp()
         now = self._effects.monotonic()
         thorough = now >= self._thorough_at
+        if thorough:
+            self._thorough_at = now + _THOROUGH_EVERY
         changes_in = math.inf
         view = self._snapshots.feedback()
         snapshot = self._snapshots.take_with(view)
         places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
         reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
         snapshot = self._look_at_the_queue(snapshot, thorough)
-        if thorough:
-            self._thorough_at = now + _THOROUGH_EVERY
-            self._sweep_corners(snapshot)
         snapshot = Looks(self._peers).at_the_slow(snapshot, now)
         plan = grants.decide(snapshot, now)  # outside: to enter costs more, and mostly there is nothing to do
         self._ask_the_silent(plan, snapshot, now)
@@ -129,8 +126,10 @@ class Sweeper:
             self._reconciler.transact()
             if self._peers.gone or self._peers.dead:
                 bury(self._entries, self._peers, self._reconciler.notify)
-        for name in reaped:
-            self._entries.delete(name)
+        if thorough:  # after the grants: much may have been left
+            self._sweep_corners(snapshot)
+            reaped = self._directory.list(TRASH)
+        self._entries.delete_all(reaped)
         return min(changes_in, self._policy.rises_in)
 
     def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
@@ -227,8 +226,6 @@ class Sweeper:
                 record = f"{STAGING}/{name}/{name.removeprefix(STAGED_LOCK)}"
                 if not self._observer.judge_record(record).alive:
                     self._entries.discard(STAGING, name)
-        for name in self._directory.list(TRASH):
-            self._entries.delete(name)
         places = (snapshot.queue, snapshot.parked, snapshot.granted, snapshot.leases)
         everything = {name for place in places for name in place.names} | {entry.name for entry in staged}
         self._observer.forget_all_but(everything)

@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from crowds import many
 from helper_process import helper
+from holders import configure, hold, ready
+from referee import until
 from staged_world import Actor, as_a_dead_process, where
 
 from leasecap._config.pool_name import pool_name
-from leasecap._decisions.places import GRANTED, LEASES, QUEUE, STAGING
+from leasecap._decisions.places import GRANTED, LEASES, QUEUE, STAGING, TRASH
 from leasecap._file_store.layout import NEW, OLDER, pool_path
 from leasecap._file_store.open_root import OpenRoot
 from leasecap._file_store.opening import open_pool
@@ -22,7 +25,9 @@ from leasecap._host.effects import Effects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from referee import Team, Worker
 
 DUE = 90.0 * 50  # a second in which leftovers are looked for (`open_pools`)
 HEX = "0123456789ab"
@@ -40,6 +45,61 @@ for _ in range(int(sys.argv[1])):
 print("done", flush=True)
 input()
 """
+
+
+# Deletes no more than a few entries until it has its slot.
+NEWCOMER = """
+import threading
+from leasecap._file_store.entries import Entries
+delete, deleted, held = Entries.delete, [], threading.Event()
+def delete_later(entries, name):
+    deleted.append(name)
+    if len(deleted) > 60:
+        held.wait()
+    delete(entries, name)
+Entries.delete = delete_later
+say("READY")
+hear()
+lease = leasecap.acquire("p")
+say("HELD")
+hear()
+held.set()
+hear()
+"""
+
+
+def tickets(team: Team) -> Worker:
+    return many(team, 200, "holds")
+
+
+def leases(team: Team) -> Worker:
+    configure(team, limit=200)
+    holder = team.start('held = [leasecap.acquire("p") for _ in range(200)]\nsay("READY")\nhear()')
+    ready(holder)
+    return holder
+
+
+def leftovers(team: Team) -> Worker:
+    """Somebody was killed while it deleted what another had left."""
+    holder = many(team, 1, "holds")
+    for number in range(200):
+        Path(team.pool().path, TRASH, f"left.{number}").mkdir()
+    return holder
+
+
+@pytest.mark.parametrize("has", [tickets, leases, leftovers])
+def test_no_grant_waits_until_what_the_dead_have_left_is_deleted(team: Team, has: Callable[[Team], Worker]) -> None:
+    configure(team)
+    killed = has(team)
+    newcomer = team.start(NEWCOMER)
+    ready(newcomer)
+    killed.kill()
+    hold(newcomer)
+    trash = Path(team.pool().path, TRASH)
+    assert len(os.listdir(trash)) > 100
+    newcomer.tell()
+    until(lambda: not os.listdir(trash), "it is deleted in the background, by a process that only holds")
+    assert not team.pool().waiters
 
 
 def test_forked_workers_that_end_without_a_word_leave_few_entries(root: Path) -> None:

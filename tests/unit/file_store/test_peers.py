@@ -263,11 +263,11 @@ def test_all_who_wait_are_asked_once_and_the_silent_marked_though_sweeps_come_la
     other.store.sweeper._marks = marks  # type: ignore[assignment]
     holder, granted, waiting = one.ask(), blocked.ask(), Actor(root).ask()
     one.store.release(holder)
-    other.store.sweeper.sweep(everything=True)
+    other.store.sweeper.sweep()
     for late in (1.09, 0.92):  # from the look that first saw the grant: 1.09 and 2.01 s
         assert not marks.marked
         other.world.clock += late
-        other.store.sweeper.sweep(everything=True)
+        other.store.sweeper.sweep()
     assert sorted(marks.asked) == sorted({granted.entry.process, waiting.entry.process})
     assert set(marks.marked) == set(marks.asked)
     assert places(one, granted, waiting) == [PARKED, GRANTED]
@@ -280,5 +280,5 @@ def test_whoever_takes_over_the_sweeps_counts_a_grant_from_its_own_first_look(ro
     for _ in range(4):  # another one sweeps
         heir.store.snapshots.see_grants()
         heir.world.clock += 0.5
-    heir.store.sweeper.sweep(everything=True)
+    heir.store.sweeper.sweep()
     assert places(one, granted, waiting) == [PARKED, GRANTED]
