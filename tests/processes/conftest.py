@@ -1,4 +1,5 @@
-"""Gates for the tests of the gate. A module has one of another kind by giving the name ``gate`` to it."""
+"""Gates for the tests of the gate; how late the machine is. A module has a gate of another kind by giving the name
+``gate`` to it."""
 
 from __future__ import annotations
 
@@ -6,12 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 from gated import Gated
+from pace import Pace
 from provider import Provider
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gate_inside import GateInside
     from raw_http import Raw
+
+
+@pytest.fixture
+def pace() -> Iterator[Pace]:
+    with Pace() as pace:
+        yield pace
 
 
 @pytest.fixture

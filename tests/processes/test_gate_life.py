@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from pace import Pace
     from provider import Provider
 
 pytestmark = pytest.mark.posix("there is no `leasecap run`")
@@ -76,18 +77,18 @@ os.rename(sys.argv[1] + ".new", sys.argv[1])
 class Waiter(threading.Thread):
     """Waits in this process for the slot, and keeps it until it is told.
 
-    :ivar got: when it had the slot.
+    :ivar got: when it had the slot, in nanoseconds of CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.got: float | None = None
+        self.got: int | None = None
         self._enough = threading.Event()
         self.start()
 
     def run(self) -> None:
         with leasecap.slot("p", limit=1, borrow=False):
-            self.got = time.monotonic()
+            self.got = time.monotonic_ns()
             self._enough.wait(60)
 
     def end(self) -> None:
@@ -116,20 +117,20 @@ class Holder:
 # -- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_slots_of_a_killed_wrapper_are_free_for_others_at_once(provider: Provider) -> None:
+def test_slots_of_a_killed_wrapper_are_free_for_others_at_once(provider: Provider, pace: Pace) -> None:
     provider.plan(stream(b"data: 1\n\n", Latch()))
     with Gated(provider) as gate, gate.connect() as client:
         client.send(gate.request())
         client.up_to(b"data: 1\n\n")
         waiter = Waiter()
         until(lambda: status().waiting == 1)
-        killed = time.monotonic()
+        killed = time.monotonic_ns()
         gate.process.kill()
         with pytest.raises(BrokenError):
             client.up_to(b"0\r\n\r\n")
         until(lambda: waiter.got)
         waiter.end()
-        assert waiter.got is not None and waiter.got - killed < 0.6
+        assert waiter.got is not None and pace.seconds(killed, waiter.got) < 0.6
         with pytest.raises(ConnectionRefusedError):
             gate.connect()
     assert provider.ended().gone is not None

@@ -17,10 +17,12 @@ from referee import stop_outside, until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pace import Pace
     from referee import Team
 
 AFTER_A_KILL, AFTER_A_STOP = 0.6, 3.2
-"""Seconds: what is promised (0.3 and 2.3), and as much again for a machine that is busy."""
+"""Seconds: what is promised (0.3 and 2.3), and as much again for a machine that is busy. `pace` takes off what such a
+machine kept others waiting."""
 
 ONE_OR_MANY = pytest.mark.parametrize("tickets", [1, 5, 200])
 
@@ -38,17 +40,19 @@ def stamp(team: Team) -> bytes:
 
 
 @ONE_OR_MANY
-def test_the_slot_of_a_killed_process_passes_its_own_tickets_at_once(team: Team, tickets: int) -> None:
+def test_the_slot_of_a_killed_process_passes_its_own_tickets_at_once(team: Team, tickets: int, pace: Pace) -> None:
     configure(team)
     killed = many(team, tickets, "holds")
     waiter = waits(team, tickets)
     settle(team)
-    assert seconds(waiter, killed.kill()) < AFTER_A_KILL
+    assert seconds(waiter, killed.kill(), pace) < AFTER_A_KILL
     until(lambda: team.pool().waiting == 0, "what it left in the queue is removed")
 
 
 @ONE_OR_MANY
-def test_a_newcomer_passes_the_tickets_of_a_process_that_was_killed_before_it_came(team: Team, tickets: int) -> None:
+def test_a_newcomer_passes_the_tickets_of_a_process_that_was_killed_before_it_came(
+    team: Team, tickets: int, pace: Pace
+) -> None:
     """The same agent, started again at once."""
     configure(team)
     killed = many(team, tickets, "holds")
@@ -56,11 +60,11 @@ def test_a_newcomer_passes_the_tickets_of_a_process_that_was_killed_before_it_ca
     ready(newcomer)
     moment = killed.kill()
     newcomer.tell()
-    assert seconds(newcomer, moment) < AFTER_A_KILL
+    assert seconds(newcomer, moment, pace) < AFTER_A_KILL
 
 
 @ONE_OR_MANY
-def test_a_released_slot_passes_all_tickets_of_a_stopped_process_at_once(team: Team, tickets: int) -> None:
+def test_a_released_slot_passes_all_tickets_of_a_stopped_process_at_once(team: Team, tickets: int, pace: Pace) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -70,7 +74,7 @@ def test_a_released_slot_passes_all_tickets_of_a_stopped_process_at_once(team: T
     team.stop_outside(stopped)
     before = time.monotonic_ns()
     holder.tell()
-    assert seconds(waiter, before) < AFTER_A_KILL
+    assert seconds(waiter, before, pace) < AFTER_A_KILL
     assert [found.state for found in team.pool().waiters] == ["stopped"] * tickets
     assert [found.position for found in team.pool().waiters] == list(range(1, tickets + 1)), "it keeps its places"
     stopped.go_on()
@@ -80,7 +84,7 @@ def test_a_released_slot_passes_all_tickets_of_a_stopped_process_at_once(team: T
 
 
 @ONE_OR_MANY
-def test_a_killed_holders_slot_passes_a_stopped_process_at_once(team: Team, tickets: int) -> None:
+def test_a_killed_holders_slot_passes_a_stopped_process_at_once(team: Team, tickets: int, pace: Pace) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -89,11 +93,13 @@ def test_a_killed_holders_slot_passes_a_stopped_process_at_once(team: Team, tick
     waiter = waits(team, tickets)
     settle(team)
     team.stop_outside(stopped)
-    assert seconds(waiter, holder.kill()) < AFTER_A_KILL
+    assert seconds(waiter, holder.kill(), pace) < AFTER_A_KILL
 
 
 @pytest.mark.parametrize("tickets", [1, 12, 100])
-def test_a_blocked_event_loop_keeps_a_slot_once_however_many_tickets_it_has(team: Team, tickets: int) -> None:
+def test_a_blocked_event_loop_keeps_a_slot_once_however_many_tickets_it_has(
+    team: Team, tickets: int, pace: Pace
+) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -104,13 +110,13 @@ def test_a_blocked_event_loop_keeps_a_slot_once_however_many_tickets_it_has(team
     blocked.expect("BLOCKS")
     before = time.monotonic_ns()
     holder.tell()
-    assert seconds(waiter, before) < AFTER_A_STOP
+    assert seconds(waiter, before, pace) < AFTER_A_STOP
     blocked.tell()
     waiter.tell()
     blocked.expect("DONE")
 
 
-def test_a_sound_thread_beside_a_blocked_event_loop_keeps_its_turn(team: Team) -> None:
+def test_a_sound_thread_beside_a_blocked_event_loop_keeps_its_turn(team: Team, pace: Pace) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -149,16 +155,16 @@ asyncio.run(main())
     both.expect("BLOCKS")
     before = time.monotonic_ns()
     holder.tell()
-    had = (int(both.expect("THREAD")) - before) / 1e9
+    had = pace.seconds(before, int(both.expect("THREAD")))
     assert had < AFTER_A_STOP
-    assert seconds(waiter, before) < had + AFTER_A_STOP
+    assert seconds(waiter, before, pace) < had + AFTER_A_STOP
     both.tell()
     waiter.tell()
     both.expect("DONE")
 
 
 @pytest.mark.parametrize("number", [1, 2, 6])
-def test_a_holder_and_those_first_in_the_queue_killed_together_keep_nobody(team: Team, number: int) -> None:
+def test_a_holder_and_those_first_in_the_queue_killed_together_keep_nobody(team: Team, number: int, pace: Pace) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -168,11 +174,13 @@ def test_a_holder_and_those_first_in_the_queue_killed_together_keep_nobody(team:
     moment = time.monotonic_ns()
     for worker in (holder, *waiters[:number]):
         worker.send(signal.SIGKILL)
-    assert seconds(waiters[number], moment) < AFTER_A_KILL
+    assert seconds(waiters[number], moment, pace) < AFTER_A_KILL
 
 
 @pytest.mark.parametrize("number", [2, 4])
-def test_those_first_in_the_queue_stopped_and_then_the_holder_killed_keep_nobody(team: Team, number: int) -> None:
+def test_those_first_in_the_queue_stopped_and_then_the_holder_killed_keep_nobody(
+    team: Team, number: int, pace: Pace
+) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -183,7 +191,7 @@ def test_those_first_in_the_queue_stopped_and_then_the_holder_killed_keep_nobody
         team.stop_outside(worker)
     moment = time.monotonic_ns()
     holder.kill()
-    assert seconds(waiters[number], moment) < AFTER_A_STOP
+    assert seconds(waiters[number], moment, pace) < AFTER_A_STOP
 
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -191,7 +199,7 @@ UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-ch
 
 @pytest.mark.linux("pid namespaces")
 @pytest.mark.parametrize("tickets", [1, 10])
-def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: Team, tickets: int) -> None:
+def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: Team, tickets: int, pace: Pace) -> None:
     if shutil.which("unshare") is None or os.system(" ".join((*UNSHARE, "true", "2>/dev/null"))):
         pytest.skip("no pid namespace is to be had here")
     import psutil
@@ -216,7 +224,7 @@ def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: 
     stop_outside(team.pool().path, stop, inside.resume)
     before = time.monotonic_ns()
     holder.tell()
-    assert seconds(waiter, before) < AFTER_A_STOP
+    assert seconds(waiter, before, pace) < AFTER_A_STOP
     # The one that it was granted, and the others.
     assert [found.state for found in team.pool().waiters] == ["deaf"] * (tickets - 1) + ["parked"]
     waiter.tell()
@@ -226,7 +234,7 @@ def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: 
 
 
 @pytest.mark.parametrize("place", ["first", "last"])
-def test_a_limit_declared_by_a_process_that_was_killed_in_the_queue_is_gone(team: Team, place: str) -> None:
+def test_a_limit_declared_by_a_process_that_was_killed_in_the_queue_is_gone(team: Team, place: str, pace: Pace) -> None:
     configure(team, limit=5)
     holders = [team.start(HOLD, f"holder.{number}") for number in range(5)]
     ready(*holders)
@@ -244,7 +252,7 @@ def test_a_limit_declared_by_a_process_that_was_killed_in_the_queue_is_gone(team
     for holder in holders:
         holder.tell()
     for worker in waiters[:5]:
-        assert seconds(worker, moment) < 2 * AFTER_A_KILL  # five slots go round on two cores
+        assert seconds(worker, moment, pace) < 2 * AFTER_A_KILL  # five slots go round on two cores
 
 
 def wakes(wake: Path) -> str:
@@ -254,7 +262,7 @@ def wakes(wake: Path) -> str:
     return name
 
 
-def test_a_tidy_up_of_the_wake_ups_makes_nobody_deaf(team: Team) -> None:
+def test_a_tidy_up_of_the_wake_ups_makes_nobody_deaf(team: Team, pace: Pace) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -266,10 +274,10 @@ def test_a_tidy_up_of_the_wake_ups_makes_nobody_deaf(team: Team) -> None:
     until(lambda: (wake / before / ".wakeup").exists(), "it is made anew")
     moment = time.monotonic_ns()
     give_back(holder)
-    assert seconds(waiter, moment) < AFTER_A_KILL
+    assert seconds(waiter, moment, pace) < AFTER_A_KILL
 
 
-def test_a_mark_is_answered_however_coarse_the_clock_of_the_file_system_is(team: Team) -> None:
+def test_a_mark_is_answered_however_coarse_the_clock_of_the_file_system_is(team: Team, pace: Pace) -> None:
     configure(team)
     holder = team.start(HOLD, "holder")
     ready(holder)
@@ -283,7 +291,7 @@ def test_a_mark_is_answered_however_coarse_the_clock_of_the_file_system_is(team:
     until(lambda: not (wake / process / "deaf").exists(), "it answers")
     moment = time.monotonic_ns()
     give_back(holder)
-    assert seconds(waiter, moment) < AFTER_A_KILL
+    assert seconds(waiter, moment, pace) < AFTER_A_KILL
 
 
 def test_two_hundred_busy_threads_are_not_taken_for_a_stopped_process(team: Team) -> None:

@@ -6,6 +6,7 @@ from holders import queue, ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pace import Pace
     from referee import Team, Worker
 
 # An event loop with many tasks that want a slot each, and hold it for a moment. Holds one itself if told so.
@@ -62,6 +63,10 @@ def waits(team: Team, behind: int) -> Worker:
     return worker
 
 
-def seconds(worker: Worker, since: int) -> float:
-    """How long after that moment it was granted its slot."""
-    return (int(worker.expect("HELD")) - since) / 1e9
+def seconds(worker: Worker, since: int, pace: Pace | None = None) -> float:
+    """How long after that moment it was granted its slot.
+
+    :param pace: what the machine was late meanwhile doesn't count.
+    """
+    held = int(worker.expect("HELD"))
+    return (held - since) / 1e9 if pace is None else pace.seconds(since, held)
