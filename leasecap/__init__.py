@@ -80,8 +80,10 @@ _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
 
 def __getattr__(name: str) -> object:
     # Dataclasses are slow to import and to define, so what isn't needed to acquire is loaded later.
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name in ("httpx", "httpx2"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -9,6 +9,8 @@ Installed as a pytest plugin: name the fixture in a test, and whatever the test 
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from leasecap._config.root import root_path
@@ -29,7 +31,7 @@ def leasecap_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     """
     root = tmp_path / "leasecap-root"
     root.mkdir(mode=0o700)
-    for name in ("LEASECAP_LEASE", "LEASECAP_POOL", "LEASECAP_STORE", "LEASECAP_WAIT"):
+    for name in [name for name in os.environ if name.startswith("LEASECAP_")]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LEASECAP_HOME", str(root))
     path = root_path()

@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-TOKEN_BYTES = 8
 PRIORITY_LIMIT = 99
 """Priorities run from -99 to 99, so that they sort as three digits."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 
 from leasecap._config.config import config_path, load_config
@@ -98,7 +99,7 @@ def leftovers(site: Site) -> Check:
         remedy.append("harmless: each mark in stolen/ is a lock taken from a dead process; they may stay")
     if abandoned:
         found.append(f"{len(abandoned)} half-made")
-        remedy += ["never used by anybody; to remove it:", *(f"  rm -r {path}" for path in abandoned)]
+        remedy += ["never used by anybody; to remove it:", *(f"  rm -r {shlex.quote(path)}" for path in abandoned)]
     if not found:
         return Check("leftovers", "ok", "none")
     return Check("leftovers", "note", ", ".join(found), "\n".join(remedy))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import stat
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def permissions(site: Site) -> Check:
     mode = stat.S_IMODE(os.lstat(site.root).st_mode)
     found = f"yours alone (mode {mode:04o})"
     if mode & 0o055:
-        remedy = f"labels, commands and directories of your agents stand in it. To hide them:\n  chmod 700 {site.root}"
+        command = f"chmod 700 {shlex.quote(site.root)}"
+        remedy = f"labels, commands and directories of your agents stand in it. To hide them:\n  {command}"
         return Check("permissions", "note", f"others can read it, not change it (mode {mode:04o})", remedy)
     return Check("permissions", "ok", found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 
 from leasecap._doctor import place
@@ -47,7 +48,7 @@ def recipe(root: str) -> str:
     return "\n".join(
         (
             "if it is an agent's sandbox, let it write the root. Outside of it, make the root and allow it:",
-            f"  mkdir -p -m 700 {root}",
+            f"  mkdir -p -m 700 {shlex.quote(root)}",
             codex_recipe(root),
             claude_code_recipe(root),
             "Or set LEASECAP_HOME, the same for every agent, to a directory that all of them may write.",

@@ -35,7 +35,6 @@ class AgentsEntry(NamedTuple):
     :ivar held: whether the agent holds it; else one of its hooks waits, or is about to hand it over.
     """
 
-    where: str
     entry: Entry
     record: Record
     held: bool
@@ -49,7 +48,7 @@ def entry_of(store: Store, agent: Child) -> AgentsEntry | None:
                 continue
             record = store.observer.record(where, name)
             if record is not None and is_for(store, record, agent) and store.observer.lives(where, name):
-                return AgentsEntry(where, parse_entry(name), record, where == LEASES and record.proof == "pid")
+                return AgentsEntry(parse_entry(name), record, where == LEASES and record.proof == "pid")
     return None
 
 

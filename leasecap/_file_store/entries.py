@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-from functools import partial
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING, TRASH
 from leasecap._file_store.own_entry import OwnEntry
@@ -31,34 +30,25 @@ usual limit allows; with far fewer spares most of their next entries would have 
 _CROWD = 64
 """With so many entries in ``staging/``, whoever needs a new one removes some of the dead first."""
 
-DELETED_AT_ONCE = 16
-"""The most entries that whoever ends them also deletes; the rest is left to the background. Who sweeps may wait for a
-slot itself, and an entry takes a file system several calls."""
-
 _PLACES = (STAGING, QUEUE, GRANTED, PARKED, LEASES)
 """Where an entry may stand. Others move it only from left to right: looking once in this order finds it."""
-
-
-def never(_call: Callable[[], object]) -> bool:
-    """There is no background."""
-    return False
 
 
 class Entries:
     """The entries of one pool, and what may be done to them outside the critical section.
 
     :ivar most_spares: how many spares are kept at a time.
+    :ivar in_background: has something called in the background, if that is possible; False: it isn't.
     """
 
     most_spares = MOST_SPARES
     _crowd = _CROWD
 
-    def __init__(self, effects: Effects, pool: Pool, in_background: InBackground = never) -> None:
-        """:param in_background: has something called in the background; False: it can't be."""
+    def __init__(self, effects: Effects, pool: Pool, in_background: InBackground) -> None:
         self.effects = effects
         self.pool = pool
         self.directory = pool.directory
-        self._in_background = in_background
+        self.in_background = in_background
         self._spares: list[OwnEntry] = []
         self._released = 0
         self._amending = threading.Lock()
@@ -243,17 +233,6 @@ class Entries:
             self.unlink(path)
         except OSError:
             pass
-
-    def delete_all(self, names: Sequence[str]) -> None:
-        """`delete` each. Nobody waits for that longer than a few of them take."""
-        rest = names[DELETED_AT_ONCE:]
-        if rest and self._in_background(partial(self._delete_each, rest)):
-            names = names[:DELETED_AT_ONCE]
-        self._delete_each(names)
-
-    def _delete_each(self, names: Sequence[str]) -> None:
-        for name in names:
-            self.delete(name)
 
     def unlink(self, path: str) -> None:
         """Remove a file; never raises."""

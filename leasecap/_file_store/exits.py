@@ -45,6 +45,7 @@ class Exits:
         self._speakers: dict[str, Process] = {}  # by the lease's name
         self._others: set[Process] = set()
         self._handles: dict[Process, int] = {}
+        self._start = watch.starts
         self._over: set[Process] = set()
 
     def watch(self, others: Iterable[Process]) -> bool:
@@ -52,6 +53,10 @@ class Exits:
 
         Returns whether all of them can be watched and ran when they were first watched.
         """
+        if self._start != self._watch.starts:  # the program had closed all descriptors, and these with them
+            self._start = self._watch.starts
+            self._handles.clear()
+            self._speakers.clear()
         over, self._over = self._over, set()
         self._speakers = {name: process for name, process in self._speakers.items() if process not in over}
         self._others = set(others)

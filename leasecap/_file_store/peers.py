@@ -40,7 +40,8 @@ class Peers:
 
     :ivar gone: processes that have exited, until all that they had in the queue is removed.
     :ivar dead: entries in the queue whose owner is provably gone, until they are removed.
-    :ivar seen_away: processes that were just seen, outside the section, not to run.
+    :ivar seen_away: processes that were just seen, outside the section, not to run. ``seen_running``: those that do,
+        and tickets of which that is known alone.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Peers:
         self.gone: set[str] = set()
         self.dead: set[str] = set()
         self.seen_away: frozenset[str] = frozenset()
+        self.seen_running: frozenset[str] = frozenset()
         self._effects = effects
         self._observer = observer
         self._listens = listens
@@ -109,6 +111,7 @@ class Peers:
     def look_at_all(self, names: Iterable[str]) -> None:
         """Look at each process that waits. It is done outside the section if there are too many of them."""
         away: set[str] = set()
+        running: set[str] = set()
         looked: set[str] = set()
         for name in sorted(names):
             ticket = parse_entry(name)
@@ -118,11 +121,18 @@ class Peers:
             if seen == "dead":
                 self.dead.add(name)
                 continue
-            if self.speaks_for_its_process(ticket):
+            for_all = self.speaks_for_its_process(ticket)
+            if for_all:
                 looked.add(ticket.process)
             if seen == "away":
                 away.add(ticket.process)
-        self.seen_away = frozenset(away)
+            elif seen == "runs":
+                running.add(ticket.process if for_all else name)
+        self.seen_away, self.seen_running = frozenset(away), frozenset(running)
+
+    def forget_seen(self) -> None:
+        """What `look_at_all` saw holds for one stay in the section."""
+        self.seen_away = self.seen_running = frozenset()
 
     def seen_in(self, snapshot: Snapshot, found: Mapping[Entry, Seen]) -> Snapshot:
         """The snapshot with what was seen of the processes of these tickets."""
@@ -171,15 +181,19 @@ class Looks:
     def _look(self, tickets: Iterable[Entry], enough: int) -> dict[Entry, Seen]:
         """Look at the processes of these tickets, each once, until ``enough`` of them are seen to run."""
         found: dict[Entry, Seen] = {}
+        running = self._peers.seen_running
         for ticket in tickets:
             if ticket.process in self._looked or ticket.name in self._looked:
                 continue
-            if self.too_many:
+            if ticket.process in running or ticket.name in running:
+                found[ticket] = "runs"
+            elif self.too_many:
                 break
-            seen = found[ticket] = self._peers.look(ticket)
-            for_all = seen != "dead" and self._peers.speaks_for_its_process(ticket)
-            self._looked.add(ticket.process if for_all else ticket.name)
-            enough -= seen == "runs"
+            else:
+                seen = found[ticket] = self._peers.look(ticket)
+                for_all = seen != "dead" and self._peers.speaks_for_its_process(ticket)
+                self._looked.add(ticket.process if for_all else ticket.name)
+            enough -= found[ticket] == "runs"
             if not enough:
                 break
         return found

@@ -51,7 +51,7 @@ class Poller:
         if serves:
             pause = min(pause, max(self._lookout.due - now, 0.0))
         if now + pause > self._beat_at:
-            self._beat()  # it isn't due yet, but before the next look it would be
+            self._beat(now)  # it isn't due yet, but before the next look it would be
         return pause
 
     def _is_queued(self) -> bool:
@@ -97,8 +97,9 @@ class Poller:
             watched=watched,
         )
 
-    def _beat(self) -> None:
+    def _beat(self, now: float) -> None:
         try:
             self._store.beat(self._own_entry)
         except OSError:
-            pass  # a waiter that is taken for dead without it begins again, and that raises what is wrong
+            return  # a waiter that is taken for dead without it begins again, and that raises what is wrong
+        self._beat_at = now + self._own_entry.record.heartbeat  # the beat may have changed the interval

@@ -97,6 +97,7 @@ class Reconciler:
             act = None
             if not again:
                 break
+        self._peers.forget_seen()
         return done
 
     def place(self, own_entry: OwnEntry, *, may_queue: bool) -> bool:
@@ -144,6 +145,9 @@ class Reconciler:
         view = self._snapshots.feedback()
         snapshot = self._snapshots.take_with(view)
         now = self.effects.monotonic()
+        if stuck:  # these are no grants to take back; as leases they count all the same
+            held = {*snapshot.leases.names, *(stuck & set(snapshot.granted.names))}
+            snapshot = snapshot._replace(granted=snapshot.granted.without(stuck), leases=Group(sorted(held)))
         if self._passed_over:
             over = self._passed_over = {name: until for name, until in self._passed_over.items() if now < until}
             queue = snapshot.queue.without(over)
@@ -159,7 +163,7 @@ class Reconciler:
             seen = looks.at_the_granted(plan, snapshot, newcomer)
             if seen is not None:
                 snapshot = seen
-            elif plan.over and not snapshot.suspect and (suspect := self._thefts.suspects(snapshot, stuck)):
+            elif plan.over and not snapshot.suspect and (suspect := self._thefts.suspects(snapshot)):
                 snapshot = snapshot._replace(suspect=suspect)
             elif view is not None and view.grow(plan, snapshot):
                 snapshot = snapshot._replace(admission=view.admission())
@@ -173,8 +177,8 @@ class Reconciler:
                 return plan, snapshot
 
     def _carry_out(self, plan: Plan, snapshot: Snapshot, own_entry: OwnEntry | None) -> None:
-        for entry in plan.revoke:
-            self._entries.discard(LEASES, entry.name)
+        revoked = tuple(entry for entry in plan.revoke if self._entries.discard(LEASES, entry.name))
+        plan = plan._replace(revoke=revoked)  # what can't be removed goes on to count
         granted: list[Entry] = []
         missed = False
         for entry in plan.grant:
@@ -222,7 +226,7 @@ class Reconciler:
         to_wake, self._to_wake = self._to_wake, []
         done, self._done = self._done, None
         unseen, self._unseen = self._unseen, False
-        self._peers.seen_away = frozenset()
+        self._peers.forget_seen()
         ours = self.section.leave()
         for entry in to_wake:
             self.waker(entry.process, entry.name)

@@ -5,19 +5,26 @@ No grant waits for that: what is known to be dead counts for nothing, and is rem
 
 from __future__ import annotations
 
+from functools import partial
+
 from leasecap._decisions.entry import parse_entry, process_of
 from leasecap._decisions.places import GRANTED, PARKED, QUEUE
 from leasecap._decisions.polling import to_notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from leasecap._file_store.entries import Entries
     from leasecap._file_store.peers import Peers
     from leasecap._host.directory import Directory
 
     Notify = Callable[[str, str], None]
+
+
+DELETED_AT_ONCE = 16
+"""The most entries that whoever ends them also deletes; the rest is left to the background. Who sweeps may wait for a
+slot itself, and an entry takes a file system several calls."""
 
 
 def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None) -> None:
@@ -41,7 +48,20 @@ def bury(entries: Entries, peers: Peers, notify: Notify, most: int | None = None
         peers.gone -= gone
     if queued:
         notify_behind(entries.directory, notify, queued)
-    entries.delete_all(buried)
+    delete_all(entries, buried)
+
+
+def delete_all(entries: Entries, names: Sequence[str]) -> None:
+    """Delete these entries from ``trash/``. Nobody waits for that longer than a few of them take."""
+
+    def each(names: Sequence[str]) -> None:
+        for name in names:
+            entries.delete(name)
+
+    rest = names[DELETED_AT_ONCE:]
+    if rest and entries.in_background(partial(each, rest)):
+        names = names[:DELETED_AT_ONCE]
+    each(names)
 
 
 def notify_behind(directory: Directory, notify: Notify, left: Collection[str]) -> None:

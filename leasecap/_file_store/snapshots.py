@@ -43,6 +43,8 @@ class Snapshots:
         """The pool as it stands. The four places are read in the order in which entries move, so that none is
         missed."""
         queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
+        # Who was taken for dead in the queue, came back and was granted a slot by another process, holds it.
+        self._peers.dead.difference_update(leases.names)
         snapshot = Snapshot(
             configured=self._policy.configured,
             queue=queue,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
 _LONGEST = 65_536  # bytes
+_UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 
 
 class StandingGates:
@@ -36,18 +37,23 @@ class StandingGates:
 
         :raises StoreError: when that can't be written.
         """
-        me = self._effects.me()
-        process = _Process(me.pid, me.start, me.boot, me.pid_ns)
-        record = {**process._asdict(), "variables": dict(variables), "upstreams": dict(upstreams)}
+        record = {**self._own()._asdict(), "variables": dict(variables), "upstreams": dict(upstreams)}
         with faults(self._path), closing(self._effects.directory(self._path)) as directory:
             directory.replace(str(port), json.dumps(record).encode())
 
     def forget(self, port: int) -> None:
-        """The gate is closed. Never raises: what an ended process leaves says nothing."""
+        """The gate of this process is closed, and the port may be another's by now. Never raises: what an ended process
+        leaves says nothing."""
         try:
-            os.unlink(os.path.join(self._path, str(port)))
-        except OSError:
+            with closing(self._effects.directory(self._path)) as directory:
+                if from_json(_Process, json.loads(directory.read(str(port), _LONGEST))) == self._own():
+                    directory.unlink(str(port))
+        except _UNREADABLE:
             pass
+
+    def _own(self) -> _Process:
+        me = self._effects.me()
+        return _Process(me.pid, me.start, me.boot, me.pid_ns)
 
     def read(self) -> tuple[StandingGate, ...]:
         """Those whose processes run, by their ports. One that can't be read, or can't be seen from here, is left out.
@@ -65,7 +71,7 @@ class StandingGates:
             process = from_json(_Process, raw)
             variables = {str(name): str(tail) for name, tail in raw.get("variables", {}).items()}
             upstreams = {str(name): (str(up[0]), str(up[1])) for name, up in raw.get("upstreams", {}).items()}
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        except _UNREADABLE:
             return None
         if process.start is None or (process.boot, process.pid_ns) != (me.boot, me.pid_ns):
             return None

@@ -20,7 +20,7 @@ from functools import partial
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._errors import StoreError
-from leasecap._file_store.entries import Entries, never
+from leasecap._file_store.entries import Entries
 from leasecap._file_store.layout import inode_of, stands_at
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.order import Order
@@ -32,7 +32,7 @@ from leasecap._file_store.removal import notify_behind
 from leasecap._file_store.snapshots import Snapshots
 from leasecap._file_store.sweep import Sweeper
 from leasecap._file_store.thefts import Thefts
-from leasecap._log import log_warning
+from leasecap._log import log_warning_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
 
 def _nothing(*_: object) -> None:
     pass
+
+
+def _never(_call: Callable[[], object]) -> bool:
+    return False
 
 
 class Store:
@@ -87,7 +91,7 @@ class Store:
         feedback: Feedback | None = None,
         ask: Callable[[Store], None] = _nothing,
         clear_up: Callable[[Store], None] = _nothing,
-        in_background: InBackground = never,
+        in_background: InBackground = _never,
     ) -> None:
         """
         :param waker, notify: see `Reconciler`.
@@ -147,7 +151,7 @@ class Store:
         if self.feedback is not None:
             self.feedback.terms.rules = settings.rules
         if settings.lock not in ("auto", self.pool.kind, self._warned_of_lock):
-            log_warning(
+            log_warning_apart(
                 f'config.toml says lock = "{settings.lock}", but the pool {self.pool.name.text!r} was made with '
                 f'"{self.pool.kind}" and keeps it. To change it: when no agent uses the pool (`leasecap status`), '
                 f"remove {self.directory.path}"

@@ -13,7 +13,7 @@ from leasecap._durations import format_duration
 from leasecap._file_store.lock_directory import STAGED_LOCK
 from leasecap._file_store.marks import QUESTION
 from leasecap._file_store.peers import Looks
-from leasecap._file_store.removal import bury
+from leasecap._file_store.removal import bury, delete_all
 from leasecap._liveness.record import called
 from leasecap._log import log_warning
 
@@ -129,7 +129,7 @@ class Sweeper:
         if thorough:  # after the grants: much may have been left
             self._sweep_corners(snapshot)
             reaped = self._directory.list(TRASH)
-        self._entries.delete_all(reaped)
+        delete_all(self._entries, reaped)
         return min(changes_in, self._policy.rises_in)
 
     def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:

@@ -27,15 +27,13 @@ class Thefts:
         if token:
             self._directory.replace(f"{path}/by", token.encode())
 
-    def suspects(self, snapshot: Snapshot, stuck: set[str]) -> frozenset[str]:
-        """Names of what is held by a grant that a robbed holder has signed, without those in ``stuck``."""
+    def suspects(self, snapshot: Snapshot) -> frozenset[str]:
+        """Names of what is held by a grant that a robbed holder has signed."""
         stolen = {name.partition(".")[0] for name in self._directory.list(STOLEN)}
         if not stolen:
             return frozenset()
-        held = [(GRANTED, entry) for entry in snapshot.granted if entry.name not in stuck] + [
-            (LEASES, entry) for entry in snapshot.leases
-        ]
-        return frozenset(entry.name for where, entry in held if self._signed_by(where, entry.name) in stolen)
+        held = {GRANTED: snapshot.granted.names, LEASES: snapshot.leases.names}
+        return frozenset(name for where in held for name in held[where] if self._signed_by(where, name) in stolen)
 
     def _signed_by(self, where: str, name: str) -> str:
         try:

@@ -48,6 +48,8 @@ class Watch:
 
     A thread that waits alone in its process receives by itself, which spares a hand-off the second change of threads
     that it takes when a thread of the watch receives for all.
+
+    :ivar starts: how often it was opened; whoever was to be called before (`add`) no longer is.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Watch:
         self._on_wake = on_wake
         self._lock = threading.RLock()  # a garbage collection may end a wait while this is held
         self._fork_lock = fork_lock or self._lock
-        self._users = self._starts = 0
+        self._users = self.starts = 0
         self._receiver: Receiver | None = None
         self._file: WatchedFile | None = None
         self._closed_file: WatchedFile | None = None
@@ -222,7 +224,7 @@ class Watch:
         """Stop listening for one user. A first wait's end closes all; who waits again keeps it open until `close`."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and self._starts == 1:
+            if self._users == 0 and self.starts == 1:
                 self._close()
 
     def rest(self) -> None:
@@ -266,7 +268,7 @@ class Watch:
 
     def _open(self) -> bool:
         """Make the wake-up; returns whether it is a pipe, else it is a plain file."""
-        self._starts += 1
+        self.starts += 1
         try:
             self._receiver = Receiver(self._make())
         except OSError:

@@ -16,6 +16,7 @@ import h11
 
 from leasecap._gate.asker import Asker
 from leasecap._gate.head import HEAD_MAX, Refused, is_whole
+from leasecap._gate.patience import Patience
 from leasecap._gate.wire import Wire
 from leasecap._host.sockets import has_closed
 
@@ -111,7 +112,7 @@ class Downstream:
             received = _begun(data)
         if not is_whole(received):
             try:
-                async with asyncio.timeout(HEAD_TIMEOUT):
+                async with Patience(HEAD_TIMEOUT):
                     while not is_whole(received):
                         data = await self._wire.read()
                         if not data:
@@ -141,7 +142,7 @@ class Downstream:
                     if self._http.they_are_waiting_for_100_continue:
                         self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
                         self._wire.write([_CONTINUE])
-                    async with asyncio.timeout(BODY_TIMEOUT):
+                    async with Patience(BODY_TIMEOUT):
                         self._http.receive_data(await self._wire.read())
                     continue
             except h11.RemoteProtocolError as error:
@@ -152,9 +153,11 @@ class Downstream:
                 return
             yield event.data
 
-    def has_read_all(self) -> bool:
-        """Whether the request has been read to its end; if not, the connection can't take another one."""
-        return self._http.their_state is h11.DONE
+    async def skip_body(self) -> None:
+        """Read the body of a request that has none: h11 takes no other request before it has told the end of this
+        one."""
+        async for _ in self.body():
+            pass
 
     def keep_waiting(self) -> None:
         """Until the answer's head goes out, let the client know now and then that it isn't forgotten."""
@@ -186,7 +189,10 @@ class Downstream:
         """The answer's head, which goes out with what follows, or with a flush."""
         self._stop_timers()
         self.started = True
-        self._unsent += self._http.send(h11.Response(status_code=status, reason=reason, headers=list(headers))) or b""
+        # After an answer that comes before the request's end the connection takes no other one: the client must know.
+        closes = () if self._http.their_state is h11.DONE else ((b"Connection", b"close"),)
+        answer = h11.Response(status_code=status, reason=reason, headers=[*headers, *closes])
+        self._unsent += self._http.send(answer) or b""
 
     async def send(self, data: bytes) -> None:
         """Send a piece of its body. Pieces that follow each other without a pause go out together."""

@@ -62,6 +62,8 @@ class Exchange:
     async def pass_through(self) -> None:
         """Send it on, and the answer back, both as they come."""
         has_body = head.body_length(self._request) != 0
+        if not has_body:
+            await self._down.skip_body()
         answer = await self._send(self._down.body() if has_body else None)
         try:
             self._start(answer)

@@ -181,8 +181,6 @@ class Gate:
             down.abort()
             return False
         headers, body = errors.answer(status, message, provider, retry_after)
-        if not down.has_read_all():
-            headers.append((b"connection", b"close"))
         down.start(status, reason(status), headers)
         if request.method != b"HEAD":
             await down.send(body)

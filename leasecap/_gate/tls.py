@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+"""What OpenSSL, requests, curl and Node.js read. The second may name several directories."""
 
 _BUNDLES = (
     "/etc/ssl/cert.pem",
@@ -36,8 +37,8 @@ def client_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     """
     context = _system_context()
     for name in _VARIABLES:
-        path = environ.get(name)
-        if path:
+        value = environ.get(name, "")
+        for path in filter(None, value.split(os.pathsep) if name == "SSL_CERT_DIR" else [value]):
             _add(context, name, path)
     return context
 

@@ -7,7 +7,6 @@ closed at once when its request is given up. The one thing that moves is the Hos
 from __future__ import annotations
 
 import re
-import time
 
 import h11
 
@@ -16,6 +15,7 @@ from leasecap._gate.proxies import proxy_for
 from leasecap._gate.route import Route, UpstreamError
 from leasecap._gate.tls import client_context
 from leasecap._gate.wire import Wire
+from leasecap._host.effects import Effects
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -38,6 +38,12 @@ _BODILESS = (204, 304)
 
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS")
 
+_boot_clock = Effects().boot_clock
+
+
+def _boot_seconds() -> float:
+    return _boot_clock() / 1e9
+
 
 class Origin(NamedTuple):
     """Where an upstream is: what its URL has before the path. An IPv6 address stands without brackets."""
@@ -50,7 +56,7 @@ class Origin(NamedTuple):
 class Connection:
     """One connection to an origin, a request at a time.
 
-    :ivar over_at: when it has been idle for too long.
+    :ivar over_at: when it has been idle for too long, on the boot clock: no other end keeps it while a laptop sleeps.
     """
 
     __slots__ = ("_came_to_end", "_chunks", "_http", "_rest", "_route", "origin", "over_at", "wire")
@@ -180,12 +186,12 @@ class Connection:
         if not (http.our_state is http.their_state is h11.DONE) or http.trailing_data[0]:
             return False
         http.start_next_cycle()
-        self.over_at = time.monotonic() + _KEPT
+        self.over_at = _boot_seconds() + _KEPT
         return True
 
     def is_over(self) -> bool:
         """Whether it is not to be used any more."""
-        return time.monotonic() > self.over_at or not self.wire.is_quiet()
+        return _boot_seconds() > self.over_at or not self.wire.is_quiet()
 
 
 class Answer:
@@ -231,13 +237,6 @@ class Upstreams:
         self._busy: set[Connection] = set()
         self._closed = False
 
-    def prepare(self, origin: Origin) -> None:
-        """Find out how the origin is reached, as `send` would; this may read the system's store of certificates.
-
-        :raises ConfigError: when the environment names a proxy or a file of certificates that can't be used.
-        """
-        self._route(origin)
-
     async def send(
         self,
         origin: Origin,
@@ -256,7 +255,7 @@ class Upstreams:
 
         :param connect_timeout: seconds until the connection stands, TLS and proxy included. The answer has no limit.
         :raises UpstreamError: when no answer comes.
-        :raises ConfigError: as `prepare` does.
+        :raises ConfigError: when the environment names a proxy or a file of certificates that can't be used.
         """
         route = self._route(origin)
         kept = self._take(origin)

@@ -16,6 +16,8 @@ elif sys.platform == "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import psutil
+
     from leasecap._liveness.presence import Presence
 
 _LINUX = sys.platform == "linux"
@@ -69,11 +71,20 @@ def start_of(pid: int) -> int | None:
 
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return int(process.create_time() * 1e6)
+        return None if process.status() == psutil.STATUS_ZOMBIE else _started(process)
     except psutil.Error:
         return None
+
+
+def _started(process: psutil.Process) -> int:
+    """The start by psutil. From 7.1 on, `create_time` on macOS adds by how much the wall clock was set since this
+    process loaded psutil: two processes would read two starts of a third one. By what psutil itself compares it isn't
+    added.
+    """
+    try:
+        return int(process._proc.create_time(monotonic=True) * 1e6)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):  # an earlier psutil, and Windows
+        return int(process.create_time() * 1e6)
 
 
 def presence(pid: int, start: int) -> Presence:
@@ -101,10 +112,18 @@ def presence(pid: int, start: int) -> Presence:
             return "unseen"
     if _LINUX:
         return "unseen"
-    started = start_of(pid)
-    if started is None or started != start:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        status, found = process.status(), _started(process)
+    except psutil.NoSuchProcess:
         return "gone"
-    return "stopped" if _is_stopped(pid) else "runs"
+    except psutil.Error:  # a sandbox that hides other processes
+        return "unseen"
+    if status == psutil.STATUS_ZOMBIE or found != start:
+        return "gone"
+    return "stopped" if status == psutil.STATUS_STOPPED else "runs"
 
 
 def _presence_on_windows(pid: int, start: int) -> Presence:
@@ -118,16 +137,6 @@ def _presence_on_windows(pid: int, start: int) -> Presence:
     except psutil.Error:  # somebody else's, of which no more is told
         return "unseen"
     return "runs" if found == start else "gone"
-
-
-def _is_stopped(pid: int) -> bool:
-    """Where there is no /proc."""
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False
 
 
 def child_has_ended(pid: int) -> bool:

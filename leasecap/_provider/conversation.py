@@ -68,9 +68,9 @@ def _answers(message: object) -> bool:
     """Whether a model or a tool has said it. OpenAI's calls and thoughts have no role; nor has what Codex adds."""
     if not isinstance(message, dict):
         return False
-    kind = message.get("type")
+    kind, role = message.get("type"), message.get("role")
     called = isinstance(kind, str) and (kind == "reasoning" or kind.endswith(("_call", "_call_output")))
-    return called or message.get("role") in _ANSWERERS
+    return called or (isinstance(role, str) and role in _ANSWERERS)
 
 
 def _prompt(message: object) -> str | None:
@@ -89,7 +89,9 @@ def _prompt(message: object) -> str | None:
             continue
         if not isinstance(block, dict):
             continue
-        if block.get("type") in _RESULTS or not block.keys().isdisjoint(("functionResponse", "function_response")):
+        kind = block.get("type")
+        answers = isinstance(kind, str) and kind in _RESULTS
+        if answers or not block.keys().isdisjoint(("functionResponse", "function_response")):
             return None
         texts += _texts(block)
     return "\n".join(texts) if texts else None

@@ -178,6 +178,9 @@ class AnswerReader:
             value, _ = json.JSONDecoder().raw_decode(text[1:].lstrip())
         except (ValueError, RecursionError):
             return
+        if not isinstance(value, dict):  # no event; and where it ends isn't looked for
+            self._tries = _MOST_TRIES
+            return
         self._look(value)
         self._seen = True
 
@@ -197,6 +200,9 @@ def _ends_as_done(events: bytes) -> bool:
 
 
 def _lacks_choices(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("object") not in _COMPLETIONS:
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("object")
+    if not isinstance(kind, str) or kind not in _COMPLETIONS:
         return False
     return value.get("choices") is None and value.get("usage") is None

@@ -155,10 +155,9 @@ class Turns:
     Many tasks that begin or end at once would else keep everything else from the loop until all of them are done.
     """
 
-    __slots__ = ("_loop", "_passed_at", "_taken", "_waiting", "_watched_until")
+    __slots__ = ("_passed_at", "_taken", "_waiting", "_watched_until")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._taken = False
         self._passed_at = self._watched_until = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -175,7 +174,7 @@ class Turns:
             self._taken = True
             self._pass_later()
             return None
-        turn = self._loop.create_future()
+        turn = asyncio.get_running_loop().create_future()
         if first:
             self._waiting.appendleft(turn)
         else:
@@ -184,8 +183,9 @@ class Turns:
         return turn
 
     def _pass_later(self) -> None:
-        self._passed_at = self._loop.time()
-        self._loop.call_soon(self._pass_on)
+        loop = asyncio.get_running_loop()
+        self._passed_at = loop.time()
+        loop.call_soon(self._pass_on)
 
     def _pass_on(self) -> None:
         if not self._waiting:
@@ -204,18 +204,20 @@ class Turns:
             self._pass_later()  # the loop calls it after it has woken the task
 
     def _watch(self) -> None:
-        now = self._loop.time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         if now >= self._watched_until:
             self._watched_until = now + _AGAIN
-            self._loop.call_at(self._watched_until, self._look_after)
+            loop.call_at(self._watched_until, self._look_after)
 
     def _look_after(self) -> None:
         if self._waiting:
             self._watch()
-            if self._loop.time() >= self._passed_at + _AGAIN:
+            if asyncio.get_running_loop().time() >= self._passed_at + _AGAIN:
                 self._pass_on()  # the callback that should have done it was lost
 
 
+# A loop that nobody refers to any more ends its tasks, which give their slots back: nothing here refers to one.
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 
@@ -224,5 +226,5 @@ def turns() -> Turns:
     loop = asyncio.get_running_loop()
     found = _turns.get(loop)
     if found is None:
-        found = _turns[loop] = Turns(loop)
+        found = _turns[loop] = Turns()
     return found

@@ -117,7 +117,7 @@ def _say_what_is_metered(declared: Declared, pools: Pools, config: Config) -> No
     slots, free = [], []
     for name, upstream in declared.upstreams.items():
         if pools.metered_at(upstream) is None:
-            free.append(name)
+            free.append(f"{name} (pool {config.pool(upstream.origin).name.text})")
         else:
             limit = config.pool(upstream.origin).limit
             slots.append(name if limit in (None, UNLIMITED) else f"{name} ({limit})")

@@ -72,4 +72,5 @@ def _print(lease: str, otherwise: str) -> None:
         if sys.stdout is not None:
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else Python would try to write it again at its end
-        raise LeasecapError(f"the lease's id could not be written to stdout ({error.strerror}): {otherwise}") from None
+        why = error.strerror or error
+        raise LeasecapError(f"the lease's id could not be written to stdout ({why}): {otherwise}") from None

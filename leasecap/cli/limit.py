@@ -12,7 +12,8 @@ from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import UNLIMITED
 from leasecap._config.store_address import FILES
-from leasecap._redact import printable
+from leasecap._config.usage import parse_url
+from leasecap._redact import mask, printable, redact_argv
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, suggestion
 from leasecap.cli._say import Limit, Verb
@@ -136,9 +137,21 @@ def _show_all(config: Config) -> None:
     if "limit" not in config.defaults:
         _table([("limit", "none", "a pool without any limit gives out no slots")])
     for key, value in config.defaults.items():
-        shown = _limit(value) if isinstance(value, int) else FILES if value is None else value
-        click.echo(f"  {key} = {shown}")
+        click.echo(f"  {key} = {_default(key, value)}")
     click.echo("\nChange one: leasecap limit POOL N")
+
+
+def _default(key: str, value: object) -> str:
+    """A default as it may be shown: a URL's query and a command's words can be keys."""
+    if value is None:
+        return FILES
+    if isinstance(value, int):
+        return _limit(value)
+    if key == "usage_url":
+        return parse_url(value).shown
+    if isinstance(value, tuple):
+        return redact_argv(value)
+    return printable(mask(str(value)), 200)
 
 
 def _table(rows: list[tuple[str, str, str]]) -> None:

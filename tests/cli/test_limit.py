@@ -57,6 +57,18 @@ def test_without_arguments_it_shows_configured_pools_with_their_source_and_defau
     assert "limit = 9\n  heartbeat = 1.0\n" in output
 
 
+@pytest.mark.parametrize(
+    "secret",
+    ['usage_url = "https://a.test/v1?key=SECRET"', 'usage_command = ["curl", "-H", "Authorization: Bearer SECRET"]'],
+)
+def test_what_may_be_a_key_is_not_shown(root: Path, secret: str) -> None:
+    root.mkdir(mode=0o700)
+    field = 'usage_field = "usage.now"\n' if "usage_url" in secret else ""
+    (root / "config.toml").write_text(f"[defaults]\n{secret}\n{field}")
+    output = shown()
+    assert secret.partition(" ")[0] in output and "SECRET" not in output
+
+
 def test_with_a_pool_it_shows_limit_source_and_the_command_that_changes_it(root: Path) -> None:
     assert shown("anthropic").startswith("anthropic: none\n")
     assert "Set it: leasecap limit anthropic N" in shown("anthropic")

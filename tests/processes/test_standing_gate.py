@@ -83,6 +83,7 @@ def test_the_start_says_what_takes_slots_and_what_doesnt(gate: Standing, provide
     assert gate.process.stderr is not None
     unmetered = gate.process.stderr.readline()
     assert "unmetered" in unmetered and "gemini" in unmetered and "anthropic" not in unmetered
+    assert "codex (pool openai)" in unmetered
 
 
 def test_a_pool_without_a_limit_passes_until_it_gets_one(root: Path, provider: Provider) -> None:

@@ -118,6 +118,8 @@ def summed_up(world: World, function: Callable[..., Any], name: str) -> Callable
 class Kit:
     """What leasecap keeps in one process: `OwnProcess` and `OpenRoot`, as far as an acquisition uses them."""
 
+    starts = 1  # of its wake-up
+
     def __init__(self, world: World, number: int, *, limit: int, stale_after: float, heartbeat: float) -> None:
         self.path = ROOT
         self.effects = world.effects

@@ -88,7 +88,7 @@ class Receiving(Watch):
         self.thread = False
 
     def _open(self) -> bool:
-        self._starts += 1
+        self.starts += 1
         self._receiver = Receiver(self._world, self._make())  # type: ignore[assignment]
         return True
 

@@ -277,6 +277,19 @@ def test_after_the_wait_no_descriptor_is_open(waiter: Waiter) -> None:
     exits.close()
 
 
+def test_what_was_watched_before_all_descriptors_were_closed_is_watched_anew(waiter: Waiter, process: Helper) -> None:
+    waiter.beside(held_by(process))
+    exits = waiter.exits()
+    assert exits.cover()
+    before = waiter.handles()
+    waiter.watch.starts += 1  # as after `os.closerange`; here the handles are open
+    assert exits.cover()
+    assert waiter.handles() == 2 * before > 0
+    process.become_a_zombie()
+    assert waiter.woken.wait(60)
+    exits.close()
+
+
 def test_an_exit_is_told_once(waiter: Waiter, process: Helper) -> None:
     told = 0
 

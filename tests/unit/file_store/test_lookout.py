@@ -32,7 +32,7 @@ class World:
         self.woken: list[str] = []
         effects = SimpleNamespace(monotonic=lambda: 1000.0, presence=lambda pid, start: "runs", sees_exits=False)
         own = SimpleNamespace(effects=effects, id=OWN, wake_tickets=self.woken.extend)
-        watch = SimpleNamespace(attend=lambda _: None, leave=lambda _: None, wake_by=lambda _: None)
+        watch = SimpleNamespace(attend=lambda _: None, leave=lambda _: None, wake_by=lambda _: None, starts=0)
         self.store = SimpleNamespace(
             entries=SimpleNamespace(names=lambda where: self.queue if where == QUEUE else []),
             feedback=None,

@@ -97,6 +97,34 @@ def test_many_that_died_together_are_looked_at_outside_the_section(root: Path, m
     assert inside.count(False) >= 100 - _peers.LOOKS_INSIDE
 
 
+@pytest.mark.parametrize("dead", [0, 10])
+def test_more_that_run_than_are_looked_at_inside_are_granted_at_once(
+    root: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit was raised, or the holder of many leases was killed."""
+    one = Actor(root)
+    one.ask()
+    waiting = [Actor(root).ask() for _ in range(_peers.LOOKS_INSIDE)]
+    for number in range(dead):
+        killed = Actor(root)
+        as_a_dead_process(killed, 2**22 + number)
+        killed.ask()
+    waiting += [Actor(root).ask() for _ in range(_peers.LOOKS_INSIDE)]
+    reconcile = one.store.reconciler.reconcile
+    passes: list[None] = []
+
+    def counted() -> None:
+        passes.append(None)
+        assert len(passes) < 10, "it would go on for ever"
+        reconcile()
+
+    monkeypatch.setattr(one.store.reconciler, "reconcile", counted)
+    one.store.policy.configured = 1000
+    one.store.sweeper.sweep()
+    assert {one.where(own_entry) for own_entry in waiting} == {GRANTED}
+    assert not one.store.peers.seen_running
+
+
 @pytest.mark.posix("stopped processes")
 def test_a_stopped_process_is_passed_over_keeps_its_place_and_is_notified(root: Path) -> None:
     one, other = Actor(root), Actor(root)

@@ -35,6 +35,14 @@ def test_it_is_shown_from_its_note_until_it_is_forgotten(gates: StandingGates) -
     gates.forget(500)
 
 
+def test_the_note_of_a_successor_on_the_port_stays(root: Path, gates: StandingGates) -> None:
+    successors = {**json.loads((root / "gate" / "4283").read_text()), "pid": 1}
+    for text in (json.dumps(successors), "{", "[]"):
+        (root / "gate" / "4283").write_text(text)
+        gates.forget(4283)
+        assert (root / "gate" / "4283").read_text() == text
+
+
 def test_what_else_stands_there_is_no_gate(root: Path, gates: StandingGates) -> None:
     for name in ("token", "4284.0123456789ab", "\u00b2", "x"):
         (root / "gate" / name).write_text("{}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from leasecap._gate.tls import client_context
 from leasecap._gate.upstream import Origin, Upstreams
 
 HEADERS = [(b"Host", b"h")]
-VARIABLES = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+VARIABLES = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
 
 
 async def answers(connection: Connection) -> None:
@@ -82,6 +83,13 @@ def test_variables_add_to_the_system_store(tmp_path: Path, monkeypatch: pytest.M
     assert len(client_context({"SSL_CERT_FILE": str(certificate)}).get_ca_certs()) == 2
 
 
+def test_directories_of_certificates_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(tls, "_add", lambda context, name, path: given.append(path))
+    client_context({"SSL_CERT_DIR": os.pathsep.join(("/a", "", "/b")), "SSL_CERT_FILE": f"/c{os.pathsep}d"})
+    assert given == [f"/c{os.pathsep}d", "/a", "/b"]
+
+
 @pytest.mark.linux("what is in macOS's own store is not to be seen")
 def test_the_system_store_is_the_same_whatever_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = client_context({}).cert_store_stats()
@@ -101,7 +109,7 @@ def test_a_file_without_certificates_is_named(content: str | None, said: str, tm
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=said) as caught:
-        Upstreams({"NODE_EXTRA_CA_CERTS": str(path)}).prepare(Origin("https", "provider.test", 443))
+        client_context({"NODE_EXTRA_CA_CERTS": str(path)})
     assert (caught.value.key, caught.value.value) == ("NODE_EXTRA_CA_CERTS", str(path))
 
 
@@ -114,10 +122,10 @@ def test_the_store_is_read_once_and_only_for_https(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(upstream, "client_context", make)
     upstreams = Upstreams({"A": "1"})
-    upstreams.prepare(Origin("http", "provider.test", 80))
+    upstreams._route(Origin("http", "provider.test", 80))
     assert made == []
-    upstreams.prepare(Origin("https", "provider.test", 443))
-    upstreams.prepare(Origin("https", "other.test", 443))
+    upstreams._route(Origin("https", "provider.test", 443))
+    upstreams._route(Origin("https", "other.test", 443))
     assert made == [{"A": "1"}]
 
 

@@ -98,11 +98,17 @@ def test_what_the_provider_keeps_is_followed(said: dict[str, object]) -> None:
     [
         None, 3, [], {}, {"messages": 3}, {"messages": [3, None, {"role": "user"}, {"role": "user", "content": 3}]},
         {"messages": [{"role": "user", "content": []}]}, {"messages": [{"role": "user", "content": [3]}]},
+        {"messages": [{"role": {}, "content": "x"}]}, {"messages": [{"type": [], "role": []}]},
         {"contents": [{"role": "user", "parts": None}]}, {"previous_response_id": 3}, {"conversation": {"id": []}},
     ],
 )  # fmt: skip
 def test_what_has_no_prompt_is_no_error(said: object) -> None:
     assert read_prompt(said) == NO_PROMPT
+
+
+def test_kind_of_a_block_that_is_no_text_says_nothing() -> None:
+    said = {"messages": [{"role": "user", "content": [{"type": {}, "text": "x"}]}]}
+    assert read_prompt(said) == Prompt(("x", "x"), True)
 
 
 def test_name_of_an_answer_is_found_in_its_events_alone() -> None:

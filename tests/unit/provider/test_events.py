@@ -8,7 +8,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leasecap._provider.errors import Fault, fault_in
@@ -275,10 +275,17 @@ def test_many_small_pieces_of_a_value_cost_little() -> None:
     assert read._tries <= 64
 
 
-@pytest.mark.parametrize("value", [None, 3, "x", [], {}, [3], {"error": 3}, {"error": []}, {"type": "response.failed"}])
+@pytest.mark.parametrize(
+    "value",
+    [None, 3, "x", [], {}, [3], {"error": 3}, {"error": []}, {"type": "response.failed"}, {"type": {}}, {"object": {}}],
+)
 def test_fault_in_takes_any_value(value: object) -> None:
     found = fault_in(value)
     assert found is None or found.status == 400
+    read = reader(JSON)
+    read.feed(json.dumps(value).encode())
+    read.end()
+    assert read.first_is_whole
 
 
 def google(*details: object) -> dict[str, object]:
@@ -350,6 +357,7 @@ bodies = st.one_of(
 
 
 @given(bodies, st.lists(st.integers(0, 2000), max_size=30))
+@example((b"application/json", b"[[{}]]"), [4])
 def test_splits_never_change_what_is_found(case: tuple[bytes, bytes], cuts: list[int]) -> None:
     media, body = case
     edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]

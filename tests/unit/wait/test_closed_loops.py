@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -44,6 +46,32 @@ def loop_with_a_waiter() -> tuple[asyncio.AbstractEventLoop, asyncio.Task[leasec
 
     loop.run_until_complete(until_it_waits())
     return loop, task
+
+
+def test_a_loop_that_is_dropped_unclosed_gives_back_what_its_tasks_hold() -> None:
+    def drop() -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+
+        async def hold() -> None:
+            async with leasecap.slot("p", borrow=False):
+                await asyncio.Event().wait()
+
+        async def main() -> None:
+            tasks.add(asyncio.create_task(hold()))
+            while free():
+                await asyncio.sleep(0.002)
+
+        tasks: set[asyncio.Task[None]] = set()
+        loop.run_until_complete(main())
+        return weakref.ref(loop)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the loop, of its sockets and of the lease
+        dropped = drop()
+        gc.collect()
+        assert dropped() is None
+    until(free, "the slot comes back")
 
 
 def test_a_closed_loop_leaves_no_ticket() -> None:
