@@ -102,15 +102,17 @@ class Steps:
         on_lost: Callable[[Lease], object] | None,
         done: Callable[[], None],
         reopen: Callable[[], AbstractContextManager[Store]],
+        root: str,
     ) -> None:
         """
         :param done: called when it is over; until then the pool stays open.
-        :param reopen: see `Lease`.
+        :param reopen, root: see `Lease`.
         """
         self._acquisition = acquisition
         self._on_lost = on_lost
         self._done = done
         self._reopen = reopen
+        self._root = root
         self._lease: Lease | None = None
 
     def run(self) -> Generator[float, None, Lease]:
@@ -123,7 +125,7 @@ class Steps:
         except StopIteration as stop:
             held = stop.value
             try:
-                self._lease = Lease(runtime, held, self._on_lost, self._reopen)
+                self._lease = Lease(runtime, held, self._on_lost, self._reopen, self._root)
             except BaseException:
                 held.release()  # nobody else knows of it
                 raise
@@ -201,7 +203,8 @@ def _prepare(
         store = runtime.store(root, settings)
         acquisition = Acquisition(root, store, request, Origin(runtime.own), wake, listen, interrupts)
         done = runtime.keep_open(store, acquisition)
-        return Steps(acquisition, options.on_lost, done, partial(runtime.using_again, root, store.name))
+        reopen = partial(runtime.using_again, root, store.name)
+        return Steps(acquisition, options.on_lost, done, reopen, root.path)
 
 
 def report(

@@ -57,7 +57,8 @@ class Lease:
     :ivar loss: what took it, for people, once it is lost; else "".
     """
 
-    _released = True  # until the object is whole, so that `__del__` does nothing to a half-made one
+    _released = False
+    _is_whole = False  # `__del__` says nothing of one that could not be made
 
     def __init__(
         self,
@@ -65,10 +66,12 @@ class Lease:
         held: HeldLease,
         on_lost: Callable[[Lease], object] | None,
         reopen: Callable[[], AbstractContextManager[Store]],
+        root: str,
     ) -> None:
-        """:param reopen: opens the pool for a block, even after the release or in a fork's child."""
+        """:param reopen: opens the pool for a block, even after the release or in a fork's child.
+        :param root: its path."""
         self.pool = held.pool
-        self.root = held.place[0]
+        self.root = root
         self.id = held.token
         self.lost = LeaseEvent("lost")
         self.expired = LeaseEvent("expired")
@@ -92,12 +95,12 @@ class Lease:
         )
         if self.hold is not None:
             held.set_alarm(self.hold.over_at, partial(weakly, self._self, Lease._time_is_over))
-        self._released = False
+        self._is_whole = True
 
     def __del__(self) -> None:
         # The heartbeat thread gives the slot back (`Gone`), even if this is interrupted. At the interpreter's exit the
         # module's names may be None already.
-        if warn is not None and self.held:
+        if warn is not None and self._is_whole and self.held:
             warn(f"{self!r} was dropped without a release", ResourceWarning, 2)
 
     def __repr__(self) -> str:

@@ -115,12 +115,13 @@ def call(
 
 
 def _once(route: Route, command: Command | None, key: str | None, until: float, clock: Callable[[], float]) -> Steps:
-    if route.address.service and clock() >= route.ask_at:
+    if route.address.service and (route.master is None or clock() >= route.ask_at):
         why = yield from _ask_sentinels(route, until, clock)
         if route.master is None:
             return why
     node = route.to(key)
-    assert node is not None
+    if node is None:  # another thread has just found that it doesn't answer
+        return RedisError(f"the master called {route.address.service} is looked for anew")
     asking = False
     answer: Any = None
     for _ in range(_MOST_REDIRECTS):

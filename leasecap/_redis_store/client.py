@@ -6,7 +6,7 @@ import os
 import random
 import time
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from leasecap._redis_store.calls import Ask, Route, call
 from leasecap._redis_store.connections import Connections
@@ -101,6 +101,8 @@ class Client:
                         connection.read_response()
                     connection.send_packed_command([ask.command.packed(connection.server)])
                     return connection.read_response()
+                except ReadOnlyError:
+                    raise  # it may lead to what was the master, whose name leads elsewhere by now
                 except ResponseError as error:  # the connection can be used again
                     return error
         except (RedisError, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from leasecap._durations import format_duration
-from leasecap._errors import StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import Child
 from leasecap._log import log_warning
@@ -80,7 +80,7 @@ class HeldLease:
     def _end(self) -> bool:
         try:
             return self._store.pool.end(self.token, by_holder=True)
-        except StoreError as error:
+        except LeasecapError as error:  # a ConfigError too: a password's file may be gone
             log_warning(f"lease {self.token} of pool {self.pool!r} could not be released ({error}); trying on")
             until = self._kept.sent + self._kept.ttl
             self._store.own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
@@ -93,7 +93,7 @@ class HeldLease:
         def end() -> None:
             try:
                 self._store.pool.end(self.token, by_holder=True)
-            except StoreError:
+            except LeasecapError:
                 if self._store.boot_clock() < until:
                     own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
 

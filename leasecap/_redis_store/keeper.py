@@ -40,7 +40,7 @@ class Keeper:
         :param process: for which it is kept.
         """
         self._process: subprocess.Popen[bytes] | None = None
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-P", "-m", __name__]  # a module of the directory it runs in is none of ours
         nowhere = subprocess.DEVNULL
         pool = kept.pool
         told = [pool.name.text, kept.name, *process, encode_record(kept.record).decode("ascii")]

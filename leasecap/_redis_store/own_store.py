@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from leasecap._errors import StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
 from leasecap._redis_store.client import Client
@@ -173,7 +173,7 @@ class OwnStore:
         """For who waits and isn't on duty: see that those who are live."""
         try:
             Lookout(self.effects, pool).relieve()
-        except StoreError:
+        except LeasecapError:
             pass  # the dead one's time in the store runs out all the same
 
     # -- what is given back ------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leasecap._errors import StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._feedback.adaptive import is_awaited
 from leasecap._feedback.rules import Rules
 from leasecap._liveness.max_hold import hold_of
@@ -156,7 +156,7 @@ class Pool:
         self._is_noted = True
         try:
             self._client.command("SADD", self._hint, self.name.text)
-        except StoreError:
+        except LeasecapError:
             pass  # it is a hint for lists
 
     def look(
@@ -266,7 +266,7 @@ class Pool:
         if found.seen is not None:
             try:
                 self._decide(found, "")
-            except StoreError:
+            except LeasecapError:
                 pass
         return found
 

@@ -118,7 +118,6 @@ class Renewals:
         self._told: set[Pool] = set()
         self._thread: threading.Thread | None = None
         self._wakes_at = math.inf
-        self._ending = False
 
     def add(self, kept: Kept) -> None:
         """Renew it from now on."""
@@ -192,15 +191,14 @@ class Renewals:
             thread = self._thread
             if thread is None or self._kept:
                 return
-            self._ending, self._thread = True, None
-            self._changed.notify()
+            self._thread = None  # by that it knows that it is to end
+            self._changed.notify_all()
         await_end(thread)
-        self._ending = False
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if self._ending:
+                if self._thread is not threading.current_thread():
                     return
                 now = self._effects.monotonic()
                 due = [pool for pool, when in self._due.items() if when <= now]
@@ -238,7 +236,8 @@ class Renewals:
         self._told.discard(pool)
         gone: list[Kept] = []
         with self._changed:
-            self._due[pool] = self._effects.monotonic() + pool.beat
+            if pool not in self._suspect:  # else somebody has asked for another look meanwhile
+                self._due[pool] = self._effects.monotonic() + pool.beat
             for kept, answer in zip((*leases, *tickets), answers, strict=True):
                 if answer != "lost":
                     kept.sent, kept.ttl = sent, pool.ttl

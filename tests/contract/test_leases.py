@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +30,11 @@ def test_release_gives_the_slot_back_once_and_then_does_nothing() -> None:
     assert leasecap.try_acquire("p") is None
     assert (lease.held, other.held) == (False, True)
     other.release()
+
+
+def test_a_lease_knows_the_root_that_it_was_asked_for_by(root: Path) -> None:
+    with leasecap.acquire("p") as lease:
+        assert lease.root == str(root)
 
 
 def test_a_lease_is_a_context_manager_of_both_kinds() -> None:

@@ -225,6 +225,19 @@ def test_lease_of_a_long_time_is_renewed_within_the_wait_of_a_server_that_forgot
     assert pool.look(token(1)).closed_for == pytest.approx(6, abs=1)
 
 
+def test_who_waits_on_duty_looks_no_sooner_than_the_pool_can_change(server: RedisServer, client: Client) -> None:
+    pool = known_pool(client, ttl=600)
+    lease = place(pool, 1).name
+    now = place(pool, 2, process=2).now * 1000
+    server.command("ZADD", pool._keys[12], "1", lease)  # it is long over
+    pool.configure(holding='{"reclaim":"force"}', timed="1", quiet=f"{now + 60_000:.0f}")
+    assert 50 < pool.look(token(2)).changes_in < 61
+    server.command("DEL", pool._keys[12])
+    pool.configure(holding="", timed="", quiet="0", feedback="{}", due="1", run="another one's")
+    found = pool.look(token(2))
+    assert found.on_duty and 5 < found.closed_for <= found.changes_in + 0.5
+
+
 def test_what_was_released_or_revoked_is_never_adopted(software: str, tmp_path: Path) -> None:
     with running(software, tmp_path / "server", "--appendonly", "yes", "--appendfsync", "always") as server:
         client = Client(parse_address(server.url()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +226,22 @@ def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, te
     pass_time(pool)
     assert held(pool) == 1
     assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
+    os.kill(command, signal.SIGKILL)
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_what_lies_in_the_directory_of_a_command_keeps_nobody_from_keeping_its_slot(
+    pool: Pool, team: Team, tmp_path: Path
+) -> None:
+    for name in ("redis", "json", "signal", "leasecap"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the directory')\n")
+    settle(pool, ttl=KEPT)
+    words = 'cd "$1" && exec "$2" -P -m leasecap run -p p -- sh -c \'echo $$; exec sleep 600\''
+    wrapper = team.run(["sh", "-c", words, "sh", str(tmp_path), sys.executable])
+    command = int(wrapper.line())
+    wrapper.kill()
+    pass_time(pool)
+    assert held(pool) == 1
     os.kill(command, signal.SIGKILL)
     until(lambda: held(pool) == 0, "the keeper has seen that")
 

@@ -127,8 +127,9 @@ local function next_change()
   at(oldest and oldest + LATE_MS)
   at(tonumber(call('ZRANGE', COOLING, 0, 0, 'WITHSCORES')[2]))
   if now < number('closed', 0) then at(number('closed', 0)) end
-  if not is_plain() then at(number('due', math.huge)) end
-  if gives_away() then at(tonumber(call('ZRANGE', OVER, 0, 0, 'WITHSCORES')[2])) end
+  if not is_plain() then at(math.max(number('due', math.huge), number('closed', 0))) end
+  local over = gives_away() and tonumber(call('ZRANGE', OVER, 0, 0, 'WITHSCORES')[2])
+  at(over and math.max(over, number('quiet', 0)))
   return math.max(soonest - now, 0)
 end
 -- What it is for who waits to do: 1, to look now and then, for all; 2, to see whether those live whose turn that is,

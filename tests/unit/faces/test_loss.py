@@ -14,6 +14,7 @@ from insides import own_entry_of, store_of
 
 import leasecap
 from leasecap import _lease as lease_module
+from leasecap._file_store.held_lease import HeldLease
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
@@ -54,6 +55,21 @@ def test_what_was_removed_is_told_while_the_lease_is_held(
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     lease.release()
     assert len(told) == 1
+
+
+def test_a_loss_that_is_found_before_the_lease_is_whole_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process was stopped between the grant and the first line that keeps it."""
+    keep = HeldLease.keep
+
+    def too_late(held: HeldLease, lease: object, on_gone: Callable[[], None], on_dropped: Callable[[], None]) -> None:
+        keep(held, lease, on_gone, on_dropped)
+        on_gone()
+
+    monkeypatch.setattr(HeldLease, "keep", too_late)
+    told = threading.Event()
+    lease = leasecap.acquire("p", on_lost=lambda lost: told.set())
+    assert told.wait(60)
+    assert lease.lost and not lease.held
 
 
 @pytest.mark.posix("`leasecap run`")

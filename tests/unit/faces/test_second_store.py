@@ -54,7 +54,7 @@ def acquire(
     waiter = ThreadWaiter()
     with DeferredSignals() as interrupts:
         begun = steps(store, waiter.wake, timeout=timeout, limit=limit, label=label, max_hold=max_hold, borrow=borrow)
-        return Lease(runtime, drive(begun, waiter, interrupts), None, lambda: nullcontext(store))
+        return Lease(runtime, drive(begun, waiter, interrupts), None, lambda: nullcontext(store), "")
 
 
 class Referee:
@@ -101,7 +101,7 @@ def test_tasks_share_its_slots(root: Path) -> None:
 
     async def work() -> None:
         held = await drive_async(begin, runtime.own.heartbeats)
-        async with Lease(runtime, held, None, lambda: nullcontext(store)):
+        async with Lease(runtime, held, None, lambda: nullcontext(store), ""):
             with referee:
                 await asyncio.sleep(0)
 

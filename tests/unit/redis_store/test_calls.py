@@ -259,3 +259,21 @@ def test_after_a_failure_of_the_master_the_sentinels_are_asked_again(error: Exce
     assert told.asked.node == S1
     told.answer([b"c", b"8"])
     assert told.asked.node == C
+
+
+def test_while_another_thread_asks_the_sentinels_this_one_does_too() -> None:
+    """The first one is down, as the master is: who was told so is about to ask the second one."""
+    route = Route(parse_address(SENTINELS))
+    one = Told(route)
+    assert one.asked.node == S1
+    one.answer(NoConnection())
+    assert one.asked.node == S2 and route.master is None
+    assert Told(route).asked.node in (S1, S2)
+
+
+def test_a_master_that_is_lost_just_as_it_is_found_is_looked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    route = Route(parse_address(SENTINELS))
+    told = Told(route)
+    monkeypatch.setattr(route, "to", lambda key: None)  # another thread has found that it doesn't answer
+    with pytest.raises(Unreachable, match="looked for anew"):
+        told.answer([b"c", b"8"])

@@ -175,7 +175,7 @@ def test_thread_is_woken_only_for_a_beat_that_it_would_miss(world: World, monkey
 def test_thread_lingers_until_the_beat_so_that_the_next_short_lease_does_not_rouse_it(world: World) -> None:
     world.keep()
     world.renewals.remove(NAME)  # before the thread runs
-    thread = threading.Thread(target=world.renewals._run)
+    thread = world.renewals._thread = threading.Thread(target=world.renewals._run)
     thread.start()
     until = time.monotonic() + 20.0
     while world.renewals._wakes_at != 105.0:
@@ -188,9 +188,49 @@ def test_thread_lingers_until_the_beat_so_that_the_next_short_lease_does_not_rou
         assert time.monotonic() < until, "what isn't kept is forgotten then"
         time.sleep(0.005)
     with world.renewals._changed:
-        world.renewals._ending = True
+        world.renewals._thread = None
         world.renewals._changed.notify()
     thread.join()
+
+
+def test_thread_that_is_started_while_another_ends_goes_on(world: World) -> None:
+    """`rest`, before a fork, waits for a thread that is in a call; another thread acquires meanwhile."""
+    renewals = world.renewals
+    threads = [threading.Thread(target=renewals._run) for _ in range(2)]
+    renewals._thread = threads[0]
+    threads[0].start()
+    resting = threading.Event()
+
+    def start_another(thread: object) -> None:
+        with renewals._changed:
+            assert renewals._thread is None
+            renewals._thread = threads[1]
+            threads[1].start()
+        threads[0].join()
+        resting.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leasecap._redis_store.renewals.await_end", start_another)
+        renewals.rest()
+    assert resting.is_set() and renewals._thread is threads[1]
+    with renewals._changed:
+        renewals._changed.notify_all()
+    threads[1].join(0.2)
+    assert threads[1].is_alive()
+    renewals.rest()
+    threads[1].join()
+
+
+def test_what_may_have_been_taken_while_an_answer_was_on_its_way_is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.keep()
+    monkeypatch.setattr(world.pool, "renew", lambda leases, tickets: world.renewals.soon() or ("kept",))
+    world.renew()
+    assert world.renewals._due[cast("Any", world.pool)] == world.clock.time
+    monkeypatch.undo()
+    world.renew()
+    assert world.renewals._due[cast("Any", world.pool)] == world.clock.time + FakePool.beat
 
 
 def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
