@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         borrow: bool
         on_lost: Callable[[Lease], object] | None
         max_hold: float | Unset | None
+        kill_after: float | Unset
         task_since: float | Callable[[], float | None] | None
 
     class AcquireOptions(TryOptions, total=False):
@@ -54,6 +55,7 @@ def acquire(
     on_wait: Callable[[Waiting], object] | None = None,
     on_lost: Callable[[Lease], object] | None = None,
     max_hold: float | Unset | None = UNSET,
+    kill_after: float | Unset = UNSET,
     task_since: float | Callable[[], float | None] | None = None,
 ) -> Lease:
     """Wait for a slot of ``pool`` and return the lease; the caller releases it.
@@ -70,13 +72,17 @@ def acquire(
         logged.
     :param max_hold: seconds after which the lease has `expired`; None: never. Unset: that of the configuration. In a
         pool on a server it can only shorten what that has for all.
+    :param kill_after: seconds more that the holder has then, before a pool with ``reclaim = "force"`` gives its slot
+        away. Unset: that of the configuration.
     :param task_since: when the task began that this call is part of, as ``time.time()`` gives it, or a function that
         says so. In a pool with ``order = "task"`` it goes before calls of later tasks; None: its task begins now.
     :raises AcquireTimeout: no slot came in time.
     :raises ConfigError: the configuration can't be used, or nothing gives the pool a limit.
     :raises StoreError: the state directory can't be used.
     """
-    options = Options(timeout, limit, priority, label, borrow, on_wait, on_lost, max_hold, task_since=task_since)
+    options = Options(
+        timeout, limit, priority, label, borrow, on_wait, on_lost, max_hold, kill_after, task_since=task_since
+    )
     return acquire_with(pool, ThreadWaiter(), options)
 
 

@@ -50,7 +50,7 @@ class Options(NamedTuple):
     on_wait: Callable[[Waiting], object] | None = None
     on_lost: Callable[[Any], object] | None = None
     max_hold: float | Unset | None = UNSET
-    kill_after: float | Unset = UNSET  # of `leasecap run` and `acquire` alone
+    kill_after: float | Unset = UNSET
     agent: Child | None = None  # of `leasecap acquire` alone
     place: Place | None = None  # of gates and transports alone, as the next one
     purpose: Purpose | None = None
@@ -125,7 +125,11 @@ def checked(options: Options, pool: PoolConfig, argv: Sequence[str] | None = Non
         call = getattr(options, name)
         if call is not None and not callable(call):
             raise TypeError(f"{name} must be a function, or None, not {call!r}")
-    kill_after = pool.kill_after if isinstance(options.kill_after, Unset) else options.kill_after
+    kill_after = options.kill_after
+    if isinstance(kill_after, Unset):
+        kill_after = pool.kill_after
+    elif not 0 <= _seconds("kill_after", kill_after) < math.inf:
+        raise ValueError(f"kill_after must be 0 seconds or more, not {kill_after!r}")
     borrow, on_wait, agent, place = options.borrow, options.on_wait, options.agent, options.place
     since = _task_since(options, pool)
     purpose = options.purpose

@@ -7,6 +7,8 @@ carries no word of that lease, so it is found by the process.
 
 from __future__ import annotations
 
+import asyncio
+
 from leasecap import _ancestry
 from leasecap._config.root import root_path
 from leasecap._host.process import ancestors_of
@@ -29,11 +31,16 @@ class Asker:
         self.local = local
         self._line: tuple[int, ...] | None = None
 
-    def leases(self, pool: str) -> tuple[str, ...]:
+    async def leases(self, pool: str) -> tuple[str, ...]:
         """The words for the leases of ``pool`` that it or a process above it holds, innermost first.
 
         :raises ConfigError, StoreError: when the pool can't be read.
         """
+        if runtime.root(root_path()).pool(pool).store is None:
+            return self._leases(pool)
+        return await asyncio.to_thread(self._leases, pool)  # a server may be slow to answer, or silent
+
+    def _leases(self, pool: str) -> tuple[str, ...]:
         with runtime.using(runtime.root(root_path()), pool) as store:
             me = store.me()
             held = {}

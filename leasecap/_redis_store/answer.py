@@ -22,7 +22,8 @@ class Seen(NamedTuple):
     :ivar feedback, rules: JSON; "" where there is none.
     :ivar granted, leases: names, by when they were granted.
     :ivar cooling: names, by when they no longer count.
-    :ivar closed_for: seconds for which nobody is granted anything, since the server has lost something.
+    :ivar closed_for: seconds for which nobody is granted anything, since the server has lost something. Of a call that
+        was refused: or for which holders are waited for whose time has run out, since nobody has called for a while.
     :ivar idle_for: seconds since a lease ended last.
     """
 

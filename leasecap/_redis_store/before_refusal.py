@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 0.05
 """Seconds between looks whether the provider has answered."""
 
+_ALL_AT_ONCE = 0.25  # seconds
+
 _GRACE = 1.0
 """Seconds that are waited for longer than the provider may take."""
 
 
-def wait_for_holders(store: OpenPool, seconds: float) -> Generator[float, None, None]:
-    """Wait until those who hold a slot have said so to a server that has lost something."""
+def say_why(store: OpenPool, seconds: float) -> None:
+    """Say that holders are waited for: the server has lost something, or nobody has called for a while."""
     log_warning(
-        f"pool {store.name!r}: the store at {store.path} was started anew or has lost something, so "
-        f"nobody gets a slot for {seconds:.1f} s, in which those who hold one say so"
+        f"pool {store.name!r}: the store at {store.path} was started anew, has lost something, or was not asked for a "
+        f"while, so nobody gets a slot for {seconds:.1f} s, in which those who hold one say so"
     )
-    until = store.monotonic() + seconds
+
+
+def wait_for_holders(store: OpenPool, seconds: float) -> Generator[float, None, None]:
+    """Wait until those who hold a slot have said so, or for half of that time: after a silence it would begin anew."""
+    until = store.monotonic() + (seconds / 2 if seconds > _ALL_AT_ONCE else seconds)
     while (left := until - store.monotonic()) > 0:
         yield left
 

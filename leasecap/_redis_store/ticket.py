@@ -12,7 +12,7 @@ from leasecap._errors import LeasecapError, StoreError
 from leasecap._liveness.record import encode_record
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
-from leasecap._redis_store.before_refusal import wait_for_count, wait_for_holders
+from leasecap._redis_store.before_refusal import say_why, wait_for_count, wait_for_holders
 from leasecap._redis_store.call_record import agent_word, held_record, record_of, task_age
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
@@ -47,6 +47,8 @@ _BEHIND = 0.2
 """Seconds between looks of a call whose agent has asked already."""
 
 _NEAR = 2
+
+_MOST_TRIES = 12  # of a call that tries once, while holders are waited for
 
 _AGAIN = 0.5
 """Seconds between tries while the store is in trouble."""
@@ -101,11 +103,15 @@ class RedisTicket:
         ending = own.ending()
         try:
             sent, found = yield from self._asked(may_queue=may_queue)
-            if found.state == "refused" and (found.closed_for or found.unanswered):
-                if found.closed_for:
-                    yield from wait_for_holders(self._store, found.closed_for + _SLACK)
-                else:
-                    yield from wait_for_count(self._store, lambda: self._until_done(pool.awaits_answer))
+            if found.state == "refused" and found.closed_for:
+                say_why(self._store, found.closed_for)
+            for _ in range(_MOST_TRIES):
+                if found.state != "refused" or not found.closed_for:
+                    break
+                yield from wait_for_holders(self._store, found.closed_for + _SLACK)
+                sent, found = yield from self._asked(may_queue=may_queue)
+            if found.state == "refused" and found.unanswered:
+                yield from wait_for_count(self._store, lambda: self._until_done(pool.awaits_answer))
                 sent, found = yield from self._asked(may_queue=may_queue)
             # A dead process may have had the slot, or an event loop of this one.
             if found.state == "refused" and (yield from self._until_done(partial(own.sweep, pool, ending))):

@@ -13,7 +13,7 @@ import pytest
 from children import has_ended
 from commands import run
 from holders import HOLD, give_back, hold, queue, ready
-from redis_pools import TTL, settle
+from redis_pools import TTL, place, settle
 from referee import Team, until
 
 from leasecap._config.pool_name import pool_name
@@ -228,6 +228,14 @@ def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, te
     assert run("run", "-p", "p", "-n", "--", "true").returncode == 75
     os.kill(command, signal.SIGKILL)
     until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_slot_of_one_that_died_elsewhere_is_free_for_calls_that_come_seldom_and_try_once(pool: Pool) -> None:
+    """As by cron: each finds that nobody has called for longer than a holder has to say that it lives."""
+    settle(pool, ttl=TTL)
+    place(pool, 1)  # nobody renews it
+    time.sleep(TTL + 0.5)  # nobody calls
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 0
 
 
 def test_what_lies_in_the_directory_of_a_command_keeps_nobody_from_keeping_its_slot(

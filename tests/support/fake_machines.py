@@ -277,7 +277,7 @@ class Call:
         try:
             self._due = now + self._context.run(next, self._steps)
         except StopIteration as stop:
-            self.lease = UndyingLease(self.process.runtime, stop.value, None, self._reopen)
+            self.lease = UndyingLease(self.process.runtime, stop.value, None, self._reopen, "")
         except AcquireTimeout:
             self.over = True
         except StoreError:

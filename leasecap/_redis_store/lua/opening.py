@@ -65,9 +65,10 @@ local function is_plain()
 end
 -- state, time, ttl, by task, time of the grant, place in the queue, duty, until something changes, until grants go
 -- on, name, what the policy says of holders
+local grace = 0
 local function line(state, name, since, rank, duty, changes)
   save()
-  local closed = math.max(number('closed', 0) - now, 0)
+  local closed = math.max(number('closed', 0) - now, grace, 0)
   local times = table.concat({state, now, ttl, pool.by_task or 0, since or 0}, ' ')
   local words = {times, rank or 0, duty or 0, changes or math.huge, closed, name or '', pool.holding or ''}
   return table.concat(words, ' ')

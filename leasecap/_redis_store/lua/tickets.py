@@ -76,6 +76,8 @@ if state == 'queued' and may_queue == '0' and not undecided then
   remove(name, true)
   call('ZREM', ENDED, '+' .. token)
   notify_first(name)
+  -- One whose time has run out has a while left to say so, since nobody has called for long.
+  if now < number('quiet', 0) and call('ZCOUNT', EXPIRIES, '-inf', now) > 0 then grace = number('quiet', 0) - now end
   return standing('refused')
 end
 return standing(state, name, undecided, since)

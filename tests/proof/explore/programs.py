@@ -328,7 +328,7 @@ def acquire(
         held = drive(waiter.steps, waiter, NO_INTERRUPTS)
     finally:
         actor.answered_at = actor.world.now
-    lease = UndyingLease(kit, held, None, None)  # type: ignore[arg-type]
+    lease = UndyingLease(kit, held, None, None, "")  # type: ignore[arg-type]
     lease._lock = Turn(actor.world)  # type: ignore[assignment]
     kit.leases.append(lease)
     actor.holds(lease)

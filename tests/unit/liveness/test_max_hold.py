@@ -406,3 +406,17 @@ def test_a_release_ends_no_process_before_its_loss_is_told(root: Path, monkeypat
     releaser.join()
     finder.join()
     assert seen == [True]
+
+
+@pytest.mark.parametrize("kill_after", [-1, "soon", True, None, float("inf"), float("nan")])
+def test_a_kill_after_that_makes_no_sense_is_refused(kill_after: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="kill_after"):
+        leasecap.acquire("p", limit=1, max_hold=5, kill_after=kill_after)
+
+
+def test_every_acquire_takes_a_kill_after() -> None:
+    lease = leasecap.acquire("p", limit=9, max_hold=5, kill_after=2)
+    assert lease.hold is not None and lease.hold.kill_after == 2
+    lease.release()
+    with leasecap.slot("p", limit=9, max_hold=5, kill_after=0) as lease:
+        assert lease.hold is not None and lease.hold.kill_after == 0

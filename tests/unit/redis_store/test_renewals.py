@@ -224,8 +224,12 @@ def test_thread_that_is_started_while_another_ends_goes_on(world: World) -> None
 def test_what_may_have_been_taken_while_an_answer_was_on_its_way_is_asked_for_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def renew(leases: list[str], tickets: list[str]) -> tuple[str, ...]:
+        world.renewals.soon()
+        return ("kept",)
+
     world.keep()
-    monkeypatch.setattr(world.pool, "renew", lambda leases, tickets: world.renewals.soon() or ("kept",))
+    monkeypatch.setattr(world.pool, "renew", renew)
     world.renew()
     assert world.renewals._due[cast("Any", world.pool)] == world.clock.time
     monkeypatch.undo()
