@@ -167,3 +167,12 @@ def test_a_process_ends_well_though_a_thread_is_saying_something() -> None:
     os.close(writer)
     os.close(reader)
     assert ended.returncode == 0
+
+
+@pytest.mark.linux("/dev/full")
+def test_an_acquire_whose_answer_cannot_be_written_says_why_and_gives_the_slot_back() -> None:
+    agent = str(os.getpid())
+    ran = redirected(">/dev/full", "acquire", "-p", "p", "--limit", "1", "--for-pid", agent)
+    assert ran.returncode == 1
+    assert "the disk is full" in ran.stderr and "(None)" not in ran.stderr
+    assert status().in_flight == 0

@@ -171,6 +171,13 @@ def test_a_root_that_others_can_read_is_only_noted(made: Path) -> None:
     assert f"  chmod 700 {made}" in check.remedy
 
 
+def test_a_command_is_to_be_pasted_whatever_the_roots_name_is(tmp_path: Path) -> None:
+    made = tmp_path / "Application Support"
+    made.mkdir()
+    made.chmod(0o755)
+    assert f"  chmod 700 '{made}'" in place.permissions(site(made)).remedy
+
+
 @pytest.mark.posix("owners and modes")
 @superuser_only
 def test_a_root_of_another_user_is_bad(made: Path) -> None:

@@ -116,6 +116,13 @@ def test_errors_survive_pickling_with_all_they_carry(error: LeasecapError) -> No
     assert isinstance(again, LeasecapError)
 
 
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_a_transports_module_is_found_by_its_name(name: str) -> None:
+    code = f"import sys, leasecap; print('leasecap.{name}' in sys.modules, leasecap.{name}.Client.__name__)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False Client\n"
+
+
 # -- the fixture for those who test with leasecap -------------------------------------------------------------------
 
 THEIR_TEST = """
@@ -124,7 +131,7 @@ import os, pytest, leasecap
 def test_it(leasecap_root, tmp_path):
     assert leasecap_root.is_relative_to(tmp_path)
     assert leasecap.status().root == str(leasecap_root) == os.environ["LEASECAP_HOME"]
-    assert not {"LEASECAP_POOL", "LEASECAP_STORE"} & {*os.environ}
+    assert [name for name in os.environ if name.startswith("LEASECAP_")] == ["LEASECAP_HOME"]
     with pytest.raises(leasecap.ConfigError):
         leasecap.acquire("p")
     with leasecap.slot("p", limit=2):
@@ -147,6 +154,7 @@ def test_the_pytest_fixture_gives_a_root_of_its_own_without_configuration(root: 
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "LEASECAP_POOL": "x",
         "LEASECAP_STORE": "redis://127.0.0.1:1",
+        "LEASECAP_GATE": "http://127.0.0.1:1/",
         "PYTHONPATH": str(REPOSITORY),
     }
     command = [
