@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import status, until
 from gated import Gated
-from provider_steps import BODY, Latch, chunk, reply, stream
+from provider_steps import Latch, chunk, reply, stream
 from raw_http import Raw
 
 from leasecap._gate import bodies, downstream
@@ -274,17 +274,6 @@ def test_after_a_request_without_a_body_the_connection_takes_another(
     if not together:
         client.send(second)
     assert client.answer().status == 200
-
-
-def test_an_answer_before_the_end_of_an_upload_says_that_it_closes(
-    provider: Provider, client: Raw, gate: GateInside
-) -> None:
-    """Else the client would send its next request into the close."""
-    provider.plan((b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n", BODY))
-    line = b"POST %b HTTP/1.1" % gate.target(b"/v1/files")
-    client.send(gate.asking(line, gate.host, b"Content-Length: 100000", body=None) + b"a part")
-    assert client.answer().head.values(b"connection") == [b"close"]
-    assert client.await_end() == b""
 
 
 # -- who comes in crowds ----------------------------------------------------------------------------------------------

@@ -186,6 +186,7 @@ def test_where_proc_tells_of_another_pid_namespace_it_is_not_believed(team: Team
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.linux("time namespaces")
 @pytest.mark.parametrize("where", ["holder", "observer"])
 def test_another_time_namespace_takes_nothing_from_a_live_holder_and_keeps_nothing_for_a_dead_one(
     team: Team, where: str

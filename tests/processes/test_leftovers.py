@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from crowds import many
 from helper_process import helper
-from holders import configure, hold, ready
+from holders import HOLD, configure, hold, ready
 from referee import until
 from staged_world import Actor, as_a_dead_process, where
 
@@ -81,7 +81,9 @@ def leases(team: Team) -> Worker:
 
 def leftovers(team: Team) -> Worker:
     """Somebody was killed while it deleted what another had left."""
-    holder = many(team, 1, "holds")
+    holder = team.start(HOLD, "holder")  # it doesn't wait, so it deletes nothing
+    ready(holder)
+    hold(holder)
     for number in range(200):
         Path(team.pool().path, TRASH, f"left.{number}").mkdir()
     return holder
