@@ -131,7 +131,7 @@ def _presence_on_windows(pid: int, start: int) -> Presence:
     import psutil
 
     try:
-        found = int(psutil.Process(pid).create_time() * 1e6)
+        found = _started(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return "gone"
     except psutil.Error:  # somebody else's, of which no more is told

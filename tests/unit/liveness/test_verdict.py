@@ -262,7 +262,7 @@ def test_a_process_that_tells_nothing_of_itself_may_run(monkeypatch: pytest.Monk
     assert _process.presence(os.getpid(), 1) == "unseen"
 
 
-@pytest.mark.skipif(PLATFORM == "linux", reason="/proc tells the start")
+@pytest.mark.skipif(PLATFORM != "darwin", reason="only there it is corrected")
 def test_a_start_is_not_what_psutil_corrects_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """psutil 7.1 and later, on macOS: it is moved by what the clock was set since *this* process loaded psutil."""
     import psutil
@@ -270,8 +270,7 @@ def test_a_start_is_not_what_psutil_corrects_by_the_wall_clock(monkeypatch: pyte
     before = _process.start_of(os.getpid())
     create_time = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + 2)
-    moved = _process.start_of(os.getpid())
-    assert moved == before if PLATFORM == "darwin" else moved != before
+    assert _process.start_of(os.getpid()) == before
 
 
 def test_all_processes_have_one_name_for_the_boot() -> None:
