@@ -19,7 +19,7 @@ _GRACE = 1.0
 """Seconds that are waited for longer than the provider may take."""
 
 
-def say_why(store: OpenPool, seconds: float) -> None:
+def say_who_is_waited_for(store: OpenPool, seconds: float) -> None:
     """Say that holders are waited for: the server has lost something, or nobody has called for a while."""
     log_warning(
         f"pool {store.name!r}: the store at {store.path} was started anew, has lost something, or was not asked for a "

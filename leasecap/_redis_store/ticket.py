@@ -12,7 +12,7 @@ from leasecap._errors import LeasecapError, StoreError
 from leasecap._liveness.record import encode_record
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
-from leasecap._redis_store.before_refusal import say_why, wait_for_count, wait_for_holders
+from leasecap._redis_store.before_refusal import say_who_is_waited_for, wait_for_count, wait_for_holders
 from leasecap._redis_store.call_record import agent_word, held_record, record_of, task_age
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
@@ -104,7 +104,7 @@ class RedisTicket:
         try:
             sent, found = yield from self._asked(may_queue=may_queue)
             if found.state == "refused" and found.closed_for:
-                say_why(self._store, found.closed_for)
+                say_who_is_waited_for(self._store, found.closed_for)
             for _ in range(_MOST_TRIES):
                 if found.state != "refused" or not found.closed_for:
                     break

@@ -54,7 +54,7 @@ from leasecap._file_store.entries import Entries
 delete, deleted, held = Entries.delete, [], threading.Event()
 def delete_later(entries, name):
     deleted.append(name)
-    if len(deleted) > 60:
+    if len(deleted) > 90:
         held.wait()
     delete(entries, name)
 Entries.delete = delete_later

@@ -209,14 +209,31 @@ def test_an_edit_of_the_kind_of_lock_is_told_with_the_remedy(root: Path, store: 
     write(root, 'limit = 2\nlock = "directory"\n')
     store.refresh()
     store.refresh()
-    assert len(told) == 1
+    until(lambda: len(told) == 1)
     assert 'lock = "directory"' in told[0]
     assert f"remove {store.directory.path}" in told[0]
     write(root, 'limit = 2\nlock = "os"\n')
     store.refresh()
     write(root, 'limit = 2\nlock = "directory"\n')
     store.refresh()
-    assert len(told) == 2
+    until(lambda: len(told) == 2)
+
+
+@pytest.mark.posix("OS locks")
+def test_a_log_handler_that_blocks_keeps_no_heartbeat(
+    root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, go_on = threading.Event(), threading.Event()
+
+    def block(message: str) -> None:
+        called.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(_log, "sink", block)
+    write(root, 'limit = 2\nlock = "directory"\n')
+    store.refresh()  # as a heartbeat does
+    assert called.wait(60) and not go_on.is_set()
+    go_on.set()
 
 
 @pytest.mark.posix("OS locks")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from leasecap._gate import downstream
 from leasecap._gate.downstream import ClientConnection, Downstream
+from leasecap._gate.patience import LATE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pytest
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = [(b"content-type", b"text/plain"), (b"transfer-encoding", b"chunked")]
@@ -115,3 +122,30 @@ def test_a_slow_client_is_waited_for_before_more_is_taken() -> None:
         assert writer.written[-1] == b"3\r\none\r\n"
 
     serving(check)
+
+
+def test_what_has_come_while_the_gate_was_stopped_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-Z in the middle of an upload: the rest lies in the socket when the time is over."""
+    monkeypatch.setattr(downstream, "HEAD_TIMEOUT", 0.1)
+    monkeypatch.setattr(downstream, "BODY_TIMEOUT", 0.1)
+
+    async def nothing(_: ClientConnection) -> None:
+        pass
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        connection = ClientConnection(nothing)
+        connection.connection_made(Writer())
+        down = Downstream(connection)
+
+        def stop_and_send(data: bytes) -> None:
+            time.sleep(LATE + 0.2)
+            loop.call_later(0.01, connection.data_received, data)
+
+        connection.data_received(b"POST / HTTP/1.1\r\nHost: x\r\n")
+        loop.call_later(0.01, stop_and_send, b"Content-Length: 2\r\n\r\n")
+        assert await down.next_request() is not None
+        loop.call_later(0.01, stop_and_send, b"{}")
+        assert [piece async for piece in down.body()] == [b"{}"]
+
+    asyncio.run(main())

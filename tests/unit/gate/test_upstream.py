@@ -311,6 +311,21 @@ def test_an_idle_connection_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyP
     run(Scripted(OK, OK), client)
 
 
+def test_an_idle_connection_is_not_kept_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = 0
+    clock = upstream._boot_clock
+    monkeypatch.setattr(upstream, "_boot_clock", lambda: clock() + asleep)
+
+    async def client(upstreams: Upstreams, server: Server) -> None:
+        nonlocal asleep
+        for slept in (0, 0, 8 * 3600 * 10**9):
+            asleep += slept
+            assert await whole(await get(upstreams, server)) == b"hi"
+        assert server.accepted == 2
+
+    run(Scripted(OK, OK, OK), client)
+
+
 def test_routers_are_kept_from_forgetting_a_connection() -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         answer = await get(upstreams, server)
