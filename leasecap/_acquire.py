@@ -52,6 +52,7 @@ class Acquisition:
         self._store = store
         self._request = request
         self._interrupts = interrupts
+        self._wake = wake
         self._started = store.monotonic()
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._on_wait_every = 1.0
@@ -91,7 +92,7 @@ class Acquisition:
                 if standing.state == "held":
                     return self._ticket.lease()
                 if standing.state == "refused":
-                    raise self._timeout()
+                    raise (yield from self._timeout())
         except NoLimit:
             self._ticket.end()
             raise no_limit(self._store.name, self._root.config) from None
@@ -113,19 +114,21 @@ class Acquisition:
                 self._position = ticket.find_position()
                 standing = yield from ticket.withdraw()
                 if standing.state != "held":
-                    raise self._timeout()
+                    raise (yield from self._timeout())
                 return standing
             if now >= self._on_wait_at:
                 self._on_wait_every *= 2
                 self._on_wait_at = now + self._on_wait_every
-                self._call_on_wait()
+                yield from self._call_on_wait()
+                standing = ticket.look()  # what has woken it meanwhile wakes it no more
+                continue
             pause = min(standing.look_in, self._on_wait_at - now)
             yield pause if self._deadline is None else min(pause, self._deadline - now)
             standing = ticket.look()
         return standing
 
-    def _timeout(self) -> AcquireTimeout:
-        view = self._store.view()
+    def _timeout(self) -> Generator[float, None, AcquireTimeout]:
+        view = yield from self._store.view_in_steps(self._wake)
         limits = (effective_limit(view.snapshot), self._request.limit)  # its own ticket is withdrawn already
         return AcquireTimeout(
             view.pool,
@@ -136,7 +139,7 @@ class Acquisition:
             why(view),
         )
 
-    def _call_on_wait(self) -> None:
+    def _call_on_wait(self) -> Generator[float, None, None]:
         """Call ``on_wait``."""
         if self._request.on_wait is None:
             return
@@ -148,7 +151,7 @@ class Acquisition:
             notice = f"the last good configuration stays in force: {error}"
         from leasecap._wait.progress import Waiting  # with it come dataclasses, slow to load; it waits anyway
 
-        view = self._store.view()
+        view = yield from self._store.view_in_steps(self._wake)
         waiting = Waiting(
             pool=view.pool,
             limit=effective_limit(view.snapshot),

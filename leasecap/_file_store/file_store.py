@@ -10,7 +10,7 @@ from leasecap._store.view import FeedbackView, LeaseView, PoolView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.adaptive import Report
@@ -105,6 +105,10 @@ class FileStore:
             self.store.reconciler.waker(ticket.process, ticket.name)
 
     # -- the view ---------------------------------------------------------------------------------------------------
+
+    def view_in_steps(self, wake: Callable[[], None]) -> Generator[float, None, PoolView]:
+        yield from ()  # nobody else has to be asked
+        return self.view()
 
     def view(self) -> PoolView:
         feedback = self.store.snapshots.feedback()

@@ -27,12 +27,6 @@ def held_record(store: OpenPool, want: Want, record: Record) -> Record:
     return record._replace(max_hold=max_hold, kill_after=None if max_hold is None else want.kill_after)
 
 
-def agent_word(want: Want, record: Record) -> str:
-    """A word for the agent that a hook asks for, which no process of another machine or boot has; "": there is none."""
-    agent = want.agent
-    return "" if agent is None else f"{record.machine}/{record.boot}/{record.pid_ns}/{agent.pid}/{agent.start}"
-
-
 def task_age(store: OpenPool, want: Want) -> float:
     """Seconds since the task began, by this process's own clock: no two clocks are compared."""
     began = want.task_since

@@ -23,6 +23,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
+    from leasecap._liveness.record import Record
 
 PARTS = (
     "pool",
@@ -54,3 +55,12 @@ def latency_key(prefix: str, name: PoolName) -> str:
 def pools_key(prefix: str) -> str:
     """The set of names of pools that somebody has used. It is a hint, for lists alone."""
     return f"{prefix}:pools"
+
+
+def agent_field(record: Record) -> str:
+    """The field of the records in which the token stands of what an agent holds or waits for; "" if it is for none.
+
+    No process of another machine or boot has the same.
+    """
+    agent = record.agent
+    return "" if agent is None else f"@{record.machine}/{record.boot}/{record.pid_ns}/{agent.pid}/{agent.start}"

@@ -28,6 +28,7 @@ _ASK_EVERY = 1.0  # seconds between questions who holds
 _LOOK_EVERY = 0.1  # seconds between looks at processes on which there is no handle
 _WAITING = 16  # waiting processes that are looked after
 _ON_DUTY = 2  # of these, by the scripts
+_MOST = 256  # that a script looks at
 
 
 class Lookout:
@@ -125,9 +126,9 @@ class Lookout:
                 self._end_if_dead(token)
         return gone != uncovered
 
-    def _end_if_dead(self, token: str) -> None:
+    def _end_if_dead(self, token: str, waiting: int = _WAITING) -> None:
         self._seen.pop(token, None)
-        self._ask()  # its record may have changed: `leasecap run` names its command once that has started
+        self._ask(waiting)  # its record may have changed: `leasecap run` names its command once that has started
         processes = self._seen.get(token, ())
         if processes and all(map(self._is_gone, processes)):
             del self._seen[token]
@@ -145,19 +146,21 @@ class Lookout:
         self._ask()
         return self._end_the_dead()
 
-    def relieve(self) -> None:
+    def relieve(self, *, everybody: bool) -> None:
         """End the tickets of those on duty, if they are dead: who comes after them is on duty then.
 
+        :param everybody: of all who wait.
         :raises StoreError: as `sweep`.
         """
-        self._ask(_ON_DUTY, holders=False)
-        while self._end_the_dead():
-            self._ask(_ON_DUTY, holders=False)
+        waiting = _MOST if everybody else _ON_DUTY
+        self._ask(waiting, holders=False)
+        while self._end_the_dead(waiting):
+            self._ask(waiting, holders=False)
 
-    def _end_the_dead(self) -> bool:
+    def _end_the_dead(self, waiting: int = _WAITING) -> bool:
         dead = [token for token, processes in self._seen.items() if processes and all(map(self._is_gone, processes))]
         for token in dead:
-            self._end_if_dead(token)
+            self._end_if_dead(token, waiting)
         return bool(dead)
 
     def _ask(self, waiting: int = _WAITING, *, holders: bool = True) -> None:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 from leasecap._errors import StoreError
+from leasecap._redis_store.faults import fault
+from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+    from typing import TypeVar
 
     from leasecap._config.config import PoolConfig
     from leasecap._redis_store.own_store import OwnStore
+
+    T = TypeVar("T")
+
+SAFETY = 5.0
+"""Seconds until a step looks for its errand's answer, should nothing wake it."""
+
+ANSWERS_WITHIN = 1.0
+"""Seconds that the end of a call may take once its time is over: what it tells then is worth no longer wait."""
+
+AGAIN_WITHIN = 0.5
+"""Seconds in which such a call is sent again: a server that was started anew has closed its connections, and answers at
+once; one that is silent isn't asked twice."""
 
 
 class OpenPool:
@@ -59,6 +76,29 @@ class OpenPool:
         """What a call declares: its own limit, and that of this machine's configuration."""
         limits = (limit, self.settings.limit)
         return min((each for each in limits if each is not None), default=None)
+
+    def asks_directly(self) -> bool:
+        """Whether a call may wait for the store's answer: it has answered before, and no event loop runs here."""
+        return self.own.has_answered and not is_in_loop()
+
+    def until_done(
+        self, call: Callable[[], T], wake: Callable[[], None], until: float = math.inf
+    ) -> Generator[float, None, T]:
+        """What ``call`` returns, which is made by an errand where its caller must not block.
+
+        :param wake: called when it is done.
+        :param until: when its answer is waited for no longer, in an errand (monotonic clock, seconds).
+        :raises Unreachable: then.
+        """
+        if self.asks_directly():
+            return call()
+        errand = self.own.errands.send(call, wake)
+        while not errand.done:
+            left = until - self.monotonic()
+            if left <= 0:
+                raise fault(self.own.address, TimeoutError("timeout"))
+            yield min(left, SAFETY)
+        return errand.result()
 
     def ask(self) -> None:
         """Ask the provider for its count, in the background; never raises."""

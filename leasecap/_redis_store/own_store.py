@@ -169,10 +169,10 @@ class OwnStore:
             lookout = self._lookouts.setdefault(pool, Lookout(self.effects, pool))
         lookout.note(token, on_duty=on_duty)
 
-    def relieve(self, pool: Pool) -> None:
-        """For who waits and isn't on duty: see that those who are live."""
+    def relieve(self, pool: Pool, *, everybody: bool = False) -> None:
+        """For who waits and isn't on duty: see that those who are live, or all who wait."""
         try:
-            Lookout(self.effects, pool).relieve()
+            Lookout(self.effects, pool).relieve(everybody=everybody)
         except LeasecapError:
             pass  # the dead one's time in the store runs out all the same
 

@@ -11,7 +11,7 @@ from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change, rules_of, state_of
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.holding import Holding
-from leasecap._redis_store.keys import latency_key, pool_keys, pools_key
+from leasecap._redis_store.keys import agent_field, latency_key, pool_keys, pools_key
 from leasecap._redis_store.latency import Latency
 from leasecap._redis_store.lua.leases import ANSWERED, BEGIN_ANEW, DESCRIBE, RENEW, TO_WATCH
 from leasecap._redis_store.lua.pools import COMMIT, CONFIGURE, FORGET, SNAPSHOT, WAKE_ALL
@@ -114,7 +114,7 @@ class Pool:
         """
         self._refuse_eviction()
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, int(task_age * 1e6)]
-        words += [token, process, f"{limit or 0:x}", int(may_queue), record, agent and f"@{agent}", *lenders]
+        words += [token, process, f"{limit or 0:x}", int(may_queue), record, agent, *lenders]
         found = self._run(PLACE, *words, within=within)
         if not self._is_noted:
             self._note_name()
@@ -196,7 +196,7 @@ class Pool:
         """Change what an entry says of its process; False if it is gone."""
         hold = hold_of(record, 0.0)
         over: Word = "" if hold is None else int(hold.give_away_at * 1000)
-        words = self._words(token, encode_record(record), over)
+        words = self._words(token, encode_record(record), over, agent_field(record))
         return bool(self._client.run(DESCRIBE, self._keys, words, within=_PATIENCE))
 
     def begin_anew(self, token: str, **fields: Any) -> bool:
@@ -213,9 +213,9 @@ class Pool:
 
     # -- the pool ---------------------------------------------------------------------------------------------------
 
-    def picture(self) -> Picture:
+    def picture(self, *, within: float = _PATIENCE) -> Picture:
         """The pool as it stands."""
-        return picture_of(self._raw(SNAPSHOT, within=_PATIENCE))
+        return picture_of(self._raw(SNAPSHOT, within=within))
 
     def configure(self, **fields: str) -> None:
         """Set what holds for everybody; "" takes a field out."""

@@ -16,7 +16,7 @@ from leasecap._liveness.record import called, decode_record
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
 from leasecap._redis_store.faults import Unreachable
-from leasecap._redis_store.open_pool import OpenPool
+from leasecap._redis_store.open_pool import AGAIN_WITHIN, ANSWERS_WITHIN, OpenPool
 from leasecap._redis_store.policy import asked_by, differing, fields_of, policy_of
 from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
@@ -25,7 +25,7 @@ from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from leasecap._config.config import PoolConfig
     from leasecap._feedback.adaptive import Report
@@ -183,12 +183,20 @@ class RedisStore:
     def view(self) -> PoolView:
         trouble = self.own.trouble(self.pool)
         if trouble:
-            return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, trouble)
+            return self._unseen(trouble)
         try:
-            picture = self.pool.picture()
+            return self._view(self.pool.picture(within=AGAIN_WITHIN))
         except Unreachable as error:
-            return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, str(error))
-        return self._view(picture)
+            return self._unseen(str(error))
+
+    def view_in_steps(self, wake: Callable[[], None]) -> Generator[float, None, PoolView]:
+        try:
+            return (yield from self._open.until_done(self.view, wake, self.monotonic() + ANSWERS_WITHIN))
+        except Unreachable as error:
+            return self._unseen(str(error))
+
+    def _unseen(self, trouble: str) -> PoolView:
+        return PoolView(self.name, Snapshot(self._settings.limit), (), None, math.inf, trouble)
 
     def _view(self, picture: Picture) -> PoolView:
         seen = picture.seen

@@ -6,6 +6,7 @@ or is in trouble, an errand asks (`Errands`), and the step says to come back whe
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from leasecap._errors import LeasecapError, StoreError
@@ -13,13 +14,14 @@ from leasecap._liveness.record import encode_record
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
 from leasecap._redis_store.before_refusal import say_who_is_waited_for, wait_for_count, wait_for_holders
-from leasecap._redis_store.call_record import agent_word, held_record, record_of, task_age
+from leasecap._redis_store.call_record import held_record, record_of, task_age
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
+from leasecap._redis_store.keys import agent_field
 from leasecap._redis_store.lua.state import DUTY
+from leasecap._redis_store.open_pool import AGAIN_WITHIN, ANSWERS_WITHIN, SAFETY
 from leasecap._redis_store.renewals import Kept
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
-from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     _Sent: TypeAlias = tuple[float, Answer]  # when it was asked (boot clock, seconds), and the answer
 
-_SAFETY = 5.0
-"""Seconds until a step looks for its errand's answer, should nothing wake it."""
-
 _WATCHED = 10.0
 """Seconds between looks, at most, of a ticket that messages reach."""
 
@@ -45,6 +44,9 @@ _POLL, _FAR_POLL = 0.05, 0.5
 
 _BEHIND = 0.2
 """Seconds between looks of a call whose agent has asked already."""
+
+_RELIEVE_EVERY = 1.0
+"""Seconds between looks whether the one lives that it stands behind."""
 
 _NEAR = 2
 
@@ -81,6 +83,7 @@ class RedisTicket:
         self._errand: Errand[_Sent] | None = None
         self._again = False
         self._placed = False
+        self._relieve_at = 0.0
         self._trouble: Unreachable | None = None
         self._position = 0
         self._ticket: Kept | None = None
@@ -102,7 +105,8 @@ class RedisTicket:
         own, pool = self._store.own, self._store.pool
         ending = own.ending()
         try:
-            sent, found = yield from self._asked(may_queue=may_queue)
+            until = deadline if may_queue and deadline is not None else math.inf
+            sent, found = yield from self._asked(may_queue=may_queue, until=until)
             if found.state == "refused" and found.closed_for:
                 say_who_is_waited_for(self._store, found.closed_for)
             for _ in range(_MOST_TRIES):
@@ -124,25 +128,20 @@ class RedisTicket:
             return _REFUSED
         return self._standing(sent, found)
 
-    def _asked(self, *, may_queue: bool) -> Generator[float, None, _Sent]:
+    def _asked(self, *, may_queue: bool, until: float = math.inf) -> Generator[float, None, _Sent]:
         self._token = self._store.own.effects.token()
-        return (yield from self._until_done(self._sending(self._place(may_queue=may_queue))))
+        return (yield from self._until_done(self._sending(self._place(may_queue=may_queue)), until))
 
-    def _until_done(self, call: Callable[[], T]) -> Generator[float, None, T]:
+    def _until_done(self, call: Callable[[], T], until: float = math.inf) -> Generator[float, None, T]:
         self._errand = None
-        if self._asks_directly():
-            return call()
-        errand = self._store.own.errands.send(call, self._want.wake)
-        while not errand.done:
-            yield _SAFETY
-        return errand.result()
+        return self._store.until_done(call, self._want.wake, until)
 
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
         """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
         want, store = self._want, self._store
         self._declared = store.declared(want.limit)
         self._unclaimed = store.own.unclaimed
-        return partial(
+        place = partial(
             store.pool.place,
             priority=want.priority,
             order=self._order,
@@ -153,16 +152,28 @@ class RedisTicket:
             may_queue=may_queue,
             record=encode_record(self._record),
             lenders=want.lenders,
-            agent=agent_word(want, self._record),
+            agent=agent_field(self._record),
             ask=self._store.ask,
         )
+        return place if want.agent is None else partial(self._place_for_agent, place)
+
+    def _place_for_agent(self, place: Callable[[], Answer]) -> Answer:
+        """Ask; if another hook of the agent waits already, see now and then that it lives: no chain of looks does."""
+        found, now = place(), self._store.monotonic()
+        if found.state == "behind" and now >= self._relieve_at:
+            self._relieve_at = now + _RELIEVE_EVERY
+            self._store.own.relieve(self._store.pool, everybody=True)
+            found = place()
+        return found
 
     def _asks_directly(self) -> bool:
-        return self._trouble is None and self._store.own.has_answered and not is_in_loop()
+        return self._trouble is None and self._store.asks_directly()
 
     def _sending(self, call: Callable[[], Answer]) -> Callable[[], _Sent]:
         def sent() -> _Sent:
-            return self._store.boot_clock(), call()
+            at, found = self._store.boot_clock(), call()
+            self._store.own.note_trouble(self._store.pool, None)
+            return at, found
 
         return sent
 
@@ -175,10 +186,10 @@ class RedisTicket:
             if self._asks_directly():
                 return self._settled(self._sending(self._step()))
             self._send()
-            return Standing("queued", _SAFETY)
+            return Standing("queued", SAFETY)
         if not errand.done:
             self._again = True
-            return Standing("queued", _SAFETY)
+            return Standing("queued", SAFETY)
         self._errand = None
         again, self._again = self._again, False
         standing = self._settled(errand.result)
@@ -217,9 +228,7 @@ class RedisTicket:
         return Standing("queued", _AGAIN)
 
     def _standing(self, sent: float, found: Answer) -> Standing:
-        if self._trouble is not None:
-            self._trouble = None
-            self._store.own.note_trouble(self._store.pool, None)
+        self._trouble = None
         state = found.state
         if found.name and state not in ("agent", "behind"):
             self._order = order = order_in(found.name)
@@ -306,7 +315,9 @@ class RedisTicket:
             self.end()
             raise self._trouble
         # If an errand takes a grant up meanwhile, the answer says so.
-        sent, found = yield from self._until_done(self._sending(partial(self._store.pool.withdraw, self._token)))
+        withdraw = partial(self._store.pool.withdraw, self._token, within=AGAIN_WITHIN)
+        until = self._store.monotonic() + ANSWERS_WITHIN
+        sent, found = yield from self._until_done(self._sending(withdraw), until)
         if found.state == "held":
             self._take(sent, found)
             return _HELD

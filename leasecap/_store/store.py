@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Protocol
 
     from leasecap._config.config import Config
@@ -56,6 +56,13 @@ if TYPE_CHECKING:
             """The pool as it stands.
 
             :raises OSError, StoreError: when it can't be read.
+            """
+
+        def view_in_steps(self, wake: Callable[[], None]) -> Generator[float, None, PoolView]:
+            """The same for who must not block; yields for how long to pause at most.
+
+            :param wake: called from any thread when it is worth going on before the pause is over.
+            :raises OSError, StoreError: as `view`.
             """
 
         def end(self, name: str) -> bool:

@@ -14,8 +14,9 @@ from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.state import NOTHING
-from leasecap._liveness.record import decode_record
+from leasecap._liveness.record import Child, decode_record
 from leasecap._redis_store.client import Client
+from leasecap._redis_store.keys import agent_field
 from leasecap._redis_store.lua.tickets import END
 
 TYPE_CHECKING = False
@@ -262,6 +263,39 @@ def test_lost_key_closes_the_pool_until_holders_have_spoken(server: RedisServer,
     assert held(pool) == [token(1), token(2)]
 
 
+def test_lost_queue_closes_the_pool_once(server: RedisServer, client: Client) -> None:
+    pool = known_pool(client)
+    place(pool, 1)
+    place(pool, 2, limit=1)
+    server.command("DEL", pool._keys[1])
+    assert pool.look(token(2)).state == "gone"  # and it asks again
+    assert place(pool, 4).closed_for > 0
+    settle(pool)
+    assert place(pool, 5).closed_for == 0, "nothing else is missing"
+    assert pool.end(token(1), by_holder=True)
+    assert pool.look(token(4)).state == "held"
+    assert pool.end(token(4), by_holder=True) and pool.end(token(5), by_holder=True)
+    assert pool.forget() == "forgotten"
+    assert server.command("KEYS", "*") in ([], ["leasecap:pools"])
+
+
+def test_agent_whose_lease_is_adopted_has_one_slot_as_before(server: RedisServer, client: Client) -> None:
+    pool = known_pool(client, limit=2)
+    record = decode_record(RECORD)
+    assert record is not None
+    record = record._replace(agent=Child(4711, 5))
+    agent = agent_field(record)
+    lease = place(pool, 1, agent=agent).name
+    server.restart()
+    assert pool.renew([lease], []) == ("adopted",)
+    assert pool.describe(token(1), record)
+    assert place(pool, 2, agent=agent).state == "agent"
+    assert pool.describe(token(1), record)
+    pool.end(token(1), by_holder=True)
+    settle(pool, limit=2)
+    assert place(pool, 3, agent=agent).state == "held"
+
+
 def test_server_that_has_forgotten_a_ticket_says_so(server: RedisServer, client: Client) -> None:
     pool = known_pool(client)
     place(pool, 1)
@@ -283,6 +317,37 @@ def test_field_of_a_later_version_is_left_alone(server: RedisServer, client: Cli
     server.command("HSET", pool._keys[0], "from_the_future", "yes")
     assert place(pool, 1).state == "held"
     assert server.command("HGET", pool._keys[0], "from_the_future") == "yes"
+
+
+# -- silence -------------------------------------------------------------------------------------------------------
+
+
+def pass_silently(seconds: float) -> None:
+    """Let the server's clock go on while nobody calls."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(left)
+
+
+def test_one_that_died_elsewhere_goes_though_nobody_stays_until_holders_have_spoken(client: Client) -> None:
+    """As with `-w 1` in a job of cron: each one comes after a silence, and leaves before the wait for holders ends."""
+    pool = known_pool(client)
+    place(pool, 1)
+    pass_silently(TTL + 0.1)
+    assert place(pool, 2).state == "queued", "its holder may have been kept from renewing it"
+    pool.withdraw(token(2))
+    pass_silently(TTL)
+    assert place(pool, 3).state == "held"
+
+
+def test_holder_that_spoke_in_that_wait_has_its_slot(client: Client) -> None:
+    pool = known_pool(client)
+    lease = place(pool, 1).name
+    pass_silently(TTL + 0.1)
+    assert pool.renew([lease], []) == ("kept",)
+    pass_silently(TTL + 0.1)
+    assert place(pool, 2).state == "queued"
+    assert pool.renew([lease], []) == ("kept",)
 
 
 # -- limits --------------------------------------------------------------------------------------------------------

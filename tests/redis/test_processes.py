@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from children import has_ended
-from commands import run
+from commands import run, start
 from holders import HOLD, give_back, hold, queue, ready
-from redis_pools import TTL, place, settle
+from redis_pools import TTL, place, settle, token
 from referee import Team, until
 
 from leasecap._config.pool_name import pool_name
@@ -252,6 +252,25 @@ def test_what_lies_in_the_directory_of_a_command_keeps_nobody_from_keeping_its_s
     assert held(pool) == 1
     os.kill(command, signal.SIGKILL)
     until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_hook_takes_the_place_of_one_that_was_killed_though_nobody_else_looks(pool: Pool, team: Team) -> None:
+    agent = team.start("say('READY'); hear()")
+    agent.expect("READY")
+    settle(pool, ttl=600)
+    for number in (1, 2, 3):  # they hold and wait on another machine
+        place(pool, number, process=number)
+    hook = start("acquire", "-p", "p", "--for-pid", str(agent.pid))
+    until(lambda: len(pool.picture().seen.queue) == 3, "it waits")
+    first = pool.picture().seen.queue[2]
+    hook.kill()
+    hook.communicate()
+    hook = start("acquire", "-p", "p", "--for-pid", str(agent.pid))
+    until(lambda: any(name != first for name in pool.picture().seen.queue[2:]), "the other one waits")
+    for number in (1, 2, 3):
+        pool.end(token(number), by_holder=True)
+    assert len(hook.communicate(timeout=60)[0].split()) == 1
+    assert held(pool) == 1
 
 
 def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) -> None:

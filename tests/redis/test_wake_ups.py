@@ -15,7 +15,7 @@ from referee import Team, until
 import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._config.root import root_path
-from leasecap._redis_store import ticket as ticket_module
+from leasecap._redis_store import open_pool, ticket
 from leasecap._redis_store.own_store import OwnStore
 from leasecap._redis_store.pool import Pool
 from leasecap._runtime import runtime
@@ -57,8 +57,8 @@ class Scene:
 def scene(server: RedisServer, client: Client, team: Team, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     team.configure(f'[pools.p]\nlimit = 1\nstore = "{server.url()}"\n')
     settle(Pool(client, pool_name("p"), time.monotonic), ttl=30)
-    for seconds in ("DUTY", "_WATCHED", "_SAFETY"):
-        monkeypatch.setattr(ticket_module, seconds, 3 * PATIENCE)
+    for module, seconds in ((ticket, "DUTY"), (ticket, "_WATCHED"), (ticket, "SAFETY"), (open_pool, "SAFETY")):
+        monkeypatch.setattr(module, seconds, 3 * PATIENCE)
     heard: list[bytes | None] = []
     hear = OwnStore._heard
 

@@ -102,6 +102,10 @@ class MemoryStore:
             ]
             return PoolView(self.name, self.snapshot(), tuple(leases), None, math.inf)
 
+    def view_in_steps(self, wake: Callable[[], None]) -> Generator[float, None, PoolView]:
+        yield from ()
+        return self.view()
+
     def end(self, name: str) -> bool:
         with self.lock:
             lease = self.leases.pop(name, None)

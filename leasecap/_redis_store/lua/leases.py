@@ -75,10 +75,13 @@ and the records of those that the caller doesn't know."""
 DESCRIBE = script(
     "describe",
     """
-local token, record, over = ARGV[4], ARGV[5], ARGV[6]
+local token, record, over, agent = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local name = call('HGET', NAMES, token)
 if not name then return 0 end
 call('HSET', RECORDS, token, record)
+if agent ~= '' and not call('HGET', NAMES, call('HGET', RECORDS, agent) or '') then
+  call('HSET', RECORDS, agent, token, '@' .. token, agent)
+end
 local since = call('ZSCORE', LEASES, name)
 if since and over ~= '' then
   call('HSET', POOL, 'timed', '1')
@@ -90,7 +93,7 @@ return 1
 """,
     flags="allow-oom",
 )
-"""Change what an entry says of its process, and when it is given away; 0 if it is gone."""
+"""Change what an entry says of its process, for which agent it is, and when it is given away; 0 if it is gone."""
 
 BEGIN_ANEW = script(
     "begin-anew",

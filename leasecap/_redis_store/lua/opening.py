@@ -35,11 +35,8 @@ local function has_ended(token)
   local taken, given_back = unpack(call('ZMSCORE', ENDED, token, '+' .. token))
   return taken or given_back
 end
-local function remove(name, by_holder)
-  local where = false
-  for _, place in ipairs(PLACES) do
-    if take(place, name) then where = place end
-  end
+-- All that is known of an entry, but where it stands.
+local function forget(name)
   local token = token_of(name)
   call('ZREM', EXPIRIES, name)
   if limit_of(name) > 0 then call('ZREM', DECLARED, name) end
@@ -49,7 +46,14 @@ local function remove(name, by_holder)
   local agent = call('HGET', RECORDS, '@' .. token)
   if agent then call('HDEL', RECORDS, '@' .. token, agent) end
   call('HDEL', RECORDS, token, '!' .. token, '?' .. token)
-  remember(token, by_holder)
+end
+local function remove(name, by_holder)
+  local where = false
+  for _, place in ipairs(PLACES) do
+    if take(place, name) then where = place end
+  end
+  forget(name)
+  remember(token_of(name), by_holder)
   if where == LEASES then set('idle', now) end
   touch()
   return where
@@ -75,6 +79,7 @@ local function line(state, name, since, rank, duty, changes)
 end
 
 local settling, lost = math.floor(math.min(ttl, TTL_MS) / BEATS) + 1000, true
+local over_by  -- whose time is over by then, of those who are to go
 if not pool.format then
   set('format', FORMAT)
   set('idle', now)
@@ -88,10 +93,13 @@ if lost then
   -- nobody's time runs out.
   set('closed', now + settling)
   set('quiet', now + settling)
-  for _, name in ipairs(call('ZRANGE', EXPIRIES, 0, -1)) do
-    if not (call('ZSCORE', QUEUE, name) or call('ZSCORE', PASSED, name) or call('ZSCORE', GRANTED, name)
-            or call('ZSCORE', LEASES, name)) then call('ZREM', EXPIRIES, name) end
+  local function forget_unless_placed(name)
+    for _, place in ipairs(PLACES) do if call('ZSCORE', place, name) then return end end
+    forget(name)
   end
+  local known = call('HGETALL', NAMES)
+  for i = 2, #known, 2 do forget_unless_placed(known[i]) end
+  for _, name in ipairs(call('ZRANGE', EXPIRIES, 0, -1)) do forget_unless_placed(name) end
   for _, place in ipairs(PLACES) do
     for _, name in ipairs(call('ZRANGE', place, 0, -1)) do
       call('ZADD', EXPIRIES, 'NX', now + ttl, name)
@@ -100,12 +108,15 @@ if lost then
   end
   touch()
 elseif pool.clock and now - pool.clock > settling then
+  -- Whose time was over before the last wait for holders, which is over as well: nobody has called at its end.
+  if now >= number('quiet', 0) then over_by = number('quiet', 0) - settling end
   set('quiet', now + settling)
 end
 set('clock', now)
 
 -- Whose time is over.
-local expired = now < number('quiet', 0) and {} or call('ZRANGE', EXPIRIES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 256)
+if now >= number('quiet', 0) then over_by = now end
+local expired = over_by and call('ZRANGE', EXPIRIES, '-inf', over_by, 'BYSCORE', 'LIMIT', 0, 256) or {}
 local function gives_away() return pool.timed and string.find(pool.holding or '', '"force"', 1, true) end
 -- Whether there is nothing to reconcile: nobody waits, nothing has run out.
 local calm = now >= number('closed', 0) and size[QUEUE] + size[GRANTED] + size[COOLING] == 0 and #expired == 0

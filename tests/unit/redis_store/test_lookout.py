@@ -271,9 +271,19 @@ def test_dead_on_duty_are_relieved_until_a_live_one_is(world: World) -> None:
     world.pool.holds("held", 6)  # dead as well: that is for those on duty to see
     for token, pid in (("a", 7), ("b", 7), ("c", 8), ("d", 9), ("e", 9), ("f", 7)):
         world.pool.waits(token, pid)
-    world.lookout.relieve()
+    world.lookout.relieve(everybody=False)
     assert {world.pool.ended.get() for _ in range(world.pool.ended.qsize())} == {"a", "b", "c"}
     assert world.pool.queue == ["d", "e", "f"]
+
+
+def test_all_who_wait_are_looked_at_where_no_other_look_is_for_the_one_asked_for(world: World) -> None:
+    world.kernel.start(6)
+    for number in range(40):
+        world.pool.waits(f"live {number}", 6 if number < 1 else 100 + number)
+        world.kernel.start(100 + number)
+    world.pool.waits("dead", 9)
+    world.lookout.relieve(everybody=True)
+    assert world.pool.ended.get_nowait() == "dead"
 
 
 @pipes

@@ -1,0 +1,97 @@
+"""Calls that wait while their server doesn't answer: an event loop goes on, and no call takes longer than its time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis_pools import place, settle
+from redis_pools import token as token_of
+
+import leasecap
+from leasecap._config.pool_name import pool_name
+from leasecap._redis_store.pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redis_server import RedisServer
+    from referee import Team
+
+    from leasecap._redis_store.client import Client
+
+pytestmark = pytest.mark.redis
+
+LATE = 8.0
+"""Seconds that count as blocked: a call waits twenty for an answer here (`conftest.patient`)."""
+
+
+@pytest.fixture
+def pool(server: RedisServer, client: Client, team: Team) -> Iterator[Pool]:
+    """The pool "p" of one slot, which nobody gives back."""
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    pool = Pool(client, pool_name("p"), time.monotonic)
+    settle(pool, ttl=600)
+    place(pool, 1)
+    yield pool
+    server.thaw()
+
+
+async def longest_pause(until: asyncio.Event) -> float:
+    """For how long the loop did nothing, at most."""
+    longest, last = 0.0, time.monotonic()
+    while not until.is_set():
+        await asyncio.sleep(0.01)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    return longest
+
+
+def test_event_loop_goes_on_while_on_wait_is_told_by_a_server_that_is_silent(pool: Pool, server: RedisServer) -> None:
+    told: list[leasecap.Waiting] = []
+
+    def on_wait(waiting: leasecap.Waiting) -> None:
+        told.append(waiting)
+        server.freeze()
+
+    async def main() -> float:
+        over = asyncio.Event()
+        pause = asyncio.create_task(longest_pause(over))
+        with pytest.raises(leasecap.StoreError, match="didn't answer in time"):
+            async with leasecap.slot("p", timeout=5, on_wait=on_wait):
+                pass
+        over.set()
+        return await pause
+
+    began = time.monotonic()
+    assert asyncio.run(main()) < LATE
+    assert time.monotonic() - began < 5 + LATE
+    assert told[0].notice is None and told[1].notice is not None and "didn't answer in time" in told[1].notice
+
+
+def test_task_waits_no_longer_than_its_time_for_a_server_that_never_answers(pool: Pool, server: RedisServer) -> None:
+    server.freeze()
+
+    async def main() -> None:
+        with pytest.raises(leasecap.StoreError, match="didn't answer in time"):
+            await leasecap.acquire_async("p", timeout=0.5)
+
+    began = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - began < LATE
+
+
+def test_server_that_answers_again_is_called_silent_no_more(pool: Pool, server: RedisServer) -> None:
+    server.freeze()
+
+    async def main() -> None:
+        with pytest.raises(leasecap.StoreError):
+            await leasecap.acquire_async("p", timeout=0.5)
+        server.thaw()
+        with pytest.raises(leasecap.AcquireTimeout) as timed_out:
+            await leasecap.acquire_async("p", timeout=0.5)
+        assert "answer" not in str(timed_out.value) and timed_out.value.holders
+
+    asyncio.run(main())
+    pool.end(token_of(1), by_holder=True)
