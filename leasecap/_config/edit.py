@@ -4,7 +4,9 @@ was."""
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -101,6 +103,8 @@ def _edited(path: str, text: str, name: str, value: int | str | None) -> str:
         gap = "" if not text else line if text.endswith("\n") else line * 2
         header = tomlkit.key(["pools", name]).as_string()
         return f"{text}{gap}[{header}]{line}limit = {tomlkit.item(value).as_string()}{line}"
+    if value is not None and (found := _below_header(text, key, f"limit = {tomlkit.item(value).as_string()}")):
+        return found
     try:
         document = tomlkit.parse(text)
         table = document["pools"][key]
@@ -111,6 +115,22 @@ def _edited(path: str, text: str, name: str, value: int | str | None) -> str:
         return tomlkit.dumps(document)
     except (TOMLKitError, ValueError, TypeError, KeyError) as error:
         raise _by_hand(path, name, value) from error
+
+
+def _below_header(text: str, key: str, line: str) -> str | None:
+    """``text`` with that line as the first of the pool's table; None if it has a limit, or no header of its own.
+
+    tomlkit would put it below the comments at the table's end, which mostly belong to the next one.
+    """
+    for header in re.finditer(r"^[ \t]*\[[^\n]*(\n|\Z)", text, re.MULTILINE):
+        end = "\r\n" if "\r\n" in text else "\n"
+        new = text[: header.end()] + ("" if header[1] else end) + line + end + text[header.end() :]
+        try:
+            if tomllib.loads(header[0]).get("pools") == {key: {}} and "limit" in tomllib.loads(new)["pools"][key]:
+                return new  # else the header is a line of a text
+        except tomllib.TOMLDecodeError:
+            continue  # it is none, or the table has a limit
+    return None
 
 
 def _table_key(path: str, text: str, name: str) -> str | None:

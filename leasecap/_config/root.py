@@ -68,13 +68,17 @@ def _checked(chosen: str) -> str:
             allowed=f"for example {ENVIRONMENT}={os.path.expanduser(chosen[chosen.index('~') :])}",
         )
     if not os.path.isabs(chosen):
+        try:
+            example = os.path.abspath(chosen)
+        except FileNotFoundError:  # the working directory was removed
+            example = f"/home/me/{chosen}"
         # Agents run in many directories, and in each of them a relative root would be another cap.
         raise ConfigError(
             "must be an absolute path: agents in different directories would each get a cap of their own",
             file="environment",
             key=ENVIRONMENT,
             value=chosen,
-            allowed=f"for example {ENVIRONMENT}={os.path.abspath(chosen)}",
+            allowed=f"for example {ENVIRONMENT}={example}",
         )
     return os.path.normpath(chosen)
 
@@ -89,11 +93,23 @@ def make_root(path: str) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
+    except FileNotFoundError as error:
+        raise _cannot_be_made(path) from error  # as below /proc
+    except FileExistsError as error:
+        if not os.path.lexists(path):
+            raise _cannot_be_made(path) from error  # on the way to it stands a link to nothing
     except OSError as error:
         raise store_error(error, path) from error
     check_root(path)
+
+
+def _cannot_be_made(path: str) -> StoreError:
+    return StoreError(
+        "no directory can be made there",
+        path=path,
+        remedy=f"see what stands at {os.path.dirname(path)}, or set {ENVIRONMENT} to a directory elsewhere, the same "
+        "for all who share a cap",
+    )
 
 
 def _refuse_others_home(path: str) -> None:
@@ -146,7 +162,9 @@ def check_root(path: str) -> None:
         )
     wrong = danger(found)
     if wrong:
-        remedy = f"look whether anything in it is not yours, then: chmod 700 {path}"
+        import shlex
+
+        remedy = f"look whether anything in it is not yours, then: chmod 700 {shlex.quote(path)}"
         raise StoreError(wrong, path=path, remedy=remedy)
     if found.st_mode & stat.S_ISVTX and found.st_mode & 0o022:
         _check_what_is_in_it(path)
@@ -162,8 +180,10 @@ def _check_what_is_in_it(path: str) -> None:
         except FileNotFoundError:
             continue
         if owner not in (os.geteuid(), 0):
+            import shlex
+
             raise StoreError(
                 f"belongs to uid {owner}, who put it there",
                 path=os.path.join(path, name),
-                remedy=f"chmod 700 {path}, and move it away",
+                remedy=f"chmod 700 {shlex.quote(path)}, and move it away",
             )

@@ -67,11 +67,14 @@ def _parts(path: str) -> list[str]:
 def _check(path: str, on_the_way: str, found: os.stat_result) -> None:
     wrong = danger(found)
     if wrong:
+        import shlex
+
         raise StoreError(
             f"is a link, and on the way to what it leads to {on_the_way} {wrong}",
             path=path,
-            remedy=f"look who changes that; if it is to be trusted: chmod go-w {on_the_way}, as its owner. Else put "
-            "the file or directory itself here in place of the link",
+            remedy="look who changes that; if it is to be trusted: "
+            f"chmod go-w {shlex.quote(on_the_way)}, as its owner. Else put the file or directory itself here in place "
+            "of the link",
         )
 
 

@@ -34,11 +34,19 @@ def examine(directory: str | None = None) -> Iterator[Check]:
     except LeasecapError as error:
         yield refused("root", str(error))
     else:
-        source = ENVIRONMENT if os.environ.get(ENVIRONMENT) else "default"
+        source = _source(path)
         given = os.path.abspath(directory) if directory is not None and os.path.isdir(directory) else directory
         yield from _about(Site(path, source, given))
     yield guarded("clock", machine.clock)
     yield guarded("processes", machine.processes)
+
+
+def _source(path: str) -> str:
+    """What has said that the root is there."""
+    if os.environ.get(ENVIRONMENT):
+        return ENVIRONMENT
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return "XDG_CONFIG_HOME" if base and path.startswith(os.path.join(base, "")) else "default"
 
 
 def _about(site: Site) -> Iterator[Check]:

@@ -124,7 +124,9 @@ class GateToken:
         directory = self._effects.directory(self._directory)
         if wrong := danger(directory.stat()):
             directory.close()
-            remedy = f"look whether anything in it is not yours, then: chmod 700 {self._directory}"
+            import shlex
+
+            remedy = f"look whether anything in it is not yours, then: chmod 700 {shlex.quote(self._directory)}"
             raise StoreError(wrong, path=self._directory, remedy=remedy)
         return directory
 

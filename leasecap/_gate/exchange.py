@@ -18,7 +18,7 @@ from leasecap._gate.upstream import Origin
 from leasecap._latency import Timed
 from leasecap._liveness.record import Purpose
 from leasecap._log import log_warning
-from leasecap._provider.absorb import REFUSALS, Again, decide, refusal, refusal_of, to_report
+from leasecap._provider.absorb import REFUSALS, decide, refusal, refusal_of, to_report
 from leasecap._provider.events import HELD_AT_MOST, AnswerReader
 from leasecap._provider.reading import read_request
 
@@ -112,7 +112,7 @@ class Exchange:
                 kept.done = True
                 return
             attempt += 1
-            await asyncio.sleep(again.after)
+            await asyncio.sleep(again)
 
     @asynccontextmanager
     async def _slot(self, pool: str, facts: RequestFacts, kept: Kept) -> AsyncIterator[Lease]:
@@ -129,8 +129,8 @@ class Exchange:
         async with lease:
             yield lease
 
-    async def _attempt(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
-        """Send it once. Returns when to send it again; None: it was answered."""
+    async def _attempt(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> float | None:
+        """Send it once. Returns the seconds until it may be sent again; None: it was answered."""
         try:
             # Before the time-outs inside it: each of those is told in its own way.
             async with asyncio.timeout(None if lease.hold is None else lease.hold.max_hold) as held:
@@ -140,29 +140,29 @@ class Exchange:
                 raise
             raise Refused(504, f"the request held its slot for longer than max_hold of pool {lease.pool}") from None
 
-    async def _answered(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> Again | None:
+    async def _answered(self, lease: Lease, body: Body, facts: RequestFacts, attempt: int) -> float | None:
         terms, timed = self._terms, Timed(lease.root, lease.pool, facts, self._terms.upstream.host)
         patience = terms.first_byte_timeout if facts.streams else terms.answer_timeout
-        try:
-            async with Patience(patience):
-                answer = await self._send(body.content())
-        except TimeoutError:
-            # Never sent again: the provider may still be at work on it.
-            timed.begins()
-            timed.note_begin()
-            self._report(lease, to_report(None, late=True))
-            raise Refused(504, f"no answer began within {patience:g} s") from None
-        try:
+        with ExitStack() as ending:
+            try:
+                async with Patience(patience):
+                    answer = await self._send(body.content())
+                    ending.callback(answer.close)
+                    await answer.begin()  # some servers send a head at once, and think then
+            except TimeoutError:
+                # Never sent again: the provider may still be at work on it.
+                timed.begins()
+                timed.note_begin()
+                self._report(lease, to_report(None, late=True))
+                raise Refused(504, f"no answer began within {patience:g} s") from None
             timed.begins()
             lease.note_answer()
             idle = terms.idle_timeout if facts.streams else terms.answer_timeout
             return await self._relay(lease, answer, idle, timed, attempt, replayable=body.can_be_sent_again)
-        finally:
-            answer.close()
 
     async def _relay(
         self, lease: Lease, answer: Answer, idle: float | None, timed: Timed, attempt: int, *, replayable: bool
-    ) -> Again | None:
+    ) -> float | None:
         """Give the client the answer, unless it is a refusal that is kept from it."""
         reader = AnswerReader(answer.status, answer.headers, None if self._task is None else self._task.is_followed)
         held = await self._held(answer, idle, reader)
@@ -179,7 +179,7 @@ class Exchange:
                 replayable=replayable,
                 jitter=self._shared.jitter(),
             )
-            if isinstance(again, Again):
+            if again is not None:
                 return again
         elif answer.status < 400:
             timed.note_begin()
@@ -222,7 +222,7 @@ class Exchange:
             async with Patience(idle):
                 return await answer.read()
         except TimeoutError:
-            raise UpstreamError("timeout", True, f"nothing came of the answer for {idle:g} s") from None
+            raise UpstreamError("timeout", f"nothing came of the answer for {idle:g} s") from None
 
     # -- both ---------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from leasecap._gate.exchange import Exchange
 from leasecap._gate.head import Refused
 from leasecap._gate.route import UpstreamError
 from leasecap._gate.shared import Shared
+from leasecap._gate.unjoined import UnjoinedThreads
 from leasecap._gate.upstreams import detour
 from leasecap._host.sockets import peer_uid
 from leasecap._latency import latencies
@@ -80,6 +81,7 @@ class Gate:
         """Serve until the command has ``ended``, and then until the last connection is closed, or for ``patience``."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_fault)
+        loop.set_default_executor(UnjoinedThreads())
         server = await loop.create_server(self._connection, sock=self._listener)
         program = self._shared.program
         silent = None if program is None else loop.call_later(SILENT_AFTER, self._note_silence, program)

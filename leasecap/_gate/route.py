@@ -38,13 +38,11 @@ class UpstreamError(Exception):
     """A request got no answer, or not all of it. The message names hosts, and nothing of the request or the answer.
 
     :ivar kind: what failed.
-    :ivar sent: whether any of the request can have reached the provider.
     """
 
-    def __init__(self, kind: Kind, sent: bool, message: str) -> None:
-        super().__init__(kind, sent, message)
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(kind, message)
         self.kind = kind
-        self.sent = sent
         self.message = message
 
     def __str__(self) -> str:
@@ -100,12 +98,12 @@ class Route:
                     tls = True
                     await wire.secure(self._context, self._host)
         except TimeoutError:
-            raise UpstreamError("timeout", False, f"no connection to {self.name} in time") from None
+            raise UpstreamError("timeout", f"no connection to {self.name} in time") from None
         except (OSError, _ProxyError) as error:
             if tls or isinstance(error, ssl.SSLError):
                 said = f"no trusted connection to {self.name}: {_reason(error)}"
-                raise UpstreamError("tls", False, said) from None
-            raise UpstreamError("connect", False, f"no connection to {self.name}: {_reason(error)}") from None
+                raise UpstreamError("tls", said) from None
+            raise UpstreamError("connect", f"no connection to {self.name}: {_reason(error)}") from None
 
     async def _reach(self, wire: Wire) -> None:
         proxy = self._proxy

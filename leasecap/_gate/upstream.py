@@ -92,7 +92,7 @@ class Connection:
         except h11.LocalProtocolError:
             refused = True
         if refused:  # out here the failure doesn't carry along what caused it, the text of which has headers in it
-            raise UpstreamError("malformed", False, f"the request to {self._route.name} can't be written as HTTP/1.1")
+            raise UpstreamError("malformed", f"the request to {self._route.name} can't be written as HTTP/1.1")
         if body is not None and not isinstance(body, bytes):
             async for part in body:
                 self.wire.write([*parts, http.send(h11.Data(part))])
@@ -177,8 +177,8 @@ class Connection:
     def _failure(self, error: Exception, when: str) -> UpstreamError:
         """Its text isn't passed on: it quotes the answer."""
         if isinstance(error, OSError) or self._came_to_end:
-            return UpstreamError("broken", True, f"{self._route.name} closed the connection {when}")
-        return UpstreamError("malformed", True, f"what {self._route.name} answered isn't HTTP/1.1")
+            return UpstreamError("broken", f"{self._route.name} closed the connection {when}")
+        return UpstreamError("malformed", f"what {self._route.name} answered isn't HTTP/1.1")
 
     def renew(self) -> bool:
         """Get ready for the next request. Returns whether there can be one."""
@@ -200,7 +200,7 @@ class Answer:
     :ivar headers: names as the provider writes them, in its order.
     """
 
-    __slots__ = ("_connection", "_owner", "headers", "reason", "status")
+    __slots__ = ("_begun", "_connection", "_owner", "headers", "reason", "status")
 
     def __init__(self, owner: Upstreams, connection: Connection, head: h11.Response) -> None:
         self.status = head.status_code
@@ -208,13 +208,21 @@ class Answer:
         self.headers = head.headers.raw_items()
         self._owner = owner
         self._connection: Connection | None = connection
+        self._begun = b""
+
+    async def begin(self) -> None:
+        """Wait for the first of the body; raises as `read`."""
+        self._begun = self._begun or await self.read()
 
     async def read(self) -> bytes:
         """All that has come of the body, never decoded; empty once it is whole.
 
         :raises UpstreamError: when it breaks off, or isn't HTTP.
         """
-        return b"" if self._connection is None else await self._connection.read()
+        begun, self._begun = self._begun, b""
+        if begun or self._connection is None:
+            return begun
+        return await self._connection.read()
 
     def close(self) -> None:
         """The connection serves the next request if the body has been read to its end; else it is closed at once."""

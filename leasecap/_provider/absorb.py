@@ -34,18 +34,6 @@ class Refusal(NamedTuple):
     quota: bool = False
 
 
-class Again(NamedTuple):
-    """Send the request again, in ``after`` seconds at the earliest."""
-
-    after: float
-
-
-class Pass(NamedTuple):
-    """Give the client the refusal as it came. ``reason`` is for people."""
-
-    reason: str
-
-
 class PoolReport(NamedTuple):
     """The arguments of `Lease.report`."""
 
@@ -83,8 +71,8 @@ def refusal_of(fault: Fault) -> Refusal | None:
 
 def decide(
     refused: Refusal, *, elapsed: float, absorb: float, attempt: int, replayable: bool, jitter: float
-) -> Again | Pass:
-    """Whether the client is to hear of a refusal.
+) -> float | None:
+    """Seconds until the request may be sent again; None: the client gets the refusal as it came.
 
     :param elapsed: seconds since the request came, in the queue or not.
     :param absorb: how many of them refusals may take.
@@ -92,18 +80,14 @@ def decide(
     :param replayable: its body is still there, and nothing of an answer went to the client.
     :param jitter: from 0 to 1, so that those who were refused together don't come again together.
     """
-    if refused.quota:
-        return Pass("a quota is used up")
-    if not replayable:
-        return Pass("it can't be sent again")
+    if refused.quota or not replayable:
+        return None
     pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempt - 1, 10)) * (1 - jitter / 4)
     after = refused.retry_after
     # A provider that says "at once" each time would be asked without a break.
     if after is None or (after < pause and attempt > 1):
         after = pause
-    if elapsed + after > absorb:
-        return Pass("the next try would come too late")
-    return Again(after)
+    return after if elapsed + after <= absorb else None
 
 
 def to_report(

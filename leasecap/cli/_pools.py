@@ -75,11 +75,17 @@ def known_pool(pool: str) -> PoolName:
 def suggestion(name: PoolName, config: Config, root: str) -> str:
     """The end of a sentence about a name that means no pool: which pool was probably meant, or where they are
     listed."""
+    found = nearest_pool(name, config, root)
+    return "; `leasecap status` and `leasecap limit` list them" if found is None else f"; did you mean {found}?"
+
+
+def nearest_pool(name: PoolName, config: Config, root: str) -> str | None:
+    """The pool that was probably meant by a name that means none."""
     from leasecap._config.nearest import nearest
 
     known = {other.identity: other.text for other in runtime.pictures(root).names()} | config.names()
     found = nearest(name.identity, known)
-    return "; `leasecap status` and `leasecap limit` list them" if found is None else f"; did you mean {known[found]}?"
+    return None if found is None else known[found]
 
 
 def pool_here() -> str | None:

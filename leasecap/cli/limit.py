@@ -15,7 +15,7 @@ from leasecap._config.store_address import FILES
 from leasecap._config.usage import parse_url
 from leasecap._redact import mask, printable, redact_argv
 from leasecap._runtime import runtime
-from leasecap.cli._pools import complete_pool, suggestion
+from leasecap.cli._pools import complete_pool, nearest_pool, suggestion
 from leasecap.cli._say import Limit, Verb
 
 
@@ -63,13 +63,18 @@ def command(pool: str | None, limit: int | None, unset: bool) -> None:
 def _change(root: str, pool: str, limit: int | None) -> None:
     from leasecap._config.edit import set_limit
 
-    settings = load_config(root).pool(pool)
+    config = load_config(root)
+    settings = config.pool(pool)
     if settings.store is not None:
         _change_for_all(root, settings, limit)
         return
+    meant = None if _is_known(root, config, settings) else nearest_pool(settings.name, config, root)
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
-    if change.after.limit is None:
+    if meant is not None:
+        undo = "" if limit is None else f" Take its limit out: leasecap limit {shlex.quote(_name(settings))} --unset"
+        click.echo(f"There was no such pool; did you mean {printable(meant, 200)}?{undo}")
+    elif change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
 
@@ -104,9 +109,14 @@ def _show_one(root: str, config: Config, given: str) -> None:
     preset = PRESETS.get(pool.name.identity)
     if preset is not None:
         click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
-    elif pool.name.identity not in config.names() and not runtime.is_used(root, pool.name):
+    elif not _is_known(root, config, pool):
         click.echo(f"There is no such pool yet{suggestion(pool.name, config, root)}")
     click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
+
+
+def _is_known(root: str, config: Config, pool: PoolConfig) -> bool:
+    """Whether somebody has configured or used it, or it is preset."""
+    return pool.name.identity in config.names() or runtime.is_used(root, pool.name)
 
 
 def _in_force(pool: PoolConfig) -> list[str]:

@@ -21,8 +21,8 @@ def configured(root: Path) -> None:
     seal(str(root), CONFIG)
 
 
-def shown(pool: str = "p") -> list[str]:
-    done = run("limit", pool)
+def shown(pool: str = "p", *change: str) -> list[str]:
+    done = run("limit", pool, *change)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -67,3 +67,12 @@ def test_limit_shows_why_no_slot_is_given_out() -> None:
 def test_limit_of_a_misspelt_name_asks() -> None:
     assert "There is no such pool yet; did you mean anthropic?" in shown("antropic")
     assert "Set it: leasecap limit antropic N" in shown("antropic")
+
+
+def test_limit_that_is_set_for_a_misspelt_name_asks() -> None:
+    assert shown("antropic", "--unset")[1:] == ["There was no such pool; did you mean anthropic?"]
+    assert shown("antropic", "3")[1:] == [
+        "There was no such pool; did you mean anthropic? Take its limit out: leasecap limit antropic --unset"
+    ]
+    assert len(shown("antropic", "4")) == 1, "now there is one"
+    assert len(shown("something-else", "4")) == 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import DEADLINE, status, until
-from gated import Gated, configure
+from commands import DEADLINE, environment, run, status, until
+from gated import POOL, Gated, configure
+from places import REPOSITORY
 from provider import Provider
 from provider_steps import CHUNKED, CLOSE, HANG, LENGTH, RESET, Act, Framing, Latch, broken, head, reply, stream
 from raw_http import BrokenError, Raw
@@ -181,6 +183,20 @@ def test_a_late_first_byte_cuts_the_limit(root: Path, provider: Provider) -> Non
     assert feedback is not None and feedback.reduced_limit == 1
 
 
+def test_a_head_alone_is_no_first_byte(root: Path, provider: Provider) -> None:
+    """As from vLLM, which sends it before its model has said anything."""
+    configure(root, "limit = 2\nfirst_byte_timeout = 0.3\n")
+    begins = head(200, b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked")
+    with Gated(provider, limit=2) as gate, gate.connect() as holder:
+        latch = hold(provider, gate, holder)
+        provider.plan((begins, HANG))
+        assert gate.ask(body=STREAMED).status == 504
+        feedback = status().feedback
+        latch.set()
+        holder.answer()
+    assert feedback is not None and feedback.reduced_limit == 1
+
+
 def test_an_idle_stream_is_broken_off(root: Path, provider: Provider) -> None:
     configure(root, "idle_timeout = 2\n")
     provider.plan(stream(b"data: 1\n\n", latch := Latch()))
@@ -320,3 +336,37 @@ def test_continue_is_not_sent_where_the_answer_is_no(gate: Gated, client: Raw) -
     client.send(gate.asking(b"POST /wrong/anthropic/v1/messages HTTP/1.1", *lines, body=None))
     assert client.answer().status in (403, 404)
     assert client.interim == []
+
+
+# -- the command ends -------------------------------------------------------------------------------------------------
+
+ASKS_AND_LEAVES = """
+import os, socket, sys, time
+from urllib.parse import urlsplit
+url = urlsplit(os.environ["ANTHROPIC_BASE_URL"])
+with socket.create_connection((url.hostname, url.port)) as connection:
+    head = f"POST {url.path}/v1/messages HTTP/1.1\\r\\nHost: {url.netloc}\\r\\nContent-Length: 2\\r\\n\\r\\n{{}}"
+    connection.sendall(head.encode())
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+"""
+
+
+def test_a_look_up_of_a_name_that_takes_long_does_not_keep_the_wrapper(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, socket, time\n"
+        "look_up = socket.getaddrinfo\n"
+        "def slow(host, *about, **more):\n"
+        "    if host == 'slow.invalid':\n"
+        f"        pathlib.Path({str(asked)!r}).touch()\n"
+        "        time.sleep(600)\n"
+        "    return look_up(host, *about, **more)\n"
+        "socket.getaddrinfo = slow\n"
+    )
+    where = environment(ANTHROPIC_BASE_URL="http://slow.invalid", PYTHONPATH=f"{tmp_path}{os.pathsep}{REPOSITORY}")
+    command = (sys.executable, "-c", ASKS_AND_LEAVES, str(asked))
+    done = run("run", "--per-request", "-p", POOL, "--limit", "1", "--", *command, env=where)
+    assert done.returncode == 0, done.stderr
+    assert asked.exists()
+    until(lambda: status().in_flight == 0)

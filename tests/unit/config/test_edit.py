@@ -73,7 +73,31 @@ def test_an_edit_changes_its_line_and_nothing_else(root: Path) -> None:
 def test_a_pool_without_a_limit_gets_one_in_its_table(root: Path) -> None:
     path = write(root, COMMENTED)
     set_limit(str(root), "TEAM/a", 3)
-    assert path.read_text() == COMMENTED + "limit = 3\n"
+    assert path.read_text() == COMMENTED.replace("lock = 'os'", "limit = 3\nlock = 'os'")
+
+
+NEXT = """\
+[pools.a]  # mine
+priority = 1
+
+# What b is for.
+[pools.b]
+limit = 2
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_limit_goes_above_the_comments_of_the_next_table(root: Path, end: str) -> None:
+    path = write(root, NEXT.replace("\n", end))
+    set_limit(str(root), "a", 3)
+    assert path.read_bytes().decode() == NEXT.replace("# mine\n", "# mine\nlimit = 3\n").replace("\n", end)
+
+
+def test_a_line_of_a_text_is_taken_for_no_table(root: Path) -> None:
+    text = "[pools.b]\nusage_command = ['''\n[pools.a]\n''']\n[pools.a]"
+    path = write(root, text)
+    set_limit(str(root), "a", 3)
+    assert path.read_text() == text + "\nlimit = 3\n"
 
 
 @pytest.mark.parametrize(("end", "gap"), [("\n", "\n"), ("", "\n\n"), ("\r\n", "\r\n")])

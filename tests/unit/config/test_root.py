@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,16 @@ def test_a_relative_root_would_be_one_cap_per_directory_and_is_refused(
     with pytest.raises(ConfigError, match="absolute") as caught:
         root_path()
     assert (caught.value.key, caught.value.value) == ("LEASECAP_HOME", value)
+
+
+def test_a_relative_root_is_refused_also_where_the_working_directory_was_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LEASECAP_HOME", "not/asked/before")
+    monkeypatch.setattr(os, "getcwd", lambda: os.stat(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match="absolute") as caught:
+        root_path()
+    assert caught.value.allowed is not None and caught.value.allowed.endswith("=/home/me/not/asked/before")
 
 
 @pytest.mark.parametrize("value", ["/x\r", "/x\n", "/x ", " /x", "/x\r\n", "/x\ty", "  "])
@@ -182,6 +193,21 @@ def test_what_is_planted_in_place_of_the_root_is_refused(root: Path, plant: str)
         (root.parent / "in" / "it").rename(root)
     error = refused(root)
     assert ("is a symlink" in error.message) == ("symlink" in plant)
+
+
+@pytest.mark.posix("owners and modes")
+def test_a_command_that_is_told_can_be_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "a root's"
+    root.mkdir()
+    root.chmod(0o777)
+    assert shlex.split(refused(root).remedy)[-3:] == ["chmod", "700", str(root)]
+
+
+def test_a_root_that_cannot_be_made_is_not_called_removed(tmp_path: Path) -> None:
+    (tmp_path / "way").symlink_to("nowhere")
+    error = refused(tmp_path / "way" / "root")
+    assert error.message == "no directory can be made there"
+    assert str(tmp_path / "way") in error.remedy and "LEASECAP_HOME" in error.remedy
 
 
 def test_a_file_on_the_way_to_the_root_is_refused(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_root_and_its_source_are_named(made: Path, monkeypatch: pytest.Monke
     assert f"{made} (LEASECAP_HOME)" in next(iter(examine())).found
     monkeypatch.delenv("LEASECAP_HOME")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(made.parent / "settings"))
-    assert next(iter(examine())).found.startswith(f"{made.parent}/settings/leasecap (default)")
+    assert next(iter(examine())).found.startswith(f"{made.parent}/settings/leasecap (XDG_CONFIG_HOME)")
 
 
 def test_a_root_in_a_temporary_directory_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def test_a_proxy_that_refuses_is_named_and_the_password_is_not() -> None:
                 await ask({"https_proxy": f"http://me:SECRET@127.0.0.1:{proxy.port}"}, PROVIDER)
             place = f"provider.test:443 (through the proxy 127.0.0.1:{proxy.port})"
             assert str(caught.value) == f"no connection to {place}: 407 Proxy Authentication Required"
-            assert (caught.value.kind, caught.value.sent) == ("connect", False)
+            assert caught.value.kind == "connect"
 
     asyncio.run(main())
 
@@ -213,7 +213,7 @@ def test_a_proxy_that_speaks_something_else_is_told(answer: bytes) -> None:
         async with serving(handler) as proxy:
             with pytest.raises(UpstreamError, match=r"the proxy's answer isn't HTTP/1\.1, or broke off") as caught:
                 await ask({"https_proxy": f"http://127.0.0.1:{proxy.port}"}, PROVIDER)
-            assert (caught.value.kind, caught.value.sent) == ("connect", False)
+            assert caught.value.kind == "connect"
 
     asyncio.run(main())
 
@@ -287,7 +287,7 @@ def test_a_socks_proxy_that_refuses_is_told(answers: tuple[bytes, ...], said: st
         async with serving(handler) as proxy:
             with pytest.raises(UpstreamError, match=said) as caught:
                 await ask({"all_proxy": f"socks5://me:SECRET@127.0.0.1:{proxy.port}"}, PROVIDER)
-            assert (caught.value.kind, caught.value.sent) == ("connect", False)
+            assert caught.value.kind == "connect"
             assert "SECRET" not in str(caught.value)
 
     asyncio.run(main())

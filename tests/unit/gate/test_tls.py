@@ -56,7 +56,7 @@ def test_what_is_not_trusted_gets_nothing_of_the_request(tmp_path: Path) -> None
         async with serving(answers, tls=context) as server:
             with pytest.raises(UpstreamError, match=f"127.0.0.1:{server.port}: self.signed certificate") as caught:
                 await ask({}, server.port)
-            assert (caught.value.kind, caught.value.sent) == ("tls", False)
+            assert caught.value.kind == "tls"
 
     asyncio.run(main())
 
@@ -156,7 +156,7 @@ def test_a_handshake_that_does_not_end_is_a_time_out() -> None:
         async with serving(never_shakes_hands) as server:
             with pytest.raises(UpstreamError, match="in time") as caught:
                 await ask({}, server.port, connect_timeout=0.5)
-            assert (caught.value.kind, caught.value.sent) == ("timeout", False)
+            assert caught.value.kind == "timeout"
             await server.served.wait()
 
     asyncio.run(main())
@@ -190,6 +190,6 @@ def test_a_server_without_tls_is_told_from_one_that_is_not_trusted() -> None:
         async with serving(handler) as server:
             with pytest.raises(UpstreamError, match="wrong version number") as caught:
                 await ask({}, server.port)
-            assert (caught.value.kind, caught.value.sent) == ("tls", False)
+            assert caught.value.kind == "tls"
 
     asyncio.run(main())

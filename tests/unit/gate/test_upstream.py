@@ -385,7 +385,7 @@ def test_nothing_else_is_sent_again() -> None:
         await whole(await get(upstreams, at))
         with pytest.raises(UpstreamError) as caught:
             await post(upstreams, at)
-        assert (caught.value.kind, caught.value.sent) == ("broken", True)
+        assert caught.value.kind == "broken"
         assert (at.accepted, server.requests) == (1, 2)
 
     run(server, client)
@@ -398,7 +398,7 @@ def test_a_new_connection_that_breaks_is_not_tried_again() -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         with pytest.raises(UpstreamError, match="before it answered") as caught:
             await get(upstreams, server)
-        assert (caught.value.kind, caught.value.sent, server.accepted) == ("broken", True, 1)
+        assert (caught.value.kind, server.accepted) == ("broken", 1)
 
     run(handler, client)
 
@@ -422,7 +422,7 @@ def test_a_body_that_breaks_off_never_ends_as_if_it_were_whole(framing: bytes, r
         arrived.set()
         with pytest.raises(UpstreamError, match="in the middle") as caught:
             await answer.read()
-        assert (caught.value.kind, caught.value.sent) == ("broken", True)
+        assert caught.value.kind == "broken"
 
     run(handler, client)
 
@@ -434,7 +434,7 @@ def test_what_is_not_http_is_malformed_and_not_quoted(answer: bytes) -> None:
     async def client(upstreams: Upstreams, server: Server) -> None:
         with pytest.raises(UpstreamError, match="isn't HTTP") as caught:
             await whole(await get(upstreams, server))
-        assert (caught.value.kind, caught.value.sent) == ("malformed", True)
+        assert caught.value.kind == "malformed"
         assert "SECRET" not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
 
@@ -448,7 +448,7 @@ def test_a_request_that_is_not_http_reaches_nobody_and_is_not_quoted() -> None:
         headers = [*HEADERS, (b"Authorization", b"SECRET\r\nx: y")]
         with pytest.raises(UpstreamError, match="can't be written") as caught:
             await upstreams.send(Origin("http", "127.0.0.1", at.port), b"GET", b"/", headers, None)
-        assert (caught.value.kind, caught.value.sent) == ("malformed", False)
+        assert caught.value.kind == "malformed"
         assert "SECRET" not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
 
@@ -609,7 +609,7 @@ def test_nobody_listening_is_told_with_the_place_and_the_cause() -> None:
         await listening.wait_closed()
         with pytest.raises(UpstreamError, match=f"no connection to 127.0.0.1:{port}: Connection refused") as caught:
             await upstreams.send(Origin("http", "127.0.0.1", port), b"GET", b"/", HEADERS, None)
-        assert (caught.value.kind, caught.value.sent) == ("connect", False)
+        assert caught.value.kind == "connect"
 
     run(Scripted(), client)
 
