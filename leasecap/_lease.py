@@ -14,7 +14,8 @@ from leasecap._errors import LeaseLost
 from leasecap._faults import store_error
 from leasecap._host.deferred_signals import DeferredSignals, surely
 from leasecap._lease_event import LeaseEvent
-from leasecap._log import apart, log_warning, log_warning_apart
+from leasecap._log import log_warning, log_warning_apart
+from leasecap._on_lost import OnLost
 from leasecap._origin import Origin
 
 TYPE_CHECKING = False
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from leasecap._runtime import Runtime
     from leasecap._store.lease import HeldLease
     from leasecap._store.store import Store
-
-
-_HEAR_OUT = 1.0
-"""Seconds for which a release waits for ``on_lost``, at most."""
 
 
 class Lease:
@@ -80,12 +77,10 @@ class Lease:
         self._runtime = runtime
         self._reopen = reopen
         self._held = held
-        self._on_lost = on_lost
+        self._on_lost = None if on_lost is None else OnLost(on_lost)
         self.reference = _ancestry.reference(*held.place, self.id)
         self._origin = Origin(runtime.own)
         self._lock = threading.RLock()  # warnings are logged under it, and a log handler may release the lease
-        self._teller: int | None = None
-        self._told: threading.Event | None = None
         self._self = ref(self)
         self._right = [held]
         held.keep(
@@ -131,7 +126,7 @@ class Lease:
         Trouble with the store must not replace the result of the work: it is logged, and the release tried again.
         """
         surely(self._give_back)
-        self._await_on_lost()
+        self._hear_out()
 
     def _give_back(self, *, hand_off: bool = True) -> None:
         if not self._origin.is_here():
@@ -144,11 +139,9 @@ class Lease:
         if not self._held.release(hand_off=hand_off):
             self._set_lost()
 
-    def _await_on_lost(self) -> None:
-        """Give ``on_lost`` time that is being called, since the process may end right after the release."""
-        told, self._told = self._told, None
-        if told is not None and self._teller != threading.get_ident():
-            told.wait(_HEAR_OUT)
+    def _hear_out(self) -> None:
+        if self._on_lost is not None and self._origin.is_here():
+            self._on_lost.hear_out()
 
     def report(
         self,
@@ -243,7 +236,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         surely(self._leave)
-        self._await_on_lost()
+        self._hear_out()
 
     def _leave(self) -> None:
         _ancestry.leave(self.reference)
@@ -299,7 +292,7 @@ class Lease:
         if removed:
             lost = f"lease {self.id} of pool {self.pool!r} is lost: {removed}."
             log_warning_apart(f"{lost} Newcomers don't count it any more")
-        self._call_on_lost()
+        self._tell()
 
     def _mark_lost(self) -> None:
         """Note and log the loss, under the lock: a release in another thread may find it too, and end the process."""
@@ -309,23 +302,9 @@ class Lease:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
             log_warning(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
 
-    def _call_on_lost(self) -> None:
-        told = threading.Event()
-        with self._lock:
-            on_lost, self._on_lost = self._on_lost, None
-            if on_lost is None:
-                return
-            self._told = told  # with that: a release in another thread waits for it, whoever has found the loss
-        apart("on-lost", partial(self._run_on_lost, on_lost, told))
-
-    def _run_on_lost(self, on_lost: Callable[[Lease], object], told: threading.Event) -> None:
-        self._teller = threading.get_ident()
-        try:
-            on_lost(self)
-        except BaseException as error:
-            log_warning(f"on_lost of lease {self.id} raised {error!r}")
-        finally:
-            told.set()
+    def _tell(self) -> None:
+        if self._on_lost is not None:
+            self._on_lost.tell(self)
 
     def _time_is_over(self) -> None:
         """In the heartbeat thread: the lease was held for ``max_hold``."""
@@ -333,7 +312,7 @@ class Lease:
         # The next alarm is set before `on_lost` is called, which is the user's code.
         self._alarm(self.hold.give_away_at)
         if not self._released and self.expired._set():
-            self._call_on_lost()
+            self._tell()
 
     def _alarm(self, when: float) -> None:
         self._held.set_alarm(when, partial(weakly, self._self, Lease._give_away))
@@ -351,4 +330,4 @@ class Lease:
             self._alarm(self._held.now() + self._held.record.heartbeat)
         elif taken:
             self._held.let_go()
-            self._call_on_lost()
+            self._tell()

@@ -18,6 +18,9 @@ ASKED, DEAF = "asked", "deaf"
 QUESTION = "?"
 """What is written to the wake-up of a process that is asked. No ticket's name has it in it."""
 
+EVERYBODY = "*"
+"""What a change of a plain file says: all waiters of the process look. No ticket has it in its name."""
+
 
 class Marks:
     """The marks under one root. It is no error if one fails: an unmarked process costs the others two seconds a
@@ -62,3 +65,12 @@ class Marks:
         except OSError:
             return False
         return path.endswith(DEAF)
+
+
+def said_by_change(root: Directory, process: str) -> bytes:
+    """What a change of this process's plain file says: the lines that a named pipe would have."""
+    try:
+        root.stat(f"wake/{process}/{ASKED}")
+    except OSError:
+        return f"{EVERYBODY}\n".encode()
+    return f"{EVERYBODY}\n{QUESTION}\n".encode()

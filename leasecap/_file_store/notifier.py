@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from leasecap._file_store.marks import QUESTION, Marks
+from leasecap._file_store.marks import EVERYBODY, QUESTION, Marks
 from leasecap._file_store.wake_places import WAKEUP, place_of
-from leasecap._file_store.wakeups import EVERYBODY, Watch
+from leasecap._file_store.wakeups import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import threading
 import time
 from functools import partial
 
-from leasecap._file_store.marks import ASKED, QUESTION
+from leasecap._file_store.marks import said_by_change
 from leasecap._file_store.receiver import Receiver
 from leasecap._file_store.wake_places import WAKEUP, clear_places, make_place, place_of, put_file, remove_place
 from leasecap._store.wakeup import Received
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
     from leasecap._host.deferred_signals import DeferredSignals
     from leasecap._host.directory import Directory
 
-
 _END, _NOBODY = b"\0", b"\n"  # no ticket's name has them in it
-
-EVERYBODY = "*"
-"""A change of a plain file counts as this line: all waiters of the process look. No ticket has it in its name."""
 
 MOST_HANDLES = 64
 """Handles that a process has open at a time: many may have no more than 1024 descriptors, and need them for work."""
@@ -46,8 +42,7 @@ MOST_HANDLES = 64
 class Watch:
     """This process's wake-up under one root, open while somebody waits.
 
-    A thread that waits alone in its process receives by itself, which spares a hand-off the second change of threads
-    that it takes when a thread of the watch receives for all.
+    A thread that waits alone in its process receives by itself, which spares a hand-off the second change of threads.
 
     :ivar starts: how often it was opened; whoever was to be called before (`add`) no longer is.
     """
@@ -69,11 +64,10 @@ class Watch:
         self._on_wake = on_wake
         self._lock = threading.RLock()  # a garbage collection may end a wait while this is held
         self._fork_lock = fork_lock or self._lock
-        self._users = self.starts = 0
+        self._users = self.starts = self._made = 0
         self._receiver: Receiver | None = None
         self._file: WatchedFile | None = None
         self._closed_file: WatchedFile | None = None
-        self._made = 0
         self._receives_until = -math.inf
         self._thread: threading.Thread | None = None
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
@@ -272,8 +266,7 @@ class Watch:
         try:
             self._receiver = Receiver(self._make())
         except OSError:
-            # The platform or the file system has no named pipes, or a sandbox refuses to make one.
-            self._open_file()
+            self._open_file()  # there are no named pipes, or a sandbox refuses to make one
             return False
         clear_places(self._root, self._process)
         return True
@@ -283,15 +276,10 @@ class Watch:
 
         path = f"{self._place}/{WAKEUP}"
         change = partial(self._root.notify, path, _NOBODY)
-        self._file = WatchedFile(self._root.full(path), self._make_file, change, self._wake_everybody, self._fork_lock)
+        self._file = WatchedFile(self._root.full(path), self._make_file, change, self._changed, self._fork_lock)
 
-    def _wake_everybody(self) -> None:
-        try:
-            self._root.stat(f"{self._place}/{ASKED}")
-            said = f"{EVERYBODY}\n{QUESTION}\n"
-        except OSError:
-            said = f"{EVERYBODY}\n"
-        self._on_wake(said.encode())
+    def _changed(self) -> None:
+        self._on_wake(said_by_change(self._root, self._process))
 
     def _make_file(self) -> int | None:
         with self._lock:

@@ -36,7 +36,7 @@ def heartbeats_go_on() -> None:
 def test_what_on_lost_raises_in_a_release_does_not_replace_the_blocks_error(
     error: BaseException, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leasecap._lease._HEAR_OUT", DEADLINE)
+    monkeypatch.setattr("leasecap._on_lost.HEAR_OUT", DEADLINE)
 
     def on_lost(lease: Lease) -> None:
         raise error

@@ -13,7 +13,6 @@ from commands import remove_tree, start, status, until
 from insides import own_entry_of, store_of
 
 import leasecap
-from leasecap import _lease as lease_module
 from leasecap._file_store.held_lease import HeldLease
 from leasecap._runtime import runtime
 
@@ -96,7 +95,7 @@ def test_the_blocks_own_exception_survives_a_release_that_fails() -> None:
 
 
 def test_a_release_waits_for_on_lost_whoever_has_found_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "_HEAR_OUT", 60.0)
+    monkeypatch.setattr("leasecap._on_lost.HEAR_OUT", 60.0)
     begun, goes_on, told = threading.Event(), threading.Event(), list[str]()
 
     def tell(lost: leasecap.Lease) -> None:
@@ -114,7 +113,7 @@ def test_a_release_waits_for_on_lost_whoever_has_found_the_loss(monkeypatch: pyt
 
 
 def test_a_loss_that_the_release_finds_out_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "_HEAR_OUT", 60.0)
+    monkeypatch.setattr("leasecap._on_lost.HEAR_OUT", 60.0)
     calls: list[leasecap.Lease] = []
     lease = leasecap.acquire("p", on_lost=calls.append)
     runtime.own.heartbeats.remove(own_entry_of(lease))  # it would find out first

@@ -351,7 +351,7 @@ def test_a_release_that_finds_its_slot_given_away_says_why(
     root: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(root)
-    monkeypatch.setattr("leasecap._lease._HEAR_OUT", 60.0)
+    monkeypatch.setattr("leasecap._on_lost.HEAR_OUT", 60.0)
     monkeypatch.setattr(Heartbeats, "set_alarm", lambda *_: None)  # as if the process was stopped until now
     calls: list[tuple[bool, bool]] = []
     lease = leasecap.acquire(
