@@ -122,6 +122,8 @@ def _below_header(text: str, key: str, line: str) -> str | None:
 
     tomlkit would put it below the comments at the table's end, which mostly belong to the next one.
     """
+    if "limit" in tomllib.loads(text)["pools"][key]:
+        return None
     for header in re.finditer(r"^[ \t]*\[[^\n]*(\n|\Z)", text, re.MULTILINE):
         end = "\r\n" if "\r\n" in text else "\n"
         new = text[: header.end()] + ("" if header[1] else end) + line + end + text[header.end() :]
@@ -129,7 +131,7 @@ def _below_header(text: str, key: str, line: str) -> str | None:
             if tomllib.loads(header[0]).get("pools") == {key: {}} and "limit" in tomllib.loads(new)["pools"][key]:
                 return new  # else the header is a line of a text
         except tomllib.TOMLDecodeError:
-            continue  # it is none, or the table has a limit
+            continue  # it is none
     return None
 
 

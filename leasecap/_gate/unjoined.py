@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from leasecap._threads import start_thread
@@ -23,12 +24,12 @@ class UnjoinedThreads(ThreadPoolExecutor):  # a loop takes no other kind
     """
 
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """See `Executor.submit`.
-
-        :raises RuntimeError: when no thread can be had.
-        """
+        """See `Executor.submit`. Where no thread can be had the call fails with an `OSError`."""
         future: Future[T] = Future()
-        start_thread("gate-call", _run, future, lambda: call(*args, **kwargs))
+        try:
+            start_thread("gate-call", _run, future, lambda: call(*args, **kwargs))
+        except RuntimeError as error:
+            future.set_exception(OSError(errno.EAGAIN, str(error)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

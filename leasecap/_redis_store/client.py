@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -30,11 +31,13 @@ class Client:
     :ivar address: where the store is.
     :ivar server: what the last one said of itself to which a connection was made; None before the first. A script that
         has to know which server runs it takes that as an argument (`Word`): another thread may have met a new one.
+    :ivar answered_at: when a call was answered last (monotonic clock, seconds).
     """
 
     def __init__(self, address: StoreAddress) -> None:
         self.address = address
         self.server: Server | None = None
+        self.answered_at = -math.inf
         self._begin()
 
     def _begin(self) -> None:
@@ -85,6 +88,7 @@ class Client:
                 else:
                     time.sleep(step.seconds)
         except StopIteration as done:
+            self.answered_at = time.monotonic()
             return done.value
 
     def _ask(self, ask: Ask) -> Any:

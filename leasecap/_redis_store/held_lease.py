@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from leasecap._redis_store.open_pool import OpenPool
     from leasecap._redis_store.renewals import Kept
 
-_AGAIN = 1.0  # seconds between tries of a release that failed
-
-
 def _nothing() -> None:
     pass
 
@@ -82,22 +79,8 @@ class HeldLease:
             return self._store.pool.end(self.token, by_holder=True)
         except LeasecapError as error:  # a ConfigError too: a password's file may be gone
             log_warning(f"lease {self.token} of pool {self.pool!r} could not be released ({error}); trying on")
-            until = self._kept.sent + self._kept.ttl
-            self._store.own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
+            self._store.own.end_again(self._store.pool, self.token, self._kept.sent + self._kept.ttl)
             return True
-
-    def _end_again(self, until: float) -> None:
-        """In the alarms' thread: try on, for as long as the slot is taken."""
-        own = self._store.own
-
-        def end() -> None:
-            try:
-                self._store.pool.end(self.token, by_holder=True)
-            except LeasecapError:
-                if self._store.boot_clock() < until:
-                    own.alarms.set(self.token, self.now() + _AGAIN, partial(self._end_again, until))
-
-        own.errands.do(end)
 
     def hand_off(self) -> None:
         pass

@@ -20,6 +20,8 @@ Members of the sorted sets are entry names (`_decisions.entry`), which sort in q
 
 from __future__ import annotations
 
+from leasecap._liveness.record import Child
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
@@ -60,7 +62,7 @@ def pools_key(prefix: str) -> str:
 def agent_field(record: Record) -> str:
     """The field of the records in which the token stands of what an agent holds or waits for; "" if it is for none.
 
-    No process of another machine or boot has the same.
+    No process of another machine or boot has the same. A hook that has its slot makes the agent its holder.
     """
-    agent = record.agent
+    agent = Child(record.pid, record.start or 0) if record.proof == "pid" else record.agent
     return "" if agent is None else f"@{record.machine}/{record.boot}/{record.pid_ns}/{agent.pid}/{agent.start}"

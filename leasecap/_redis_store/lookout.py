@@ -149,13 +149,13 @@ class Lookout:
     def relieve(self, *, everybody: bool) -> None:
         """End the tickets of those on duty, if they are dead: who comes after them is on duty then.
 
-        :param everybody: of all who wait.
+        :param everybody: of all who wait, and what is held.
         :raises StoreError: as `sweep`.
         """
         waiting = _MOST if everybody else _ON_DUTY
-        self._ask(waiting, holders=False)
+        self._ask(waiting, holders=everybody)
         while self._end_the_dead(waiting):
-            self._ask(waiting, holders=False)
+            self._ask(waiting, holders=everybody)
 
     def _end_the_dead(self, waiting: int = _WAITING) -> bool:
         dead = [token for token, processes in self._seen.items() if processes and all(map(self._is_gone, processes))]

@@ -22,7 +22,7 @@ SAFETY = 5.0
 """Seconds until a step looks for its errand's answer, should nothing wake it."""
 
 ANSWERS_WITHIN = 1.0
-"""Seconds that the end of a call may take once its time is over: what it tells then is worth no longer wait."""
+"""Seconds that a call waits for an answer, once its time is over, from a store that answers nobody."""
 
 AGAIN_WITHIN = 0.5
 """Seconds in which such a call is sent again: a server that was started anew has closed its connections, and answers at
@@ -87,14 +87,15 @@ class OpenPool:
         """What ``call`` returns, which is made by an errand where its caller must not block.
 
         :param wake: called when it is done.
-        :param until: when its answer is waited for no longer, in an errand (monotonic clock, seconds).
+        :param until: from then on (monotonic clock, seconds) an errand is given up if the store has answered nobody for
+            a second. One that is slow, or has many calls to answer, is waited for.
         :raises Unreachable: then.
         """
         if self.asks_directly():
             return call()
         errand = self.own.errands.send(call, wake)
         while not errand.done:
-            left = until - self.monotonic()
+            left = max(until, self.own.client.answered_at) + ANSWERS_WITHIN - self.monotonic()
             if left <= 0:
                 raise fault(self.own.address, TimeoutError("timeout"))
             yield min(left, SAFETY)

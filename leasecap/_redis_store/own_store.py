@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._named_tuple import NamedTuple
@@ -44,6 +45,7 @@ granted by then, and nobody had to look."""
 
 
 _ENDS_WITHIN = 1.0  # seconds
+_AGAIN = 1.0  # seconds between tries to end an entry
 
 
 class _Waiting(NamedTuple):
@@ -189,6 +191,18 @@ class OwnStore:
                 self._ending.discard(token)
 
         self.errands.do(ended)
+
+    def end_again(self, pool: Pool, token: str, until: float) -> None:
+        """Try on to end an entry, for as long as its slot is taken: ``until`` then (boot clock, seconds)."""
+
+        def end() -> None:
+            try:
+                pool.end(token, by_holder=True)
+            except LeasecapError:
+                if self.effects.boot_clock() / 1e9 < until:
+                    self.end_again(pool, token, until)
+
+        self.alarms.set(token, self.effects.monotonic() + _AGAIN, partial(self.errands.do, end))
 
     def ending(self) -> frozenset[str]:
         """The tokens of entries that are being ended in the background."""

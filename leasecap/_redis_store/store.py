@@ -16,7 +16,7 @@ from leasecap._liveness.record import called, decode_record
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
 from leasecap._redis_store.faults import Unreachable
-from leasecap._redis_store.open_pool import AGAIN_WITHIN, ANSWERS_WITHIN, OpenPool
+from leasecap._redis_store.open_pool import AGAIN_WITHIN, OpenPool
 from leasecap._redis_store.policy import asked_by, differing, fields_of, policy_of
 from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
@@ -181,17 +181,17 @@ class RedisStore:
     # -- the view ---------------------------------------------------------------------------------------------------
 
     def view(self) -> PoolView:
-        trouble = self.own.trouble(self.pool)
-        if trouble:
-            return self._unseen(trouble)
         try:
-            return self._view(self.pool.picture(within=AGAIN_WITHIN))
+            return self._view(self.pool.picture())
         except Unreachable as error:
             return self._unseen(str(error))
 
     def view_in_steps(self, wake: Callable[[], None]) -> Generator[float, None, PoolView]:
+        if trouble := self.own.trouble(self.pool):
+            return self._unseen(trouble)
+        see = partial(self.pool.picture, within=AGAIN_WITHIN)
         try:
-            return (yield from self._open.until_done(self.view, wake, self.monotonic() + ANSWERS_WITHIN))
+            return self._view((yield from self._open.until_done(see, wake, self.monotonic())))
         except Unreachable as error:
             return self._unseen(str(error))
 

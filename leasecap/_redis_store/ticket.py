@@ -19,7 +19,7 @@ from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.keys import agent_field
 from leasecap._redis_store.lua.state import DUTY
-from leasecap._redis_store.open_pool import AGAIN_WITHIN, ANSWERS_WITHIN, SAFETY
+from leasecap._redis_store.open_pool import AGAIN_WITHIN, SAFETY
 from leasecap._redis_store.renewals import Kept
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 
@@ -316,8 +316,7 @@ class RedisTicket:
             raise self._trouble
         # If an errand takes a grant up meanwhile, the answer says so.
         withdraw = partial(self._store.pool.withdraw, self._token, within=AGAIN_WITHIN)
-        until = self._store.monotonic() + ANSWERS_WITHIN
-        sent, found = yield from self._until_done(self._sending(withdraw), until)
+        sent, found = yield from self._until_done(self._sending(withdraw), self._store.monotonic())
         if found.state == "held":
             self._take(sent, found)
             return _HELD
@@ -341,6 +340,8 @@ class RedisTicket:
         token, self._token = self._token, ""
         lease, self._lease = self._lease, None
         self._leave_queue()
+        if self._trouble is not None:
+            self._store.own.note_trouble(self._store.pool, None)  # others who wait note their own
         if lease is not None:
             lease.let_go()
         if token:
@@ -350,4 +351,4 @@ class RedisTicket:
         try:
             self._store.pool.end(token, by_holder=True)
         except StoreError:
-            pass  # nobody renews it, so it ends after its ttl
+            self._store.own.end_again(self._store.pool, token, self._store.boot_clock() + self._store.pool.ttl)

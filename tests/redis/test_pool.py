@@ -283,14 +283,16 @@ def test_agent_whose_lease_is_adopted_has_one_slot_as_before(server: RedisServer
     pool = known_pool(client, limit=2)
     record = decode_record(RECORD)
     assert record is not None
-    record = record._replace(agent=Child(4711, 5))
-    agent = agent_field(record)
+    agent = agent_field(record._replace(agent=Child(4711, 5)))
     lease = place(pool, 1, agent=agent).name
+    record = record._replace(pid=4711, start=5, proof="pid")  # as its hook leaves it
     server.restart()
     assert pool.renew([lease], []) == ("adopted",)
+    pool.configure(limit="2")
+    assert place(pool, 4, agent=agent).state == "queued"  # another hook, in between
     assert pool.describe(token(1), record)
+    pool.end(token(4), by_holder=True)
     assert place(pool, 2, agent=agent).state == "agent"
-    assert pool.describe(token(1), record)
     pool.end(token(1), by_holder=True)
     settle(pool, limit=2)
     assert place(pool, 3, agent=agent).state == "held"
@@ -338,6 +340,16 @@ def test_one_that_died_elsewhere_goes_though_nobody_stays_until_holders_have_spo
     pool.withdraw(token(2))
     pass_silently(TTL)
     assert place(pool, 3).state == "held"
+
+
+def test_wait_of_a_server_that_has_lost_something_counts_for_nothing_after_a_silence(client: Client) -> None:
+    pool = known_pool(client)
+    place(pool, 1)
+    pass_silently(TTL + 0.1)
+    pool.configure(run="another one's")  # it has come back with old data, and is out of reach again
+    place(pool, 2)
+    pass_silently(TTL)
+    assert pool.look(token(2)).state == "queued"
 
 
 def test_holder_that_spoke_in_that_wait_has_its_slot(client: Client) -> None:

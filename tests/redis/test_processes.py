@@ -273,6 +273,22 @@ def test_hook_takes_the_place_of_one_that_was_killed_though_nobody_else_looks(po
     assert held(pool) == 1
 
 
+def test_hook_takes_the_slot_that_was_granted_to_one_that_was_killed(pool: Pool, team: Team) -> None:
+    agent = team.start("say('READY'); hear()")
+    agent.expect("READY")
+    settle(pool, ttl=600)
+    place(pool, 1)
+    hook = start("acquire", "-p", "p", "--for-pid", str(agent.pid))
+    until(lambda: len(pool.picture().seen.queue) == 1, "it waits")
+    hook.send_signal(signal.SIGSTOP)
+    pool.end(token(1), by_holder=True)
+    assert len(pool.picture().seen.granted) == 1
+    hook.kill()
+    hook.communicate()
+    assert run("acquire", "-p", "p", "--for-pid", str(agent.pid)).returncode == 0
+    assert held(pool) == 1
+
+
 def test_slot_for_a_pid_lasts_as_long_as_that_process(pool: Pool, team: Team) -> None:
     agent = team.start("say('READY'); hear()")
     agent.expect("READY")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis_pools import place, settle
 from redis_pools import token as token_of
+from referee import until
 
 import leasecap
 from leasecap._config.pool_name import pool_name
+from leasecap._redis_store import open_pool
+from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
 
 TYPE_CHECKING = False
@@ -95,3 +99,41 @@ def test_server_that_answers_again_is_called_silent_no_more(pool: Pool, server: 
 
     asyncio.run(main())
     pool.end(token_of(1), by_holder=True)
+
+
+def test_server_that_is_slow_gives_the_slot_after_all(
+    pool: Pool, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_pool, "ANSWERS_WITHIN", 15.0)
+    pool.end(token_of(1), by_holder=True)
+    server.freeze()
+
+    async def main() -> None:
+        call = asyncio.create_task(leasecap.acquire_async("p", timeout=0.01))
+        await asyncio.sleep(0.2)
+        server.thaw()
+        (await call).release()
+
+    asyncio.run(main())
+
+
+def test_call_whose_end_was_lost_is_ended_all_the_same(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, ended = Pool.end, []
+
+    def lost(self: Pool, token: str, **about: Any) -> bool:
+        ended.append(token)
+        if len(ended) == 1:
+            raise Unreachable("lost", path="", remedy="")
+        return end(self, token, **about)
+
+    monkeypatch.setattr(Pool, "end", lost)
+
+    async def main() -> None:
+        call = asyncio.create_task(leasecap.acquire_async("p"))
+        while not pool.picture().seen.queue:
+            await asyncio.sleep(0.01)
+        call.cancel()
+
+    asyncio.run(main())
+    until(lambda: not pool.picture().seen.queue, "it left the queue")
+    assert ended.count(ended[0]) == 2

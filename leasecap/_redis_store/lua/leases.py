@@ -54,7 +54,7 @@ local function add(name)
   end
 end
 if holders then
-  for _, place in ipairs({GRANTED, LEASES}) do
+  for _, place in ipairs({GRANTED, LEASES, PASSED}) do
     for _, name in ipairs(call('ZRANGE', place, 0, -1)) do add(name) end
   end
 end
@@ -69,7 +69,7 @@ return {found, records}
 """,
     flags="no-writes",
 )
-"""The tokens of all that is held, if they are asked for, and of the first ticket of so many processes that wait first;
+"""The tokens of all that is held or passed over, if they are asked for, and of the first ticket of so many processes that wait first;
 and the records of those that the caller doesn't know."""
 
 DESCRIBE = script(
@@ -79,8 +79,12 @@ local token, record, over, agent = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local name = call('HGET', NAMES, token)
 if not name then return 0 end
 call('HSET', RECORDS, token, record)
-if agent ~= '' and not call('HGET', NAMES, call('HGET', RECORDS, agent) or '') then
-  call('HSET', RECORDS, agent, token, '@' .. token, agent)
+if agent ~= '' then
+  -- Another hook may have asked while nobody knew that the agent has this one.
+  local other = call('HGET', NAMES, call('HGET', RECORDS, agent) or '')
+  if not (other and other ~= name and call('ZSCORE', LEASES, other)) then
+    call('HSET', RECORDS, agent, token, '@' .. token, agent)
+  end
 end
 local since = call('ZSCORE', LEASES, name)
 if since and over ~= '' then

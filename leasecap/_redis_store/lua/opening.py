@@ -44,8 +44,8 @@ local function forget(name)
   if pool.timed then call('ZREM', OVER, name) end
   call('HDEL', NAMES, token)
   local agent = call('HGET', RECORDS, '@' .. token)
-  if agent then call('HDEL', RECORDS, '@' .. token, agent) end
-  call('HDEL', RECORDS, token, '!' .. token, '?' .. token)
+  if agent and call('HGET', RECORDS, agent) == token then call('HDEL', RECORDS, agent) end
+  call('HDEL', RECORDS, token, '!' .. token, '?' .. token, '@' .. token)
 end
 local function remove(name, by_holder)
   local where = false
@@ -108,8 +108,9 @@ if lost then
   end
   touch()
 elseif pool.clock and now - pool.clock > settling then
-  -- Whose time was over before the last wait for holders, which is over as well: nobody has called at its end.
-  if now >= number('quiet', 0) then over_by = number('quiet', 0) - settling end
+  -- Whose time was over before the last such wait, which is over as well: nobody has called at its end. Of a server
+  -- that had lost something it can't be told who could renew in it.
+  if now >= number('quiet', 0) and pool.quiet ~= pool.closed then over_by = number('quiet', 0) - settling end
   set('quiet', now + settling)
 end
 set('clock', now)
