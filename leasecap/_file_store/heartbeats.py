@@ -216,7 +216,8 @@ class Heartbeats:
                     beating.alarm = math.inf
                     to_call.append(beating.on_alarm)
             nothing = math.inf if idle else now + _LINGER
-            due = [min(one.due, one.alarm) for one in self._beating.values()]
+            # A copy: a garbage collection in the midst of it may release a lease.
+            due = [min(one.due, one.alarm) for one in list(self._beating.values())]
             self._wakes_at = min((*due, *(when for when, _ in self._later)), default=nothing)
         return [call for call in to_call if call is not None]
 

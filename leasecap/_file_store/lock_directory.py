@@ -213,6 +213,9 @@ class LockDirectory:
                 return Occupant(f"pid {record.pid} on {record.host}", stay)
         return Occupant("an unknown process", stay)
 
+    def retire(self) -> bool:
+        return self._mutex.acquire(blocking=False)
+
     def close(self) -> None:
         """Nothing to close."""
 

@@ -19,6 +19,7 @@ from leasecap._decisions.places import PARKED, QUEUE
 from leasecap._errors import StoreError
 from leasecap._file_store.exits import Exits
 from leasecap._file_store.removal import bury
+from leasecap._log import log_warning_apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Lookout:
         self._was_deaf = False
         self._stamp = Stamp(store)
         self._neighbours: list[Process] | None = None
+        self._has_handle = False  # on a process ahead
         self._pause = 0.0
         self._retry_at = -math.inf
         self._changes_at = math.inf
@@ -206,7 +208,9 @@ class Lookout:
             if self._looked:
                 self.look_by(now + self._look(now, woken))
             self._end_if_nobody_waits()
-        except (OSError, StoreError):
+        except Exception as error:  # whoever receives goes on, whatever it is
+            if not isinstance(error, (OSError, StoreError)):
+                log_warning_apart(f"the queue of pool {self.store.pool.name.text!r} can't be looked at: {error!r}")
             self._own.wake_tickets(tuple(self._looked))  # it is no error here; callers that ask for a slot get it
             self.look_by(now + polling.FAR_LOOK)
         finally:
@@ -249,7 +253,9 @@ class Lookout:
         running = self._walk(standing, expected) if standing.rank > 2 else []
         on_duty = standing.rank <= 2 or len(running) < (2 if standing.rank == 3 else 1) or self._stamp.stands_in
         if not on_duty:
-            self._pause = polling.process_look(standing.rank, on_duty=False, covered=False, watched=self._watched)
+            # Without a handle on a process ahead nothing says that those have ended which look for all.
+            told = self._watched and self._has_handle
+            self._pause = polling.process_look(standing.rank, on_duty=False, covered=False, watched=told)
             return self._pause
         self._neighbours = None
         if self._changes_at <= now:
@@ -284,7 +290,7 @@ class Lookout:
             nearest = parse_entry(standing.ahead[0])
             identity = peers.identity(nearest)
             if identity is not None and self._exits.watch([identity]):
-                self._neighbours = [identity]
+                self._neighbours, self._has_handle = [identity], True
                 return [nearest]
         enough = 2 if standing.rank == 3 else 1
         running: list[Entry] = []
@@ -307,8 +313,7 @@ class Lookout:
                 if identity is not None and len(running) >= enough:
                     break
         self._neighbours = None if blind else watch
-        if self._watched:
-            self._exits.watch(watch)
+        self._has_handle = self._watched and self._exits.watch(watch) and bool(watch)
         if peers.gone or peers.dead:
             self.store.reconciler.transact()  # before they are buried: somebody may be granted a slot that they kept
             bury(self.store.entries, self.store.peers, self.store.reconciler.notify)

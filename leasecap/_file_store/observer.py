@@ -100,13 +100,14 @@ class Observer:
     def look(self, where: str, name: str) -> Look:
         """The finding of `judge` with its evidence: the record and the content of ``alive``."""
         path = f"{where}/{name}"
-        record, readable = self._record(where, name)
         held: bool | None = None
         content: bytes | None
         if self._pool.kind == "directory":
             content = self._read(f"{path}/alive", STAMP_BYTES)
         else:
             held, content = self._directory.probe(f"{path}/alive", STAMP_BYTES)
+        # Read after the probe: who hands its lease to a process writes that down before it lets go of the lock.
+        record, readable = self._record(where, name)
         if not held:  # if the lock is held the entry was there just now
             try:
                 self._directory.stat(path)

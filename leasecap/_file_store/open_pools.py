@@ -87,18 +87,20 @@ class OpenPools:
                 break
             taken -= store.entries.descriptors
             closed.append(store)
-        for store in closed:
-            self._close(store)
-        return bool(closed)
+        done = [self._close(store) for store in closed]
+        return any(done)
 
-    def _close(self, store: Store) -> None:
+    def _close(self, store: Store) -> bool:
+        """Returns False if a thread is inside its section, as may be after the last of its entries has left."""
+        if not store.section.retire():
+            return False
         if store in self._replaced:
             self._replaced.remove(store)
         else:
             self._forget(store)
         store.entries.drop_spares()
-        store.section.close()
         store.directory.close()
+        return True
 
     def _forget(self, store: Store) -> None:
         directory = store.pool.name.directory

@@ -131,6 +131,13 @@ class OsLock:
         self._forgotten = True
         self.close()
 
+    def retire(self) -> bool:
+        # A thread that is inside would go on deciding without the lock.
+        if not self._mutex.acquire(blocking=False):
+            return False
+        self.close()
+        return True
+
     def close(self) -> None:
         """Close the file; it is opened again when the section is next entered."""
         self._keep_own()

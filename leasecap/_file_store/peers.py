@@ -96,8 +96,9 @@ class Peers:
                 return None  # it was moved meanwhile, or is corrupt: another ticket of the process may say
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()  # a process that grants and never waits here meets more and more of them
-            self._known[process] = self._observer.visible(record)
-        return self._known[process]
+            identity = self._known[process] = self._observer.visible(record)
+            return identity
+        return self._known.get(process)
 
     def speaks_for_its_process(self, ticket: Entry) -> bool:
         """Whether what was seen at this ticket holds for the others of its process. What can't be read says nothing."""
@@ -106,7 +107,8 @@ class Peers:
 
     def forget_all_but(self, processes: set[str]) -> None:
         """Drop what is remembered of processes that no longer have anything in the pool."""
-        self._known = {process: known for process, known in self._known.items() if process in processes}
+        known = self._known.copy()  # in one step: another thread may look, too
+        self._known = {process: identity for process, identity in known.items() if process in processes}
 
     def look_at_all(self, names: Iterable[str]) -> None:
         """Look at each process that waits. It is done outside the section if there are too many of them."""

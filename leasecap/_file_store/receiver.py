@@ -36,7 +36,6 @@ class Receiver:
 
     :ivar taken: the lock of whoever receives.
     :ivar has_thread: whether a thread receives, or is about to.
-    :ivar inode: device and inode of the pipe.
     """
 
     def __init__(self, pipe: int) -> None:
@@ -47,7 +46,7 @@ class Receiver:
         from selectors import EVENT_READ, DefaultSelector
 
         self.pipe = pipe
-        self.inode = inode(pipe)
+        self._inodes = (inode(pipe),)
         self.calls: dict[int, Callable[[], None]] = {}
         self.taken = threading.Lock()
         self.has_thread = False
@@ -78,7 +77,12 @@ class Receiver:
 
     def is_own(self) -> bool:
         """Whether the pipe is still open; the program may have closed all descriptors (`os.closerange`)."""
-        return inode(self.pipe) == self.inode
+        return inode(self.pipe) in self._inodes
+
+    @property
+    def inode(self) -> tuple[int, int] | None:
+        """Device and inode of the pipe."""
+        return self._inodes[-1]
 
     def _read(self) -> bytes:
         if not self.is_own():
@@ -125,9 +129,10 @@ class Receiver:
     def renew(self, pipe: int) -> None:
         """Receive from this pipe in place of the other one, under the same number."""
         self.write(b"\n")  # whoever waits for the old pipe begins anew
+        self._inodes = (self.inode, inode(pipe))  # until it is done either may be found there, by any thread
         os.dup2(pipe, self.pipe, inheritable=False)
+        self._inodes = self._inodes[1:]
         os.close(pipe)
-        self.inode = inode(self.pipe)
         from selectors import EVENT_READ
 
         self._selector.unregister(self.pipe)  # the epoll still has it if a fork's child has a copy

@@ -189,10 +189,25 @@ def assure(pool: Pool, lock: tuple[int, int] | None) -> bool:
     if (lock and file is None) or description is None:
         if any(name.startswith(_NOTE) and name != "lock.d" for name in directory.list(".")):
             raise StoreError("is just being repaired", path=directory.path, remedy="try again")
-    elif description != pool.description and json.loads(directory.read("pool.json", 16_384)).get("lock") != pool.kind:
+    elif description != pool.description and _kind_now(directory) != pool.kind:
         raise StoreError(
             "was made anew with another kind of lock while this process had it open",
             path=directory.path,
             remedy="start this process again",
         )
     return file is None or file == lock
+
+
+def _kind_now(directory: Directory) -> object:
+    """The kind of lock that ``pool.json`` says now.
+
+    :raises StoreError: when it is none any more: the root may be a repository of dotfiles, in the middle of a merge.
+    """
+    try:
+        return json.loads(directory.read("pool.json", 16_384)).get("lock")
+    except (ValueError, AttributeError, RecursionError):
+        raise StoreError(
+            "is not a pool's description any more (truncated, or changed by a tool)",
+            path=directory.full("pool.json"),
+            remedy=f"put back what stood there; or remove {directory.path} when no agent uses it any more",
+        ) from None

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Close what is open; the section can be entered again all the same."""
 
+        def retire(self) -> bool:
+            """Close it for good, so that nobody of this process enters it any more; False: a thread is inside."""
+
 
 class Occupant(NamedTuple):
     """Who is inside.

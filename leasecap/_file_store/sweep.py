@@ -169,9 +169,10 @@ class Sweeper:
             self._asked.clear()
             return
         if plan.take_back:
-            for process in [process for process, asked in self._asked.items() if now - asked >= ANSWERS_WITHIN]:
-                del self._asked[process]
-                marks.mark(process)
+            # Any thread may sweep beside another: both tables are copied in one step, and nothing is taken out twice.
+            for process, asked in self._asked.copy().items():
+                if now - asked >= ANSWERS_WITHIN and self._asked.pop(process, None) is not None:
+                    marks.mark(process)
             return
         ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}
         for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:

@@ -76,6 +76,19 @@ def remove_place(root: Directory, place: str) -> None:
         pass  # it isn't there, or what is left of it harms nobody
 
 
+def is_gone(root: Directory, place: str, made: int, pipe: tuple[int, int] | None) -> bool:
+    """Whether a tidy-up has removed the place (``rm -r wake/*``), or the named pipe in it alone (``find -type p``).
+
+    :param made: the inode of the place; ``pipe``: device and inode of the pipe, None where there is a plain file.
+    """
+    try:
+        if pipe is None:
+            return root.stat(place).st_ino != made
+        return root.stat(f"{place}/{WAKEUP}").st_ino != pipe[1]
+    except OSError:
+        return True
+
+
 def clear_places(root: Directory, process: str) -> None:
     """Remove some of the places at which no process listens any more, others each time."""
     try:

@@ -11,15 +11,14 @@ Wake-ups are hints, and whoever waits polls as well. There are two kinds:
 
 from __future__ import annotations
 
-import errno
 import math
 import threading
 import time
 from functools import partial
 
+from leasecap._file_store import wake_places
 from leasecap._file_store.marks import said_by_change
 from leasecap._file_store.receiver import Receiver
-from leasecap._file_store.wake_places import WAKEUP, clear_places, make_place, place_of, put_file, remove_place
 from leasecap._store.wakeup import Received
 from leasecap._threads import await_end, start_thread
 
@@ -60,7 +59,7 @@ class Watch:
         """
         self._root = root
         self._process = process
-        self._place = place_of(process)
+        self._place = wake_places.place_of(process)
         self._on_wake = on_wake
         self._lock = threading.RLock()  # a garbage collection may end a wait while this is held
         self._fork_lock = fork_lock or self._lock
@@ -181,11 +180,8 @@ class Watch:
                 return False
             if self._receiver is not None and not self._receiver.is_own():
                 return self._begin_anew(self._receiver)
-            try:
-                gone = self._root.stat(self._place).st_ino != self._made
-            except OSError:
-                gone = True
-            if gone:
+            pipe = None if self._receiver is None else self._receiver.inode
+            if wake_places.is_gone(self._root, self._place, self._made, pipe):
                 self._renew()
             return True
 
@@ -268,13 +264,13 @@ class Watch:
         except OSError:
             self._open_file()  # there are no named pipes, or a sandbox refuses to make one
             return False
-        clear_places(self._root, self._process)
+        wake_places.clear_places(self._root, self._process)
         return True
 
     def _open_file(self) -> None:
         from leasecap._file_store.watched_file import WatchedFile
 
-        path = f"{self._place}/{WAKEUP}"
+        path = f"{self._place}/{wake_places.WAKEUP}"
         change = partial(self._root.notify, path, _NOBODY)
         self._file = WatchedFile(self._root.full(path), self._make_file, change, self._changed, self._fork_lock)
 
@@ -284,13 +280,14 @@ class Watch:
     def _make_file(self) -> int | None:
         with self._lock:
             if self._file is None:
-                raise OSError(errno.ECANCELED, "nobody waits any more")
-            alive, self._made = make_place(self._root, self._process, partial(put_file, self._root))
-        clear_places(self._root, self._process)
+                raise OSError("nobody waits any more")
+            put = partial(wake_places.put_file, self._root)
+            alive, self._made = wake_places.make_place(self._root, self._process, put)
+        wake_places.clear_places(self._root, self._process)
         return alive
 
     def _make(self) -> int:
-        pipe, self._made = make_place(self._root, self._process, self._root.listen)
+        pipe, self._made = wake_places.make_place(self._root, self._process, self._root.listen)
         assert pipe is not None
         return pipe
 
@@ -311,6 +308,9 @@ class Watch:
             if not receiver.is_own():
                 self._begin_anew(receiver)
         finally:
+            with self._lock:
+                if self._receiver is receiver:
+                    self._receiver = None  # it ends by an error: whoever waits next begins anew
             receiver.close()  # the thread closes it, so that no number becomes another file's while it is in use
 
     def _receive(self, receiver: Receiver) -> Received:
@@ -330,10 +330,10 @@ class Watch:
         if file is not None:
             self._closed_file = file
             file.close()
-            remove_place(self._root, self._place)
+            wake_places.remove_place(self._root, self._place)
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
-            remove_place(self._root, self._place)
+            wake_places.remove_place(self._root, self._place)
             if receiver.has_thread or self._users:
                 receiver.write(_END)  # whoever receives this line closes the receiver
             else:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 HELD_FOR = 5.0
-"""Seconds from the first of an answer's body after which it goes out with the next piece, whatever is known of it by then."""
+"""Seconds from the first of an answer's body after which it goes out with the next piece, whatever is known by then."""
 
 
 class Exchange:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from leasecap._redis_store.open_pool import OpenPool
     from leasecap._redis_store.renewals import Kept
 
+
 def _nothing() -> None:
     pass
 

@@ -186,8 +186,8 @@ class Pool:
         return self._settled(self._run(RENEW, len(leases), *leases, *tickets)).each
 
     def to_watch(self, known: Collection[str], *, holders: bool, waiting: int) -> tuple[set[str], dict[str, bytes]]:
-        """The tokens of all that is held or passed over, if ``holders``, and of a ticket of each of the first processes that wait,
-        so many as ``waiting``; and the records of those that aren't ``known``."""
+        """The tokens of all that is held or passed over, if ``holders``, and of a ticket of each of the first processes
+        that wait, so many as ``waiting``; and the records of those that aren't ``known``."""
         tokens, records = self._raw(TO_WATCH, int(holders), waiting, *known)
         pairs = zip(records[::2], records[1::2], strict=True)
         return {token.decode() for token in tokens}, {token.decode(): record for token, record in pairs}

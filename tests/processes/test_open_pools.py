@@ -143,6 +143,18 @@ def test_a_pool_that_owes_a_slot_stays_open(root: Path) -> None:
     assert "a" not in opened()
 
 
+def test_a_pool_stays_open_while_a_thread_is_inside_its_section(root: Path) -> None:
+    leasecap.acquire("a", limit=1).release()
+    section = file_store("a").section
+    assert section.try_enter()
+    use("b", "c", "d", "e")
+    assert "a" in opened()
+    section.leave()
+    use("f", "g", "h")
+    assert "a" not in opened()
+    assert not section.try_enter(), "its descriptors would never be closed again"
+
+
 def test_a_pool_stays_open_while_something_is_reported_to_it(root: Path) -> None:
     opened_root = runtime.root(str(root))
     with opened_root.using(opened_root.pool("a")) as store:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import run, status, until
 from helper_process import helper
 from holders import HOLD, configure, give_back, hold, queue, ready
 from staged_world import Actor, World
@@ -202,6 +203,28 @@ def test_a_release_finds_its_lease_where_the_place_to_move_it_to_is_missing(team
     end(first)  # it says that the lease was not lost
     assert newcomer(team) == "GOT"
     team.assert_idle()
+
+
+@pytest.mark.parametrize("text", ["", "<<<<<<< ours", "[]"])
+def test_a_description_that_a_tool_has_broken_costs_no_block_its_result(root: Path, kind: str, text: str) -> None:
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text(f'[pools.p]\nlimit = 2\nlock = "{kind}"\n')
+    first, second = leasecap.acquire("p"), leasecap.acquire("p")
+    waiting = threading.Thread(target=lambda: leasecap.acquire("p", borrow=False).release())
+    waiting.start()
+    until(lambda: status().waiting == 1)
+    path = Path(status().path or "") / "pool.json"
+    whole, new = path.read_bytes(), root / "new"
+    new.write_text(text)
+    new.rename(path)
+    first.release()
+    with pytest.raises(leasecap.StoreError, match=r"is not a pool.s description"):
+        leasecap.acquire("p", timeout=0, borrow=False)
+    new.write_bytes(whole)
+    new.rename(path)
+    second.release()
+    waiting.join(60)
+    assert not waiting.is_alive()
 
 
 def test_a_process_without_an_entry_notices_that_the_lock_is_another_one(team: Team, lock: str) -> None:

@@ -69,8 +69,8 @@ return {found, records}
 """,
     flags="no-writes",
 )
-"""The tokens of all that is held or passed over, if they are asked for, and of the first ticket of so many processes that wait first;
-and the records of those that the caller doesn't know."""
+"""The tokens of all that is held or passed over, if they are asked for, and of the first ticket of so many processes
+that wait first; and the records of those that the caller doesn't know."""
 
 DESCRIBE = script(
     "describe",

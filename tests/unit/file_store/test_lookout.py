@@ -25,9 +25,9 @@ class World:
     :ivar woken: the tickets whose waiters were woken.
     """
 
-    def __init__(self) -> None:
-        self.name = ticket(OWN, 9)
-        self.queue = [*(ticket(process, order) for order, process in enumerate(OTHERS, 1)), self.name]
+    def __init__(self, others: list[str] = OTHERS) -> None:
+        self.name = ticket(OWN, 99)
+        self.queue = [*(ticket(process, order) for order, process in enumerate(others, 1)), self.name]
         self.granted: dict[str, float] = {}
         self.woken: list[str] = []
         effects = SimpleNamespace(monotonic=lambda: 1000.0, presence=lambda pid, start: "runs", sees_exits=False)
@@ -36,6 +36,7 @@ class World:
         self.store = SimpleNamespace(
             entries=SimpleNamespace(names=lambda where: self.queue if where == QUEUE else []),
             feedback=None,
+            pool=SimpleNamespace(name=SimpleNamespace(text="p")),
             peers=SimpleNamespace(identity=lambda _: None, look=lambda _: "runs", gone=(), dead=()),
             refresh=lambda: None,
             snapshots=SimpleNamespace(see_grants=lambda: self.granted),
@@ -71,8 +72,14 @@ def test_a_ticket_that_is_in_the_queue_no_longer_has_its_waiter_look() -> None:
     assert world.woken == [world.name]
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(2, "removed"), OSError(9, "closed")])
-def test_where_the_pool_cannot_be_read_the_waiters_look_who_are_told_why(error: OSError) -> None:
+def test_far_back_it_looks_once_a_second_where_no_handle_can_be_had_on_a_process_ahead() -> None:
+    world = World([f"{number:012x}" for number in range(20)])  # all of them in another container, say
+    world.look()
+    assert world.lookout.due == 1001.0 + polling.FAR_LOOK
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "removed"), OSError(9, "closed"), KeyError("a defect")])
+def test_where_the_pool_cannot_be_read_the_waiters_look_who_are_told_why(error: Exception) -> None:
     def fail() -> None:
         raise error
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from pathlib import Path
@@ -319,7 +320,24 @@ def test_a_holder_that_lives_is_looked_at_in_two_steps(observer: Actor) -> None:
     done: list[str] = []
     observer.world.before = lambda operation, *names: done.append(operation)
     assert evidence(observer, own_entry) == (True, "lock held")
-    assert done == ["read", "probe", "presence"]
+    assert done == ["probe", "read", "presence"]
+
+
+@pytest.mark.posix("OS locks")
+def test_a_holder_that_hands_its_lease_over_meanwhile_is_found_alive(observer: Actor) -> None:
+    """To a process in a pid namespace that can't be seen into from here."""
+    own_entry = observer.ask(change=lambda record: record._replace(pid_ns="pid:[1]"))
+    seen = observer.store.observer
+    seen._namespaces, seen._namespaces_until = frozenset({"pid:[1]"}), math.inf  # it is there
+
+    def hand_over() -> None:
+        record = own_entry.record._replace(pid=7, start=1, proof="pid")
+        observer.store.directory.replace(f"{LEASES}/{own_entry.name}/info.json", encode_record(record))
+        observer.store.entries.close(own_entry)
+
+    observer.world.once("probe", hand_over)
+    assert evidence(observer, own_entry)[0]
+    assert own_entry.fd is None
 
 
 def test_an_entry_that_has_just_moved_is_found_alive(observer: Actor) -> None:

@@ -4,6 +4,8 @@ import errno
 import gc
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helper_process import ended_pid, helper
@@ -255,3 +257,19 @@ def test_a_file_descriptor_is_left_open_by_no_failure(root: Path, kind: str) -> 
             continue
         one.store.entries.drop(own_entry)
     assert len(os.listdir("/proc/self/fd")) <= before if before else True
+
+
+def test_two_threads_that_mark_the_silent_get_in_each_others_way_no_more(root: Path) -> None:
+    actor = Actor(root)
+    sweeper: Any = actor.store.sweeper
+    marked: list[str] = []
+
+    def mark(process: str) -> None:
+        marked.append(process)
+        sweeper._asked.clear()  # by another thread, which has marked the others by then
+
+    sweeper._marks = SimpleNamespace(mark=mark)
+    sweeper._asked = dict.fromkeys("abc", 0.0)
+    snapshot = SimpleNamespace(granted=SimpleNamespace(names=["a grant"]), granted_since={"a grant": 0.0})
+    sweeper._ask_the_silent(SimpleNamespace(take_back=["a grant"]), snapshot, 100.0)
+    assert marked == ["a"]

@@ -17,6 +17,7 @@ from listening import PROCESS, Listening
 import leasecap
 from leasecap._file_store import watched_file
 from leasecap._file_store.marks import ASKED
+from leasecap._file_store.receiver import Receiver
 from leasecap._file_store.wakeups import Watch
 from leasecap._host.deferred_signals import DeferredSignals
 from leasecap._host.file_changes import FileChanges
@@ -123,6 +124,42 @@ def test_wakeup_tidied_away_is_made_anew(listening: Listening) -> None:
     until(lambda: listening.watch.is_there() and listening.watch.reaches())
     assert os.listdir(place(listening)) == [".wakeup"]
     listening.watch.stop()
+
+
+@pytest.mark.posix("named pipes")
+def test_pipe_that_is_removed_alone_is_made_anew(listening: Listening) -> None:
+    assert listening.watch.start(alone=True)
+    if not listening.watch.runs_lookouts:
+        pytest.skip("it is a plain file here")
+    os.unlink(place(listening) / ".wakeup")
+    assert listening.watch.is_there()
+    assert os.listdir(place(listening)) == [".wakeup"]
+    before = os.stat(place(listening)).st_ino
+    assert listening.watch.is_there()
+    assert os.stat(place(listening)).st_ino == before
+    listening.watch.stop()
+
+
+@pytest.mark.posix("named pipes")
+def test_pipe_is_its_own_while_it_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a thread that receives meanwhile would take it for closed by the program, and end."""
+    pipes = []
+    for name in "ab":
+        os.mkfifo(tmp_path / name)
+        pipes.append(os.open(tmp_path / name, os.O_RDWR | os.O_NONBLOCK))
+    receiver = Receiver(pipes[0])
+    replace, own = os.dup2, []
+
+    def seen(*about: Any, **more: Any) -> int:
+        own.append(receiver.is_own())
+        found = replace(*about, **more)
+        own.append(receiver.is_own())
+        return found
+
+    monkeypatch.setattr(os, "dup2", seen)
+    receiver.renew(pipes[1])
+    assert own == [True, True] and receiver.is_own()
+    receiver.close()
 
 
 def test_wakeup_starts_again_for_the_next_wait(listening: Listening) -> None:

@@ -54,18 +54,21 @@ def test_lease_that_was_taken_or_given_back_is_in_no_doubt(is_kept: bool, is_ove
 
 def test_release_that_the_configuration_keeps_from_the_server_is_told_and_tried_on() -> None:
     """The file that a password stands in is gone, for instance. What the block itself raised is not replaced by it."""
-    tried: list[object] = []
+    tried: list[float] = []
 
     def end(token: str, *, by_holder: bool) -> bool:
         raise ConfigError("this file can't be read", file="config.toml", key="password_file")
 
     pool: Any = SimpleNamespace(ttl=12.0, holding=Holding(), end=end, name=SimpleNamespace(text="p"))
     kept = Kept(pool, "500-", 80.0, RECORD, lambda: None, is_lease=True)
-    alarms = SimpleNamespace(set=lambda key, when, then: tried.append(then), cancel=lambda key: None)
-    own = SimpleNamespace(renewals=SimpleNamespace(remove=lambda name: None), alarms=alarms)
+    own = SimpleNamespace(
+        renewals=SimpleNamespace(remove=lambda name: None),
+        alarms=SimpleNamespace(cancel=lambda key: None),
+        end_again=lambda pool, token, until: tried.append(until),
+    )
     store: Any = SimpleNamespace(name="p", place=("", ""), own=own, pool=pool, monotonic=lambda: 100.0)
     assert HeldLease(store, kept, 0.0, 0.0).release()
-    assert len(tried) == 1
+    assert tried == [80.0 + 12.0]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"when_unsure": 1}', "[" * 5000])
