@@ -78,6 +78,10 @@ _LATER = {"Waiting": "_wait.progress"} | dict.fromkeys(
 )
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     # Dataclasses are slow to import and to define, so what isn't needed to acquire is loaded later.
     import importlib

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from leasecap._errors import ConfigError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,7 +15,12 @@ if TYPE_CHECKING:
     from leasecap._store.picture import Pictures, PoolPicture, SilentGate, StandingGate
 
     class ServerPictures(Protocol):
-        """Those of pools on servers."""
+        """Those of pools on servers.
+
+        :ivar unlisted: see `Pictures`.
+        """
+
+        unlisted: str
 
         def names(self) -> list[PoolName]:
             """The names of pools that somebody has used, as far as that can be told."""
@@ -35,6 +42,7 @@ class AllPictures:
         :param on_servers: gives those of the servers at these addresses; it loads what talks to servers.
         :param addresses: of the servers that the configuration names.
         """
+        self.unlisted = ""
         self._files = files
         self._on_servers = on_servers
         self._addresses = addresses
@@ -42,8 +50,14 @@ class AllPictures:
     def names(self) -> list[PoolName]:
         found = {name.directory: name for name in self._files.names()}
         if self._addresses:
-            for name in self._on_servers(self._addresses).names():
+            try:
+                servers = self._on_servers(self._addresses)
+            except ConfigError as error:  # what talks to servers isn't installed
+                self.unlisted = str(error)
+                return list(found.values())
+            for name in servers.names():
                 found.setdefault(name.directory, name)
+            self.unlisted = servers.unlisted
         return list(found.values())
 
     def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:

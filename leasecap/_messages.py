@@ -60,7 +60,8 @@ def no_limit(pool: str, config: Config) -> ConfigError:
     return ConfigError(
         f"pool {pool!r} has no limit" + (f"; did you mean {known[meant]}?" if meant else ""),
         file=config.path,
-        allowed=f"set one: leasecap limit {shlex.quote(pool)} 4     "
+        allowed=("name it, or, if it is to be a pool of its own, " if meant else "")
+        + f"set one: leasecap limit {shlex.quote(pool)} 4     "
         "(for one call only: `leasecap run --limit N`, or limit=N in Python)",
     )
 

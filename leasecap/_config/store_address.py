@@ -294,12 +294,26 @@ def masked(text: str) -> str:
         return f"{_MASK}@{text.rpartition('@')[2]}" if "@" in text else mask(text)
     rest, _, query = rest.partition("?") if "@" not in rest.partition("?")[2] else (rest, "", "")
     credentials, at, place = rest.rpartition("@")
+    if not at:
+        place = _without_passwords(place)
     user, colon, _ = credentials.partition(":")
     safe = user if _NAME.issuperset(user) and colon else _MASK
     shown = f"{safe}:{_MASK}@" if at and colon else f"{mask(credentials)}@" if at else ""
     pairs = (pair.partition("=") for pair in filter(None, query.split("&")))
     tail = "&".join(f"{key}={value if key in _OPTIONS else _MASK}" for key, _, value in pairs)
     return f"{start}://{shown}{place}" + (f"?{tail}" if tail else "")
+
+
+def _without_passwords(place: str) -> str:
+    """The hosts of an address in which no @ stands. It may be missing, and a password be taken for a host or port."""
+    hosts, slash, path = place.partition("/")
+    return ",".join(each if _is_place(each) else _MASK for each in hosts.split(",")) + slash + path
+
+
+def _is_place(text: str) -> bool:
+    host, _, port = (text, "", "") if text.endswith("]") or ":" not in text else text.rpartition(":")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    return (not port or port.isdigit()) and (_NAME.issuperset(host[1:-1].replace(":", "") if in_brackets else host))
 
 
 def _quoted(text: str) -> str:

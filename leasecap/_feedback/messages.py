@@ -58,7 +58,7 @@ def _quoted(pool: str) -> str:
 
 def _pause(pause: Pause, now: float, pool: str) -> str:
     if pause.until is None:
-        return f"closed since {format_duration(now - pause.since)}, until {resume_command(pool)}: {pause.why}"
+        return f"closed for {format_duration(now - pause.since)}, until {resume_command(pool)}: {pause.why}"
     return f"paused for {format_duration(pause.until - now)} more: {pause.why}"
 
 

@@ -42,6 +42,8 @@ class FilePictures:
     """See `_store.picture.Pictures`. What is found of a process is kept, so use an object for one look and no
     longer."""
 
+    unlisted = ""
+
     def __init__(self, effects: Effects, importing: AbstractContextManager[object], root: str) -> None:
         """:param importing: entered round an import, since a fork must not copy one that is half done."""
         self._effects = effects

@@ -46,7 +46,7 @@ class Receiver:
         from selectors import EVENT_READ, DefaultSelector
 
         self.pipe = pipe
-        self._inodes = (inode(pipe),)
+        self._inodes: tuple[tuple[int, int] | None, ...] = (inode(pipe),)
         self.calls: dict[int, Callable[[], None]] = {}
         self.taken = threading.Lock()
         self.has_thread = False

@@ -113,4 +113,4 @@ class Client:
             return error
 
     def _seen(self, server: Server) -> None:
-        self.server = server
+        self.server, self.answered_at = server, time.monotonic()

@@ -119,7 +119,9 @@ class Errands:
                         self._threads.discard(threading.current_thread())
                         return
                 continue
-            if errand is None:
+            if errand is None:  # perhaps one that was meant for a thread which has ended by itself since
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
                 return
             try:
                 errand.run()

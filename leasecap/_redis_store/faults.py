@@ -115,7 +115,8 @@ _LONGEST = 200
 
 def fault(address: StoreAddress, error: BaseException) -> StoreError:
     """``error``, which redis-py or the operating system has raised, as an error about the store at ``address``."""
-    text = printable(str(error), _LONGEST)
+    # Servers without AUTH quote it whole: "unknown command 'AUTH', with args beginning with: 'USER' 'PASSWORD'"
+    text = printable(str(error).partition(", with args beginning with")[0], _LONGEST)
     found = _missing_right(address, text) or _known(error, text) or _other(address, error, text)
     kind = Unreachable if found.passes else StoreError
     return kind(found.what, path=address.shown, remedy=found.remedy)

@@ -79,7 +79,8 @@ class HeldLease:
         try:
             return self._store.pool.end(self.token, by_holder=True)
         except LeasecapError as error:  # a ConfigError too: a password's file may be gone
-            log_warning(f"lease {self.token} of pool {self.pool!r} could not be released ({error}); trying on")
+            why = str(error).splitlines()[0]
+            log_warning(f"lease {self.token} of pool {self.pool!r} could not be released ({why}); trying on")
             self._store.own.end_again(self._store.pool, self.token, self._kept.sent + self._kept.ttl)
             return True
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAFETY = 5.0
 """Seconds until a step looks for its errand's answer, should nothing wake it."""
 
-ANSWERS_WITHIN = 1.0
+ANSWERS_WITHIN = 2.0
 """Seconds that a call waits for an answer, once its time is over, from a store that answers nobody."""
 
 AGAIN_WITHIN = 0.5
@@ -88,7 +88,7 @@ class OpenPool:
 
         :param wake: called when it is done.
         :param until: from then on (monotonic clock, seconds) an errand is given up if the store has answered nobody for
-            a second. One that is slow, or has many calls to answer, is waited for.
+            two seconds. One that is slow, or has many calls to answer, is waited for.
         :raises Unreachable: then.
         """
         if self.asks_directly():

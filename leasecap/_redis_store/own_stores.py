@@ -47,7 +47,8 @@ class OwnStores:
 
     def used_elsewhere(self, settings: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""
-        others = (store for address, store in self._stores.copy().items() if address != settings.store)
+        name = None if settings.store is None else settings.store.name  # not its password, which may be a new one
+        others = (store for store in self._stores.copy().values() if store.name != name)
         return next((store.address.shown for store in others if store.is_used_in(settings.name)), "")
 
     def pictures(self, addresses: Iterable[StoreAddress]) -> RedisPictures:

@@ -7,11 +7,10 @@ from functools import lru_cache
 
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.entry import parse_entry
-from leasecap._errors import StoreError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._host.own_record import this_host
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
 from leasecap._redis_store.policy import differing, policy_of
 from leasecap._redis_store.store import RedisStore
@@ -42,21 +41,22 @@ class RedisPictures:
         :param at: the store at an address, as this process uses it.
         :param addresses: whose pools `names` names.
         """
+        self.unlisted = ""
         self._at = at
         self._addresses = tuple(dict.fromkeys(addresses))
 
     def names(self) -> list[PoolName]:
-        """The names of pools that somebody has used, as far as the stores remember them and can be asked.
-
-        :raises StoreError: when a store refuses.
-        """
+        """The names of pools that somebody has used, as far as the stores remember them and can be asked."""
         found: list[PoolName] = []
+        troubles = []
         for address in self._addresses:
             try:
                 names = self._at(address).client.command("SMEMBERS", pools_key(address.prefix))
-            except Unreachable:
-                continue  # what is wrong is told of each pool that the configuration names
+            except LeasecapError as error:  # its password may be one that `leasecap run` has taken out, for instance
+                troubles.append(f"{error}\nThe pools that nobody has configured there are not shown.")
+                continue
             found += [pool_name(name.decode("utf-8", "replace")) for name in sorted(names)[:_LINES]]
+        self.unlisted = "\n".join(troubles)
         return found
 
     def pool(self, settings: PoolConfig, hours: int = 0) -> PoolPicture | None:

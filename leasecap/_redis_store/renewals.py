@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import threading
 
-from leasecap._errors import StoreError
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.holding import ends_in
 from leasecap._threads import await_end, start_thread
@@ -139,6 +138,11 @@ class Renewals:
         except RuntimeError as error:
             log_warning_apart(f"no renewals: {error}. Leases in a store are lost after their ttl")
 
+    def all(self) -> list[Kept]:
+        """All that is renewed."""
+        with self._changed:
+            return list(self._kept.values())
+
     def has_in(self, pool: Pool) -> bool:
         """Whether anything of that pool is renewed."""
         with self._changed:
@@ -249,8 +253,8 @@ class Renewals:
             if answer == "adopted":
                 try:
                     kept.describe()
-                except StoreError:
-                    pass  # the record is for people; the lease counts without it
+                except Exception:
+                    pass  # the record is for people; the lease counts without it, and the thread goes on
 
     def _note_failure(self, pool: Pool, leases: list[Kept], error: Exception) -> None:
         now = self._effects.monotonic()

@@ -42,19 +42,13 @@ _WATCHED = 10.0
 _POLL, _FAR_POLL = 0.05, 0.5
 """Seconds between looks of a ticket that no message reaches: near the head of the queue, and further back."""
 
-_BEHIND = 0.2
-"""Seconds between looks of a call whose agent has asked already."""
-
-_RELIEVE_EVERY = 1.0
-"""Seconds between looks whether the one lives that it stands behind."""
+_BEHIND = 0.2  # seconds between looks of a call whose agent has asked already
+_RELIEVE_EVERY = 1.0  # seconds between looks whether that one lives
 
 _NEAR = 2
-
 _MOST_TRIES = 12  # of a call that tries once, while holders are waited for
 
-_AGAIN = 0.5
-"""Seconds between tries while the store is in trouble."""
-
+_AGAIN = 0.5  # seconds between tries while the store is in trouble
 _SLACK = 0.005  # seconds after a moment at which something runs out; the store counts whole milliseconds
 
 _HELD, _REFUSED, _GONE = Standing("held"), Standing("refused"), Standing("gone")

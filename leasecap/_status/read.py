@@ -60,6 +60,7 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
         names, unlisted = list(config.pools) if config else [], str(trouble)
+    unlisted = unlisted or pictures.unlisted or None
     pools = tuple(_pool_status(root, pictures, name, config, latency) for name in names)
     now = _utc(datetime.now(UTC))
     silent, standing = _silent_gates(pictures), _standing_gates(pictures)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     State = Literal["held", "granted", "waiting", "stopped", "deaf", "parked"]
 
     class Pictures(Protocol):
-        """The pools of one root."""
+        """The pools of one root.
+
+        :ivar unlisted: what has kept `names` from naming more, for people; "" if nothing has.
+        """
+
+        unlisted: str
 
         def names(self) -> list[PoolName]:
             """The names of the pools that somebody has used.

@@ -60,9 +60,9 @@ def _silent(gate: SilentGate) -> str:
 
 
 def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
-    limit = "no limit set" if pool.limit is None else str(pool.limit)
     source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
-    counts = f"  {pool.in_flight}/{limit} in flight, {pool.waiting} waiting"
+    of, none = ("", ", no limit set") if pool.limit is None else (f"/{pool.limit}", "")
+    counts = f"  {pool.in_flight}{of} in flight, {pool.waiting} waiting{none}"
     head: list[Line] = [((printable(pool.pool, 60), "bold"), (counts, ""), (source, "dim"))]
     head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
     if pool.feedback is not None:

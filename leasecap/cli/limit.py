@@ -11,7 +11,7 @@ from leasecap._config.config import Config, PoolConfig, load_config
 from leasecap._config.presets import ON_ACCOUNT, PRESETS
 from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import UNLIMITED
-from leasecap._config.store_address import FILES
+from leasecap._config.store_address import FILES, StoreAddress
 from leasecap._config.usage import parse_url
 from leasecap._redact import mask, printable, redact_argv
 from leasecap._runtime import runtime
@@ -65,20 +65,27 @@ def _change(root: str, pool: str, limit: int | None) -> None:
 
     config = load_config(root)
     settings = config.pool(pool)
+    meant = None if _is_known(root, config, settings) else nearest_pool(settings.name, config, root)
     if settings.store is not None:
         _change_for_all(root, settings, limit)
+        _ask_whether(meant, settings, limit)
         return
-    meant = None if _is_known(root, config, settings) else nearest_pool(settings.name, config, root)
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
     if meant is not None:
-        undo = "" if limit is None else f" Take its limit out: leasecap limit {shlex.quote(_name(settings))} --unset"
-        click.echo(f"There was no such pool; did you mean {printable(meant, 200)}?{undo}")
+        _ask_whether(meant, settings, limit)
     elif change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
 
     runtime.restore(runtime.root(root), change.after.name)
+
+
+def _ask_whether(meant: str | None, pool: PoolConfig, limit: int | None) -> None:
+    """Ask whether a name that was new is a mistyped one."""
+    if meant is not None:
+        undo = "" if limit is None else f" Take its limit out: leasecap limit {shlex.quote(_name(pool))} --unset"
+        click.echo(f"There was no such pool; did you mean {printable(meant, 200)}?{undo}")
 
 
 def _change_for_all(root: str, pool: PoolConfig, limit: int | None) -> None:
@@ -159,6 +166,8 @@ def _default(key: str, value: object) -> str:
         return _limit(value)
     if key == "usage_url":
         return parse_url(value).shown
+    if isinstance(value, StoreAddress):
+        return printable(value.shown, 200)
     if isinstance(value, tuple):
         return redact_argv(value)
     return printable(mask(str(value)), 200)

@@ -24,6 +24,8 @@ def command(pool: str, duration: float | None) -> None:
     from leasecap import _control
     from leasecap._api import pool_store
 
+    if duration == 0:
+        raise click.UsageError("a pause of no length closes nothing; give none at all to close the pool until resumed")
     store = pool_store(known_pool(pool).text)
     state = _control.pause(store, duration, f"by hand (pid {os.getppid()})")
     name, pause = printable(store.name, 200), state.pause

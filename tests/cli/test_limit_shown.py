@@ -42,7 +42,7 @@ def test_limit_shows_a_cut_and_a_pause() -> None:
     assert cut.startswith("in force now: 6 (reduced, below 8")
     assert any("paused for" in line and "a 429" in line for line in others)
     assert run("pause", "p").returncode == 0
-    assert any("closed since" in line and "by hand" in line for line in shown())
+    assert any("closed for" in line and "by hand" in line for line in shown())
 
 
 def test_limit_shows_one_that_is_declared() -> None:

@@ -149,7 +149,7 @@ def test_a_pool_that_cannot_be_read_says_why_and_the_others_are_shown(
     done = run("status")
     assert done.returncode == 1
     assert "pool.json" in done.stdout
-    assert "other  0/" in done.stdout
+    assert "other  0 in flight" in done.stdout
 
 
 @pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)

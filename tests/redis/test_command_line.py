@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -96,6 +97,41 @@ def test_status_says_what_is_wrong_with_a_server_that_is_away(server: RedisServe
     found = run("status")
     assert found.returncode == 1
     assert "can't be reached" in found.stdout + found.stderr
+
+
+def test_status_shows_the_files_where_a_servers_password_is_not_to_be_had(server: RedisServer, team: Team) -> None:
+    """`leasecap run` takes it out of its command's environment."""
+    leasecap.acquire("here", limit=1).release()
+    (team.root / "config.toml").write_text(
+        f'[pools.p]\nlimit = 1\nstore = "{server.url(query="password_env=NOT_SET_HERE")}"\n'
+    )
+    done = run("status")
+    assert done.returncode == 1
+    assert "NOT_SET_HERE" in done.stdout and "here  0" in done.stdout
+    assert [pool["pool"] for pool in json.loads(run("status", "--json").stdout)["pools"]] == ["here", "p"]
+
+
+def test_status_does_not_say_that_there_is_no_pool_where_the_server_is_away(server: RedisServer, team: Team) -> None:
+    (team.root / "config.toml").write_text(f'[defaults]\nstore = "{server.url()}"\n')
+    server.kill()
+    done = run("status")
+    assert done.returncode == 1
+    assert "No pool yet" not in done.stdout and "can't be reached" in done.stdout
+    shown = run("limit")
+    assert shown.returncode == 0 and f"store = {server.url()}" in shown.stdout
+
+
+def test_limit_of_a_misspelt_name_on_a_server_asks(server: RedisServer, team: Team) -> None:
+    (team.root / "config.toml").write_text(f'[defaults]\nstore = "{server.url()}"\n')
+    assert "did you mean anthropic?" in run("limit", "antropic", "3").stdout
+
+
+def test_program_that_ends_with_a_lease_gives_it_back(pool: Pool) -> None:
+    settle(pool, ttl=600)
+    code = "import leasecap; lease = leasecap.acquire('p'); raise SystemExit(3)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), timeout=60, stderr=subprocess.DEVNULL)
+    assert done.returncode == 3
+    until(lambda: not pool.picture().seen.leases, "it has been given back")
 
 
 def test_policy_is_pushed_by_a_person_and_holds_for_all(server: RedisServer, pool: Pool, team: Team) -> None:

@@ -272,6 +272,8 @@ class MemoryLease:
 class MemoryPictures:
     """See `_store.picture.Pictures`."""
 
+    unlisted = ""
+
     def __init__(self, stores: dict[str, MemoryStore]) -> None:
         self._stores = stores
 

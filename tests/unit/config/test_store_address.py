@@ -222,6 +222,21 @@ def test_any_text_is_an_address_or_a_configuration_error(text: str) -> None:
             assert parse_address(address.name).name == address.name
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://default:S3cret", "redis://***"),
+        ("redis://cap:S3cret%40host:6379/0", "redis://***/0"),
+        ("redis://S3cret%40host", "redis://***"),
+        ("redis+sentinel://a:1,b:x,[::1]:2,[::1]/svc/0", "redis+sentinel://a:1,***,[::1]:2,[::1]/svc/0"),
+        ("redis://host:99999/0", "redis://host:99999/0"),
+        ("redis://host", "redis://host"),
+    ],
+)
+def test_what_may_be_a_password_is_masked_where_the_at_sign_is_missing(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
 def test_a_refused_store_of_the_file_names_file_line_key_and_masked_value() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("/root/config.toml", '[pools.a]\nlimit = 1\nstore = "redis://me:hidden@a/x"\n')
