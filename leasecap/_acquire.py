@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from leasecap._store.lease import HeldLease
     from leasecap._store.store import Root, Store
     from leasecap._store.ticket import Standing
+    from leasecap._store.view import PoolView
     from leasecap._store.wakeup import Wakeup
 
 
@@ -139,6 +140,9 @@ class Acquisition:
             why(view),
         )
 
+    def _parent_notice(self, view: PoolView) -> str | None:
+        return parent_notice(view, self._store.me(), self._store.place) if self._request.borrow else None
+
     def _call_on_wait(self) -> Generator[float, None, None]:
         """Call ``on_wait``."""
         if self._request.on_wait is None:
@@ -159,7 +163,7 @@ class Acquisition:
             position=self._position,
             waited=self._store.monotonic() - self._started,
             holders=holder_lines(view),
-            notice=notice or why(view) or (parent_notice(view, self._store.me()) if self._request.borrow else None),
+            notice=notice or why(view) or self._parent_notice(view),
         )
         try:
             if self._interrupts is None:

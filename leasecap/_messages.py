@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from leasecap._ancestry import ENVIRONMENT, reference
 from leasecap._decisions.limits import full_limit
 from leasecap._durations import format_duration
 from leasecap._errors import ConfigError
@@ -66,13 +67,25 @@ def no_limit(pool: str, config: Config) -> ConfigError:
     )
 
 
-def parent_notice(view: PoolView, me: Identity) -> str | None:
-    """A notice if a parent of this process holds what it waits for, but ``LEASECAP_LEASE`` didn't arrive; else None."""
+def parent_notice(view: PoolView, me: Identity, place: tuple[str, str]) -> str | None:
+    """A notice if a parent of this process holds what it waits for, but ``LEASECAP_LEASE`` didn't arrive; else None.
+
+    :param place: of the pool, as a store has it.
+    """
     parents = set(ancestors_of(me.pid))
-    for record in (lease.record for lease in view.leases):
+    for lease in view.leases:
+        record = lease.record
         if record is not None and record.pid_ns == me.pid_ns and record.pid in parents:
+            if record.proof == "pid":  # no hook can change the environment of its agent
+                import shlex
+
+                shared = shlex.quote(reference(*place, lease.entry.token))
+                return (
+                    f"{called(record)}, a parent of this process, has a slot of this pool by a hook: to run on that "
+                    f"slot, begin with {ENVIRONMENT}={shared}"
+                )
             return (
                 f"{called(record)} holds a slot of this pool and is a parent of this process, but "
-                "LEASECAP_LEASE did not reach it (env -i? sudo?): pass it on, so that its slot can be borrowed"
+                f"{ENVIRONMENT} did not reach it (env -i? sudo?): pass it on, so that its slot can be borrowed"
             )
     return None

@@ -257,7 +257,8 @@ class OwnStore:
     def at_exit(self) -> None:
         """Give back what this process still holds or waits for, and let what is on its way come through."""
         for kept in self.renewals.all():
-            self.errands.do(partial(_end_left, kept.pool, kept.name[21:37]))
+            if kept.record.child is None:  # else a command keeps it
+                self.errands.do(partial(_end_left, kept.pool, kept.name[21:37]))
         self.errands.drain(2.0)
         self.latencies.tell_what_is_left()
 

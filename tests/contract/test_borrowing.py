@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import sys
 
 import pytest
+from commands import environment, run
 from holders import HOLD, can_be_had, configure, give_back, hold, queue, ready
 from referee import Team, Worker, until
 
@@ -215,6 +219,18 @@ def test_a_lease_of_another_store_lends_nothing(team: Team, elsewhere: str) -> N
     ready(waiter)
     waiter.tell()
     waiter.expect("TIMEOUT")
+
+
+def test_who_waits_for_its_agents_slot_is_told_how_to_share_it(team: Team) -> None:
+    configure(team)
+    assert run("acquire", "-p", "p", "--for-pid", str(os.getpid())).returncode == 0
+    said = run("run", "-p", "p", "-w", "1.5", "--", "true")
+    assert said.returncode == 75
+    assert "has a slot of this pool by a hook" in said.stderr
+    [shared] = re.findall(r"begin with LEASECAP_LEASE=(\S+)", said.stderr)
+    given = environment(LEASECAP_LEASE=shlex.split(shared)[0])
+    assert run("run", "-p", "p", "-n", "--", "true", env=given).returncode == 0
+    assert run("release", "--for-pid", str(os.getpid())).returncode == 0
 
 
 def test_who_waits_for_its_own_parent_is_told_that_the_list_of_leases_got_lost(team: Team) -> None:
