@@ -91,7 +91,7 @@ def watch() -> Iterator[Callable[[str], Watching]]:
 def test_watch_draws_at_once_when_something_changes(watch: Callable[[str], Watching]) -> None:
     leasecap.acquire("p", limit=1).release()
     watching = watch(QUIET)
-    assert "p  0/" in watching.picture()
+    assert "p  0 in flight" in watching.picture()
     with leasecap.acquire("p", limit=1, label="the holder"):
         while "the holder" not in watching.picture():
             pass  # pytest's own time-out ends this

@@ -210,7 +210,7 @@ def test_a_description_that_a_tool_has_broken_costs_no_block_its_result(root: Pa
     root.mkdir(mode=0o700)
     (root / "config.toml").write_text(f'[pools.p]\nlimit = 2\nlock = "{kind}"\n')
     first, second = leasecap.acquire("p"), leasecap.acquire("p")
-    waiting = threading.Thread(target=lambda: leasecap.acquire("p", borrow=False).release())
+    waiting = threading.Thread(target=lambda: leasecap.acquire("p", borrow=False).release(), daemon=True)
     waiting.start()
     until(lambda: status().waiting == 1)
     path = Path(status().path or "") / "pool.json"

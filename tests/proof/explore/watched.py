@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Receiver:
     """`receiver.Receiver`: the pipe is a file of the world, a handle one of its descriptors."""
 
+    inode = None  # nobody removes a pipe alone here: that its place is there is enough
+
     def __init__(self, world: World, pipe: int) -> None:
         self.pipe = pipe
         self.calls: dict[int, Callable[[], None]] = {}
