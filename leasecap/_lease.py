@@ -189,11 +189,13 @@ class Lease:
     def hand_to(self, pid: int, start: int) -> None:
         """Let the process ``pid`` hold the lease from now on, until it ends or somebody releases the lease by its id.
 
-        :raises LeaseLost: in a fork's child.
+        :raises LeaseLost: when it was lost, and in a fork's child.
         :raises StoreError: when that can't be written.
         """
         with DeferredSignals():
             self._amend(pid=pid, start=start, proof="pid", agent=None)
+            if self.lost:
+                raise LeaseLost(self.pool, self.id, True, why=self.loss or None)
             self._released = self.reference.ended = True  # as far as this process is concerned
             self._held.let_go()
 

@@ -15,7 +15,7 @@ from leasecap._config.store_address import FILES, StoreAddress
 from leasecap._config.usage import parse_url
 from leasecap._redact import mask, printable, redact_argv
 from leasecap._runtime import runtime
-from leasecap.cli._pools import complete_pool, nearest_pool, suggestion
+from leasecap.cli._pools import UnknownPool, complete_pool, nearest_pool, suggestion
 from leasecap.cli._say import Limit, Verb
 
 
@@ -65,15 +65,18 @@ def _change(root: str, pool: str, limit: int | None) -> None:
 
     config = load_config(root)
     settings = config.pool(pool)
-    meant = None if _is_known(root, config, settings) else nearest_pool(settings.name, config, root)
+    is_known = _is_known(root, config, settings)
+    if limit is None and not is_known:
+        raise UnknownPool(f"there is no pool {_name(settings)!r}{suggestion(settings.name, config, root)}")
+    meant = None if is_known else nearest_pool(settings.name, config, root)
     if settings.store is not None:
         _change_for_all(root, settings, limit)
-        _ask_whether(meant, settings, limit)
+        _ask_whether(meant, settings)
         return
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
     if meant is not None:
-        _ask_whether(meant, settings, limit)
+        _ask_whether(meant, settings)
     elif change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
@@ -81,11 +84,11 @@ def _change(root: str, pool: str, limit: int | None) -> None:
     runtime.restore(runtime.root(root), change.after.name)
 
 
-def _ask_whether(meant: str | None, pool: PoolConfig, limit: int | None) -> None:
+def _ask_whether(meant: str | None, pool: PoolConfig) -> None:
     """Ask whether a name that was new is a mistyped one."""
     if meant is not None:
-        undo = "" if limit is None else f" Take its limit out: leasecap limit {shlex.quote(_name(pool))} --unset"
-        click.echo(f"There was no such pool; did you mean {printable(meant, 200)}?{undo}")
+        undo = f"leasecap limit {shlex.quote(_name(pool))} --unset"
+        click.echo(f"There was no such pool; did you mean {printable(meant, 200)}? Take its limit out: {undo}")
 
 
 def _change_for_all(root: str, pool: PoolConfig, limit: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import shutil
 import threading
@@ -13,6 +14,7 @@ from commands import remove_tree, start, status, until
 from insides import own_entry_of, store_of
 
 import leasecap
+from leasecap._api import pool_store
 from leasecap._file_store.held_lease import HeldLease
 from leasecap._runtime import runtime
 
@@ -122,3 +124,10 @@ def test_a_loss_that_the_release_finds_out_is_told_once(monkeypatch: pytest.Monk
     lease.release()
     assert calls == [lease]
     assert lease.lost
+
+
+def test_lease_that_was_lost_is_handed_to_nobody(root: Path) -> None:
+    lease = leasecap.acquire("p", limit=1)
+    assert pool_store("p").end(own_entry_of(lease).name)
+    with pytest.raises(leasecap.LeaseLost):
+        lease.hand_to(os.getpid(), 1)
