@@ -294,7 +294,7 @@ class Lease:
         if removed:
             lost = f"lease {self.id} of pool {self.pool!r} is lost: {removed}."
             log_warning_apart(f"{lost} Newcomers don't count it any more")
-        self._tell()
+        self._call_on_lost()
 
     def _mark_lost(self) -> None:
         """Note and log the loss, under the lock: a release in another thread may find it too, and end the process."""
@@ -304,7 +304,7 @@ class Lease:
             held = f"held for longer than {format_duration(self.hold.max_hold)}"
             log_warning(f"lease {self.id} of pool {self.pool!r}, {held}, was taken: its slot is another's now")
 
-    def _tell(self) -> None:
+    def _call_on_lost(self) -> None:
         if self._on_lost is not None:
             self._on_lost.tell(self)
 
@@ -314,7 +314,7 @@ class Lease:
         # The next alarm is set before `on_lost` is called, which is the user's code.
         self._alarm(self.hold.give_away_at)
         if not self._released and self.expired._set():
-            self._tell()
+            self._call_on_lost()
 
     def _alarm(self, when: float) -> None:
         self._held.set_alarm(when, partial(weakly, self._self, Lease._give_away))
@@ -332,4 +332,4 @@ class Lease:
             self._alarm(self._held.now() + self._held.record.heartbeat)
         elif taken:
             self._held.let_go()
-            self._tell()
+            self._call_on_lost()

@@ -212,7 +212,7 @@ class Answer:
 
     async def begin(self) -> None:
         """Wait for the first of the body; raises as `read`."""
-        self._begun = self._begun or await self.read()
+        self._begun = await self.read()
 
     async def read(self) -> bytes:
         """All that has come of the body, never decoded; empty once it is whole.

@@ -25,8 +25,8 @@ ANSWERS_WITHIN = 2.0
 """Seconds that a call waits for an answer, once its time is over, from a store that answers nobody."""
 
 AGAIN_WITHIN = 0.5
-"""Seconds in which such a call is sent again: a server that was started anew has closed its connections, and answers at
-once; one that is silent isn't asked twice."""
+"""Seconds in which the last calls of a wait are sent again: a server that was started anew has closed its connections,
+and answers at once; one that is silent isn't asked twice."""
 
 
 class OpenPool:

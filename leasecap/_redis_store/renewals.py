@@ -254,7 +254,7 @@ class Renewals:
                 try:
                     kept.describe()
                 except Exception:
-                    pass  # the record is for people; the lease counts without it, and the thread goes on
+                    pass  # the lease counts without its record, and the thread goes on
 
     def _note_failure(self, pool: Pool, leases: list[Kept], error: Exception) -> None:
         now = self._effects.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from leasecap._errors import LeasecapError, StoreError
+from leasecap._errors import LeasecapError
 from leasecap._liveness.record import encode_record
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
@@ -344,5 +344,5 @@ class RedisTicket:
     def _end(self, token: str) -> None:
         try:
             self._store.pool.end(token, by_holder=True)
-        except StoreError:
+        except LeasecapError:
             self._store.own.end_again(self._store.pool, token, self._store.boot_clock() + self._store.pool.ttl)

@@ -67,9 +67,19 @@ def known_pool(pool: str) -> PoolName:
     root = root_path()
     config = runtime.root(root).config
     name = config.pool(pool).name
-    if name.identity in config.names() or runtime.is_used(root, name):
+    if is_known(name, config, root):
         return name
-    raise UnknownPool(f"there is no pool {printable(name.text, 60)!r}{suggestion(name, config, root)}")
+    raise unknown(name, config, root)
+
+
+def is_known(name: PoolName, config: Config, root: str) -> bool:
+    """Whether the pool is configured, preset, or was used before."""
+    return name.identity in config.names() or runtime.is_used(root, name)
+
+
+def unknown(name: PoolName, config: Config, root: str) -> UnknownPool:
+    """The error about a name that means no pool."""
+    return UnknownPool(f"there is no pool {printable(name.text, 60)!r}{suggestion(name, config, root)}")
 
 
 def suggestion(name: PoolName, config: Config, root: str) -> str:

@@ -15,7 +15,7 @@ from leasecap._config.store_address import FILES, StoreAddress
 from leasecap._config.usage import parse_url
 from leasecap._redact import mask, printable, redact_argv
 from leasecap._runtime import runtime
-from leasecap.cli._pools import UnknownPool, complete_pool, nearest_pool, suggestion
+from leasecap.cli._pools import complete_pool, is_known, nearest_pool, suggestion, unknown
 from leasecap.cli._say import Limit, Verb
 
 
@@ -65,19 +65,19 @@ def _change(root: str, pool: str, limit: int | None) -> None:
 
     config = load_config(root)
     settings = config.pool(pool)
-    is_known = _is_known(root, config, settings)
-    if limit is None and not is_known:
-        raise UnknownPool(f"there is no pool {_name(settings)!r}{suggestion(settings.name, config, root)}")
-    meant = None if is_known else nearest_pool(settings.name, config, root)
+    meant = None
+    if not is_known(settings.name, config, root):
+        if limit is None:
+            raise unknown(settings.name, config, root)
+        meant = nearest_pool(settings.name, config, root)
     if settings.store is not None:
         _change_for_all(root, settings, limit)
         _ask_whether(meant, settings)
         return
     change = set_limit(root, pool, limit)
     click.echo(f"{_name(change.after)}: {_limit_and_source(change.before)} -> {_limit_and_source(change.after)}")
-    if meant is not None:
-        _ask_whether(meant, settings)
-    elif change.after.limit is None:
+    _ask_whether(meant, settings)
+    if change.after.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(change.after)}")
     # Without it a raised limit would be granted only at the waiters' next look.
 
@@ -119,14 +119,9 @@ def _show_one(root: str, config: Config, given: str) -> None:
     preset = PRESETS.get(pool.name.identity)
     if preset is not None:
         click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
-    elif not _is_known(root, config, pool):
+    elif not is_known(pool.name, config, root):
         click.echo(f"There is no such pool yet{suggestion(pool.name, config, root)}")
     click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
-
-
-def _is_known(root: str, config: Config, pool: PoolConfig) -> bool:
-    """Whether somebody has configured or used it, or it is preset."""
-    return pool.name.identity in config.names() or runtime.is_used(root, pool.name)
 
 
 def _in_force(pool: PoolConfig) -> list[str]:

@@ -77,3 +77,8 @@ def test_limit_that_is_set_for_a_misspelt_name_asks() -> None:
     ]
     assert len(shown("antropic", "4")) == 1, "now there is one"
     assert len(shown("something-else", "4")) == 1
+
+
+def test_pause_of_no_length_is_wrong_usage() -> None:
+    assert run("pause", "p", "0").returncode == 2
+    assert not any("paused" in line for line in shown())

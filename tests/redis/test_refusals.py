@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from hung_server import HungServer
+from redis.exceptions import ResponseError
 from redis_server import RedisServer, running
 
 from leasecap._config.store_address import parse_address
 from leasecap._errors import StoreError
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.faults import Unreachable, fault
 from leasecap._redis_store.script import Script
 
 WRITE = Script("write", "#!lua\nreturn redis.call('SET', KEYS[1], ARGV[1])")
@@ -174,3 +175,9 @@ def test_a_host_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(error, Unreachable)
     assert error.message.startswith("can't be reached: ")
     assert "no-such-host" not in error.message  # the path says it
+
+
+def test_arguments_that_a_server_quotes_are_not_shown() -> None:
+    said = ResponseError("unknown command 'AUTH', with args beginning with: 'cap' 'S3cret'")
+    shown = str(fault(parse_address("redis://cap:S3cret@host/0"), said))
+    assert "S3cret" not in shown and "unknown command 'AUTH'" in shown

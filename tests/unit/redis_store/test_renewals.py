@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from leasecap import _log
-from leasecap._errors import StoreError
+from leasecap._errors import ConfigError, StoreError
 from leasecap._host.effects import Effects
 from leasecap._liveness.record import Record
 from leasecap._redis_store.holding import Holding
@@ -121,6 +121,19 @@ def test_lease_that_the_store_calls_lost_is_told_once(world: World) -> None:
     world.renew()
     world.renewals.check()
     assert (world.gone, kept.unconfirmed) == (1, False)
+
+
+def test_whatever_keeps_an_adopted_lease_from_saying_what_it_is_ends_no_renewals(world: World) -> None:
+    world.keep()
+    world.pool.answer = ("adopted",)
+
+    def describe(token: str, record: Record) -> bool:
+        raise ConfigError("the password's file is being replaced")
+
+    world.pool.describe = describe  # type: ignore[method-assign]
+    world.renew()
+    world.renew()
+    assert world.gone == 0
 
 
 def test_adopted_lease_says_again_what_it_is(world: World) -> None:
