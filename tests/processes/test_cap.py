@@ -17,7 +17,7 @@ def test_the_referee_counts_overlaps_and_not_neighbours() -> None:
 
 def test_forty_processes_fill_the_cap_and_never_exceed_it(team: Team, lock: str) -> None:
     team.configure(f'[pools.p]\nlimit = 3\nlock = "{lock}"\n')
-    workers = [team.start(LOOP, name, 3, 0.01) for name in range(40)]
+    workers = [team.start(LOOP, name, 3, 0.01, 3) for name in range(40)]
     for worker in workers:
         worker.expect("READY")
     for worker in workers:

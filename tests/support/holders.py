@@ -50,15 +50,17 @@ if lease is not None:
     lease.release()
 """
 
-# Takes a slot over and over: arguments are a name, rounds, and seconds of each hold.
+# Takes a slot over and over: arguments are a name, rounds, seconds of each hold, and how many begin before one ends.
 LOOP = """
 name, rounds, hold = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+together = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 log = Log()
 say("READY")
 hear()
 for number in range(rounds):
     with leasecap.slot("p"):
         log.start(f"{name}.{number}")
+        log.until_began(together)
         time.sleep(hold)
         log.end(f"{name}.{number}")
 """

@@ -28,10 +28,20 @@ class Log:
     """
 
     def __init__(self, path: str | None = None) -> None:
-        self._fd = os.open(path or os.environ["REFEREE_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        self._path = path or os.environ["REFEREE_LOG"]
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
 
     def start(self, holder: object) -> None:
         os.write(self._fd, f"start {time.monotonic_ns()} {holder}\n".encode())
 
     def end(self, holder: object) -> None:
         os.write(self._fd, f"end {time.monotonic_ns()} {holder}\n".encode())
+
+    def until_began(self, number: int) -> None:
+        """Wait until as many holds have begun; if nobody ends before, they were all held at once."""
+        while self._began() < number:
+            time.sleep(0.002)
+
+    def _began(self) -> int:
+        with open(self._path, encoding="utf-8") as log:
+            return sum(line.startswith("start") for line in log)
