@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leasecap._errors import ConfigError
+from leasecap._errors import ConfigError, LeasecapError
+from leasecap._store_changes import in_use, users_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,15 +38,18 @@ class AllPictures:
         files: Pictures,
         on_servers: Callable[[Sequence[StoreAddress]], ServerPictures],
         addresses: Sequence[StoreAddress],
+        former: Callable[[PoolConfig], PoolConfig | None],
     ) -> None:
         """
         :param on_servers: gives those of the servers at these addresses; it loads what talks to servers.
         :param addresses: of the servers that the configuration names.
+        :param former: the pool in the store in which it was used before; None: in the one that is configured.
         """
         self.unlisted = ""
         self._files = files
         self._on_servers = on_servers
         self._addresses = addresses
+        self._former = former
 
     def names(self) -> list[PoolName]:
         found = {name.directory: name for name in self._files.names()}
@@ -61,9 +65,24 @@ class AllPictures:
         return list(found.values())
 
     def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
-        if settings is not None and settings.store is not None:
+        if settings is None:
+            return self._files.pool(name, None, hours)
+        picture = self._in_its_store(settings, hours)
+        try:
+            former = self._former(settings)
+            before = None if former is None else self._in_its_store(former, hours)
+        except (OSError, LeasecapError):
+            return picture  # whoever asks for a slot is told
+        if before is None or not (users := users_in(before)):
+            return picture
+        note = f"the pool was moved to {settings.store or 'files'} {in_use(users, before.path)}"
+        found = picture or before
+        return found._replace(notes=(*found.notes, note))
+
+    def _in_its_store(self, settings: PoolConfig, hours: int) -> PoolPicture | None:
+        if settings.store is not None:
             return self._on_servers(()).pool(settings, hours)
-        return self._files.pool(name, settings, hours)
+        return self._files.pool(settings.name, settings, hours)
 
     def silent_gates(self) -> tuple[SilentGate, ...]:
         return self._files.silent_gates()

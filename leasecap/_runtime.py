@@ -21,6 +21,7 @@ from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
 from leasecap._host.deferred_signals import surely
 from leasecap._loading import first_at_fork, loading
+from leasecap._store_changes import StoreChanges, former_of, moved
 from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from leasecap._redis_store.own_stores import OwnStores
     from leasecap._redis_store.store import RedisStore
     from leasecap._store.health import Finding, Health
-    from leasecap._store.picture import Pictures
+    from leasecap._store.picture import Pictures, PoolPicture
     from leasecap._store.store import Store
 
 
@@ -57,6 +58,7 @@ class Runtime:
         self.own = OwnProcess(effects)
         self._roots = OpenRoots(self.own, self._ask)
         self._servers: OwnStores | None = None
+        self._changes = StoreChanges(self.own.effects)
 
     def root(self, path: str) -> OpenRoot:
         """The root at ``path``, its configuration up to date.
@@ -72,12 +74,16 @@ class Runtime:
     def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore | RedisStore:
         """The open pool, which stays open while this process has a lease or a ticket in it.
 
-        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed; or when this process has
+        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed; or when anybody here has
             something of the pool in another store.
+        :raises StoreError: when the latter can't be told.
         """
-        self._refuse_move(root, pool)
+        if elsewhere := self._used_elsewhere(root, pool):
+            raise moved(pool, ["this process"], elsewhere)
+        self._changes.check(root.path, pool, partial(self._picture, root))
         if pool.store is not None:
-            return self.servers().pool(pool, partial(self._settings_now, root, pool.name.text))
+            refresh = partial(self._settings_now, root, pool.name.text)
+            return self.servers().pool(pool, refresh, partial(self._changes.entered, root.path, pool))
         return FileStore(self.own, root, root.store(pool))
 
     def _settings_now(self, root: OpenRoot, name: str) -> PoolConfig:
@@ -87,22 +93,20 @@ class Runtime:
             pass  # the last good one stays in force; new calls raise the error
         return root.pool(name)
 
-    def _refuse_move(self, root: OpenRoot, pool: PoolConfig) -> None:
-        """Refuse a pool that this process has something of elsewhere: each store would give out all slots.
-
-        :raises ConfigError: if it has.
-        """
+    def _used_elsewhere(self, root: OpenRoot, pool: PoolConfig) -> str:
+        """Another store in which this process has anything in the pool, for people; "" if there is none."""
         if pool.store is None and self._servers is None:
-            return
-        elsewhere = self.servers().used_elsewhere(pool)
-        if not elsewhere and pool.store is not None and root.is_used_in(pool.name.directory):
-            elsewhere = root.path
-        if elsewhere:
-            raise ConfigError(
-                f"the pool was moved to another store while this process has a slot of it or waits, in {elsewhere}",
-                key=f"pools.{pool.name.text}.store",
-                allowed="Change it back, and again when nobody holds a slot or waits (`leasecap status`).",
-            )
+            return ""
+        if pool.store is not None and root.is_used_in(pool.name.directory):
+            return root.path
+        return self.servers().used_elsewhere(pool)
+
+    def _picture(self, root: OpenRoot, pool: PoolConfig) -> PoolPicture | None:
+        """The pool where it was used before; the configuration may still know the password to that."""
+        if pool.store is not None:
+            known = {store.name: store for store in root.config.stores()}
+            pool = pool._replace(store=known.get(pool.store.name, pool.store))
+        return self.pictures(root.path).pool(pool.name, pool)
 
     def servers(self) -> OwnStores:
         """The servers that this process uses, which are loaded when the first one is named.
@@ -178,7 +182,7 @@ class Runtime:
 
         addresses = [] if config is None else config.stores()
         files = FilePictures(self.own.effects, self.own.lock, root)
-        return AllPictures(files, lambda at: self.servers().pictures(at), addresses)
+        return AllPictures(files, lambda at: self.servers().pictures(at), addresses, partial(former_of, root))
 
     def on_server(self, pool: PoolConfig) -> RedisStore:
         """A pool that a server keeps.
@@ -248,25 +252,22 @@ class Runtime:
         """
         settings = self.root(root).config.pool(name.text)
         if settings.store is not None:
-            return self.on_server(settings).forget()
+            found = self.on_server(settings).forget()
+            self._changes.forget(root, settings)
+            return found
         from leasecap._file_store.forget import forget_pool
 
         return forget_pool(self.own.effects, root, name)
 
     def _ask(self, root: OpenRoot, store: OpenPool) -> None:
         """Ask the provider for its own count, in the background."""
+        self._ask_at(FileStore(self.own, root, store), lambda: self.own.keep_open(store))
+
+    def _ask_at(self, store: Store, keep_open: Callable[[], Callable[[], None]] = lambda: _nothing) -> None:
         with self.own.lock:  # a fork must not copy an import half done
             from leasecap._usage.asking import ask  # imported here, since few pools have a provider that can be asked
 
-        face = FileStore(self.own, root, store)
-        ask(face, lambda: self.own.keep_open(store))
-
-    def _ask_at(self, store: RedisStore) -> None:
-        """`_ask` for a pool that a server keeps."""
-        with self.own.lock:
-            from leasecap._usage.asking import ask
-
-        ask(store, lambda: _nothing)
+        ask(store, keep_open)
 
     def restore(self, root: OpenRoot, name: PoolName) -> None:
         """Forget a reduced limit and reconcile the pool, after a person has set its limit.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import PoolConfig
     from leasecap._redis_store.own_store import OwnStore
+    from leasecap._redis_store.renewals import Kept
 
     T = TypeVar("T")
 
@@ -37,20 +38,34 @@ class OpenPool:
     :ivar settings: what this machine's configuration says, as of the last `refresh`.
     """
 
-    def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
+    def __init__(
+        self,
+        own: OwnStore,
+        settings: PoolConfig,
+        refresh: Callable[[], PoolConfig] | None = None,
+        entered: Callable[[], None] | None = None,
+    ) -> None:
         """
         :param settings: what this machine's configuration says.
         :param refresh: what it says now; never raises.
+        :param entered: called with each lease or ticket that this process gets; never raises.
         """
         self.own = own
         self.pool = own.pool(settings.name)
         self.settings = settings
         self._refresh = refresh
+        self._entered = entered
 
     def refresh(self) -> None:
         """Look whether the configuration has changed."""
         if self._refresh is not None:
             self.settings = self._refresh()
+
+    def keep(self, kept: Kept) -> None:
+        """Renew a lease or ticket from now on."""
+        self.own.renewals.add(kept)
+        if self._entered is not None:
+            self._entered()
 
     @property
     def name(self) -> str:

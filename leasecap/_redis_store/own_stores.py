@@ -37,13 +37,15 @@ class OwnStores:
     def _ask_for(self, settings: PoolConfig) -> None:
         self._ask(self.pool(settings))
 
-    def pool(self, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> RedisStore:
-        """A pool whose configuration names a store.
-
-        :param refresh: what the configuration says of it now; never raises.
-        """
+    def pool(
+        self,
+        settings: PoolConfig,
+        refresh: Callable[[], PoolConfig] | None = None,
+        entered: Callable[[], None] | None = None,
+    ) -> RedisStore:
+        """A pool whose configuration names a store. For the other parameters see `OpenPool`."""
         assert settings.store is not None
-        return RedisStore(self.at(settings.store), settings, refresh)
+        return RedisStore(self.at(settings.store), settings, refresh, entered)
 
     def used_elsewhere(self, settings: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""

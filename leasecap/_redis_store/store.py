@@ -45,9 +45,15 @@ class RedisStore:
     :ivar pool: the pool in it.
     """
 
-    def __init__(self, own: OwnStore, settings: PoolConfig, refresh: Callable[[], PoolConfig] | None = None) -> None:
-        """:param refresh: see `OpenPool`."""
-        self._open = OpenPool(own, settings, refresh)
+    def __init__(
+        self,
+        own: OwnStore,
+        settings: PoolConfig,
+        refresh: Callable[[], PoolConfig] | None = None,
+        entered: Callable[[], None] | None = None,
+    ) -> None:
+        """For the parameters see `OpenPool`."""
+        self._open = OpenPool(own, settings, refresh, entered)
         self.own, self.pool = own, self._open.pool
         self._settings = settings
 

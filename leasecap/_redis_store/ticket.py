@@ -281,7 +281,7 @@ class RedisTicket:
         own = self._store.own
         self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._hear, is_lease=False)
         own.listen(self._store.pool, self._token, self._ticket.name, self._hear, self._unclaimed)
-        own.renewals.add(self._ticket)
+        self._store.keep(self._ticket)
 
     def _leave_queue(self) -> None:
         ticket, self._ticket = self._ticket, None
@@ -296,7 +296,7 @@ class RedisTicket:
         record = held_record(store, self._want, self._record)
         kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
         kept.kill_after = self._want.kill_after
-        store.own.renewals.add(kept)
+        store.keep(kept)
         since = store.monotonic() - max(found.now - found.since, 0.0)
         self._lease = HeldLease(store, kept, found.since, since)
         if kept.record.max_hold is not None:

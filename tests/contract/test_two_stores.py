@@ -16,6 +16,8 @@ import leasecap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from referee import Team
     from stores import Store
 
@@ -76,7 +78,7 @@ def test_server_that_is_away_takes_nothing_from_files(team: Team) -> None:
         assert run("run", "-p", "here", "-n", "--", "true").returncode == 0
 
 
-def test_lender_is_looked_for_in_the_borrowers_store_alone(team: Team, store: Store) -> None:
+def test_lender_is_looked_for_in_the_borrowers_store_alone(team: Team, store: Store, tmp_path: Path) -> None:
     places = ("files", store.url, f"{store.url}.other", store.url.replace("/0?", "/1?"))
     borrows = (
         "import leasecap; lease = leasecap.acquire('p', timeout=0); "
@@ -87,7 +89,12 @@ def test_lender_is_looked_for_in_the_borrowers_store_alone(team: Team, store: St
         team.configure("[pools.p]\nlimit = 1\n")
         with leasecap.acquire("p") as lease:
             for inner in places:
-                given = environment(**lease.env(), LEASECAP_STORE=inner)
+                home = team.root
+                if inner != outer:  # a root's pool is in one store at a time
+                    home = tmp_path / f"{places.index(outer)}.{places.index(inner)}"
+                    home.mkdir(mode=0o700)
+                    (home / "config.toml").write_text("[pools.p]\nlimit = 1\n")
+                given = environment(**lease.env(), LEASECAP_STORE=inner, LEASECAP_HOME=str(home))
                 done = subprocess.run([sys.executable, "-c", borrows], env=given, capture_output=True, text=True)
                 assert done.stdout.strip() == (lease.id if inner == outer else "None"), (outer, inner, done.stderr)
 
@@ -112,6 +119,77 @@ def test_pool_that_moves_while_it_is_in_use_is_refused(team: Team, store: Store,
         user.join(60)
         team.configure(f'[pools.p]\nstore = "{there}"\nlimit = 1\n')
         leasecap.acquire("p", timeout=0).release()
+
+
+HOLDS = """
+say("ASKS")
+with leasecap.slot("p"):
+    say("HELD")
+    hear()
+"""
+
+
+@pytest.mark.parametrize("by", ["file", "environment"])
+def test_pool_is_used_in_one_store_at_a_time_by_all_processes_of_a_root(team: Team, store: Store, by: str) -> None:
+    """Each store gives out all slots: two processes with different defaults had twice the limit."""
+
+    def use_in(place: str) -> None:
+        os.environ["LEASECAP_STORE"] = place  # `store` puts it back
+        team.configure("[pools.p]\nlimit = 1\n" + (f'store = "{place}"\n' if by == "file" else ""))
+
+    another = store.url.replace("/0?", "/1?")
+    changes = [("files", store.url), (store.url, "files")]
+    for here, there in changes if by == "environment" else [*changes, ("files", another), (another, store.url)]:
+        use_in(here)
+        with leasecap.acquire("p", timeout=60) as lease:
+            use_in(there)
+            refused = run("run", "-p", "p", "-n", "--", "true")
+            assert refused.returncode == 125, (here, there)
+            where = str(team.root) if here == "files" else here.partition("?")[0]
+            assert f"in use by pid {os.getpid()}" in refused.stderr and where in refused.stderr
+            shown = run("status", "p").stdout
+            assert f"moved to {there if there == 'files' else there.partition('?')[0]}" in shown
+            assert f"in use by pid {os.getpid()}" in shown
+            use_in(here)
+            assert run("run", "-p", "p", "-n", "--", "true").returncode == 75, "it is full"
+            waiter = team.start(HOLDS, env={"LEASECAP_STORE": os.environ["LEASECAP_STORE"]})
+            waiter.expect("ASKS")
+            until(lambda: status().waiting == 1)
+            lease.release()
+            waiter.expect("HELD")
+            use_in(there)
+            assert run("run", "-p", "p", "-n", "--", "true").returncode == 125, (here, there)
+        waiter.kill()
+        assert run("run", "-p", "p", "--wait", "60", "--", "true").returncode == 0, "who is dead uses nothing"
+        assert "moved to" not in run("status", "p").stdout
+
+
+def test_store_that_was_never_reached_was_never_used(team: Team) -> None:
+    for place in (NOBODY, "files"):
+        team.configure(f'[pools.p]\nlimit = 1\nstore = "{place}"\n')
+        assert run("run", "-p", "p", "-n", "--", "true").returncode == (125 if place == NOBODY else 0)
+
+
+def test_pool_whose_former_server_is_away_names_what_tells_of_it(team: Team, store: Store) -> None:
+    team.configure(f'[pools.p]\nlimit = 1\nstore = "{store.url}"\n')
+    leasecap.acquire("p", timeout=60).release()
+    (noted,) = (team.root / "stores").iterdir()
+    noted.write_text(NOBODY + "\n")
+    team.configure('[pools.p]\nlimit = 1\nstore = "files"\n')
+    refused = run("run", "-p", "p", "-n", "--", "true")
+    assert refused.returncode == 125 and NOBODY in refused.stderr and f"rm {noted}" in refused.stderr
+    noted.write_text("nonsense\n")
+    refused = run("run", "-p", "p", "-n", "--", "true")
+    assert refused.returncode == 125 and f"{noted}: " in refused.stderr
+    noted.unlink()
+    assert run("run", "-p", "p", "-n", "--", "true").returncode == 0
+
+
+def test_forgotten_pool_was_nowhere(team: Team, store: Store) -> None:
+    team.configure(f'[pools.p]\nlimit = 1\nstore = "{store.url}"\n')
+    leasecap.acquire("p", timeout=60).release()
+    assert run("forget", "p").returncode == 0
+    assert not list((team.root / "stores").iterdir())
 
 
 def is_refused() -> bool:
