@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from leasecap._file_store.store import Store
     from leasecap._liveness.record import Child, Record
 
-_PLACES = (PARKED, QUEUE, GRANTED, LEASES)
-"""In this order no entry is missed: while this process is inside the section, entries move only from ``parked/`` to the
-queue, and from ``granted/`` to ``leases/``."""
+_PLACES = (PARKED, QUEUE, PARKED, GRANTED, LEASES)
+"""In this order no entry is missed: while this process is inside the section, entries move only between ``parked/`` and
+the queue, and from ``granted/`` to ``leases/``."""
 
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25

@@ -40,9 +40,15 @@ class Snapshots:
         return self.take_with(self.feedback())
 
     def take_with(self, view: FeedbackView | None) -> Snapshot:
-        """The pool as it stands. The four places are read in the order in which entries move, so that none is
-        missed."""
-        queue, parked, granted, leases = (self._group(where) for where in (QUEUE, PARKED, GRANTED, LEASES))
+        """The pool as it stands. The places are read in the order in which entries move, so that none is missed.
+
+        Tickets move both ways between the queue and ``parked/``, outside the section too: a look-out parks, and whoever
+        looks again goes back. So that one is read before and after.
+        """
+        before, queue, parked, granted, leases = map(self._group, (PARKED, QUEUE, PARKED, GRANTED, LEASES))
+        if before and before.names != parked.names:
+            seen = {*queue.names, *parked.names, *granted.names, *leases.names}
+            parked = Group([*parked.names, *(name for name in before.names if name not in seen)])
         # Who was taken for dead in the queue, came back and was granted a slot by another process, holds it.
         self._peers.dead.difference_update(leases.names)
         snapshot = Snapshot(

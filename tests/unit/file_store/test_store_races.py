@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helper_process import ended_pid
-from staged_world import Actor, as_a_dead_process, wait_unacknowledged
+from staged_world import Actor, as_a_dead_process, nothing, wait_unacknowledged
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 
@@ -32,6 +32,34 @@ def test_a_lease_that_was_taken_is_told_to_its_holder_and_its_release_hits_nobod
     assert not one.store.beat(taken)
     assert not one.store.release(taken)
     assert other.held() == {successor.name}
+
+
+@pytest.mark.parametrize("comes_back", [True, False], ids=["comes back", "is parked"])
+def test_ticket_that_moves_while_the_places_are_listed_keeps_others_to_its_limit(root: Path, comes_back: bool) -> None:
+    """It stood in each place when the other was listed: a newcomer got a slot above the limit that it declares."""
+    for moves_at in range(1, 6):
+        holder, waiter = Actor(root, limit=2), Actor(root, limit=2)
+        held, declares = holder.ask(), waiter.ask(limit=1)
+        path = (QUEUE, PARKED)
+        if comes_back:
+            assert waiter.store.entries.discard(QUEUE, declares.name, PARKED)
+            path = (PARKED, QUEUE)
+        listed = 0
+
+        def move(operation: str, *names: str) -> None:
+            nonlocal listed
+            if operation == "list" and names[0] in (QUEUE, PARKED, GRANTED, LEASES):
+                listed += 1
+                if listed == moves_at:  # noqa: B023  # it is called in this round alone
+                    waiter.store.directory.rename(*(f"{where}/{declares.name}" for where in path))  # noqa: B023
+
+        holder.world.before = move
+        newcomer = holder.ask()
+        holder.world.before = nothing
+        assert listed >= moves_at
+        assert holder.where(newcomer) == QUEUE, moves_at
+        for actor, entry in ((holder, newcomer), (waiter, declares), (holder, held)):
+            actor.store.entries.drop(entry)
 
 
 def test_withdrawing_a_ticket_that_was_granted_meanwhile_is_a_success(actors: tuple[Actor, Actor]) -> None:
