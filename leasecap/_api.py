@@ -10,6 +10,7 @@ from leasecap._errors import AcquireTimeout
 from leasecap._host.deferred_signals import DeferredSignals, surely
 from leasecap._kept_code import keep
 from leasecap._lease import Lease
+from leasecap._messages import no_limit
 from leasecap._origin import Origin
 from leasecap._request import UNSET, Options, checked
 from leasecap._runtime import runtime
@@ -206,6 +207,9 @@ def _prepare(
         root = runtime.root(root_path())
         settings = root.pool(pool)
         request = checked(options, settings, argv)
+        in_files_without_limit = settings.store is None and request.limit is None and settings.limit is None
+        if in_files_without_limit and not runtime.is_used(root.path, settings.name):
+            raise no_limit(settings.name.text, root.config)  # a name that is misspelt leaves no pool behind
         store = runtime.store(root, settings)
         acquisition = Acquisition(root, store, request, Origin(runtime.own), wake, listen, interrupts)
         done = runtime.keep_open(store, acquisition)

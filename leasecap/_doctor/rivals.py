@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from leasecap._host.own_code import finding_it
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
@@ -23,17 +25,13 @@ def compete(pool: str, settings: Mapping[str, str]) -> tuple[Holds | str, Holds 
     import subprocess
     import threading
 
-    # The children must find this very package.
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, **settings, "PYTHONPATH": paths}
+    environment = finding_it({**os.environ, **settings})
     provers: list[subprocess.Popen[str]] = []
     timer = threading.Timer(_TOO_LONG, _kill, (provers,))
     try:
         for _ in range(2):
             provers.append(  # noqa: PERF401  # the first must be known if the second can't be started
                 subprocess.Popen(
-                    # -P: a file in the present directory that is named like a module must not be imported.
                     [sys.executable, "-P", "-m", "leasecap._doctor.prover", pool],
                     env=environment,
                     stdin=subprocess.PIPE,

@@ -93,7 +93,7 @@ class HeldLease:
             return False
         process = record.child if record.proof == "lock" else Child(record.pid, record.start or 0)
         if process is not None and process.pid and self._keeper is None:
-            self._keeper = Keeper(self._kept, process)
+            self._keeper = Keeper(self._store.own.address, self._kept, process)
         return True
 
     def note_answer(self) -> None:

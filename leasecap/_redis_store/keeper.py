@@ -14,8 +14,11 @@ import subprocess
 import sys
 import threading
 
+from leasecap._config.pool_name import PoolName
 from leasecap._config.schema import KILL_AFTER
+from leasecap._config.store_address import Secret, StoreAddress
 from leasecap._errors import StoreError
+from leasecap._host.own_code import finding_it
 from leasecap._liveness.record import Child, decode_record, encode_record
 from leasecap._log import log_warning
 from leasecap._redis_store.holding import holding_in, text_of
@@ -23,6 +26,8 @@ from leasecap._redis_store.renewals import Kept, Renewals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from leasecap._host.effects import Effects
     from leasecap._liveness.record import Record
     from leasecap._redis_store.pool import Pool
@@ -33,22 +38,28 @@ _LOOK_EVERY = 0.2  # seconds between looks at the process
 class Keeper:
     """A keeper as its starter sees it."""
 
-    def __init__(self, kept: Kept, process: Child) -> None:
+    def __init__(self, address: StoreAddress, kept: Kept, process: Child) -> None:
         """Start it; a machine that can't start it any more is told of, and the lease then ends after its ttl.
 
         :param kept: the lease.
         :param process: for which it is kept.
         """
         self._process: subprocess.Popen[bytes] | None = None
-        command = [sys.executable, "-P", "-m", __name__]  # a module of the directory it runs in is none of ours
+        command = [sys.executable, "-P", "-m", __name__]
         nowhere = subprocess.DEVNULL
         pool = kept.pool
-        told = [pool.name.text, kept.name, *process, encode_record(kept.record).decode("ascii")]
+        # Not the configuration: that may name another store by the time it is needed, or be broken.
+        told = [_told(address), pool.name, kept.name, *process, encode_record(kept.record).decode("ascii")]
         told += [pool.ttl, text_of(pool.holding)]
         try:
             # Ctrl-C in the terminal is for the command.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=nowhere,
+                stderr=nowhere,
+                start_new_session=True,
+                env=finding_it(os.environ),
             )
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(told).encode() + b"\n")
@@ -74,20 +85,30 @@ class Keeper:
 
 def main() -> None:
     """Wait until the starter is gone, and keep the lease until the process has ended."""
-    pool_name, name, pid, start, record, ttl, holding = json.loads(sys.stdin.readline())
+    address, pool_name, name, pid, start, record, ttl, holding = json.loads(sys.stdin.readline())
     sys.stdin.read()
-    from leasecap._config.config import load_config
-    from leasecap._config.root import root_path
     from leasecap._host.effects import Effects
     from leasecap._redis_store.client import Client
     from leasecap._redis_store.pool import Pool
 
-    settings, effects = load_config(root_path()).pool(pool_name), Effects()
+    effects = Effects()
     known = decode_record(record.encode())
-    if settings.store is not None and known is not None:
-        pool = Pool(Client(settings.store), settings.name, effects.monotonic)
+    if known is not None:
+        pool = Pool(Client(_address(address)), PoolName(*pool_name), effects.monotonic)
         pool.ttl, pool.holding = ttl, holding_in(holding)
         keep(pool, effects, name, known, Child(pid, start))
+
+
+def _told(address: StoreAddress) -> dict[str, object]:
+    """The address as a keeper is told it, by its standard input, which nobody else can read."""
+    password = None if address.password is None else address.password.reveal()
+    return {**address._asdict(), "password": password}
+
+
+def _address(told: dict[str, Any]) -> StoreAddress:
+    hosts = tuple((host, port) for host, port in told["hosts"])
+    password = None if told["password"] is None else Secret(told["password"])
+    return StoreAddress(**{**told, "hosts": hosts, "password": password})
 
 
 def keep(pool: Pool, effects: Effects, name: str, record: Record, process: Child) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from holders import HOLD, give_back, hold, queue, ready
 from redis_pools import TTL, place, settle, token
 from referee import Team, until
 
+import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._redis_store.pool import Pool
 
@@ -250,6 +252,38 @@ def test_what_lies_in_the_directory_of_a_command_keeps_nobody_from_keeping_its_s
     wrapper.kill()
     pass_time(pool)
     assert held(pool) == 1
+    os.kill(command, signal.SIGKILL)
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
+def test_keeper_runs_the_package_that_its_starter_has_from_its_directory(
+    pool: Pool, team: Team, tmp_path: Path
+) -> None:
+    shutil.copytree(Path(leasecap.__file__).parent, tmp_path / "leasecap")
+    keeper, ran = tmp_path / "leasecap/_redis_store/keeper.py", tmp_path / "ran"
+    keeper.write_text(f"{keeper.read_text()}    open({str(ran)!r}, 'w').close()\n")
+    settle(pool, ttl=KEPT)
+    words = 'cd "$1" && unset PYTHONPATH && exec "$2" -m leasecap run -p p -- sh -c \'echo $$; exec sleep 600\''
+    wrapper = team.run(["sh", "-c", words, "sh", str(tmp_path), sys.executable])
+    command = int(wrapper.line())
+    wrapper.kill()
+    pass_time(pool)
+    assert held(pool) == 1
+    os.kill(command, signal.SIGKILL)
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+    until(ran.exists, "it was that one")
+
+
+def test_keeper_goes_by_the_configuration_that_its_lease_was_taken_by(pool: Pool, team: Team) -> None:
+    settle(pool, ttl=KEPT)
+    wrapper = team.leasecap("run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600")
+    command = int(wrapper.line())
+    kept_by = (team.root / "config.toml").read_text()
+    team.configure("[pools.p\n")
+    wrapper.kill()
+    pass_time(pool)
+    assert held(pool) == 1
+    team.configure(kept_by)
     os.kill(command, signal.SIGKILL)
     until(lambda: held(pool) == 0, "the keeper has seen that")
 

@@ -85,6 +85,16 @@ def test_a_misspelt_keyword_of_limited_is_an_error_of_the_decoration() -> None:
         leasecap.limited("p", tiemout=5)  # type: ignore[call-arg]
 
 
+def test_a_call_for_a_pool_that_nobody_knows_leaves_none_behind(root: Path) -> None:
+    """A misspelt name counted as known from then on, and `leasecap limit` set a limit for it without asking."""
+    for call in (leasecap.acquire, leasecap.try_acquire):
+        with pytest.raises(ConfigError, match="'cluade' has no limit"):
+            call("cluade")
+    assert [pool.pool for pool in leasecap.status().pools] == ["p"]
+    with leasecap.acquire("cluade", limit=1), pytest.raises(AcquireTimeout):
+        leasecap.acquire("cluade", timeout=0, borrow=False)  # what others declare counts
+
+
 def test_a_bad_pool_name_is_refused(root: Path) -> None:
     for name in ("", "..", "a\0b", "x" * 10_000):
         with pytest.raises(ConfigError):
