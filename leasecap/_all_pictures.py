@@ -48,6 +48,7 @@ class AllPictures:
         self.unlisted = ""
         self._files = files
         self._on_servers = on_servers
+        self._servers: ServerPictures | None = None
         self._addresses = addresses
         self._former = former
 
@@ -55,7 +56,7 @@ class AllPictures:
         found = {name.directory: name for name in self._files.names()}
         if self._addresses:
             try:
-                servers = self._on_servers(self._addresses)
+                servers = self._those_on_servers()
             except ConfigError as error:  # what talks to servers isn't installed
                 self.unlisted = str(error)
                 return list(found.values())
@@ -81,8 +82,13 @@ class AllPictures:
 
     def _in_its_store(self, settings: PoolConfig, hours: int) -> PoolPicture | None:
         if settings.store is not None:
-            return self._on_servers(()).pool(settings, hours)
+            return self._those_on_servers().pool(settings, hours)
         return self._files.pool(settings.name, settings, hours)
+
+    def _those_on_servers(self) -> ServerPictures:
+        if self._servers is None:
+            self._servers = self._on_servers(self._addresses)
+        return self._servers
 
     def silent_gates(self) -> tuple[SilentGate, ...]:
         return self._files.silent_gates()

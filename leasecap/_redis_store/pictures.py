@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.entry import parse_entry
@@ -11,6 +11,7 @@ from leasecap._errors import LeasecapError, StoreError
 from leasecap._host.own_record import this_host
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
+from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
 from leasecap._redis_store.policy import differing, policy_of
 from leasecap._redis_store.store import RedisStore
@@ -19,6 +20,7 @@ from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeVar
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from leasecap._redis_store.answer import Picture
     from leasecap._redis_store.own_store import OwnStore
     from leasecap._store.picture import State
+
+    T = TypeVar("T")
 
 _LINES = 2_000  # names that are listed at most
 
@@ -44,6 +48,7 @@ class RedisPictures:
         self.unlisted = ""
         self._at = at
         self._addresses = tuple(dict.fromkeys(addresses))
+        self._away: dict[StoreAddress, Unreachable] = {}
 
     def names(self) -> list[PoolName]:
         """The names of pools that somebody has used, as far as the stores remember them and can be asked."""
@@ -51,7 +56,8 @@ class RedisPictures:
         troubles = []
         for address in self._addresses:
             try:
-                names = self._at(address).client.command("SMEMBERS", pools_key(address.prefix))
+                command = partial(self._at(address).client.command, "SMEMBERS", pools_key(address.prefix))
+                names = self._asked(address, command)
             except LeasecapError as error:  # its password may be one that `leasecap run` has taken out, for instance
                 troubles.append(f"{error}\nThe pools that nobody has configured there are not shown.")
                 continue
@@ -65,8 +71,9 @@ class RedisPictures:
         :param hours: see `_store.picture.Pictures.pool`.
         :raises StoreError: when it can't be read.
         """
-        store = self._pool(settings)
-        picture = store.pool.picture()
+        assert settings.store is not None
+        store = RedisStore(self._at(settings.store), settings)
+        picture = self._asked(settings.store, store.pool.picture)
         if not picture.is_used:
             return None
         error, feedback = None, None
@@ -92,9 +99,18 @@ class RedisPictures:
             _notes(settings, picture),
         )
 
-    def _pool(self, settings: PoolConfig) -> RedisStore:
-        assert settings.store is not None
-        return RedisStore(self._at(settings.store), settings)
+    def _asked(self, address: StoreAddress, ask: Callable[[], T]) -> T:
+        """What ``ask`` returns. A store that is away is asked once: to find that out can take six seconds.
+
+        :raises StoreError: when it is away, or refuses.
+        """
+        if address in self._away:
+            raise self._away[address]
+        try:
+            return ask()
+        except Unreachable as error:
+            self._away[address] = error
+            raise
 
 
 def _latency(store: RedisStore, hours: int) -> LatencyPicture:

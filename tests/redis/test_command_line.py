@@ -99,6 +99,17 @@ def test_status_says_what_is_wrong_with_a_server_that_is_away(server: RedisServe
     assert "can't be reached" in found.stdout + found.stderr
 
 
+def test_status_asks_a_server_that_is_silent_once(server: RedisServer, team: Team, pool: Pool) -> None:
+    """It took a second for each of its pools."""
+    team.configure("".join(f'[pools.p{number}]\nstore = "{server.url()}"\n' for number in range(40)))
+    server.freeze()
+    began = time.monotonic()
+    found = run("status")
+    took = time.monotonic() - began
+    assert found.returncode == 1 and found.stdout.count("can't be reached") >= 40, found.stdout
+    assert took < 30
+
+
 def test_status_shows_the_files_where_a_servers_password_is_not_to_be_had(server: RedisServer, team: Team) -> None:
     """`leasecap run` takes it out of its command's environment."""
     leasecap.acquire("here", limit=1).release()
