@@ -31,13 +31,17 @@ class Errand(Generic[T]):
 
     def __init__(self, call: Callable[[], T], then: Callable[[], None] | None) -> None:
         self.done = False
+        self._begun = self._abandoned = False
         self._call = call
         self._then = then
         self._result: T | None = None
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Make the call. ``then`` is called after it, from this thread."""
+        """Make the call, unless nobody wants it any more. ``then`` is called after it, from this thread."""
+        self._begun = True  # before the look, as `abandon` looks after it has said so: one of them sees the other
+        if self._abandoned:
+            return
         try:
             self._result = self._call()
         except BaseException as error:
@@ -45,6 +49,11 @@ class Errand(Generic[T]):
         self.done = True
         if self._then is not None:
             self._then()
+
+    def abandon(self) -> bool:
+        """Nobody wants the result any more. Returns whether the call isn't begun, and so is never made."""
+        self._abandoned = True
+        return not self._begun
 
     def result(self) -> T:
         """What it returned; raises what it raised. Call once it is done."""

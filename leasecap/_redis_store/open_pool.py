@@ -97,11 +97,16 @@ class OpenPool:
         return self.own.has_answered and not is_in_loop()
 
     def until_done(
-        self, call: Callable[[], T], wake: Callable[[], None], until: float = math.inf
+        self,
+        call: Callable[[], T],
+        wake: Callable[[], None],
+        until: float = math.inf,
+        never: Callable[[], None] | None = None,
     ) -> Generator[float, None, T]:
         """What ``call`` returns, which is made by an errand where its caller must not block.
 
         :param wake: called when it is done.
+        :param never: called if it is given up before it was made.
         :param until: from then on (monotonic clock, seconds) an errand is given up if the store has answered nobody for
             two seconds. One that is slow, or has many calls to answer, is waited for.
         :raises Unreachable: then.
@@ -109,11 +114,16 @@ class OpenPool:
         if self.asks_directly():
             return call()
         errand = self.own.errands.send(call, wake)
-        while not errand.done:
-            left = max(until, self.own.client.answered_at) + ANSWERS_WITHIN - self.monotonic()
-            if left <= 0:
-                raise fault(self.own.address, TimeoutError("timeout"))
-            yield min(left, SAFETY)
+        try:
+            while not errand.done:
+                left = max(until, self.own.client.answered_at) + ANSWERS_WITHIN - self.monotonic()
+                if left <= 0:
+                    raise fault(self.own.address, TimeoutError("timeout"))
+                yield min(left, SAFETY)
+        finally:
+            # In an outage they would pile up, and all be made once the store is back.
+            if not errand.done and errand.abandon() and never is not None:
+                never()
         return errand.result()
 
     def ask(self) -> None:

@@ -54,14 +54,6 @@ _SLACK = 0.005  # seconds after a moment at which something runs out; the store 
 _HELD, _REFUSED, _GONE = Standing("held"), Standing("refused"), Standing("gone")
 
 
-class _NewOrder(Exception):
-    """The store hasn't given the call its place yet."""
-
-
-def _no_order() -> int:
-    raise _NewOrder
-
-
 class RedisTicket:
     """See `_store.ticket.Ticket`."""
 
@@ -69,7 +61,7 @@ class RedisTicket:
         self._store = store
         self._want = want
         self._origin = Origin(store.own.process)
-        self._order = self._known_order()
+        self._order = None if want.place is None else want.place.known_order(store.place)
         self._token = ""
         self._record = record_of(store, want)
         self._declared: int | None = None
@@ -82,15 +74,6 @@ class RedisTicket:
         self._position = 0
         self._ticket: Kept | None = None
         self._lease: HeldLease | None = None
-
-    def _known_order(self) -> int | None:
-        place = self._want.place
-        if place is None:
-            return None
-        try:
-            return place.order(self._store.place, _no_order)
-        except _NewOrder:
-            return None
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -124,11 +107,17 @@ class RedisTicket:
 
     def _asked(self, *, may_queue: bool, until: float = math.inf) -> Generator[float, None, _Sent]:
         self._token = self._store.own.effects.token()
-        return (yield from self._until_done(self._sending(self._place(may_queue=may_queue)), until))
+        sending = self._sending(self._place(may_queue=may_queue))
+        return (yield from self._until_done(sending, until, self._was_not_asked))
 
-    def _until_done(self, call: Callable[[], T], until: float = math.inf) -> Generator[float, None, T]:
+    def _until_done(
+        self, call: Callable[[], T], until: float = math.inf, never: Callable[[], None] | None = None
+    ) -> Generator[float, None, T]:
         self._errand = None
-        return self._store.until_done(call, self._want.wake, until)
+        return self._store.until_done(call, self._want.wake, until, never)
+
+    def _was_not_asked(self) -> None:
+        self._token = ""  # there is nothing to end
 
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
         """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
@@ -201,6 +190,7 @@ class RedisTicket:
 
     def _step(self) -> Callable[[], Answer]:
         if not self._placed:
+            self._token = self._token or self._store.own.effects.token()
             return self._place(may_queue=True)
         return partial(self._look, self._token, proof=self._store.own.subscription.wants_proof)
 
@@ -333,6 +323,9 @@ class RedisTicket:
     def _own_end(self) -> None:
         token, self._token = self._token, ""
         lease, self._lease = self._lease, None
+        errand, self._errand = self._errand, None
+        if errand is not None:
+            errand.abandon()
         self._leave_queue()
         if self._trouble is not None:
             self._store.own.note_trouble(self._store.pool, None)  # others who wait note their own

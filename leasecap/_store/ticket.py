@@ -88,6 +88,10 @@ class Place:
         self._order: int | None = None
         self._pool: object = None
 
+    def known_order(self, pool: object) -> int | None:
+        """Its order in ``pool``; None if it has none there yet."""
+        return self._order if self._pool == pool else None
+
     def order(self, pool: object, new: Callable[[], int]) -> int:
         """Its order in ``pool``; a ``new`` one at the first call, and where the pool is another one by now."""
         if self._order is None or self._pool != pool:

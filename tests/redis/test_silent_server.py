@@ -14,9 +14,11 @@ from referee import until
 
 import leasecap
 from leasecap._config.pool_name import pool_name
+from leasecap._config.store_address import parse_address
 from leasecap._redis_store import open_pool
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +86,44 @@ def test_task_waits_no_longer_than_its_time_for_a_server_that_never_answers(pool
     began = time.monotonic()
     asyncio.run(main())
     assert time.monotonic() - began < LATE
+
+
+def test_calls_that_were_given_up_are_not_made_once_the_server_is_back(
+    pool: Pool, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They piled up: after an outage a server had to place and to end whatever was asked for in it."""
+    place, end = Pool.place, Pool.end
+    placed: list[str] = []
+    ended: list[str] = []
+
+    def note_place(self: Pool, **about: Any) -> Any:
+        placed.append(about["token"])
+        return place(self, **about)
+
+    def note_end(self: Pool, token: str, **about: Any) -> bool:
+        if self.path == pool.path:  # an earlier test's may be tried again and again, on a server that is gone
+            ended.append(token)
+        return end(self, token, **about)
+
+    monkeypatch.setattr(Pool, "place", note_place)
+    monkeypatch.setattr(Pool, "end", note_end)
+    server.freeze()
+
+    async def main() -> None:
+        calls = [asyncio.create_task(leasecap.acquire_async("p", timeout=0.5)) for _ in range(40)]
+        cancelled = [asyncio.create_task(leasecap.acquire_async("p")) for _ in range(40)]
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, leasecap.StoreError)
+        for each in cancelled:
+            each.cancel()
+        await asyncio.gather(*cancelled, return_exceptions=True)
+
+    asyncio.run(main())
+    server.thaw()
+    errands = runtime.servers().at(parse_address(server.url())).errands
+    until(lambda: not errands._open, "all is done")
+    assert len(placed) <= len(errands._threads) + 1 and set(ended) <= set(placed)
+    assert not pool.picture().seen.queue
 
 
 def test_server_that_answers_again_is_called_silent_no_more(pool: Pool, server: RedisServer) -> None:
