@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leasecap._errors import ConfigError, LeasecapError
-from leasecap._store_changes import in_use, users_in
+from leasecap._store_changes import note, users_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class AllPictures:
             return picture  # whoever asks for a slot is told
         if before is None or not (users := users_in(before)):
             return picture
-        note = f"the pool was moved to {settings.store or 'files'} {in_use(users, before.path)}"
         found = picture or before
-        return found._replace(notes=(*found.notes, note))
+        return found._replace(notes=(*found.notes, note(settings, users, before.path)))
 
     def _in_its_store(self, settings: PoolConfig, hours: int) -> PoolPicture | None:
         if settings.store is not None:

@@ -103,17 +103,17 @@ def former_of(root: str, pool: PoolConfig) -> PoolConfig | None:
     return None if _name(former) == _name(pool) else former
 
 
-def in_use(users: Sequence[str], where: str) -> str:
-    """Who uses the pool in its former store, as the end of a sentence for people."""
-    return f"while it is in use by {', '.join(users)}, in {where}"
+def note(pool: PoolConfig, users: Sequence[str], where: str) -> str:
+    """That the pool is in use in another store, for people."""
+    return f"the pool was moved to {pool.store or 'files'} while it is in use by {', '.join(users)}, in {where}"
 
 
 def moved(pool: PoolConfig, users: Sequence[str], where: str) -> ConfigError:
     """The error of a pool that is in use in another store."""
     return ConfigError(
-        f"the pool was moved to another store {in_use(users, where)}",
+        note(pool, users, where),
         key=f"pools.{pool.name.text}.store",
-        allowed="Change it back, and again when nobody holds a slot or waits (`leasecap status`).",
+        allowed="Leave it (and LEASECAP_STORE) as it was until nobody holds a slot there or waits (`leasecap status`).",
     )
 
 

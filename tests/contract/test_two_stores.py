@@ -197,7 +197,7 @@ def is_refused() -> bool:
     try:
         lease = leasecap.try_acquire("p", borrow=False)
     except leasecap.ConfigError as error:
-        assert "moved to another store" in str(error)
+        assert "the pool was moved to" in str(error) and "in use by this process" in str(error)
         return True
     if lease is not None:
         lease.release()
