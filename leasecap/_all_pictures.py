@@ -68,21 +68,22 @@ class AllPictures:
     def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
         if settings is None:
             return self._files.pool(name, None, hours)
-        picture = self._in_its_store(settings, hours)
+        picture = self._in_its_store(name, settings, hours)
         try:
             former = self._former(settings)
-            before = None if former is None else self._in_its_store(former, hours)
+            before = None if former is None else self._in_its_store(name, former, hours)
         except (OSError, LeasecapError):
             return picture  # whoever asks for a slot is told
-        if before is None or not (users := users_in(before)):
+        if before is None or not (users := users_in(before, picture)):
             return picture
         found = picture or before
         return found._replace(notes=(*found.notes, note(settings, users, before.path)))
 
-    def _in_its_store(self, settings: PoolConfig, hours: int) -> PoolPicture | None:
+    def _in_its_store(self, name: PoolName, settings: PoolConfig, hours: int) -> PoolPicture | None:
+        """:param name: of its directory; what is written in that may be broken."""
         if settings.store is not None:
             return self._those_on_servers().pool(settings, hours)
-        return self._files.pool(settings.name, settings, hours)
+        return self._files.pool(name, settings, hours)
 
     def _those_on_servers(self) -> ServerPictures:
         if self._servers is None:

@@ -21,7 +21,7 @@ from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
 from leasecap._host.deferred_signals import surely
 from leasecap._loading import first_at_fork, loading
-from leasecap._store_changes import StoreChanges, former_of, moved
+from leasecap._store_changes import StoreChanges, moved
 from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ class Runtime:
         self.own = OwnProcess(effects)
         self._roots = OpenRoots(self.own, self._ask)
         self._servers: OwnStores | None = None
-        self._changes = StoreChanges(self.own.effects)
+        self._changes = StoreChanges(self.own.effects, self.own.lock)
 
     def root(self, path: str) -> OpenRoot:
         """The root at ``path``, its configuration up to date.
@@ -74,16 +74,12 @@ class Runtime:
     def store(self, root: OpenRoot, pool: PoolConfig) -> FileStore | RedisStore:
         """The open pool, which stays open while this process has a lease or a ticket in it.
 
-        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed; or when anybody here has
-            something of the pool in another store.
-        :raises StoreError: when the latter can't be told.
+        :raises ConfigError: when a server keeps it, and what talks to servers isn't installed.
         """
-        if elsewhere := self._used_elsewhere(root, pool):
-            raise moved(pool, ["this process"], elsewhere)
-        self._changes.check(root.path, pool, partial(self._picture, root))
         if pool.store is not None:
             refresh = partial(self._settings_now, root, pool.name.text)
-            return self.servers().pool(pool, refresh, partial(self._changes.entered, root.path, pool))
+            enter = partial(self._changes.enter, root.path, pool, partial(self._picture, root))
+            return self.servers().pool(pool, refresh, enter)
         return FileStore(self.own, root, root.store(pool))
 
     def _settings_now(self, root: OpenRoot, name: str) -> PoolConfig:
@@ -92,6 +88,15 @@ class Runtime:
         except (ConfigError, StoreError):
             pass  # the last good one stays in force; new calls raise the error
         return root.pool(name)
+
+    def refuse_move(self, root: OpenRoot, pool: PoolConfig) -> None:
+        """Refuse a pool of which anybody here has something in another store, which may have to be asked.
+
+        :raises ConfigError, StoreError: if somebody has, or when that can't be told.
+        """
+        if elsewhere := self._used_elsewhere(root, pool):
+            raise moved(pool, ["this process"], elsewhere)
+        self._changes.check(root.path, pool, partial(self._picture, root))
 
     def _used_elsewhere(self, root: OpenRoot, pool: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""
@@ -182,7 +187,9 @@ class Runtime:
 
         addresses = [] if config is None else config.stores()
         files = FilePictures(self.own.effects, self.own.lock, root)
-        return AllPictures(files, lambda at: self.servers().pictures(at), addresses, partial(former_of, root))
+        return AllPictures(
+            files, lambda at: self.servers().pictures(at), addresses, partial(self._changes.former, root)
+        )
 
     def on_server(self, pool: PoolConfig) -> RedisStore:
         """A pool that a server keeps.
@@ -261,7 +268,7 @@ class Runtime:
 
     def _ask(self, root: OpenRoot, store: OpenPool) -> None:
         """Ask the provider for its own count, in the background."""
-        self._ask_at(FileStore(self.own, root, store), lambda: self.own.keep_open(store))
+        self._ask_at(FileStore(self.own, root, store), partial(self.own.keep_open, store))
 
     def _ask_at(self, store: Store, keep_open: Callable[[], Callable[[], None]] = lambda: _nothing) -> None:
         with self.own.lock:  # a fork must not copy an import half done

@@ -9,25 +9,24 @@ On which server a pool was used last says a file for each in the root's ``stores
 
 from __future__ import annotations
 
-import math
 import os
-import shlex
 from contextlib import closing
 
 from leasecap._config.root import make_root
-from leasecap._config.store_address import parse_address
 from leasecap._errors import ConfigError, LeasecapError, StoreError
 from leasecap._faults import faults, store_error
 from leasecap._liveness.record import called
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.store_address import StoreAddress
     from leasecap._host.effects import Effects
-    from leasecap._store.picture import PoolPicture
+    from leasecap._store.picture import EntryPicture, PoolPicture
 
 _STORES = "stores"
 _LONGEST = 4096  # bytes
@@ -39,10 +38,11 @@ _EVERY = 1.0
 class StoreChanges:
     """Those of the pools that this process uses, in all roots."""
 
-    def __init__(self, effects: Effects) -> None:
+    def __init__(self, effects: Effects, importing: AbstractContextManager[object]) -> None:
+        """:param importing: entered round an import, since a fork must not copy one that is half done."""
         self._effects = effects
-        self._seen: dict[str, tuple[str, float]] = {}  # by file: the store that a pool may be used in, and since when
-        self._to_note: set[str] = set()  # files
+        self._importing = importing
+        self._seen: dict[str, _Seen] = {}  # by file
 
     def check(self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]) -> None:
         """See that nobody here uses the pool in another store.
@@ -52,30 +52,41 @@ class StoreChanges:
         :raises StoreError: when that can't be told.
         """
         file, name, now = _file(root, pool), _name(pool), self._effects.monotonic()
-        seen, at = self._seen.get(file, ("", -math.inf))
-        if seen == name and now < at + _EVERY:
-            return
-        former = former_of(root, pool)
-        if former is not None:
-            _refuse_if_used(former, pool, picture, file)
-            if pool.store is None:
-                _remove(file)
-            else:
-                self._to_note.add(file)
-        self._seen[file] = name, now
+        seen = self._seen.get(file)
+        if seen is None or seen.store != name or now >= seen.at + _EVERY:
+            seen = self._seen[file] = _Seen(name, now, self._look(root, pool, picture))
+        if seen.error is not None:
+            raise seen.error
 
-    def entered(self, root: str, pool: PoolConfig) -> None:
-        """This process has a place in the pool, on a server. Never raises: where it can't be written down, nobody has a
-        pool in files."""
-        if not self._to_note or pool.store is None:
-            return
-        file = _file(root, pool)
-        if file in self._to_note:
-            self._to_note.discard(file)
-            try:
-                self._note(root, file, pool.store)
-            except LeasecapError:
-                pass
+    def _look(
+        self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]
+    ) -> LeasecapError | None:
+        former = self.former(root, pool)
+        if former is None:
+            return None
+        try:
+            with faults(_file(root, pool)):
+                users = _users(former, pool, picture)
+        except LeasecapError as error:
+            return _cannot_be_told(root, former, error)
+        if users:
+            return moved(pool, *users)
+        if pool.store is None:
+            _remove(_file(root, pool))
+        return None
+
+    def enter(self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]) -> None:
+        """Before this process has a place in the pool, on a server: `check` once more, since the server may have kept
+        it waiting, and write down that the pool is used there. Where that can't be written, no pool stands in files.
+
+        :raises ConfigError, StoreError: as `check`.
+        """
+        self.check(root, pool, picture)
+        try:
+            if pool.store is not None and self.former(root, pool) is not None:
+                self._note(root, _file(root, pool), pool.store)
+        except LeasecapError:
+            pass
 
     def _note(self, root: str, file: str, store: StoreAddress) -> None:
         path, name = os.path.split(file)
@@ -90,17 +101,49 @@ class StoreChanges:
 
         :raises StoreError: when that can't be written down.
         """
-        if former_of(root, pool) is None:
+        if self.former(root, pool) is None:
             _remove(_file(root, pool))
 
+    def former(self, root: str, pool: PoolConfig) -> PoolConfig | None:
+        """The pool in the store in which it was used before; None: in the one that its configuration names.
 
-def former_of(root: str, pool: PoolConfig) -> PoolConfig | None:
-    """The pool in the store in which it was used before; None: in the one that its configuration names.
+        :raises StoreError: when that can't be read.
+        """
+        former = pool._replace(store=self._read(_file(root, pool)))
+        return None if _name(former) == _name(pool) else former
 
-    :raises StoreError: when that can't be read.
+    def _read(self, file: str) -> StoreAddress | None:
+        try:
+            with open(file, "rb") as opened:
+                text = opened.read(_LONGEST).decode("ascii", "replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise store_error(error, file) from error
+        with self._importing:
+            from leasecap._config.store_address import parse_address  # most pools were never on a server
+
+        try:
+            return parse_address(text.removesuffix("\n"))
+        except LeasecapError as error:
+            raise StoreError(
+                "this file should hold the address of the server on which the pool was used last, and holds none",
+                path=file,
+                remedy=_if_nobody_does("rm", file),
+            ) from error
+
+
+class _Seen(NamedTuple):
+    """What was found.
+
+    :ivar store: the one that the pool was to be used in.
+    :ivar at: when (monotonic clock, seconds).
+    :ivar error: why it can't be.
     """
-    former = pool._replace(store=_read(_file(root, pool)))
-    return None if _name(former) == _name(pool) else former
+
+    store: str
+    at: float
+    error: LeasecapError | None
 
 
 def note(pool: PoolConfig, users: Sequence[str], where: str) -> str:
@@ -117,28 +160,53 @@ def moved(pool: PoolConfig, users: Sequence[str], where: str) -> ConfigError:
     )
 
 
-def users_in(picture: PoolPicture) -> list[str]:
-    """Who of this machine has anything in the pool, each process once, for people."""
-    entries = (*picture.leases, *picture.queue, *picture.parked)
-    here = (entry.record for entry in entries if entry.alive and entry.host is None)
-    return list(dict.fromkeys("somebody" if record is None else called(record) for record in here))
+def users_in(former: PoolPicture, configured: PoolPicture | None) -> list[str]:
+    """Who of this machine has anything in the pool's former store, each process once, for people.
+
+    Files are one machine's, whatever its containers call it. What is in the configured store as well shows that both
+    are one server, by two addresses.
+    """
+    both = set() if configured is None else {entry.entry.token for entry in _entries(configured)}
+    users = (
+        entry.record
+        for entry in _entries(former)
+        if entry.alive and (entry.host is None or former.lock != "server") and entry.entry.token not in both
+    )
+    return list(dict.fromkeys("somebody" if record is None else called(record) for record in users))
 
 
-def _refuse_if_used(
-    former: PoolConfig, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None], file: str
-) -> None:
+def _entries(picture: PoolPicture) -> tuple[EntryPicture, ...]:
+    return (*picture.leases, *picture.queue, *picture.parked)
+
+
+def _users(
+    former: PoolConfig, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]
+) -> tuple[list[str], str] | None:
+    """Who uses it in its former store, and where that is; None: nobody."""
     try:
         found = picture(former)
-    except LeasecapError as error:
-        if former.store is None:
-            raise
-        raise StoreError(
-            f"the pool was used in {former.store} until now; whether anybody here still does can't be told: {error}",
-            path=file,
-            remedy=f"if nobody here holds a slot there or waits: rm {shlex.quote(file)}",
-        ) from error
-    if found is not None and (users := users_in(found)):
-        raise moved(pool, users, found.path)
+    except FileNotFoundError:
+        return None  # it was forgotten in this very moment
+    if found is None:
+        return None
+    users = users_in(found, None)
+    if users and former.store is not None and pool.store is not None:
+        users = users_in(found, picture(pool))
+    return (users, found.path) if users else None
+
+
+def _cannot_be_told(root: str, former: PoolConfig, error: LeasecapError) -> StoreError:
+    where, path, command = former.store or "files", _file(root, former), "rm"
+    if former.store is None:
+        path, command = os.path.join(root, "pools", former.name.directory), "rm -r"
+    what = getattr(error, "message", str(error))
+    found = StoreError(
+        f"the pool was used in {where} until now, and whether anybody here still does can't be told: {what}",
+        path=path,
+        remedy=_if_nobody_does(command, path),
+    )
+    found.__cause__ = error
+    return found
 
 
 def _name(pool: PoolConfig) -> str:
@@ -149,22 +217,10 @@ def _file(root: str, pool: PoolConfig) -> str:
     return os.path.join(root, _STORES, pool.name.directory)
 
 
-def _read(file: str) -> StoreAddress | None:
-    try:
-        with open(file, "rb") as opened:
-            text = opened.read(_LONGEST).decode("ascii", "replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise store_error(error, file) from error
-    try:
-        return parse_address(text.removesuffix("\n"))
-    except LeasecapError as error:
-        raise StoreError(
-            "this file should hold the address of the server on which the pool was used last, and holds none",
-            path=file,
-            remedy=f"if nobody here has a slot of the pool there or waits: rm {shlex.quote(file)}",
-        ) from error
+def _if_nobody_does(command: str, path: str) -> str:
+    import shlex
+
+    return f"if nobody here holds a slot there or waits: {command} {shlex.quote(path)}"
 
 
 def _remove(file: str) -> None:

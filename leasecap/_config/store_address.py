@@ -113,7 +113,7 @@ class StoreAddress(NamedTuple):
     def without_password(self) -> str:
         """The URL without the password and the names of variables that have one."""
         options = {name: getattr(self, name) for name in ("password_file", "ca", "cert", "key")}
-        return self._text(f"{_quoted(self.user)}@" if self.user else "", options)
+        return self._text(f"{_quoted(self.user, '')}@" if self.user else "", options)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -316,10 +316,10 @@ def _is_place(text: str) -> bool:
     return (not port or port.isdigit()) and (_NAME.issuperset(host[1:-1].replace(":", "") if in_brackets else host))
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str, safe: str = "/:") -> str:
     from urllib.parse import quote
 
-    return quote(text, safe="/:._-~")
+    return quote(text, safe=f"{safe}._-~")
 
 
 def _is_number(text: str) -> bool:

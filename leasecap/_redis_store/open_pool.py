@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import PoolConfig
     from leasecap._redis_store.own_store import OwnStore
-    from leasecap._redis_store.renewals import Kept
 
     T = TypeVar("T")
 
@@ -43,29 +42,31 @@ class OpenPool:
         own: OwnStore,
         settings: PoolConfig,
         refresh: Callable[[], PoolConfig] | None = None,
-        entered: Callable[[], None] | None = None,
+        enter: Callable[[], None] | None = None,
     ) -> None:
         """
         :param settings: what this machine's configuration says.
         :param refresh: what it says now; never raises.
-        :param entered: called with each lease or ticket that this process gets; never raises.
+        :param enter: called before this process has a lease or ticket there; its errors end the call.
         """
         self.own = own
         self.pool = own.pool(settings.name)
         self.settings = settings
         self._refresh = refresh
-        self._entered = entered
+        self._enter = enter
 
     def refresh(self) -> None:
         """Look whether the configuration has changed."""
         if self._refresh is not None:
             self.settings = self._refresh()
 
-    def keep(self, kept: Kept) -> None:
-        """Renew a lease or ticket from now on."""
-        self.own.renewals.add(kept)
-        if self._entered is not None:
-            self._entered()
+    def enter(self) -> None:
+        """Before this process has a lease or ticket in it.
+
+        :raises ConfigError, StoreError: when it must not.
+        """
+        if self._enter is not None:
+            self._enter()
 
     @property
     def name(self) -> str:

@@ -41,11 +41,11 @@ class OwnStores:
         self,
         settings: PoolConfig,
         refresh: Callable[[], PoolConfig] | None = None,
-        entered: Callable[[], None] | None = None,
+        enter: Callable[[], None] | None = None,
     ) -> RedisStore:
         """A pool whose configuration names a store. For the other parameters see `OpenPool`."""
         assert settings.store is not None
-        return RedisStore(self.at(settings.store), settings, refresh, entered)
+        return RedisStore(self.at(settings.store), settings, refresh, enter)
 
     def used_elsewhere(self, settings: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""

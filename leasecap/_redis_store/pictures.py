@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _LINES = 2_000  # names that are listed at most
+_TRIES = 2
 
 
 class RedisPictures:
@@ -48,7 +49,8 @@ class RedisPictures:
         self.unlisted = ""
         self._at = at
         self._addresses = tuple(dict.fromkeys(addresses))
-        self._away: dict[StoreAddress, Unreachable] = {}
+        self._failed: dict[StoreAddress, list[Unreachable]] = {}
+        self._answered: set[StoreAddress] = set()
 
     def names(self) -> list[PoolName]:
         """The names of pools that somebody has used, as far as the stores remember them and can be asked."""
@@ -100,17 +102,21 @@ class RedisPictures:
         )
 
     def _asked(self, address: StoreAddress, ask: Callable[[], T]) -> T:
-        """What ``ask`` returns. A store that is away is asked once: to find that out can take six seconds.
+        """What ``ask`` returns. A store that doesn't answer is asked no more: that can take six seconds each time. One
+        that has answered is: a cluster does so though one of its nodes is away.
 
         :raises StoreError: when it is away, or refuses.
         """
-        if address in self._away:
-            raise self._away[address]
+        failed = self._failed.setdefault(address, [])
+        if len(failed) >= _TRIES and address not in self._answered:
+            raise failed[-1]
         try:
-            return ask()
+            found = ask()
         except Unreachable as error:
-            self._away[address] = error
+            failed.append(error)
             raise
+        self._answered.add(address)
+        return found
 
 
 def _latency(store: RedisStore, hours: int) -> LatencyPicture:

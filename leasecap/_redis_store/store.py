@@ -50,10 +50,10 @@ class RedisStore:
         own: OwnStore,
         settings: PoolConfig,
         refresh: Callable[[], PoolConfig] | None = None,
-        entered: Callable[[], None] | None = None,
+        enter: Callable[[], None] | None = None,
     ) -> None:
         """For the parameters see `OpenPool`."""
-        self._open = OpenPool(own, settings, refresh, entered)
+        self._open = OpenPool(own, settings, refresh, enter)
         self.own, self.pool = own, self._open.pool
         self._settings = settings
 

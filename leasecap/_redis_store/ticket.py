@@ -268,10 +268,11 @@ class RedisTicket:
         return pause
 
     def _join_queue(self, sent: float, found: Answer) -> None:
+        self._store.enter()
         own = self._store.own
         self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._hear, is_lease=False)
         own.listen(self._store.pool, self._token, self._ticket.name, self._hear, self._unclaimed)
-        self._store.keep(self._ticket)
+        own.renewals.add(self._ticket)
 
     def _leave_queue(self) -> None:
         ticket, self._ticket = self._ticket, None
@@ -283,10 +284,11 @@ class RedisTicket:
     def _take(self, sent: float, found: Answer) -> None:
         self._leave_queue()
         store = self._store
+        store.enter()
         record = held_record(store, self._want, self._record)
         kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
         kept.kill_after = self._want.kill_after
-        store.keep(kept)
+        store.own.renewals.add(kept)
         since = store.monotonic() - max(found.now - found.since, 0.0)
         self._lease = HeldLease(store, kept, found.since, since)
         if kept.record.max_hold is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -124,6 +125,33 @@ def test_calls_that_were_given_up_are_not_made_once_the_server_is_back(
     until(lambda: not errands._open, "all is done")
     assert len(placed) <= len(errands._threads) + 1 and set(ended) <= set(placed)
     assert not pool.picture().seen.queue
+
+
+def test_call_that_was_kept_waiting_has_no_slot_of_a_pool_that_has_moved_meanwhile(
+    pool: Pool, server: RedisServer, team: Team
+) -> None:
+    """It was let in before the server fell silent, and nobody could see that it waited."""
+    pool.end(token_of(1), by_holder=True)
+    server.freeze()
+    waiter = team.start(
+        """
+say("ASKS")
+try:
+    leasecap.acquire("p", timeout=100, on_wait=lambda waiting: say("WAITS"))
+except leasecap.ConfigError as error:
+    say("REFUSED", str(error).replace(chr(10), " "))
+hear()
+"""
+    )
+    waiter.expect("ASKS")
+    waiter.expect("WAITS")
+    team.configure('[pools.p]\nstore = "files"\nlimit = 1\n')
+    with leasecap.acquire("p", timeout=60):
+        server.thaw()
+        while not (said := waiter.line()).startswith("REFUSED"):
+            assert said.startswith("WAITS")
+        assert f"in use by pid {os.getpid()}" in said
+    assert not pool.picture().seen.queue and not pool.picture().seen.leases
 
 
 def test_server_that_answers_again_is_called_silent_no_more(pool: Pool, server: RedisServer) -> None:

@@ -164,7 +164,16 @@ def test_the_name_is_the_same_whoever_gets_in(text: str) -> None:
     assert parse_address(address.name).name == address.name
 
 
-@pytest.mark.parametrize("text", [*SECRETS, "redis://a?password_env=V&prefix=p", "rediss://u@a?password_file=/a%20b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *SECRETS,
+        "redis://a?password_env=V&prefix=p",
+        "rediss://u@a?password_file=/a%20b",
+        "redis://team%2Fapp@a",
+        "redis://a%3Ab%40c@a",
+    ],
+)
 def test_an_address_without_its_password_leads_to_the_same_store(text: str) -> None:
     address = parse_address(text)
     rest = parse_address(address.without_password)
