@@ -60,7 +60,11 @@ class StoreChanges:
 
     def _look(
         self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]
-    ) -> LeasecapError | None:
+    ) -> StoreError | None:
+        """None: nobody does; else why it can't be told, which may take seconds to find out.
+
+        :raises ConfigError: when somebody does.
+        """
         former = self.former(root, pool)
         if former is None:
             return None
@@ -70,7 +74,7 @@ class StoreChanges:
         except LeasecapError as error:
             return _cannot_be_told(root, former, error)
         if users:
-            return moved(pool, *users)
+            raise moved(pool, *users)
         if pool.store is None:
             _remove(_file(root, pool))
         return None
@@ -138,12 +142,12 @@ class _Seen(NamedTuple):
 
     :ivar store: the one that the pool was to be used in.
     :ivar at: when (monotonic clock, seconds).
-    :ivar error: why it can't be.
+    :ivar error: why it can't be told.
     """
 
     store: str
     at: float
-    error: LeasecapError | None
+    error: StoreError | None
 
 
 def note(pool: PoolConfig, users: Sequence[str], where: str) -> str:

@@ -15,7 +15,7 @@ from children import has_ended
 from commands import run, start
 from holders import HOLD, give_back, hold, queue, ready
 from redis_pools import TTL, place, settle, token
-from referee import Team, until
+from referee import Team, Worker, until
 
 import leasecap
 from leasecap._config.pool_name import pool_name
@@ -220,6 +220,16 @@ def pass_time(pool: Pool) -> None:
         time.sleep(0.2)
 
 
+def assert_outlives(wrapper: Worker, pool: Pool) -> None:
+    """The command, which has told its pid, keeps its slot when its wrapper is killed, and until it ends."""
+    command = int(wrapper.line())
+    wrapper.kill()
+    pass_time(pool)
+    assert held(pool) == 1
+    os.kill(command, signal.SIGKILL)
+    until(lambda: held(pool) == 0, "the keeper has seen that")
+
+
 def test_command_of_a_killed_wrapper_keeps_its_slot_until_it_ends(pool: Pool, team: Team) -> None:
     settle(pool, ttl=KEPT)
     wrapper = team.leasecap("run", "-p", "p", "--", "sh", "-c", "echo $$; exec sleep 600")
@@ -248,12 +258,7 @@ def test_what_lies_in_the_directory_of_a_command_keeps_nobody_from_keeping_its_s
     settle(pool, ttl=KEPT)
     words = 'cd "$1" && exec "$2" -P -m leasecap run -p p -- sh -c \'echo $$; exec sleep 600\''
     wrapper = team.run(["sh", "-c", words, "sh", str(tmp_path), sys.executable])
-    command = int(wrapper.line())
-    wrapper.kill()
-    pass_time(pool)
-    assert held(pool) == 1
-    os.kill(command, signal.SIGKILL)
-    until(lambda: held(pool) == 0, "the keeper has seen that")
+    assert_outlives(wrapper, pool)
 
 
 def test_keeper_runs_the_package_that_its_starter_has_from_its_directory(
@@ -265,12 +270,7 @@ def test_keeper_runs_the_package_that_its_starter_has_from_its_directory(
     settle(pool, ttl=KEPT)
     words = 'cd "$1" && unset PYTHONPATH && exec "$2" -m leasecap run -p p -- sh -c \'echo $$; exec sleep 600\''
     wrapper = team.run(["sh", "-c", words, "sh", str(tmp_path), sys.executable])
-    command = int(wrapper.line())
-    wrapper.kill()
-    pass_time(pool)
-    assert held(pool) == 1
-    os.kill(command, signal.SIGKILL)
-    until(lambda: held(pool) == 0, "the keeper has seen that")
+    assert_outlives(wrapper, pool)
     until(ran.exists, "it was that one")
 
 
