@@ -210,8 +210,7 @@ def _prepare(
         in_files_without_limit = settings.store is None and request.limit is None and settings.limit is None
         if in_files_without_limit and not runtime.is_used(root.path, settings.name):
             raise no_limit(settings.name.text, root.config)  # a name that is misspelt leaves no pool behind
-    runtime.refuse_move(root, settings)  # by itself: it may have to ask a server
-    with runtime.own.lock:
+        runtime.refuse_move(root, settings)
         store = runtime.store(root, settings)
         acquisition = Acquisition(root, store, request, Origin(runtime.own), wake, listen, interrupts)
         done = runtime.keep_open(store, acquisition)

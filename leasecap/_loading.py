@@ -40,12 +40,27 @@ def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager
         with fork_lock:  # a fork that waits for it now has begun without the new one: so it is held for a moment only
             if _lock is None:
                 new = threading.Lock()
-                os.register_at_fork(
-                    before=new.acquire,
-                    after_in_parent=new.release,
-                    after_in_child=new._at_fork_reinit,  # type: ignore[attr-defined]
-                )
-                for call in _first:
-                    os.register_at_fork(before=call)
+                _register(new)
                 _lock = new
     return _lock
+
+
+def _register(lock: threading.Lock) -> None:
+    """Have forks take it. One that has begun before hasn't: what another thread holds isn't its to release."""
+    taken = False
+
+    def take() -> None:
+        nonlocal taken
+        lock.acquire()
+        taken = True
+
+    def give_back() -> None:
+        nonlocal taken
+        if taken:
+            taken = False
+            lock.release()
+
+    reinit = lock._at_fork_reinit  # type: ignore[attr-defined]
+    os.register_at_fork(before=take, after_in_parent=give_back, after_in_child=reinit)
+    for call in _first:
+        os.register_at_fork(before=call)

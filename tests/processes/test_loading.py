@@ -66,6 +66,35 @@ os.waitpid(pid, 0)
 print(taken[0], flush=True)
 """
 
+# A fork has begun, and waits for leasecap's own lock, when the first late import has the lock of these made.
+BEGUN = """
+import os, threading
+import leasecap
+from leasecap._loading import loading
+from leasecap._runtime import runtime
+locked, forking, forked = threading.Event(), threading.Event(), threading.Event()
+def load():
+    with runtime.own.lock:
+        locked.set()
+        forking.wait()
+        late = loading(runtime.own.lock)
+        late.acquire()
+    forked.wait()
+    print(late.locked(), flush=True)
+    late.release()
+loads = threading.Thread(target=load)
+loads.start()
+locked.wait()
+os.register_at_fork(before=forking.set)  # hooks run in the reverse order of their registration
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+forked.set()
+os.waitpid(pid, 0)
+loads.join()
+print("over", flush=True)
+"""
+
 # What leasecap's first thread, or the first connection to a server, imports.
 FIRST = """
 import socket, sys
@@ -85,6 +114,13 @@ print(sorted(sys.modules.keys() - before), flush=True)
 def test_fork_has_no_lock_that_a_late_import_needs(team: Team) -> None:
     configure(team)
     with helper(FORKS) as process:
+        assert [process.hear(), process.hear()] == ["True", "over"]
+
+
+def test_fork_that_began_before_the_lock_of_late_imports_was_made_gives_it_not_back(team: Team) -> None:
+    """A thread that had it then failed, in the middle of its first call on a server."""
+    configure(team)
+    with helper(BEGUN) as process:
         assert [process.hear(), process.hear()] == ["True", "over"]
 
 
