@@ -68,10 +68,10 @@ class AllPictures:
     def pool(self, name: PoolName, settings: PoolConfig | None, hours: int = 0) -> PoolPicture | None:
         if settings is None:
             return self._files.pool(name, None, hours)
-        picture = self._in_its_store(name, settings, hours)
+        picture = self.in_its_store(name, settings, hours)
         try:
             former = self._former(settings)
-            before = None if former is None else self._in_its_store(name, former, hours)
+            before = None if former is None else self.in_its_store(name, former, hours)
         except (OSError, LeasecapError):
             return picture  # whoever asks for a slot is told
         if before is None or not (users := users_in(before, picture)):
@@ -79,8 +79,11 @@ class AllPictures:
         found = picture or before
         return found._replace(notes=(*found.notes, note(settings, users, before.path)))
 
-    def _in_its_store(self, name: PoolName, settings: PoolConfig, hours: int) -> PoolPicture | None:
-        """:param name: of its directory; what is written in that may be broken."""
+    def in_its_store(self, name: PoolName, settings: PoolConfig, hours: int = 0) -> PoolPicture | None:
+        """`pool`, whatever store it was used in before.
+
+        :param name: of its directory; what is written in that may be broken.
+        """
         if settings.store is not None:
             return self._those_on_servers().pool(settings, hours)
         return self._files.pool(name, settings, hours)

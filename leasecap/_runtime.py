@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from leasecap._all_pictures import AllPictures
     from leasecap._config.config import Config, PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from leasecap._redis_store.own_stores import OwnStores
     from leasecap._redis_store.store import RedisStore
     from leasecap._store.health import Finding, Health
-    from leasecap._store.picture import Pictures, PoolPicture
+    from leasecap._store.picture import PoolPicture
     from leasecap._store.store import Store
 
 
@@ -111,7 +112,7 @@ class Runtime:
         if pool.store is not None:
             known = {store.name: store for store in root.config.stores()}
             pool = pool._replace(store=known.get(pool.store.name, pool.store))
-        return self.pictures(root.path).pool(pool.name, pool)
+        return self.pictures(root.path).in_its_store(pool.name, pool)
 
     def servers(self) -> OwnStores:
         """The servers that this process uses, which are loaded when the first one is named.
@@ -179,7 +180,7 @@ class Runtime:
         """The name of the pool in that directory, as its description has it."""
         return name_on_disk(self.own.effects, root, directory)
 
-    def pictures(self, root: str, config: Config | None = None) -> Pictures:
+    def pictures(self, root: str, config: Config | None = None) -> AllPictures:
         """The pools of a root as people are shown them, and those that servers keep which ``config`` names."""
         with self.own.lock:
             from leasecap._all_pictures import AllPictures
@@ -187,9 +188,8 @@ class Runtime:
 
         addresses = [] if config is None else config.stores()
         files = FilePictures(self.own.effects, self.own.lock, root)
-        return AllPictures(
-            files, lambda at: self.servers().pictures(at), addresses, partial(self._changes.former, root)
-        )
+        former = partial(self._changes.former, root)
+        return AllPictures(files, lambda at: self.servers().pictures(at), addresses, former)
 
     def on_server(self, pool: PoolConfig) -> RedisStore:
         """A pool that a server keeps.

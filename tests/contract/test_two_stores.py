@@ -185,6 +185,15 @@ def test_one_server_by_two_addresses_is_one_store(team: Team, store: Store) -> N
         assert "moved to" not in run("status", "p").stdout
 
 
+def test_server_on_which_nobody_has_used_the_pool_is_another_one(team: Team, store: Store) -> None:
+    team.configure(f'[pools.p]\nlimit = 1\nstore = "{store.url}"\n')
+    with leasecap.acquire("p", timeout=60):
+        fresh = store.url.replace("/0?", "/2?")
+        (team.root / "config.toml").write_text(f'[pools.p]\nlimit = 1\nstore = "{fresh}"\n')
+        refused = run("run", "-p", "p", "-n", "--", "true")
+        assert refused.returncode == 125 and f"in use by pid {os.getpid()}" in refused.stderr
+
+
 def test_pool_in_files_that_cannot_be_read_names_what_to_remove(team: Team, store: Store) -> None:
     team.configure('[pools.p]\nlimit = 1\nstore = "files"\n')
     leasecap.acquire("p").release()
