@@ -40,13 +40,18 @@ def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager
         with fork_lock:  # a fork that waits for it now has begun without the new one: so it is held for a moment only
             if _lock is None:
                 new = threading.Lock()
-                _register(new)
+                take, give_back = _at_fork(new)
+                reinit = new._at_fork_reinit  # type: ignore[attr-defined]
+                os.register_at_fork(before=take, after_in_parent=give_back, after_in_child=reinit)
+                for call in _first:
+                    os.register_at_fork(before=call)
                 _lock = new
     return _lock
 
 
-def _register(lock: threading.Lock) -> None:
-    """Have forks take it. One that has begun before hasn't: what another thread holds isn't its to release."""
+def _at_fork(lock: threading.Lock) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What takes it before a fork, and gives it back. A fork that has begun by now hasn't taken it: what another thread
+    holds isn't its to release."""
     taken = False
 
     def take() -> None:
@@ -60,7 +65,4 @@ def _register(lock: threading.Lock) -> None:
             taken = False
             lock.release()
 
-    reinit = lock._at_fork_reinit  # type: ignore[attr-defined]
-    os.register_at_fork(before=take, after_in_parent=give_back, after_in_child=reinit)
-    for call in _first:
-        os.register_at_fork(before=call)
+    return take, give_back
