@@ -153,7 +153,7 @@ def test_doctor_tells_all_of_it(server: RedisServer, root: Path, monkeypatch: py
     names = ("server", "rights", "round trips", "wake-ups", "server proof")
     found = [check for check in examine() if check.name in names]
     assert [check.name for check in found] == [*names] * 2
-    assert [check.verdict for check in found] == ["ok"] * 10
+    assert [check for check in found if check.verdict != "ok"] == []
     assert [server.url(db) in check.found for db, check in ((1, found[0]), (0, found[5]))] == [True, True]
 
 
