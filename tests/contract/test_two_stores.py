@@ -13,6 +13,7 @@ from commands import PROGRAM, environment, remove_tree, run, status, status_json
 from each_store import ON_A_SERVER
 
 import leasecap
+from leasecap._store_changes import StoreChanges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,6 +193,21 @@ def test_server_on_which_nobody_has_used_the_pool_is_another_one(team: Team, sto
         (team.root / "config.toml").write_text(f'[pools.p]\nlimit = 1\nstore = "{fresh}"\n')
         refused = run("run", "-p", "p", "-n", "--", "true")
         assert refused.returncode == 125 and f"in use by pid {os.getpid()}" in refused.stderr
+
+
+def test_pool_that_others_have_just_begun_to_use_on_its_server_was_not_moved_there(
+    team: Team, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wrote it down after it had been read, and before it was read once more."""
+    team.configure(f'[pools.p]\nlimit = 2\nstore = "{store.url}"\n')
+    holder = team.start(HOLDS)
+    holder.expect("ASKS")
+    holder.expect("HELD")
+    read, first = StoreChanges._read, [None]
+    monkeypatch.setattr(StoreChanges, "_read", lambda self, file: first.pop() if first else read(self, file))
+    leasecap.acquire("p", timeout=60).release()
+    assert not first
+    holder.kill()
 
 
 def test_pool_in_files_that_cannot_be_read_names_what_to_remove(team: Team, store: Store) -> None:
