@@ -81,7 +81,7 @@ class StoreChanges:
 
     def enter(self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]) -> None:
         """Before this process has a place in the pool, on a server: `check` once more, since the server may have kept
-        it waiting, and write down that the pool is used there. Where that can't be written, no pool stands in files.
+        it waiting, and write down that the pool is used there. Where that can't be written, others don't know it.
 
         :raises ConfigError, StoreError: as `check`.
         """

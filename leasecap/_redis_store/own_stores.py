@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leasecap._errors import LeasecapError
+from leasecap._redis_store.open_pool import OpenPool
 from leasecap._redis_store.own_store import OwnStore
 from leasecap._redis_store.pictures import RedisPictures
 from leasecap._redis_store.store import RedisStore
@@ -45,7 +46,7 @@ class OwnStores:
     ) -> RedisStore:
         """A pool whose configuration names a store. For the other parameters see `OpenPool`."""
         assert settings.store is not None
-        return RedisStore(self.at(settings.store), settings, refresh, enter)
+        return RedisStore(OpenPool(self.at(settings.store), settings, refresh, enter))
 
     def used_elsewhere(self, settings: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""

@@ -13,6 +13,7 @@ from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
+from leasecap._redis_store.open_pool import OpenPool
 from leasecap._redis_store.policy import differing, policy_of
 from leasecap._redis_store.store import RedisStore
 from leasecap._store.picture import EntryPicture, LatencyPicture, PoolPicture
@@ -74,7 +75,7 @@ class RedisPictures:
         :raises StoreError: when it can't be read.
         """
         assert settings.store is not None
-        store = RedisStore(self._at(settings.store), settings)
+        store = RedisStore(OpenPool(self._at(settings.store), settings))
         picture = self._asked(settings.store, store.pool.picture)
         if not picture.is_used:
             return None

@@ -27,13 +27,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from leasecap._config.config import PoolConfig
     from leasecap._feedback.adaptive import Report
     from leasecap._feedback.latency import Table
     from leasecap._feedback.state import State
     from leasecap._liveness.presence import Identity
     from leasecap._redis_store.answer import Picture, Seen
-    from leasecap._redis_store.own_store import OwnStore
     from leasecap._store.terms import Terms
     from leasecap._store.ticket import Want
 
@@ -45,17 +43,10 @@ class RedisStore:
     :ivar pool: the pool in it.
     """
 
-    def __init__(
-        self,
-        own: OwnStore,
-        settings: PoolConfig,
-        refresh: Callable[[], PoolConfig] | None = None,
-        enter: Callable[[], None] | None = None,
-    ) -> None:
-        """For the parameters see `OpenPool`."""
-        self._open = OpenPool(own, settings, refresh, enter)
-        self.own, self.pool = own, self._open.pool
-        self._settings = settings
+    def __init__(self, opened: OpenPool) -> None:
+        self._open = opened
+        self.own, self.pool = opened.own, opened.pool
+        self._settings = opened.settings
 
     @property
     def name(self) -> str:

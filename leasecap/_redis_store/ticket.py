@@ -282,9 +282,10 @@ class RedisTicket:
             self._store.own.stop_listening(self._store.pool, self._token)
 
     def _take(self, sent: float, found: Answer) -> None:
-        self._leave_queue()
         store = self._store
-        store.enter()
+        if self._ticket is None:  # else it has entered as it came to wait
+            store.enter()
+        self._leave_queue()
         record = held_record(store, self._want, self._record)
         kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
         kept.kill_after = self._want.kill_after
