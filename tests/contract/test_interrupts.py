@@ -74,7 +74,7 @@ def on_wait(waiting):
     say("TOLD")
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        time.sleep(30)
+        time.sleep(0.05)  # a signal that comes between a look and a sleep is seen after that
     say("NOT INTERRUPTED")
 {acquire}
 hear()
