@@ -15,9 +15,12 @@ the load.
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 
+from leasecap._decisions import polling
+from leasecap._decisions.entry import process_of
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
 from leasecap._errors import StoreError
 from leasecap._file_store.entries import Entries
@@ -72,6 +75,7 @@ class Store:
     owes = False
     used = 0
     latency: LatencyFiles | None = None
+    _noticed_at = -math.inf
     _warned_of_lock = "auto"
 
     def __init__(
@@ -242,10 +246,24 @@ class Store:
             # A process that queues after this look was inside the section after the rename, or looks again on its way
             # out. If somebody waited when this process was last inside, the queue isn't looked at here: inside it will
             # be.
-            if self.reconciler.others_wait or self.entries.names(QUEUE):
-                self.reconciler.transact()
+            waits = self.reconciler.others_wait or bool(self.entries.names(QUEUE))
+            if waits and not self.reconciler.transact():
+                self._have_the_first_look()
         except (OSError, StoreError):
             pass  # the slot is free all the same; the first in the queue sweeps and grants it, or raises what is wrong
+
+    def _have_the_first_look(self) -> None:
+        """Somebody is inside, who is relied on to hand off what was released, but may be killed there before it does.
+
+        So the first two look until it is done. They do for at least a sweep's period after each notice: another one
+        within that would be of no use.
+        """
+        now = self.effects.monotonic()
+        if now < self._noticed_at + polling.SWEEP_EVERY:
+            return
+        self._noticed_at = now
+        for name in polling.first_tickets(self.entries.names(QUEUE)):
+            self.reconciler.notify(process_of(name), name)
 
     def withdraw(self, own_entry: OwnEntry) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""

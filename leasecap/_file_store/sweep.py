@@ -8,6 +8,7 @@ from leasecap._decisions import grants
 from leasecap._decisions.entry import parse_entry, process_of
 from leasecap._decisions.limits import declarers
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, STAGING, STOLEN, TRASH
+from leasecap._decisions.polling import SWEEP_EVERY
 from leasecap._decisions.snapshot import first_processes
 from leasecap._durations import format_duration
 from leasecap._file_store.lock_directory import STAGED_LOCK
@@ -123,7 +124,8 @@ class Sweeper:
             if plan.ask and view.may_ask():
                 self._ask()
         if called_for or thorough:
-            self._reconciler.transact()
+            if not self._reconciler.transact() and called_for:
+                changes_in = min(changes_in, SWEEP_EVERY)  # whoever is inside does it, or is killed before
             if self._peers.gone or self._peers.dead:
                 bury(self._entries, self._peers, self._reconciler.notify)
         if thorough:  # after the grants: much may have been left

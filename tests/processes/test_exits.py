@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from holders import HOLD, configure, give_back, hold, queue, ready
+from holders import HOLD, INSIDE, configure, give_back, hold, queue, ready
 from referee import until
 
 from leasecap._host.exits import SEES_EXITS
@@ -281,6 +282,31 @@ asyncio.run(main())
     assert said == {"CHILD 0", "PARENT 2", "ENDED 0"}
     before = time.monotonic()
     holder.kill()
+    heard(waiter, "HELD")
+    assert time.monotonic() - before < AT_ONCE
+
+
+@pytest.mark.parametrize("sweeps", [0, 3], ids=["at once", "later"])
+def test_a_slot_is_granted_whose_releaser_relied_on_a_process_that_is_killed_inside_the_lock(
+    team: Team, sweeps: int
+) -> None:
+    # Nobody watches a process that hasn't queued yet, so its exit wakes nobody.
+    configure(team, limit=2, more=SELDOM)
+    holder, other = team.start(HOLD, "holder"), team.start(HOLD, "other")
+    waiter = resting(team, holder, other)
+    inside = team.start(INSIDE)
+    inside.expect("INSIDE")
+    give_back(holder)
+    swept = Path(team.pool().path, "sweep")
+    seen: set[bytes] = set()
+
+    def has_swept() -> bool:
+        seen.add(swept.read_bytes())
+        return len(seen) > sweeps
+
+    until(has_swept, "sweeps, in vain since somebody is inside")
+    before = time.monotonic()
+    inside.kill()
     heard(waiter, "HELD")
     assert time.monotonic() - before < AT_ONCE
 

@@ -37,8 +37,8 @@ from leasecap.cli.main import main
 main()
 """
 
-# Says which signal it gets, and ends with status 5. It keeps them blocked: one that comes to Python between its last look
-# at what has come and pause(2) isn't handled before another one ends that.
+# Says which signal it gets, and ends with status 5. It keeps them blocked: one that comes to Python between its last
+# look at what has come and pause(2) isn't handled before another one ends that.
 TELL = """
 import signal, sys
 wanted = {signal.SIGINT, signal.SIGTERM}

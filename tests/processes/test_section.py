@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from holders import HOLD, can_be_had, configure, give_back, hold, ready
+from holders import HOLD, INSIDE, can_be_had, configure, give_back, hold, ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from referee import Team
-
-
-# Says INSIDE in the middle of the critical section of its first acquire, and waits there.
-INSIDE = """
-from leasecap._file_store.snapshots import Snapshots
-settle = Snapshots.take_with
-def snapshot(self, view):
-    say("INSIDE")
-    hear()
-    return settle(self, view)
-Snapshots.take_with = snapshot
-leasecap.acquire("p")
-say("HELD")
-"""
 
 
 def test_a_process_stopped_inside_the_pools_lock_is_named_in_the_error(team: Team, lock: str) -> None:

@@ -26,6 +26,19 @@ say("RELEASED", bool(lease.lost))
 hear()
 """
 
+# Says INSIDE in the middle of the critical section of its first acquire, and waits there.
+INSIDE = """
+from leasecap._file_store.snapshots import Snapshots
+settle = Snapshots.take_with
+def snapshot(self, view):
+    say("INSIDE")
+    hear()
+    return settle(self, view)
+Snapshots.take_with = snapshot
+leasecap.acquire("p")
+say("HELD")
+"""
+
 # Stops for a word with the test when it is about to take up its grant, as a process that is given no processor does.
 SLOW_TO_TAKE_UP = """
 from leasecap._file_store import entries
