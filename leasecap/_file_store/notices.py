@@ -20,6 +20,7 @@ class Done(NamedTuple):
 
     :ivar missed: a ticket that was to be granted was gone.
     :ivar behind: a ticket that stands right behind the one that has just queued.
+    :ivar lowers: the one that has just queued declares a limit that holds while its process lives.
     :ivar asks_at_once: a slot was released, and the provider is to be asked whether somebody may have it.
     """
 
@@ -28,6 +29,7 @@ class Done(NamedTuple):
     granted: list[Entry]
     missed: bool
     behind: tuple[Entry, ...] = ()
+    lowers: bool = False
     asks_at_once: bool = False
 
     @property
@@ -42,11 +44,11 @@ def whom_to_notify(done: Done, sees_exits: bool) -> Iterable[Entry]:
     These are the processes that have become the first, that have another process right ahead of them than before, that
     are to ask the provider, and that were passed over, which look as soon as they run.
 
-    :param sees_exits: the first two may rest (`exits`), and have to know who holds now.
+    :param sees_exits: the first two may rest (`exits`), and have to know whose exit matters now.
     """
     away = done.snapshot.away
     passed = [parse_entry(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
-    has_moved = sees_exits and (done.granted or done.snapshot.admission != OPEN)
+    has_moved = sees_exits and (done.granted or done.lowers or done.snapshot.admission != OPEN)
     stay = done.plan.stay if done.asks_at_once or has_moved else ()
     tickets = (*passed, *done.plan.behind, *done.behind, *stay, *done.plan.first)
     return {ticket.process: ticket for ticket in tickets}.values()

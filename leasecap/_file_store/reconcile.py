@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from leasecap._decisions import grants
 from leasecap._decisions.entry import Group, parse_entry
+from leasecap._decisions.limits import declarers
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
 from leasecap._file_store.notices import Done, whom_to_notify
 from leasecap._file_store.peers import Looks
@@ -112,8 +113,12 @@ class Reconciler:
         if not granted and may_queue:
             self._directory.rename(f"{STAGING}/{own_entry.name}", f"{QUEUE}/{own_entry.name}")
             behind = min((name for name in snapshot.queue.names if name > own_entry.name), default=None)
-            if behind is not None and self._done is not None:  # the one behind has another process to watch from now on
-                self._done = self._done._replace(behind=(parse_entry(behind),))
+            if self._done is not None:
+                # The one behind has another process to watch from now on.
+                self._done = self._done._replace(
+                    behind=() if behind is None else (parse_entry(behind),),
+                    lowers=own_entry.entry.limit is not None and [*declarers(snapshot)] == [own_entry.entry],
+                )
         return granted
 
     def reconcile(self) -> None:

@@ -168,6 +168,21 @@ def test_a_holder_that_goes_before_and_is_killed_at_once_keeps_nobody(team: Team
     assert time.monotonic() - before < AT_ONCE
 
 
+def test_one_that_declares_a_limit_later_is_covered_as_well(team: Team) -> None:
+    configure(team, limit=2, more=SELDOM)
+    one, other = team.start(HOLD, "one"), team.start(HOLD, "other")
+    waiter = resting(team, one, other)
+    declarer = team.start('leasecap.acquire("p", limit=1)')
+    team.until_waiting(2)
+    heard(waiter, "COVERED")
+    give_back(one)
+    assert team.pool().waiting == 2
+    before = time.monotonic()
+    declarer.kill()
+    heard(waiter, "HELD")
+    assert time.monotonic() - before < AT_ONCE
+
+
 def test_one_that_borrows_and_outlives_its_lender_is_covered_as_well(team: Team) -> None:
     configure(team, more=SELDOM)
     lender = team.start(
