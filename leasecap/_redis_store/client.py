@@ -49,7 +49,7 @@ class Client:
         """What the script returns, as redis-py has it: integers, bytes, None, and lists of them.
 
         It is run again when its reply was lost, or the server can't be reached for now, unless ``within`` seconds are
-        over. One try is always made; it takes six seconds at most (five of them to connect).
+        over. One try is always made: two seconds at least to connect, and one to be answered.
 
         :raises Unreachable: when the store can't be reached for now; whether the script has run is unknown.
         :raises StoreError: when the store refuses, or is none that can be used.
@@ -97,7 +97,7 @@ class Client:
             connections = self._connections.setdefault(ask.node, Connections(self.address, ask.node, self._seen))
         try:
             if ask.command is None:
-                return connections.apart()
+                return connections.apart(ask.until)
             with connections.one(ask.until) as connection:
                 try:
                     if ask.asking:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from leasecap._redis_store.calls import Node
 
 CONNECT_WITHIN, ANSWER_WITHIN = 5.0, 1.0  # seconds
+CONNECT_AT_LEAST = 2.0
+"""Seconds to connect for a caller whose time is over before: a SYN that is lost is sent again after one (RFC 6298)."""
+
 MOST = 8
 
 _OLDEST = {"redis": (7, 0), "valkey": (7, 2)}
@@ -47,7 +50,6 @@ def settings(address: StoreAddress, node: Node, environ: Mapping[str, str]) -> d
     """
     told: dict[str, Any] = {
         "protocol": 2,  # RESP3 mixes messages and answers, and its greeting is a right more
-        "socket_connect_timeout": CONNECT_WITHIN,
         "socket_timeout": ANSWER_WITHIN,
         "driver_info": None,
     }
@@ -180,7 +182,7 @@ class Connections:
         except Empty:
             raise NoConnection("all connections of this process are in use") from None
         try:
-            connection = self._ready() or self.apart()
+            connection = self._ready() or self.apart(until)
             try:
                 yield connection
             except BaseException:
@@ -199,12 +201,13 @@ class Connections:
             connection.disconnect()
         return None
 
-    def apart(self) -> Any:
+    def apart(self, until: float) -> Any:
         """A connection that isn't one of those that are shared.
 
+        :param until: see `one`; it is at least `CONNECT_AT_LEAST` from now.
         :raises RedisError, OSError: when there is none.
         """
-        connection = self._new()
+        connection = self._new(min(CONNECT_WITHIN, max(CONNECT_AT_LEAST, until - time.monotonic())))
         try:
             connection.connect()
         except BaseException:
@@ -212,8 +215,8 @@ class Connections:
             raise
         return connection
 
-    def _new(self) -> Any:
-        told = settings(self._address, self._node, os.environ)
+    def _new(self, connect_within: float) -> Any:
+        told = settings(self._address, self._node, os.environ) | {"socket_connect_timeout": connect_within}
         kind: Any = redis_py.UnixDomainSocketConnection if "path" in told else redis_py.Connection
         if "ssl_check_hostname" in told:
             kind = redis_py.SSLConnection

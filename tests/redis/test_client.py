@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,22 @@ def test_a_server_that_is_not_there_is_an_error_with_a_remedy(client: Client, se
     assert time.monotonic() - began < 5
     assert caught.value.path == server.url()
     assert "redis-cli PING" in caught.value.remedy
+
+
+def test_who_has_little_time_does_not_wait_long_for_a_connection_that_is_neither_made_nor_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "CONNECT_WITHIN", 3600.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(4):  # more than it lets wait to be accepted: what comes now is dropped, as by a firewall
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        client = Client(parse_address(f"redis://127.0.0.1:{full.getsockname()[1]}"))
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="didn't answer in time"):
+            client.command("PING", within=1)
+        assert time.monotonic() - began < 30
 
 
 def test_a_frozen_server_is_given_up_and_never_runs_an_answer_behind(client: Client, server: RedisServer) -> None:
