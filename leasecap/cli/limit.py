@@ -18,6 +18,8 @@ from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, is_known, nearest_pool, suggestion, unknown
 from leasecap.cli._say import Limit, Verb
 
+_HELD_TO = "while this machine holds or waits, its own limit counts too"
+
 
 def _as_limit(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     if text is None:
@@ -101,37 +103,40 @@ def _change_for_all(root: str, pool: PoolConfig, limit: int | None) -> None:
     where = f"for all machines, on {printable(pool.store.shown, 200)}"
     click.echo(f"{_name(pool)}: {_limit(before)} -> {_limit(limit)} ({where})")
     if pool.limit is not None and pool.limit < (limit or UNLIMITED):
-        held_to = "while this machine holds or waits, its own limit"
-        click.echo(f"{held_to} counts too: {_limit_and_source(pool)}")
+        click.echo(f"{_HELD_TO}: {_limit_and_source(pool)}")
     elif limit is None and pool.limit is None:
         click.echo(f"Now only who declares a limit (--limit N) gets a slot. Set one for all: {_command(pool)}")
 
 
 def _show_one(root: str, config: Config, given: str) -> None:
     pool = config.pool(given)
-    click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
-    if pool.store is not None:
+    limit = pool.limit
+    if pool.store is None:
+        click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
+    else:
         limit, by = runtime.on_server(pool).limit_for_all()
-        where = printable(pool.store.shown, 200)
-        click.echo(f"for all machines, on {where}: {_limit(limit)}" + (f" ({printable(by, 200)})" if by else ""))
-    for line in _in_force(pool):
+        by = f", {printable(by, 200)}" if by else ""
+        click.echo(f"{_name(pool)}: {_limit(limit)} (for all machines, on {printable(pool.store.shown, 200)}{by})")
+        if pool.limit is not None:
+            click.echo(f"{_HELD_TO}: {_limit_and_source(pool)}")
+    for line in _in_force(pool, limit):
         click.echo(line)
     preset = PRESETS.get(pool.name.identity)
     if preset is not None:
         click.echo(f"{f'preset {preset.limit}' if preset.limit else 'no preset'}: {preset.reason}")
     elif not is_known(pool.name, config, root):
         click.echo(f"There is no such pool yet{suggestion(pool.name, config, root)}")
-    click.echo(f"{'Set' if pool.limit is None else 'Change'} it: {_command(pool)}")
+    click.echo(f"{'Set' if limit is None else 'Change'} it: {_command(pool)}")
 
 
-def _in_force(pool: PoolConfig) -> list[str]:
-    """What holds at this moment beside the configuration: declared limits, a reduction, a pause."""
+def _in_force(pool: PoolConfig, limit: int | None) -> list[str]:
+    """What holds at this moment beside ``limit``: declared limits, a reduction, a pause."""
     from leasecap._status.feedback import word
     from leasecap._status.read import status
 
     [now] = status(pool.name.text).pools
     lines = []
-    if now.limit != word(pool.limit):
+    if now.limit != word(limit):
         lines.append(f"in force now: {now.limit} ({printable(now.limit_source, 200)})")
     if now.feedback is not None:
         lines += [f"in force now: {printable(line, 300)}" for line in now.feedback.lines]

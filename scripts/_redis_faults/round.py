@@ -201,6 +201,9 @@ class Round:
 
     def slots_lost(self) -> dict[str, int]:
         """For each pool, how many of its slots newcomers do not get, now that nobody is left but in the store."""
+        # A root of its own: from here the server has another address, and can't be reached by that of the others.
+        self._root = self._root.with_name("newcomers")
+        os.environ["LEASECAP_HOME"] = str(self._root)
         self._configure(self._scene.own_url)
         lost = {}
         for pool, limit in POOLS.items():

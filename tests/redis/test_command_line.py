@@ -45,8 +45,8 @@ def test_limit_is_set_for_all_machines_and_says_by_whom(server: RedisServer, poo
     changed = run("limit", "p", "3")
     assert changed.stdout == f"p: 1 -> 3 (for all machines, on {server.url()})\n"
     shown = run("limit", "p")
-    assert f"for all machines, on {server.url()}: 3 (set by uid " in shown.stdout
-    assert "Change" in shown.stdout or "Set it" in shown.stdout
+    assert shown.stdout.startswith(f"p: 3 (for all machines, on {server.url()}, set by uid ")
+    assert shown.stdout.splitlines()[1:] == ["Change it: leasecap limit p N"]
     assert pool.picture().seen.limit == 3
     assert not (team.root / "config.toml").read_text().count("limit")
     assert run("limit", "p", "unlimited").returncode == 0
