@@ -1,10 +1,10 @@
 """Where a pool's store stands: the URL in ``store`` and ``LEASECAP_STORE``.
 
-    redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
-    rediss://...                                            the same over TLS
+    redis://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][/DB]   several are nodes of one cluster
+    rediss://...                                                  the same over TLS
     unix://[USER[:PASSWORD]@]/PATH[?db=DB]
     redis+sentinel://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DB]
-    rediss+sentinel://...                                   TLS to the Sentinels as well
+    rediss+sentinel://...                                         TLS to the Sentinels as well
 
 No text that is made here has a password in it, the representation of an address neither.
 """
@@ -68,7 +68,7 @@ class Secret:
 class StoreAddress(NamedTuple):
     """Where a store stands, and how to get in.
 
-    :ivar hosts: the server, or the Sentinels that know it; empty for a Unix socket.
+    :ivar hosts: the server, nodes of a cluster, or the Sentinels that know it; empty for a Unix socket.
     :ivar path: of the Unix socket, else "".
     :ivar service: what the Sentinels call the server; "" where there are none.
     :ivar prefix: what the names of keys and channels begin with.
@@ -123,9 +123,7 @@ class StoreAddress(NamedTuple):
     def _text(self, user: str, options: Mapping[str, str] = {}) -> str:  # it is only read
         scheme = f"{self.scheme}+sentinel" if self.service else self.scheme
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
-        rest = (
-            _quoted(self.path) if self.scheme == "unix" else f"{hosts}/{self.service and self.service + '/'}{self.db}"
-        )
+        rest = f"{hosts}/{self.service and self.service + '/'}{self.db}" if hosts else _quoted(self.path)
         query = {"db": str(self.db) if self.scheme == "unix" and self.db else ""}
         query |= {"prefix": self.prefix if self.prefix != PREFIX else "", **options}
         tail = "&".join(f"{key}={_quoted(value)}" for key, value in query.items() if value)
@@ -204,8 +202,6 @@ class _Parser:
                     "the name of the Sentinels' service is missing, or has an odd character",
                     "for example redis+sentinel://host-a:26379,host-b:26379/mymaster/0",
                 )
-        elif "," in hosts:
-            self._refuse("one host only, unless they are Sentinels", "for those: redis+sentinel://HOST,HOST/SERVICE/DB")
         port = SENTINEL_PORT if sentinel else REDIS_PORT
         places = tuple(self._host(host, port) for host in hosts.split(","))
         db = self._db(db_text or "0")

@@ -88,27 +88,35 @@ class Route:
         if self.address.service:
             self.master, self.ask_at = None, 0.0
             return
+        self.put_last(node)
         others = [other for other in (*self.given, *self._moved.values()) if other != node]
         self.master = others[0] if others else self.given[0]  # any node of a cluster knows the others
+
+    def put_last(self, node: Node) -> None:
+        """Another one of those that the address names is asked next time."""
+        if node in self.given:
+            self.given = [*(other for other in self.given if other != node), node]
 
 
 def call(
     route: Route, command: Command | None, key: str | None, until: float,
     clock: Callable[[], float], chance: Callable[[], float],
 ) -> Steps:  # fmt: skip
-    """Call, and again where that may help, as long as the next one would begin before ``until``.
+    """Call, and again where that may help, as long as the next one would begin before ``until``, and until each node of
+    a cluster that the address names was tried.
 
     :param command: see `Ask`.
     :raises Unreachable: when the store can't be reached for now.
     :raises StoreError: when it refuses.
     """
-    pause = _FIRST_PAUSE
+    pause, untried = _FIRST_PAUSE, 1 if route.address.service else len(route.given)
     while True:
+        untried -= 1
         answer = yield from _once(route, command, key, until, clock)
         if not isinstance(answer, BaseException):
             return answer
         found = fault(route.address, answer)
-        if not isinstance(found, Unreachable) or clock() + pause > until:
+        if not isinstance(found, Unreachable) or (untried <= 0 and clock() + pause > until):
             raise found from answer
         yield Pause(pause * (0.5 + chance() / 2))  # others lost the same server at the same moment
         pause = min(2 * pause, _LONGEST_PAUSE)
@@ -152,7 +160,7 @@ def _ask_sentinels(route: Route, until: float, clock: Callable[[], float]) -> St
         if isinstance(answer, list) and len(answer) == 2:
             route.master = Node(answer[0].decode(), int(answer[1]))
             return None
-        route.given = [*(other for other in route.given if other != node), node]  # another one is asked next time
+        route.put_last(node)
         if route.master is not None:
             return None
         why = answer if isinstance(answer, BaseException) and why is None else why

@@ -234,7 +234,17 @@ class Connections:
                 raise too_old(self._address, "a Redis older than 7.0") from None
             raise
         connection.server = server_of(self._address, answer, time.monotonic())
+        if len(self._address.hosts) > 1 and not self._address.service and not connection.server.is_cluster:
+            raise self._not_a_node()
         self._seen(connection.server)
+
+    def _not_a_node(self) -> StoreError:
+        # Each of them would give out all slots, to whoever meets it first.
+        return StoreError(
+            f"{self._node.host}:{self._node.port} is no node of a cluster, and the address names several hosts",
+            path=self._address.shown,
+            remedy="Name the one server, or Sentinels that know it: redis+sentinel://HOST,HOST/SERVICE/DB",
+        )
 
     def close(self) -> None:
         """Close those that aren't in use; in a fork's child only its own copies."""

@@ -11,7 +11,7 @@ import pytest
 from holders import HOLD, give_back, hold, queue, ready
 from redis_groups import Cluster, Watched, cluster, until, watched
 from redis_pools import RECORD, known_pool, place, settle, token
-from redis_server import free_port
+from redis_server import RedisServer, free_port
 
 from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
@@ -205,6 +205,25 @@ def test_a_node_that_is_gone_leaves_the_pools_of_the_others(own_nodes: Cluster) 
     own_nodes.nodes[0].kill()
     assert client.run(COUNT, [key], [1]) == [2, b"1"]
     client.close()
+
+
+def test_any_node_that_the_address_names_may_be_away(own_nodes: Cluster) -> None:
+    key = own_nodes.key_of(own_nodes.nodes[2])
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in own_nodes.nodes)
+    client, other = (Client(parse_address(f"redis://{hosts}")) for _ in range(2))
+    assert client.run(COUNT, [key], [1]) == [1, b"1"]
+    for number, node in enumerate(own_nodes.nodes[:2], 2):
+        node.kill()
+        assert client.run(COUNT, [key], [1]) == [number, b"1"]
+    assert other.run(COUNT, [key], [1]) == [4, b"1"]  # by one that has asked none of them before
+    client.close()
+    other.close()
+
+
+def test_several_servers_that_are_no_cluster_are_refused(server: RedisServer) -> None:
+    with pytest.raises(StoreError, match="is no node of a cluster") as caught:
+        Client(parse_address(f"redis://127.0.0.1:{server.port},127.0.0.1:1")).run(COUNT, [KEY], [1], within=20)
+    assert "Sentinels" in caught.value.remedy
 
 
 def test_cap_is_proved_in_a_cluster_and_nothing_of_a_forgotten_pool_stays(own_nodes: Cluster) -> None:

@@ -23,6 +23,7 @@ HOST = (("cap.example.com", 6379),)
         ("redis://cap.example.com:7000/3", StoreAddress("redis", (("cap.example.com", 7000),), "", "", 3)),
         ("redis://[::1]:7000", StoreAddress("redis", (("::1", 7000),), "", "", 0)),
         ("redis://[0:0:0:0:0:0:0:1]", StoreAddress("redis", (("::1", 6379),), "", "", 0)),
+        ("redis://a:7000,B,[::2]/0", StoreAddress("redis", (("a", 7000), ("b", 6379), ("::2", 6379)), "", "", 0)),
         ("redis://10.1.2.3/0", StoreAddress("redis", (("10.1.2.3", 6379),), "", "", 0)),
         (
             "redis://agent:s%40cret%2F@cap.example.com/1?prefix=team:a",
@@ -80,7 +81,8 @@ BAD = {
     "db-negative": "redis://a/-1",
     "db-too-high": "redis://a/70000",
     "db-and-more": "redis://a/0/1",
-    "two-hosts": "redis://a,b/0",
+    "host-and-none": "redis://a,/0",
+    "unix-hosts": "unix://a,b/run/redis.sock",
     "fragment": "redis://a/0#x",
     "unknown-option": "redis://a?pool=x",
     "misspelt-option": "redis://a?prefx=x",

@@ -175,6 +175,18 @@ def test_where_the_given_node_is_gone_another_one_of_the_cluster_is_asked() -> N
     assert told.asked.node == A  # nothing else is known any more
 
 
+def test_each_node_of_a_cluster_that_is_given_is_tried_however_little_time_there_is() -> None:
+    known = route("redis://a,b:7,c:8")
+    told = Told(known)
+    told.answer(NoConnection("x"))
+    assert told.asked.node == B
+    told.answer(NoConnection("x"))
+    assert told.asked.node == C
+    with pytest.raises(Unreachable):
+        told.answer(NoConnection("x"))
+    assert Told(known).asked.node == A
+
+
 @pytest.mark.parametrize(
     "error", [TryAgainError("x", status_code="TRYAGAIN"), ClusterDownError("x", status_code="CLUSTERDOWN")]
 )
