@@ -14,7 +14,10 @@ from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    About: TypeAlias = Callable[[], tuple[str, float | None]]
 
 ENVIRONMENT = "LEASECAP_LEASE"
 
@@ -24,9 +27,12 @@ class Reference(str):
 
     :ivar ended: whether the lease has ended, or isn't this process's any more. Such an entry is passed over: a signal
         handler that raises between `enter` and the block, or a copied context, may keep it in the chain for ever.
+    :ivar about: where this process holds the lease: says who that is, for people, and since when (boot clock; None if
+        that isn't known).
     """
 
     ended = False
+    about: About | None = None
 
 
 _within: ContextVar[tuple[str, ...]] = ContextVar("leasecap_within", default=())
@@ -66,6 +72,15 @@ def tokens(root: str, pool_directory: str) -> tuple[str, ...]:
     here = place(root, pool_directory)
     found = (entry.rpartition("/") for entry in chain)
     return tuple(dict.fromkeys(token for where, _, token in found if is_same_pool(where, here)))
+
+
+def about(root: str, pool_directory: str) -> About | None:
+    """See `Reference`: of the innermost lease in one pool that this code runs under, if this process holds one."""
+    here = place(root, pool_directory)
+    for entry in _entered():
+        if isinstance(entry, Reference) and entry.about is not None and is_same_pool(entry.rpartition("/")[0], here):
+            return entry.about
+    return None
 
 
 def is_same_pool(one: str, other: str) -> bool:

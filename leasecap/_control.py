@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 from leasecap import _ancestry
 from leasecap._durations import LONGEST
@@ -17,7 +18,7 @@ from leasecap._log import log_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from leasecap._feedback.state import State
     from leasecap._store.store import Store
@@ -50,10 +51,7 @@ def report(
     :raises TypeError, ValueError: for arguments that can't be meant; nothing is noted.
     :raises StoreError: when it can't be noted, or the state of the pool can't be read.
     """
-    found = _checked(store, who, status, retry_after, kind, ttfb, granted)
-    if found is not None:
-        with faults(store.path):
-            store.post(found)
+    _post(store, _checked(store, status, retry_after, kind, ttfb), lambda: (who, granted))
 
 
 def report_from_here(
@@ -68,15 +66,34 @@ def report_from_here(
 
     :raises TypeError, ValueError, StoreError: as `report` does.
     """
+    found = _checked(store, status, retry_after, kind, ttfb)
+    own = _ancestry.about(*store.place)
+    if own is not None:
+        said = own()  # now, since the lease may end before this is noted
+        _post(store, found, lambda: said)
+    else:
+        _post(store, found, partial(_lease_of, store, _ancestry.tokens(*store.place)))
+
+
+def _post(store: Store, found: Report | None, about: Callable[[], tuple[str, float | None]]) -> None:
+    """Note it.
+
+    :param found: without what ``about`` says, which may have to ask the store: an event loop must not wait for that.
+    """
+    if found is None:
+        return
+
+    def whole() -> Report:
+        who, granted = about()
+        return found._replace(why=f"{found.why} reported by {who}", granted=granted)
+
     with faults(store.path):
-        who, granted = _lease_here(store)
-    report(store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted)
+        store.post(whole)
 
 
-def _lease_here(store: Store) -> tuple[str, float | None]:
-    """Who holds the lease that this runs under, and since when (boot clock)."""
+def _lease_of(store: Store, tokens: Sequence[str]) -> tuple[str, float | None]:
+    """Who holds the lease that code with this chain runs under, and since when (boot clock)."""
     me = store.me()
-    tokens = _ancestry.tokens(*store.place)
     # An agent's hook has no chain if `acquire --for-pid` took the slot, but the agent is one of its parents.
     parents = frozenset(ancestors_of(me.pid))
     found: dict[int, tuple[str, float | None]] = {}
@@ -92,13 +109,12 @@ def _lease_here(store: Store) -> tuple[str, float | None]:
 
 def _checked(
     store: Store,
-    who: str,
     status: int | None,
     retry_after: float | str | None,
     kind: str | None,
     ttfb: float | None,
-    granted: float | None,
 ) -> Report | None:
+    """What is reported, without who reports it; None: nothing that matters."""
     check_report(status, retry_after, kind, ttfb)
     seconds = None if retry_after is None else parse_retry_after(retry_after, store.wall_clock())
     if retry_after is not None and seconds is None:
@@ -113,9 +129,7 @@ def _checked(
     if status is not None and kind != "neutral":
         what = f"a {status}" + (" (quota)" if kind == "quota" else "")
     ttfb = None if ttfb is None else min(_seconds("ttfb", ttfb), LONGEST)
-    return Report(
-        kind, f"{what} reported by {who}", retry_after=seconds, ttfb=ttfb, granted=granted, jitter=store.chance()
-    )
+    return Report(kind, what, retry_after=seconds, ttfb=ttfb, jitter=store.chance())
 
 
 def check_report(status: int | None, retry_after: float | str | None, kind: str | None, ttfb: float | None) -> None:

@@ -79,6 +79,7 @@ class Lease:
         self._held = held
         self._on_lost = None if on_lost is None else OnLost(on_lost)
         self.reference = _ancestry.reference(*held.place, self.id)
+        self.reference.about = partial(_about, held)
         self._origin = Origin(runtime.own)
         self._lock = threading.RLock()  # warnings are logged under it, and a log handler may release the lease
         self._self = ref(self)
@@ -165,13 +166,10 @@ class Lease:
     def tell(self, status: int | None, retry_after: float | str | None, kind: str | None, ttfb: float | None) -> None:
         """`report`, by who notes itself how long each request took."""
         from leasecap import _control
-        from leasecap._liveness.record import called
 
-        who, granted = called(self._held.record), self._held.granted
+        who, granted = _about(self._held)
         with DeferredSignals(), self._reopen() as store:
-            _control.report(
-                store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted or None
-            )
+            _control.report(store, who, status=status, retry_after=retry_after, kind=kind, ttfb=ttfb, granted=granted)
 
     def note_answer(self) -> None:
         """Note, for `status`, that the answer has begun of the HTTP request that the lease is for; never raises."""
@@ -333,3 +331,9 @@ class Lease:
         elif taken:
             self._held.let_go()
             self._call_on_lost()
+
+
+def _about(held: HeldLease) -> tuple[str, float | None]:
+    from leasecap._liveness.record import called
+
+    return called(held.record), held.granted or None

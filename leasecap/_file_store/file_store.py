@@ -79,8 +79,8 @@ class FileStore:
     def end(self, name: str) -> bool:
         return self.store.end(name)
 
-    def post(self, report: Report) -> None:
-        self._feedback.files.post(report)
+    def post(self, report: Callable[[], Report]) -> None:
+        self._feedback.files.post(report())
         self.store.reconciler.transact()
 
     def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:

@@ -89,22 +89,25 @@ class RedisStore:
     def end(self, name: str) -> bool:
         return self.pool.end(parse_entry(name).token or name, by_holder=False)
 
-    def post(self, report: Report) -> None:
+    def post(self, report: Callable[[], Report]) -> None:
         if is_in_loop():
             self.own.errands.do(partial(self._post_later, report))
-        elif not self.pool.take_up(report):
+        elif not self.pool.take_up(report()):
             raise StoreError(
                 "the pool is too busy for a report", path=self.path, remedy="nothing was noted; report it again"
             )
 
-    def _post_later(self, report: Report) -> None:
+    def _post_later(self, report: Callable[[], Report]) -> None:
+        what = "a report"
         try:
-            if self.pool.take_up(report):
+            made = report()
+            what = made.why
+            if self.pool.take_up(made):
                 return
             trouble = "the pool is too busy"
         except StoreError as error:
             trouble = str(error)
-        log_warning_apart(f"{report.why} could not be noted in pool {self.name!r}: {trouble}")
+        log_warning_apart(f"{what} could not be noted in pool {self.name!r}: {trouble}")
 
     def set_limit(self, limit: int | None) -> None:
         """Set the limit that holds for all machines; None takes it out."""

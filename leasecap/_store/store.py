@@ -71,9 +71,10 @@ if TYPE_CHECKING:
             :raises OSError: when it can't be removed.
             """
 
-        def post(self, report: Report) -> None:
+        def post(self, report: Callable[[], Report]) -> None:
             """Note what the provider has answered, and reconcile the pool with it.
 
+            :param report: makes it; called where it may wait for the store.
             :raises OSError, StoreError: when it can't be noted.
             """
 

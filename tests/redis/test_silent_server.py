@@ -77,6 +77,28 @@ def test_event_loop_goes_on_while_on_wait_is_told_by_a_server_that_is_silent(poo
     assert told[0].notice is None and told[1].notice is not None and "didn't answer in time" in told[1].notice
 
 
+def test_event_loop_goes_on_while_a_report_waits_for_a_server_that_is_silent(pool: Pool, server: RedisServer) -> None:
+    settle(pool, limit=2, ttl=600)
+
+    async def main() -> float:
+        async with leasecap.slot("p", label="reporter"):
+            server.freeze()
+            began = time.monotonic()
+            leasecap.report("p", status=429)
+            took = time.monotonic() - began
+            server.thaw()
+        return took
+
+    assert asyncio.run(main()) < LATE
+
+    def is_noted() -> bool:
+        feedback = leasecap.status("p").pools[0].feedback
+        who = f"a 429 reported by pid {os.getpid()} (reporter)"
+        return feedback is not None and any(who in line for line in feedback.lines)
+
+    until(is_noted, "the report is noted, with who reports it")
+
+
 def test_task_waits_no_longer_than_its_time_for_a_server_that_never_answers(pool: Pool, server: RedisServer) -> None:
     server.freeze()
 

@@ -114,8 +114,8 @@ class MemoryStore:
             lease.on_gone()
         return lease is not None
 
-    def post(self, report: Report) -> None:
-        self.reports.append(report)
+    def post(self, report: Callable[[], Report]) -> None:
+        self.reports.append(report())
 
     def update_feedback(self, change: Callable[[FeedbackState, float], FeedbackState], *, anew: bool = False) -> bool:
         self.state = change(self.state, time.monotonic())
