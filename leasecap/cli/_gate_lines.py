@@ -9,6 +9,7 @@ import click
 
 from leasecap._ancestry import place
 from leasecap._config.root import make_root, root_path
+from leasecap._errors import StoreError
 from leasecap._gate.standing import PORT, declare, environment, keeping_paths
 from leasecap._gate.upstreams import gate_url
 from leasecap._runtime import runtime
@@ -18,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from leasecap._config.config import Config
+    from leasecap._config.config import Config, PoolConfig
     from leasecap._store.picture import StandingGate
 
 _QUOTES_OF_POWERSHELL = "'\u2018\u2019\u201a\u201b"
@@ -70,7 +71,23 @@ def _running(root: str, port: int | None) -> StandingGate | None:
 def _metered(root: str, config: Config, upstreams: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Where requests take slots, by the name of each upstream for which they do."""
     pools = {name: config.pool(origin) for name, (origin, _) in upstreams.items()}
-    return {name: place(root, pool.name.directory) for name, pool in pools.items() if pool.limit is not None}
+    away: set[str] = set()
+    return {name: place(root, pool.name.directory) for name, pool in pools.items() if _is_metered(pool, away)}
+
+
+def _is_metered(pool: PoolConfig, away: set[str]) -> bool:
+    """Whether a request takes a slot.
+
+    :param away: the servers that were found to be away, of which none is asked twice. They pass no request without a
+        slot before they have said that the pool has no limit.
+    """
+    if pool.limit is None and pool.store is not None and pool.store.name in away:
+        return True
+    try:
+        return runtime.has_limit(pool)
+    except StoreError:
+        away.add("" if pool.store is None else pool.store.name)
+        return True
 
 
 def lines(shell: str, variables: Mapping[str, str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from provider import Provider
 from redis_pools import settle
 
 from leasecap._config.pool_name import pool_name
+from leasecap._provider import chain
+from leasecap._provider.chain import metered_places
 from leasecap._redis_store.pool import Pool
 
 TYPE_CHECKING = False
@@ -73,6 +76,26 @@ def test_a_request_whose_server_is_away_is_never_passed(server: RedisServer, pro
     with gate.connect() as client:
         assert client.ask(gate.request(b"GET", b"/v1/models", body=None, name=b"openai")).status == 200
     assert [request.target for request in provider.requests] == [b"/v1/models"]
+
+
+def test_what_starts_under_a_standing_gate_is_told_of_limits_that_a_server_has(
+    server: RedisServer, client: Client, team: Team
+) -> None:
+    team.configure(f'[defaults]\nstore = "{server.url()}"\n')
+    presets = metered()
+    settle(Pool(client, pool_name("mistral"), time.monotonic), limit=1)
+    [mistral] = metered() - presets
+    assert "mistral" in mistral
+    server.kill()  # from here on no request passes without a slot, whichever pool it is of
+    away = metered() - presets
+    assert mistral in away and len(away) > 5
+
+
+def metered() -> frozenset[str]:
+    """The pools of which `leasecap gate --env` says that requests take a slot at the gate."""
+    lines = run("gate", "--env", "sh").stdout.splitlines()
+    [line] = [line for line in lines if line.startswith(f"export {chain.VARIABLE}=")]
+    return metered_places({chain.VARIABLE: shlex.split(line)[1].partition("=")[2]})
 
 
 def test_the_commands_own_pool_needs_no_limit_in_the_file(server: RedisServer, client: Client, team: Team) -> None:
