@@ -126,7 +126,11 @@ def parse_toml(path: str, text: str) -> dict[str, object]:
     except RecursionError:
         raise ConfigError("the file is nested too deeply", file=path) from None
     except ValueError as error:  # TOMLDecodeError is one; a number of too many digits is a plain one
+        import re
+
         what, _, place = str(error).partition(" (at ")
+        # The parser names a table as Python shows its parts: ('pools', 'a').
+        what = re.sub(r"\('(.*)',?\)", lambda found: "[" + found[1].replace("', '", ".") + "]", what)
         number = place.partition(",")[0].removeprefix("line ")
         line = int(number) if number.isdigit() else text.count("\n") + 1 if place else None
         raise ConfigError(

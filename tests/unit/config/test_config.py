@@ -278,6 +278,11 @@ def test_broken_toml_is_refused_with_its_line(text: str, line: int) -> None:
     assert error.line == line
 
 
+def test_a_table_that_stands_there_twice_is_named_as_it_is_written() -> None:
+    assert "[pools.a] twice" in refused("[pools.a]\nlimit = 1\n[pools.a]\n").message
+    assert "[pools] twice" in refused("[pools]\n[pools]\n").message
+
+
 def test_toml_nested_without_end_is_an_error_and_no_crash() -> None:
     with pytest.raises(ConfigError):
         read("a = " + "[" * 100_000)
