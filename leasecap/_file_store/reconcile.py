@@ -5,6 +5,8 @@ Every effect goes through `Effects`. Grants, publications and take-backs are mad
 
 from __future__ import annotations
 
+import math
+
 from leasecap._decisions import grants
 from leasecap._decisions.entry import Group, parse_entry
 from leasecap._decisions.limits import declarers
@@ -43,6 +45,7 @@ class Reconciler:
     :ivar unanswered: whether somebody wasn't granted a slot only because the provider's own count is missing.
     :ivar others_wait: whether somebody waited when this process was last inside; ``others_waited``: beside its
         newcomer.
+    :ivar noticed_at: when this process last notified the first two (monotonic clock, seconds).
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Reconciler:
         self.notify = notify
         self.unanswered = False
         self.others_wait = self.others_waited = False
+        self.noticed_at = -math.inf
         self._entries = entries
         self._directory = entries.directory
         self._can_be_stolen = entries.pool.kind != "os"
@@ -244,6 +248,8 @@ class Reconciler:
         again = not ours or unseen or self._is_called_for(done)
         for entry in whom_to_notify(done, self.effects.sees_exits):
             self.notify(entry.process, entry.name)
+        if done.granted:
+            self.noticed_at = self.effects.monotonic()
         if unseen:
             self._peers.look_at_all(self._entries.names(QUEUE))
         elif self._peers.dead or self._peers.gone:

@@ -15,7 +15,6 @@ the load.
 
 from __future__ import annotations
 
-import math
 import os
 from functools import partial
 
@@ -75,7 +74,6 @@ class Store:
     owes = False
     used = 0
     latency: LatencyFiles | None = None
-    _noticed_at = -math.inf
     _warned_of_lock = "auto"
 
     def __init__(
@@ -255,13 +253,13 @@ class Store:
     def _have_the_first_look(self) -> None:
         """Somebody is inside, who is relied on to hand off what was released, but may be killed there before it does.
 
-        So the first two look until it is done. They do for at least a sweep's period after each notice: another one
-        within that would be of no use.
+        So the first two look until it is done. They do for at least a sweep's period after each notice, as after a
+        grant: another one within that would be of no use.
         """
         now = self.effects.monotonic()
-        if now < self._noticed_at + polling.SWEEP_EVERY:
+        if now < self.reconciler.noticed_at + polling.SWEEP_EVERY:
             return
-        self._noticed_at = now
+        self.reconciler.noticed_at = now
         for name in polling.first_tickets(self.entries.names(QUEUE)):
             self.reconciler.notify(process_of(name), name)
 
