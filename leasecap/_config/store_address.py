@@ -32,7 +32,7 @@ REDIS_PORT, SENTINEL_PORT = 6379, 26379
 
 STORE_ALLOWED = (
     f'"{FILES}", or the URL of a Redis or Valkey: redis://HOST:PORT/DB, rediss://... (TLS), unix:///PATH, '
-    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
+    "redis://HOST:PORT,HOST:PORT (nodes of a cluster), redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 )
 _MASK = "***"
 _LONGEST = 2048  # characters
