@@ -129,8 +129,8 @@ def parse_toml(path: str, text: str) -> dict[str, object]:
         import re
 
         what, _, place = str(error).partition(" (at ")
-        # The parser names a table as Python shows its parts: ('pools', 'a').
-        what = re.sub(r"\('(.*)',?\)", lambda found: "[" + found[1].replace("', '", ".") + "]", what)
+        # The parser names a table as Python shows its parts: ('pools', 'a'). Those that need quotes are left so.
+        what = re.sub(r"\('([\w-]+(?:', '[\w-]+)*)',?\)", lambda found: "[" + found[1].replace("', '", ".") + "]", what)
         number = place.partition(",")[0].removeprefix("line ")
         line = int(number) if number.isdigit() else text.count("\n") + 1 if place else None
         raise ConfigError(

@@ -74,12 +74,6 @@ def standing(queue: Iterable[str], process: str) -> Standing | None:
     return None
 
 
-def first_tickets(queue: Iterable[str]) -> list[str]:
-    """The first ticket of each of the first two processes in the queue."""
-    names = sorted(queue)
-    return [next(name for name in names if process_of(name) == process) for process in first_processes(names)]
-
-
 def to_notify(queue: Iterable[str], left: Collection[str]) -> list[str]:
     """Tickets whose processes have to learn that the tickets ``left`` are no longer in the queue.
 
@@ -87,7 +81,8 @@ def to_notify(queue: Iterable[str], left: Collection[str]) -> list[str]:
     two processes if anything has changed before the second one.
     """
     names = sorted(queue)
-    told = first_tickets(names)
+    first = first_processes(names)
+    told = [next(name for name in names if process_of(name) == process) for process in first]
     if min(left) > max(told, default=""):
         told = []
     gaps = sorted(left)

@@ -19,6 +19,7 @@ from leasecap._decisions.places import PARKED, QUEUE
 from leasecap._errors import StoreError
 from leasecap._file_store.exits import Exits
 from leasecap._file_store.removal import bury
+from leasecap._file_store.sweep_stamp import SweepStamp
 from leasecap._log import log_warning_apart
 
 TYPE_CHECKING = False
@@ -36,46 +37,6 @@ if TYPE_CHECKING:
 ANSWER_WITHIN = 0.8
 """Seconds that a waiter has to look when its process was asked. After that the process itself parks the waiter's
 ticket, and so does before others take back its grant (`grants.ACKNOWLEDGE_WITHIN`)."""
-
-
-class Stamp:
-    """What this process knows of the last sweep.
-
-    No clocks are compared: the stamp is compared with the one that this process saw at its previous look.
-
-    :ivar nobody_swept: nobody swept between the last two looks.
-    :ivar stands_in: nobody has swept for so long that those who should can't be running. This process sweeps in their
-        place, until it sees a stamp of another one.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.nobody_swept = self.stands_in = False
-        self._store = store
-        self._last: bytes | None = None
-        self._since = self._read_at = -math.inf
-
-    def look(self, now: float, *, woken: bool, early: bool) -> bool:
-        """Look at the stamp if a period has passed since the last look, or if ``early``.
-
-        Returns whether this process begins to stand in.
-        """
-        self.nobody_swept = False
-        if now < self._read_at + polling.SWEEP_EVERY and not early:
-            return False
-        stamp = self._store.sweeper.stamp()
-        self._read_at = now
-        # At the first look there is nothing to compare; if it was woken, somebody may have just swept.
-        self.nobody_swept = stamp == self._last if self._last is not None else not woken
-        if stamp != self._last:
-            self._last, self._since, self.stands_in = stamp, now, False
-        elif now - self._since >= polling.UNSWEPT and not self.stands_in:
-            self.stands_in = True
-            return True
-        return False
-
-    def note_own(self, now: float) -> None:
-        """This process has swept."""
-        self._last, self._since, self._read_at = self._store.sweeper.own_stamp, now, now
 
 
 class Lookout:
@@ -104,12 +65,13 @@ class Lookout:
         self._is_alone = False
         self._asked_at = math.inf
         self._was_deaf = False
-        self._stamp = Stamp(store)
+        self._stamp = SweepStamp(store)
         self._neighbours: list[Process] | None = None
         self._has_handle = False  # on a process ahead
         self._pause = 0.0
         self._retry_at = -math.inf
         self._changes_at = math.inf
+        self._told_at = self._swept_at = -math.inf
 
     # -- tickets ----------------------------------------------------------------------------------------------------
 
@@ -123,7 +85,7 @@ class Lookout:
             self._watched = watched
             self._looked[name] = now
             self._watch.attend(self)
-            self._since = now
+            self._since = self._told_at = now
             self._is_alone = alone
             # A process that has waited for long is likely to do so again, and to look now is cheaper than to wake for
             # it.
@@ -231,6 +193,7 @@ class Lookout:
         return min(self._look_at_the_queue(now, woken), self._asked_at + ANSWER_WITHIN - now)
 
     def _look_at_the_queue(self, now: float, woken: bool) -> float:
+        self._told_at = now if woken else self._told_at
         # reset before the sweep: an exit during it makes one more due
         exited, self._exits.came = self._exits.came, False
         # The first look after queueing doesn't read the stamp; in a busy pool there is no second one.
@@ -263,7 +226,11 @@ class Lookout:
         if at_once or self._stamp.nobody_swept:
             self._changes_at = now + self.store.sweeper.sweep()
             self._stamp.note_own(now)
-        covered = not woken and self._cover(standing, now)
+            self._swept_at = -math.inf if self.store.sweeper.in_vain else now
+        # Who was told that something has changed rests when it has itself swept a period later, and not in vain: it may
+        # have been told in advance (`Store.hand_off`), and whom else to watch only its own sweep tells it.
+        has_swept = self._swept_at >= self._told_at + polling.SWEEP_EVERY
+        covered = not woken and has_swept and self._cover(standing, now)
         pause = polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
         # Feedback alone can allow a grant: a pause ends, the stagger is over, a slot has cooled down. That wakes
         # nobody.

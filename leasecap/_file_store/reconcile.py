@@ -246,10 +246,10 @@ class Reconciler:
         if done is None:
             return not ours
         again = not ours or unseen or self._is_called_for(done)
+        if done.granted:
+            self.noticed_at = self.effects.monotonic()  # before they are notified, since this may take long
         for entry in whom_to_notify(done, self.effects.sees_exits):
             self.notify(entry.process, entry.name)
-        if done.granted:
-            self.noticed_at = self.effects.monotonic()
         if unseen:
             self._peers.look_at_all(self._entries.names(QUEUE))
         elif self._peers.dead or self._peers.gone:

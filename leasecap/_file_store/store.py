@@ -18,9 +18,9 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from leasecap._decisions import polling
-from leasecap._decisions.entry import process_of
+from leasecap._decisions.entry import parse_entry
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._decisions.polling import SWEEP_EVERY
 from leasecap._errors import StoreError
 from leasecap._file_store.entries import Entries
 from leasecap._file_store.layout import inode_of, stands_at
@@ -237,31 +237,45 @@ class Store:
             except OSError:
                 pass  # a full disk must not keep a slot for ever
 
-    def hand_off(self) -> None:
-        """Grant what was released to those who wait, if any; never raises."""
+    def hand_off(self, *, undeclared: bool = False) -> None:
+        """Grant what was released to those who wait, if any; never raises.
+
+        :param undeclared: one that waited has gone, which declared a limit. More may be allowed now, or another one's
+            declaration hold from now on, whose process the first two have to watch.
+        """
         self.owes = False  # set first: a slot that is released from now on may come too late for this hand-off
         try:
             # A process that queues after this look was inside the section after the rename, or looks again on its way
             # out. If somebody waited when this process was last inside, the queue isn't looked at here: inside it will
             # be.
             waits = self.reconciler.others_wait or bool(self.entries.names(QUEUE))
-            if waits and not self.reconciler.transact():
+            if waits and (not self.reconciler.transact() or undeclared):
+                # Whoever is inside is relied on, and may be killed there.
                 self._have_the_first_look()
         except (OSError, StoreError):
             pass  # the slot is free all the same; the first in the queue sweeps and grants it, or raises what is wrong
 
     def _have_the_first_look(self) -> None:
-        """Somebody is inside, who is relied on to hand off what was released, but may be killed there before it does.
-
-        So the first two look until it is done. They do for at least a sweep's period after each notice, as after a
-        grant: another one within that would be of no use.
+        """Notify the first two processes that run, unless they were notified within a sweep's period: neither of them
+        rests before it has swept once more after that (`Lookout`).
         """
         now = self.effects.monotonic()
-        if now < self.reconciler.noticed_at + polling.SWEEP_EVERY:
+        if not self.effects.sees_exits or now < self.reconciler.noticed_at + SWEEP_EVERY:
             return
         self.reconciler.noticed_at = now
-        for name in polling.first_tickets(self.entries.names(QUEUE)):
-            self.reconciler.notify(process_of(name), name)
+        looked: set[str] = set()
+        running = 0
+        for ticket in map(parse_entry, sorted(self.entries.names(QUEUE))):
+            if not ticket.token or ticket.process in looked:
+                continue
+            seen = self.peers.look(ticket)
+            if seen != "dead":
+                looked.add(ticket.process)
+            if seen == "runs":
+                self.reconciler.notify(ticket.process, ticket.name)
+                running += 1
+                if running == 2:
+                    break
 
     def withdraw(self, own_entry: OwnEntry) -> bool:
         """Leave the queue; False if the ticket was granted meanwhile, and then it is a lease now."""
@@ -276,7 +290,7 @@ class Store:
         entries.close(own_entry)
         entries.delete(own_entry.name)
         if own_entry.entry.limit is not None:
-            self.hand_off()  # the limit that it declared no longer holds, so others may be granted a slot
+            self.hand_off(undeclared=True)
         return True
 
     def finish(self, own_entry: OwnEntry) -> None:
@@ -289,7 +303,7 @@ class Store:
         if where == QUEUE:
             self.notify_behind(own_entry.name)
         if where is not None:
-            self.hand_off()
+            self.hand_off(undeclared=own_entry.entry.limit is not None)
 
     def update_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
         """Try once to enter, change the feedback's state, and reconcile; False: another process is inside.

@@ -8,7 +8,6 @@ from leasecap._decisions import grants
 from leasecap._decisions.entry import parse_entry, process_of
 from leasecap._decisions.limits import declarers
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, STAGING, STOLEN, TRASH
-from leasecap._decisions.polling import SWEEP_EVERY
 from leasecap._decisions.snapshot import first_processes
 from leasecap._durations import format_duration
 from leasecap._file_store.lock_directory import STAGED_LOCK
@@ -58,6 +57,8 @@ class Sweeper:
     """The sweeps of one process in one pool.
 
     :ivar own_stamp: the stamp that it wrote at its last sweep.
+    :ivar in_vain: something was called for at the last sweep, and not done since somebody was inside, who does it or is
+        killed before.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Sweeper:
         self._declarer: Entry | None = None
         self._asked: dict[str, float] = {}
         self.own_stamp = b""
+        self.in_vain = False
 
     def sweep(self) -> float:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
@@ -102,6 +104,7 @@ class Sweeper:
         """
         self._directory.renew()
         self._stamp()
+        self.in_vain = False
         now = self._effects.monotonic()
         thorough = now >= self._thorough_at
         if thorough:
@@ -124,8 +127,8 @@ class Sweeper:
             if plan.ask and view.may_ask():
                 self._ask()
         if called_for or thorough:
-            if not self._reconciler.transact() and called_for:
-                changes_in = min(changes_in, SWEEP_EVERY)  # whoever is inside does it, or is killed before
+            entered = self._reconciler.transact()
+            self.in_vain = called_for and not entered
             if self._peers.gone or self._peers.dead:
                 bury(self._entries, self._peers, self._reconciler.notify)
         if thorough:  # after the grants: much may have been left

@@ -102,34 +102,37 @@ def call(
     route: Route, command: Command | None, key: str | None, until: float,
     clock: Callable[[], float], chance: Callable[[], float],
 ) -> Steps:  # fmt: skip
-    """Call, and again where that may help, as long as the next one would begin before ``until``, and until each node of
-    a cluster that the address names was tried.
+    """Call, and again where that may help, as long as the next one would begin before ``until``; also where a node that
+    the address names was found to be away for the first time, since it names others.
 
     :param command: see `Ask`.
     :raises Unreachable: when the store can't be reached for now.
     :raises StoreError: when it refuses.
     """
-    pause, untried = _FIRST_PAUSE, 1 if route.address.service else len(route.given)
+    pause = _FIRST_PAUSE
+    untried = set(route.given if len(route.given) > 1 and not route.address.service else ())
     while True:
-        untried -= 1
-        answer = yield from _once(route, command, key, until, clock)
+        node, answer = yield from _once(route, command, key, until, clock)
         if not isinstance(answer, BaseException):
             return answer
         found = fault(route.address, answer)
-        if not isinstance(found, Unreachable) or (untried <= 0 and clock() + pause > until):
+        is_new = node in untried and _is_away(answer)
+        untried.discard(node)
+        if not isinstance(found, Unreachable) or (not (is_new and untried) and clock() + pause > until):
             raise found from answer
         yield Pause(pause * (0.5 + chance() / 2))  # others lost the same server at the same moment
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _once(route: Route, command: Command | None, key: str | None, until: float, clock: Callable[[], float]) -> Steps:
+    """The node that was asked last, None where none was, and what it answered."""
     if route.address.service and (route.master is None or clock() >= route.ask_at):
         why = yield from _ask_sentinels(route, until, clock)
         if route.master is None:
-            return why
+            return None, why
     node = route.to(key)
     if node is None:  # another thread has just found that it doesn't answer
-        return RedisError(f"the master called {route.address.service} is looked for anew")
+        return None, RedisError(f"the master called {route.address.service} is looked for anew")
     asking = False
     answer: Any = None
     for _ in range(_MOST_REDIRECTS):
@@ -143,9 +146,14 @@ def _once(route: Route, command: Command | None, key: str | None, until: float, 
         if not asking:
             route.moved(answer.slot_id, there)
         node = there
-    if isinstance(answer, Exception) and (not isinstance(answer, ResponseError) or isinstance(answer, ReadOnlyError)):
+    if _is_away(answer) or isinstance(answer, ReadOnlyError):
         route.lost(node)
-    return answer
+    return node, answer
+
+
+def _is_away(answer: Any) -> bool:
+    """Whether there was no answer from the server."""
+    return isinstance(answer, Exception) and not isinstance(answer, ResponseError)
 
 
 def _ask_sentinels(route: Route, until: float, clock: Callable[[], float]) -> Steps:

@@ -9,7 +9,7 @@ import click
 
 from leasecap._ancestry import place
 from leasecap._config.root import make_root, root_path
-from leasecap._errors import StoreError
+from leasecap._errors import LeasecapError
 from leasecap._gate.standing import PORT, declare, environment, keeping_paths
 from leasecap._gate.upstreams import gate_url
 from leasecap._runtime import runtime
@@ -78,15 +78,17 @@ def _metered(root: str, config: Config, upstreams: Mapping[str, tuple[str, str]]
 def _is_metered(pool: PoolConfig, away: set[str]) -> bool:
     """Whether a request takes a slot.
 
-    :param away: the servers that were found to be away, of which none is asked twice. They pass no request without a
-        slot before they have said that the pool has no limit.
+    :param away: the servers that couldn't be asked, of which none is asked twice. No request is passed without a slot
+        before its server has said that the pool has no limit.
     """
     if pool.limit is None and pool.store is not None and pool.store.name in away:
         return True
     try:
         return runtime.has_limit(pool)
-    except StoreError:
-        away.add("" if pool.store is None else pool.store.name)
+    except LeasecapError as error:
+        assert pool.store is not None
+        away.add(pool.store.name)
+        say(str(error))
         return True
 
 

@@ -72,6 +72,21 @@ def handles():
     return len(found)
 """
 
+# Declares a limit while it waits, and gives up when told.
+GIVES_UP = """
+import asyncio
+async def main():
+    task = asyncio.create_task(leasecap.acquire_async("p", limit=1))
+    await asyncio.to_thread(hear)
+    task.cancel()
+    await asyncio.wait([task])
+    say("GAVE-UP")
+say("READY")
+hear()
+asyncio.run(main())
+hear()
+"""
+
 SELDOM = "heartbeat = 60\nstale_after = 180\n"
 """A waiter looks at least once per heartbeat."""
 
@@ -177,6 +192,27 @@ def test_one_that_declares_a_limit_later_is_covered_as_well(team: Team) -> None:
     heard(waiter, "COVERED")
     give_back(one)
     assert team.pool().waiting == 2
+    before = time.monotonic()
+    declarer.kill()
+    heard(waiter, "HELD")
+    assert time.monotonic() - before < AT_ONCE
+
+
+def test_the_next_one_that_declares_a_limit_is_covered_when_the_first_one_gives_up(team: Team) -> None:
+    configure(team, limit=2, more=SELDOM)
+    one, other, second = (team.start(HOLD, name) for name in ("one", "other", "second"))
+    waiter = resting(team, one, other)
+    ready(second)
+    queue(team, second, behind=1)
+    gives_up, declarer = team.start(GIVES_UP), team.start(GIVES_UP)
+    ready(gives_up, declarer)
+    queue(team, gives_up, declarer, behind=2)
+    heard(waiter, "COVERED")
+    gives_up.tell()
+    gives_up.expect("GAVE-UP")
+    heard(waiter, "COVERED")
+    give_back(one)
+    assert team.pool().waiting == 3
     before = time.monotonic()
     declarer.kill()
     heard(waiter, "HELD")

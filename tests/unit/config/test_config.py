@@ -281,6 +281,7 @@ def test_broken_toml_is_refused_with_its_line(text: str, line: int) -> None:
 def test_a_table_that_stands_there_twice_is_named_as_it_is_written() -> None:
     assert "[pools.a] twice" in refused("[pools.a]\nlimit = 1\n[pools.a]\n").message
     assert "[pools] twice" in refused("[pools]\n[pools]\n").message
+    assert "('pools', 'a.b') twice" in refused('[pools."a.b"]\n[pools."a.b"]\n').message
 
 
 def test_toml_nested_without_end_is_an_error_and_no_crash() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -88,3 +89,63 @@ def test_where_the_pool_cannot_be_read_the_waiters_look_who_are_told_why(error: 
     world.look()
     assert world.woken == [world.name]
     assert world.lookout.due == 1001.0 + polling.FAR_LOOK
+
+
+class OnDuty(World):
+    """The first in its queue, who is woken by the exit of each holder.
+
+    :ivar stamp: of the last sweep.
+    :ivar sweeps: how many were its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.stamp, self.sweeps = b"somebody's", 0
+        self.store.effects = SimpleNamespace(sees_exits=True)
+        self.store.sweeper = SimpleNamespace(
+            stamp=lambda: self.stamp, sweep=self.sweep, own_stamp=b"", in_vain=False, declarer=lambda: None
+        )
+        self.lookout._exits = cast("Any", SimpleNamespace(came=False, watch=lambda _: True, cover=lambda: True))
+
+    def sweep(self) -> float:
+        self.sweeps += 1
+        self.stamp = self.store.sweeper.own_stamp = b"own %d" % self.sweeps
+        return math.inf
+
+    def rests(self, now: float) -> bool:
+        """Whether it rests after a look at that time."""
+        self.lookout.run(now)
+        pause = self.lookout.due - now
+        assert pause == pytest.approx(polling.COVERED_SWEEP) or pause == pytest.approx(polling.SWEEP_EVERY)
+        return pause == pytest.approx(polling.COVERED_SWEEP)
+
+
+PERIOD = polling.SWEEP_EVERY * 1.001
+
+
+def test_who_was_told_of_something_rests_after_a_sweep_of_its_own_and_not_after_anothers() -> None:
+    """What it was told of may come about after the other one's sweep, or be for those to watch who sweep."""
+    world, told = OnDuty(), 1002.0
+    world.lookout.notify()
+    assert not world.rests(told)
+    world.stamp = b"another's"
+    assert not world.rests(told + PERIOD)
+    assert world.sweeps == 0
+    assert world.rests(told + 2 * PERIOD)
+    assert world.sweeps == 1
+    world.stamp = b"another's again"
+    assert world.rests(told + 20 * PERIOD)  # it was told of nothing since
+
+
+def test_nobody_rests_after_a_sweep_in_vain() -> None:
+    world, told = OnDuty(), 1002.0
+    world.lookout.notify()
+    world.rests(told)
+    world.store.sweeper.in_vain = True  # somebody is inside, and may be killed there
+    assert not world.rests(told + PERIOD)
+    assert not world.rests(told + 2 * PERIOD)
+    world.store.sweeper.in_vain = False
+    assert world.rests(told + 3 * PERIOD)
+    assert world.sweeps == 3
+    world.store.sweeper.in_vain = True
+    assert not world.rests(told + 20 * PERIOD)

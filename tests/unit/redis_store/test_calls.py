@@ -187,6 +187,19 @@ def test_each_node_of_a_cluster_that_is_given_is_tried_however_little_time_there
     assert Told(known).asked.node == A
 
 
+def test_the_owner_of_a_slot_is_not_tried_again_for_each_node_that_only_knows_it() -> None:
+    told = Told(route("redis://a,b:7,c:8"))
+    told.answer(MovedError(f"{SLOT} c:8"))
+    told.answer(NoConnection("x"))
+    assert told.asked.node == A
+    told.answer(MovedError(f"{SLOT} c:8"))
+    with pytest.raises(Unreachable):
+        told.answer(NoConnection("x"))
+    told = Told(route("redis://a,b:7,c:8"))
+    with pytest.raises(Unreachable):
+        told.answer(ClusterDownError("x", status_code="CLUSTERDOWN"))
+
+
 @pytest.mark.parametrize(
     "error", [TryAgainError("x", status_code="TRYAGAIN"), ClusterDownError("x", status_code="CLUSTERDOWN")]
 )
