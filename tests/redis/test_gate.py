@@ -91,6 +91,14 @@ def test_what_starts_under_a_standing_gate_is_told_of_limits_that_a_server_has(
     assert mistral in away and len(away) > 5
 
 
+def test_lines_for_a_shell_are_given_out_where_no_server_can_be_asked(team: Team) -> None:
+    team.configure('[defaults]\nstore = "redis://127.0.0.1:1/0?password_env=NOT_SET"\n')
+    done = run("gate", "--env", "sh")
+    assert done.returncode == 0
+    assert done.stderr.count("the variable NOT_SET is not set") == 1  # and not once for each upstream
+    assert len(metered()) > 5
+
+
 def metered() -> frozenset[str]:
     """The pools of which `leasecap gate --env` says that requests take a slot at the gate."""
     lines = run("gate", "--env", "sh").stdout.splitlines()

@@ -9,6 +9,8 @@ from helper_process import ended_pid
 from staged_world import Actor, as_a_dead_process, nothing, wait_unacknowledged
 
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE
+from leasecap._decisions.polling import SWEEP_EVERY
+from leasecap._host.exits import SEES_EXITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,6 +135,45 @@ def test_a_release_while_somebody_is_inside_is_seen_on_the_way_out(actors: tuple
         if other.store.reconciler.leave():
             other.store.reconciler.transact()
     assert one.where(waiting) == GRANTED
+
+
+@pytest.mark.skipif(not SEES_EXITS, reason="there nobody rests")
+def test_who_cannot_hand_off_notifies_the_first_two_that_run_and_no_sooner_again_than_a_period_later(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, inside = Actor(root, limit=3), Actor(root, limit=3)
+    leases = [holder.ask() for _ in range(3)]
+    waiters = [Actor(root, limit=3) for _ in range(4)]
+    deaf, first, second, _ = ([waiter.ask(), waiter.ask()][0].name for waiter in waiters)
+    monkeypatch.setattr(holder.store.peers, "_is_deaf", lambda process: process == waiters[0].process)
+
+    def told_of_release() -> list[str]:
+        holder.notified.clear()
+        holder.store.release(leases.pop())
+        return list(holder.notified)
+
+    assert deaf < first < second
+    holder.world.clock += 1.1 * SWEEP_EVERY  # since its own grants
+    assert inside.store.section.try_enter()
+    assert told_of_release() == [first, second]
+    holder.world.clock += 0.6 * SWEEP_EVERY
+    assert told_of_release() == []
+    holder.world.clock += 0.6 * SWEEP_EVERY
+    assert told_of_release() == [first, second]
+
+
+@pytest.mark.skipif(not SEES_EXITS, reason="there nobody rests")
+def test_who_has_just_granted_a_slot_notifies_nobody_of_one_that_it_cannot_hand_off(root: Path) -> None:
+    holder, inside, waiter = (Actor(root, limit=2) for _ in range(3))
+    one, other = holder.ask(), holder.ask()
+    granted, waiting = waiter.ask(), waiter.ask()
+    holder.world.clock += 1.1 * SWEEP_EVERY
+    holder.store.release(one)
+    assert waiter.store.entries.acknowledge(granted)
+    assert holder.notified == [waiting.name]  # of the grant
+    assert inside.store.section.try_enter()
+    holder.store.release(other)
+    assert holder.notified == [waiting.name]
 
 
 def test_a_declared_limit_that_goes_while_somebody_is_inside_is_seen_on_the_way_out(root: Path, kind: str) -> None:
