@@ -202,9 +202,11 @@ class Lookout:
         asks = woken and self.store.feedback is not None and self.store.feedback.terms.gated
         at_once, self._is_alone = exited or self._is_alone or stands_in or asks, False
         if not woken:
-            granted = self.store.snapshots.see_grants()
-            # Whoever grants may be killed before it can say so.
-            self._own.wake_tickets([name for name in granted if name in self._looked])
+            granted = [name for name in self.store.snapshots.see_grants() if name in self._looked]
+            # Whoever grants may be killed before it can say so, or before it has granted all that it was to.
+            self._own.wake_tickets(granted)
+            if granted:
+                self.store.notify_behind(*granted)
         if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
             return self._pause
         standing = polling.standing(self.store.entries.names(QUEUE), self._own.id)
@@ -216,6 +218,7 @@ class Lookout:
         running = self._walk(standing, expected) if standing.rank > 2 else []
         on_duty = standing.rank <= 2 or len(running) < (2 if standing.rank == 3 else 1) or self._stamp.stands_in
         if not on_duty:
+            self._swept_at = -math.inf
             # Without a handle on a process ahead nothing says that those have ended which look for all.
             told = self._watched and self._has_handle
             self._pause = polling.process_look(standing.rank, on_duty=False, covered=False, watched=told)
@@ -223,18 +226,23 @@ class Lookout:
         self._neighbours = None
         if self._changes_at <= now:
             self._changes_at = math.inf  # even if somebody else has swept just now, the next period is soon enough
-        if at_once or self._stamp.nobody_swept:
+        lacks_a_sweep = now >= self._told_at + 2 * polling.SWEEP_EVERY and not self._has_swept_since()
+        if at_once or self._stamp.nobody_swept or lacks_a_sweep:
             self._changes_at = now + self.store.sweeper.sweep()
             self._stamp.note_own(now)
             self._swept_at = -math.inf if self.store.sweeper.in_vain else now
-        # Who was told that something has changed rests when it has itself swept a period later, and not in vain: it may
-        # have been told in advance (`Store.hand_off`), and whom else to watch only its own sweep tells it.
-        has_swept = self._swept_at >= self._told_at + polling.SWEEP_EVERY
-        covered = not woken and has_swept and self._cover(standing, now)
+        covered = not woken and self._has_swept_since() and self._cover(standing, now)
         pause = polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
         # Feedback alone can allow a grant: a pause ends, the stagger is over, a slot has cooled down. That wakes
         # nobody.
         return min(pause, max(self._changes_at - now, polling.FIRST_LOOK))
+
+    def _has_swept_since(self) -> bool:
+        """Whether it has itself swept, a period after it was last told that something has changed, and not in vain.
+
+        It may have been told in advance (`Store.hand_off`), and whom else to watch it learns by its own sweep alone.
+        """
+        return self._swept_at >= self._told_at + polling.SWEEP_EVERY
 
     def _is_as_before(self) -> bool:
         """Whether the processes that it knows still run. While somebody sweeps, the whole queue would tell no more."""

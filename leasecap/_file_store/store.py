@@ -262,7 +262,6 @@ class Store:
         now = self.effects.monotonic()
         if not self.effects.sees_exits or now < self.reconciler.noticed_at + SWEEP_EVERY:
             return
-        self.reconciler.noticed_at = now
         looked: set[str] = set()
         running = 0
         for ticket in map(parse_entry, sorted(self.entries.names(QUEUE))):
@@ -273,6 +272,7 @@ class Store:
                 looked.add(ticket.process)
             if seen == "runs":
                 self.reconciler.notify(ticket.process, ticket.name)
+                self.reconciler.noticed_at = now
                 running += 1
                 if running == 2:
                     break

@@ -102,23 +102,24 @@ def call(
     route: Route, command: Command | None, key: str | None, until: float,
     clock: Callable[[], float], chance: Callable[[], float],
 ) -> Steps:  # fmt: skip
-    """Call, and again where that may help, as long as the next one would begin before ``until``; also where a node that
-    the address names was found to be away for the first time, since it names others.
+    """Call, and again where that may help, as long as the next one would begin before ``until``. Where the address
+    names several nodes, also after one was found to be away, until each of them was.
 
     :param command: see `Ask`.
     :raises Unreachable: when the store can't be reached for now.
     :raises StoreError: when it refuses.
     """
     pause = _FIRST_PAUSE
-    untried = set(route.given if len(route.given) > 1 and not route.address.service else ())
+    several = frozenset(route.given if len(route.given) > 1 and not route.address.service else ())
+    away: set[Node] = set()
     while True:
         node, answer = yield from _once(route, command, key, until, clock)
         if not isinstance(answer, BaseException):
             return answer
         found = fault(route.address, answer)
-        is_new = node in untried and _is_away(answer)
-        untried.discard(node)
-        if not isinstance(found, Unreachable) or (not (is_new and untried) and clock() + pause > until):
+        is_new = _is_away(answer) and node not in away
+        away.add(node)
+        if not isinstance(found, Unreachable) or (not (is_new and several - away) and clock() + pause > until):
             raise found from answer
         yield Pause(pause * (0.5 + chance() / 2))  # others lost the same server at the same moment
         pause = min(2 * pause, _LONGEST_PAUSE)

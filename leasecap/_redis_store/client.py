@@ -49,7 +49,7 @@ class Client:
         """What the script returns, as redis-py has it: integers, bytes, None, and lists of them.
 
         It is run again when its reply was lost, or the server can't be reached for now, unless ``within`` seconds are
-        over. One try is always made, and another one for each host of several that doesn't answer: two seconds at least
+        over. One try is always made, and another one for each node of several that doesn't answer: two seconds at least
         to connect, and one to be answered. Of Sentinels each one is asked in the same try.
 
         :raises Unreachable: when the store can't be reached for now; whether the script has run is unknown.

@@ -24,6 +24,7 @@ class World:
     """A queue, behind whose first three processes this one waits with a ticket.
 
     :ivar woken: the tickets whose waiters were woken.
+    :ivar left: the tickets of which those behind were notified that they have left the queue.
     """
 
     def __init__(self, others: list[str] = OTHERS) -> None:
@@ -31,12 +32,14 @@ class World:
         self.queue = [*(ticket(process, order) for order, process in enumerate(others, 1)), self.name]
         self.granted: dict[str, float] = {}
         self.woken: list[str] = []
+        self.left: list[str] = []
         effects = SimpleNamespace(monotonic=lambda: 1000.0, presence=lambda pid, start: "runs", sees_exits=False)
         own = SimpleNamespace(effects=effects, id=OWN, wake_tickets=self.woken.extend)
         watch = SimpleNamespace(attend=lambda _: None, leave=lambda _: None, wake_by=lambda _: None, starts=0)
         self.store = SimpleNamespace(
             entries=SimpleNamespace(names=lambda where: self.queue if where == QUEUE else []),
             feedback=None,
+            notify_behind=lambda *names: self.left.extend(names),
             pool=SimpleNamespace(name=SimpleNamespace(text="p")),
             peers=SimpleNamespace(identity=lambda _: None, look=lambda _: "runs", gone=(), dead=()),
             refresh=lambda: None,
@@ -64,6 +67,7 @@ def test_a_grant_that_nobody_has_told_of_wakes_its_waiter() -> None:
     world.granted = {world.name: 1000.5, ticket(OTHERS[0], 1): 1000.5}
     world.look()
     assert world.woken == [world.name]
+    assert world.left == [world.name]  # who granted it may have died before it granted what else was free
 
 
 def test_a_ticket_that_is_in_the_queue_no_longer_has_its_waiter_look() -> None:
@@ -135,6 +139,31 @@ def test_who_was_told_of_something_rests_after_a_sweep_of_its_own_and_not_after_
     assert world.sweeps == 1
     world.stamp = b"another's again"
     assert world.rests(told + 20 * PERIOD)  # it was told of nothing since
+
+
+def test_who_was_told_of_something_sweeps_also_where_another_one_does_all_the_time() -> None:
+    world, told = OnDuty(), 1002.0
+    world.lookout.notify()
+    assert not world.rests(told)
+    for period in (1, 2):
+        world.stamp = b"another's %d" % period
+        assert world.rests(told + period * PERIOD) == (period == 2)
+    assert world.sweeps == 1
+
+
+def test_who_comes_on_duty_again_rests_after_a_sweep_of_its_own() -> None:
+    world, told = OnDuty(), 1002.0
+    world.lookout.notify()
+    world.rests(told)
+    assert world.rests(told + PERIOD)
+    world.queue[:0] = [ticket(process, order) for order, process in enumerate(OTHERS, 1)]
+    world.stamp = b"theirs"
+    world.lookout.run(told + 20 * PERIOD)
+    assert world.sweeps == 1  # those ahead of it do that
+    del world.queue[:3]
+    world.stamp = b"another's"
+    assert world.rests(told + 40 * PERIOD)
+    assert world.sweeps == 2
 
 
 def test_nobody_rests_after_a_sweep_in_vain() -> None:

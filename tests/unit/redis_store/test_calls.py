@@ -195,6 +195,11 @@ def test_the_owner_of_a_slot_is_not_tried_again_for_each_node_that_only_knows_it
     told.answer(MovedError(f"{SLOT} c:8"))
     with pytest.raises(Unreachable):
         told.answer(NoConnection("x"))
+    known = route("redis://a,b:7")
+    known.moved(SLOT, C)  # a cluster may name its nodes otherwise than the address does
+    told = Told(known)
+    told.answer(NoAnswer("x"))
+    assert told.asked.node == A
     told = Told(route("redis://a,b:7,c:8"))
     with pytest.raises(Unreachable):
         told.answer(ClusterDownError("x", status_code="CLUSTERDOWN"))
