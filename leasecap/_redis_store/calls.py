@@ -118,7 +118,8 @@ def call(
             return answer
         found = fault(route.address, answer)
         is_new = _is_away(answer) and node not in away
-        away.add(node)
+        if is_new:
+            away.add(node)
         if not isinstance(found, Unreachable) or (not (is_new and several - away) and clock() + pause > until):
             raise found from answer
         yield Pause(pause * (0.5 + chance() / 2))  # others lost the same server at the same moment
@@ -127,13 +128,12 @@ def call(
 
 def _once(route: Route, command: Command | None, key: str | None, until: float, clock: Callable[[], float]) -> Steps:
     """The node that was asked last, None where none was, and what it answered."""
+    why = None
     if route.address.service and (route.master is None or clock() >= route.ask_at):
         why = yield from _ask_sentinels(route, until, clock)
-        if route.master is None:
-            return None, why
     node = route.to(key)
-    if node is None:  # another thread has just found that it doesn't answer
-        return None, RedisError(f"the master called {route.address.service} is looked for anew")
+    if node is None:  # none is known, or another thread has just found that it doesn't answer
+        return None, why or RedisError(f"the master called {route.address.service} is looked for anew")
     asking = False
     answer: Any = None
     for _ in range(_MOST_REDIRECTS):

@@ -229,6 +229,15 @@ def test_sentinels_are_asked_for_the_master_once() -> None:
     assert Told(known).asked.node == B
 
 
+def test_master_that_another_thread_loses_as_soon_as_it_is_known_is_no_answer() -> None:
+    class Raced(Route):
+        master = property(lambda self: None, lambda self, found: None)
+
+    told = Told(Raced(parse_address(SENTINELS)))
+    with pytest.raises(Unreachable):
+        told.answer([b"b", b"7"])
+
+
 @pytest.mark.parametrize("answer", [None, NoConnection("x"), NoAnswer("x")])
 def test_the_next_sentinel_is_asked_and_is_the_first_one_from_then_on(answer: object) -> None:
     known = route(SENTINELS)
