@@ -37,7 +37,7 @@ def finds(scenario: Scenario, what: str, *, switches: int = 2, faults: int = 0) 
         (controls.no_liveness_lock, "another_pid_namespace", "live process was taken", 1, 0),
         (controls.exclusive_probes, "looked_at_while_one_tries", "failed", 2, 0),
         (controls.looks_before_it_subscribes, "hints_alone", STUCK, 2, 0),
-        (controls.stamp_compared_with_the_clock, "waiter_behind_the_dead", STUCK, 0, 0),
+        (controls.stamp_compared_with_the_clock, "waiter_that_swept_behind_the_dead", STUCK, 0, 0),
         (controls.no_acknowledgement, "stopped_before_it_acknowledges", STUCK, 0, 1),
         (controls.borrowing_without_load, "two_borrowers", OVER, 1, 0),
         (controls.several_deadlines, "short_of_time_behind_a_stopped_one", "had its answer after", 0, 0),

@@ -48,6 +48,7 @@ QUICK = {
         ("grant_meets_newcomer", 1, 0),
         ("release_meets_newcomer", 1, 0),
         ("waiter_behind_the_dead", None, 0),
+        ("waiter_that_swept_behind_the_dead", None, 0),
         ("short_of_time_behind_a_stopped_one", 1, 0),
         ("pid_used_again", None, 0),
         ("after_a_reboot", None, 0),

@@ -80,6 +80,17 @@ def waiter_behind_the_dead() -> Stage:
     return stage.raise_curtain()
 
 
+@scenario("a holder whose exit nobody can watch is killed when one has waited for long")
+def waiter_that_swept_behind_the_dead() -> Stage:
+    stage = Stage(within=0.4)
+    holder = stage.holder(works(5.0), pid_ns="container")
+    waiter, since = stage.waiter(), stage.world.now
+    # It has done the sweep that each process on duty owes: only the stamp tells it of the next one.
+    stage.play([waiter], until=lambda: stage.world.now > since + 1.0)
+    stage.bury(holder)
+    return stage.raise_curtain()
+
+
 @scenario("a holder in another pid namespace, and one that comes")
 def another_pid_namespace() -> Stage:
     stage = Stage(within=1.0)
