@@ -13,25 +13,26 @@ from places import REPOSITORY
 
 pytestmark = [pytest.mark.redis, pytest.mark.long, pytest.mark.linux("a round reads /proc")]
 
-ONE_MORE = """
+MORE_SLOTS = """
 import re
 from _redis_faults import __main__ as script, round, scenes
 configure, set_up = round.Round._configure, scenes.set_up
-def one_more(self, url):
+def more_slots(self, url):
     configure(self, url)
     path = self._root / "config.toml"
-    path.write_text(re.sub("limit = ([0-9])", lambda found: f"limit = {int(found[1]) + 1}", path.read_text()))
-round.Round._configure = one_more
-scenes.set_up = lambda server, limits: set_up(server, {pool: limit + 1 for pool, limit in limits.items()})
+    path.write_text(re.sub("limit = ([0-9])", lambda found: f"limit = {int(found[1]) + 4}", path.read_text()))
+round.Round._configure = more_slots
+scenes.set_up = lambda server, limits: set_up(server, {pool: limit + 4 for pool, limit in limits.items()})
 raise SystemExit(script.main())
 """
 
 
-def test_a_round_finds_a_slot_too_many_and_keeps_the_evidence(tmp_path: Path) -> None:
-    places = (REPOSITORY / "scripts", REPOSITORY, REPOSITORY / "tests" / "support")
+def test_a_round_finds_slots_too_many_and_keeps_the_evidence(tmp_path: Path) -> None:
+    scripts = REPOSITORY / "scripts"  # commands, which see no PYTHONPATH, find their module where they run
+    places = (scripts, REPOSITORY, REPOSITORY / "tests" / "support")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places)), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", ONE_MORE, "keeps", "--tiny", "--seed", "1"], env=environment, text=True,
+        [sys.executable, "-c", MORE_SLOTS, "keeps", "--tiny", "--seed", "1"], env=environment, cwd=scripts, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     ) as script:  # fmt: skip
         out, errors = script.communicate(timeout=100)
