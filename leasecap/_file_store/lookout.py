@@ -72,6 +72,7 @@ class Lookout:
         self._retry_at = -math.inf
         self._changes_at = math.inf
         self._told_at = self._swept_at = -math.inf
+        self._declarer: Process | None = None
 
     # -- tickets ----------------------------------------------------------------------------------------------------
 
@@ -228,9 +229,10 @@ class Lookout:
             self._changes_at = math.inf  # even if somebody else has swept just now, the next period is soon enough
         lacks_a_sweep = now >= self._told_at + 2 * polling.SWEEP_EVERY and not self._has_swept_since()
         if at_once or self._stamp.nobody_swept or lacks_a_sweep:
-            self._changes_at = now + self.store.sweeper.sweep()
+            swept = self.store.sweeper.sweep()
             self._stamp.note_own(now)
-            self._swept_at = -math.inf if self.store.sweeper.in_vain else now
+            self._changes_at, self._declarer = now + swept.changes_in, swept.declarer
+            self._swept_at = -math.inf if swept.in_vain else now
         covered = not woken and self._has_swept_since() and self._cover(standing, now)
         pause = polling.process_look(standing.rank, on_duty=True, covered=covered, watched=self._watched)
         # Feedback alone can allow a grant: a pause ends, the stagger is over, a slot has cooled down. That wakes
@@ -301,9 +303,8 @@ class Lookout:
         """
         if not self._watched or not self.store.effects.sees_exits or now < self._retry_at:
             return False
-        peers, declarer = self.store.peers, self.store.sweeper.declarer()
-        ahead = [peers.identity(parse_entry(name)) for name in standing.ahead[:2]]
-        others = [process for process in (*ahead, declarer) if process is not None]
+        ahead = [self.store.peers.identity(parse_entry(name)) for name in standing.ahead[:2]]
+        others = [process for process in (*ahead, self._declarer) if process is not None]
         covered = self._exits.watch(others) and self._exits.cover()
         if not covered:
             self._retry_at = now + polling.COVERED_SWEEP

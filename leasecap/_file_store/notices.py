@@ -38,17 +38,17 @@ class Done(NamedTuple):
         return len(self.snapshot.queue) > len(self.plan.grant)
 
 
-def whom_to_notify(done: Done, sees_exits: bool) -> Iterable[Entry]:
+def whom_to_notify(done: Done, others_see_exits: bool) -> Iterable[Entry]:
     """A ticket of each process that has to look.
 
     These are the processes that have become the first, that have another process right ahead of them than before, that
     are to ask the provider, and that were passed over, which look as soon as they run.
 
-    :param sees_exits: the first two may rest (`exits`), and have to know whose exit matters now.
+    :param others_see_exits: the first two may rest (`exits`), and have to know whose exit matters now.
     """
     away = done.snapshot.away
     passed = [parse_entry(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
-    has_moved = sees_exits and (done.granted or done.lowers or done.snapshot.admission != OPEN)
+    has_moved = others_see_exits and (done.granted or done.lowers or done.snapshot.admission != OPEN)
     stay = done.plan.stay if done.asks_at_once or has_moved else ()
     tickets = (*passed, *done.plan.behind, *done.behind, *stay, *done.plan.first)
     return {ticket.process: ticket for ticket in tickets}.values()

@@ -90,20 +90,18 @@ class Reconciler:
 
         :param act: what to do in place of the first `reconcile`.
         :param entered: the section is entered already.
-        :return: False if somebody else is inside, so that nothing was done.
+        :return: whether all is done that is called for. If not, somebody else is inside, who is relied on to do it.
         """
-        done = False
-        while entered or self.section.try_enter():
-            entered, done = False, True
+        owed = True
+        while owed and (entered or self.section.try_enter()):
+            entered = False
             try:
                 (act or self.reconcile)()
             finally:
-                again = self.leave()
+                owed = self.leave()
             act = None
-            if not again:
-                break
         self._peers.forget_seen()
-        return done
+        return not owed
 
     def place(self, own_entry: OwnEntry, *, may_queue: bool) -> bool:
         """Inside the section: grant the staged entry at once if the whole queue allows; else queue it if it may queue.
@@ -248,7 +246,7 @@ class Reconciler:
         again = not ours or unseen or self._is_called_for(done)
         if done.granted:
             self.noticed_at = self.effects.monotonic()  # before they are notified, since this may take long
-        for entry in whom_to_notify(done, self.effects.sees_exits):
+        for entry in whom_to_notify(done, self.effects.others_see_exits):
             self.notify(entry.process, entry.name)
         if unseen:
             self._peers.look_at_all(self._entries.names(QUEUE))

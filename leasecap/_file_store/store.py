@@ -250,7 +250,7 @@ class Store:
             # be.
             waits = self.reconciler.others_wait or bool(self.entries.names(QUEUE))
             if waits and (not self.reconciler.transact() or undeclared):
-                # Whoever is inside is relied on, and may be killed there.
+                # Whoever is inside is relied on, and may be killed there; or they have to watch another process.
                 self._have_the_first_look()
         except (OSError, StoreError):
             pass  # the slot is free all the same; the first in the queue sweeps and grants it, or raises what is wrong
@@ -260,7 +260,7 @@ class Store:
         rests before it has swept once more after that (`Lookout`).
         """
         now = self.effects.monotonic()
-        if not self.effects.sees_exits or now < self.reconciler.noticed_at + SWEEP_EVERY:
+        if not self.effects.others_see_exits or now < self.reconciler.noticed_at + SWEEP_EVERY:
             return
         looked: set[str] = set()
         running = 0
@@ -313,14 +313,18 @@ class Store:
         :raises StoreError: when it can't be read or written.
         """
         feedback = self.feedback
+        done = False
         if feedback is None:
             return False
 
         def act() -> None:
+            nonlocal done
             feedback.files.update(change, anew=anew)
+            done = True
             self.reconciler.reconcile()
 
-        return self.reconciler.transact(act)
+        self.reconciler.transact(act)
+        return done
 
     # -- anybody's --------------------------------------------------------------------------------------------------
 

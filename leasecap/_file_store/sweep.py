@@ -16,6 +16,7 @@ from leasecap._file_store.peers import Looks
 from leasecap._file_store.removal import bury, delete_all
 from leasecap._liveness.record import called
 from leasecap._log import log_warning
+from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,12 +54,23 @@ _THOROUGH_EVERY = 1.0
 mostly in vain. They must not come more seldom than `LONGEST_PAUSE`, or an observer's count would start again."""
 
 
+class Swept(NamedTuple):
+    """What a sweep has found out.
+
+    :ivar changes_in: seconds until more can be granted without anybody's doing, as far as that is known.
+    :ivar in_vain: something was called for, and is left to somebody who is inside, who does it or is killed before.
+    :ivar declarer: pid and start of a waiting process whose declared limit holds, if there is one and it can be seen.
+    """
+
+    changes_in: float
+    in_vain: bool = False
+    declarer: tuple[int, int] | None = None
+
+
 class Sweeper:
-    """The sweeps of one process in one pool.
+    """The sweeps of one process in one pool; its threads share it.
 
     :ivar own_stamp: the stamp that it wrote at its last sweep.
-    :ivar in_vain: something was called for at the last sweep, and not done since somebody was inside, who does it or is
-        killed before.
     """
 
     def __init__(
@@ -91,30 +103,26 @@ class Sweeper:
         self._clear_up = clear_up
         self._thorough_at = -math.inf  # a machine's clock may stand below zero
         self._next = self._next_waiting = 0
-        self._declarer: Entry | None = None
         self._asked: dict[str, float] = {}
         self.own_stamp = b""
-        self.in_vain = False
 
-    def sweep(self) -> float:
+    def sweep(self) -> Swept:
         """Reap what dead processes left, take back what isn't acknowledged, and grant.
 
-        Returns the seconds until more can be granted without anybody's doing, as far as that is known. An entry that
-        can't be removed is left where it is and goes on to count; no request fails for it.
+        An entry that can't be removed is left where it is and goes on to count; no request fails for it.
         """
         self._directory.renew()
         self._stamp()
-        self.in_vain = False
         now = self._effects.monotonic()
         thorough = now >= self._thorough_at
         if thorough:
             self._thorough_at = now + _THOROUGH_EVERY
-        changes_in = math.inf
+        changes_in, in_vain = math.inf, False
         view = self._snapshots.feedback()
         snapshot = self._snapshots.take_with(view)
         places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
         reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
-        snapshot = self._look_at_the_queue(snapshot, thorough)
+        snapshot, declarer = self._look_at_the_queue(snapshot, thorough)
         snapshot = Looks(self._peers).at_the_slow(snapshot, now)
         plan = grants.decide(snapshot, now)  # outside: to enter costs more, and mostly there is nothing to do
         self._ask_the_silent(plan, snapshot, now)
@@ -127,30 +135,36 @@ class Sweeper:
             if plan.ask and view.may_ask():
                 self._ask()
         if called_for or thorough:
-            entered = self._reconciler.transact()
-            self.in_vain = called_for and not entered
+            in_vain = not self._reconciler.transact() and called_for
             if self._peers.gone or self._peers.dead:
                 bury(self._entries, self._peers, self._reconciler.notify)
         if thorough:  # after the grants: much may have been left
             self._sweep_corners(snapshot)
             reaped = self._directory.list(TRASH)
         delete_all(self._entries, reaped)
-        return min(changes_in, self._policy.rises_in)
+        return Swept(
+            changes_in=min(changes_in, self._policy.rises_in),
+            in_vain=in_vain,
+            declarer=None if declarer is None else self._peers.identity(declarer),
+        )
 
-    def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> Snapshot:
-        """Look at one waiting process whose declared limit holds, and in a thorough sweep at some of the others."""
+    def _look_at_the_queue(self, snapshot: Snapshot, thorough: bool) -> tuple[Snapshot, Entry | None]:
+        """Look at one waiting process whose declared limit holds, and in a thorough sweep at some of the others.
+
+        Returns what is known then, and a ticket of that process.
+        """
         peers = self._peers
         queue = sorted(snapshot.queue.names)
         first = {process_of(name): parse_entry(name) for name in reversed(queue)}
         some = self._in_turns(list(first)) if thorough else first_processes(queue)
         found = {first[process]: peers.look(first[process]) for process in some if first[process].token}
-        self._declarer = None
+        living: Entry | None = None
         for declarer in declarers(snapshot):
             seen = found[declarer] = peers.look(declarer)
             if seen in ("runs", "away"):
-                self._declarer = declarer
+                living = declarer
                 break  # the limit holds while one of them lives
-        return peers.seen_in(snapshot, found)
+        return peers.seen_in(snapshot, found), living
 
     def _in_turns(self, processes: list[str]) -> list[str]:
         if len(processes) <= _PROBED_PROCESSES:
@@ -158,10 +172,6 @@ class Sweeper:
         begin = self._next_waiting % len(processes)
         self._next_waiting = begin + _PROBED_PROCESSES
         return (processes + processes)[begin : self._next_waiting]
-
-    def declarer(self) -> tuple[int, int] | None:
-        """Pid and start of a waiting process whose declared limit holds, if there is one and it can be seen."""
-        return None if self._declarer is None else self._peers.identity(self._declarer)
 
     def _ask_the_silent(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
         """Ask all that wait whether they run, if a grant isn't taken up; mark those that don't answer in time.

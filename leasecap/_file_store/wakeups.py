@@ -11,6 +11,7 @@ Wake-ups are hints, and whoever waits polls as well. There are two kinds:
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 import time
@@ -67,6 +68,7 @@ class Watch:
         self._receiver: Receiver | None = None
         self._file: WatchedFile | None = None
         self._closed_file: WatchedFile | None = None
+        self._is_makeshift = False  # a plain file serves until there are descriptors for a pipe again
         self._receives_until = -math.inf
         self._thread: threading.Thread | None = None
         self._lookouts: set[Lookout] = set()  # changed and copied in one step each, by any thread
@@ -171,10 +173,7 @@ class Watch:
         return min([lookout.due for lookout in tuple(self._lookouts)], default=math.inf)
 
     def is_there(self) -> bool:
-        """Whether this process has a wake-up, beside which others leave their marks.
-
-        If it is gone, it is made anew: a tidy-up may have removed it (``rm -r wake/*``).
-        """
+        """Whether this process has a wake-up, beside which others leave their marks. One that is gone is made anew."""
         with self._lock:
             if self._receiver is None and (self._file is None or not self._file.stands):
                 return False
@@ -214,7 +213,7 @@ class Watch:
         """Stop listening for one user. A first wait's end closes all; who waits again keeps it open until `close`."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and self.starts == 1:
+            if self._users == 0 and (self.starts == 1 or self._is_makeshift):
                 self._close()
 
     def rest(self) -> None:
@@ -261,9 +260,11 @@ class Watch:
         self.starts += 1
         try:
             self._receiver = Receiver(self._make())
-        except OSError:
-            self._open_file()  # there are no named pipes, or a sandbox refuses to make one
+        except OSError as error:  # there are no named pipes, a sandbox refuses to make one, or no descriptor is left
+            self._is_makeshift = error.errno in (errno.EMFILE, errno.ENFILE)
+            self._open_file()
             return False
+        self._is_makeshift = False
         wake_places.clear_places(self._root, self._process)
         return True
 
@@ -327,17 +328,16 @@ class Watch:
 
     def _close(self) -> None:
         file, self._file = self._file, None
+        receiver, self._receiver = self._receiver, None
         if file is not None:
             self._closed_file = file
             file.close()
+        if file is not None or receiver is not None:
             wake_places.remove_place(self._root, self._place)
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            wake_places.remove_place(self._root, self._place)
-            if receiver.has_thread or self._users:
-                receiver.write(_END)  # whoever receives this line closes the receiver
-            else:
-                receiver.close()
+        if receiver is not None and (receiver.has_thread or self._users):
+            receiver.write(_END)  # whoever receives this line closes the receiver
+        elif receiver is not None:
+            receiver.close()
 
     def forget(self) -> None:
         """In a fork's child: forget the watch, which is the parent's, as its threads are."""

@@ -12,7 +12,7 @@ import time
 from functools import partial
 
 from leasecap._host.directory import Directory, inode, write_all
-from leasecap._host.exits import SEES_EXITS, close_exit, exit_of
+from leasecap._host.exits import OTHERS_SEE_EXITS, SEES_EXITS, close_exit, exit_of
 from leasecap._host.file_lock import try_lock, unlock
 from leasecap._host.process import presence, this_process
 
@@ -96,8 +96,13 @@ class Effects:
 
     @property
     def sees_exits(self) -> bool:
-        """Whether `exit_of` is to be had on this platform."""
+        """Whether `exit_of` is to be had in this process."""
         return SEES_EXITS
+
+    @property
+    def others_see_exits(self) -> bool:
+        """Whether processes with another Python may have it, and so rest until they are told of something."""
+        return OTHERS_SEE_EXITS
 
     def exit_of(self, pid: int, start: int) -> tuple[int, Presence] | None:
         return exit_of(pid, start)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from leasecap._liveness.presence import Presence
 
 SEES_EXITS = sys.platform == "darwin" or hasattr(os, "pidfd_open")
+# A Python that was built with an old C library has no pidfd_open, beside others on the same machine that have it.
+OTHERS_SEE_EXITS = sys.platform in ("linux", "darwin")
 
 
 def exit_of(pid: int, start: int) -> tuple[int, Presence] | None:

@@ -288,11 +288,11 @@ def test_a_sweep_says_when_the_limit_rises(root: Path) -> None:
     actor = Actor(root)
     actor.store.policy.limit = LimitInForce(actor.store.directory, lambda: 0.7)
     actor.store.policy.configured = actor.store.policy.limit.configure(5)
-    assert (actor.store.policy.configured, actor.store.sweeper.sweep()) == (1, 0.7)
+    assert (actor.store.policy.configured, actor.store.sweeper.sweep().changes_in) == (1, 0.7)
     actor.store.policy.limit = LimitInForce(actor.store.directory, lambda: 0.0)
     actor.store.policy.configured = actor.store.policy.limit.configure(5)
     actor.store.reconciler.transact()
-    assert (actor.store.policy.configured, actor.store.sweeper.sweep()) == (5, math.inf)
+    assert (actor.store.policy.configured, actor.store.sweeper.sweep().changes_in) == (5, math.inf)
 
 
 def test_a_limit_that_stays_costs_no_look_at_the_note(in_force: Callable[..., LimitInForce]) -> None:

@@ -525,6 +525,10 @@ class MemoryEffects(Effects):
     def sees_exits(self) -> bool:
         return bool(self.world.sees_exits)
 
+    @property
+    def others_see_exits(self) -> bool:
+        return bool(self.world.sees_exits)
+
     def exit_of(self, pid: int, start: int) -> tuple[int, Presence] | None:
         handle: int | None = self._perform("exit_of", pid, start)
         if handle is None:

@@ -129,9 +129,63 @@ def test_where_no_exit_wakes_anybody_nobody_rests_who_had_to_be_notified(
 ) -> None:
     one, other = actors
     holder, first, _ = one.ask(), other.ask(), other.ask()
-    monkeypatch.setattr(type(one.world), "sees_exits", False)
+    monkeypatch.setattr(type(one.world), "others_see_exits", False)
     one.store.release(holder)
     assert (one.woken, one.notified) == ([first.name], [])
+
+
+def test_a_process_without_handles_on_exits_notifies_those_that_may_have_them(
+    actors: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = actors
+    holder, _, stays = one.ask(), other.ask(), other.ask()
+    monkeypatch.setattr(type(one.world), "sees_exits", False)
+    monkeypatch.setattr(type(one.world), "others_see_exits", True)
+    one.store.release(holder)
+    assert one.notified == [stays.name]
+
+
+def test_who_leaves_work_to_one_that_is_inside_has_the_first_two_look_which_sweep_should_that_one_be_killed(
+    root: Path, actors: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = actors
+    holder, gone, first, second, inside = one.ask(), other.ask(), Actor(root).ask(), Actor(root).ask(), Actor(root)
+    monkeypatch.setattr(type(one.world), "others_see_exits", True)
+    leave = one.store.section.leave
+
+    def left_to_another() -> bool:
+        left = leave()
+        assert inside.store.section.try_enter()
+        return left
+
+    monkeypatch.setattr(one.store.section, "leave", left_to_another)
+    one.world.once("rename", lambda: other.store.entries.remove(QUEUE, gone.name), name=f"{GRANTED}/{gone.name}")
+    one.world.clock += 1.0  # its own grant was a notice as well
+    one.store.release(holder)
+    assert one.where(first) == QUEUE
+    assert one.notified[-2:] == [first.name, second.name]
+
+
+def test_a_sweep_that_leaves_work_to_one_that_is_inside_is_in_vain(
+    root: Path, actors: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = actors
+    holder, waiting, inside = one.ask(), other.ask(), Actor(root)
+    one.store.entries.remove(LEASES, holder.name)
+    monkeypatch.setattr(one.store.sweeper, "_thorough_at", 0.0)
+    leave = one.store.section.leave
+
+    def left_to_another() -> bool:
+        leave()
+        assert inside.store.section.try_enter()
+        return False  # it was robbed, so that it has to look once more
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.store.section, "leave", left_to_another)
+        assert one.store.sweeper.sweep().in_vain
+    inside.store.section.leave()
+    assert other.where(waiting) == GRANTED
+    assert not one.store.sweeper.sweep().in_vain
 
 
 def test_a_ticket_that_goes_before_others_has_the_one_right_behind_look(root: Path) -> None:
@@ -156,7 +210,7 @@ def test_who_was_granted_a_slot_is_woken_first_and_given_the_processor_before_an
     one.world.before = lambda operation, *names: done.append("looks again") if operation == "list" else None
     one.store.release(holder)
     after = done[done.index(waiting.name) :]
-    first = [stays.name] if one.world.sees_exits else []
+    first = [stays.name] if one.world.others_see_exits else []
     assert list(dict.fromkeys(after)) == [waiting.name, "gives way", "looks again", *first, third.name]
 
 

@@ -12,6 +12,7 @@ from leasecap._decisions import polling
 from leasecap._decisions.entry import make_entry
 from leasecap._decisions.places import QUEUE
 from leasecap._file_store.lookout import Lookout
+from leasecap._file_store.sweep import Swept
 
 OWN, OTHERS = "a" * 12, ["b" * 12, "c" * 12, "d" * 12]
 
@@ -99,22 +100,20 @@ class OnDuty(World):
     """The first in its queue, who is woken by the exit of each holder.
 
     :ivar stamp: of the last sweep.
-    :ivar sweeps: how many were its own.
+    :ivar sweeps: how many were its own; ``in_vain``: whether they are left to somebody who is inside.
     """
 
     def __init__(self) -> None:
         super().__init__([])
-        self.stamp, self.sweeps = b"somebody's", 0
+        self.stamp, self.sweeps, self.in_vain = b"somebody's", 0, False
         self.store.effects = SimpleNamespace(sees_exits=True)
-        self.store.sweeper = SimpleNamespace(
-            stamp=lambda: self.stamp, sweep=self.sweep, own_stamp=b"", in_vain=False, declarer=lambda: None
-        )
+        self.store.sweeper = SimpleNamespace(stamp=lambda: self.stamp, sweep=self.sweep, own_stamp=b"")
         self.lookout._exits = cast("Any", SimpleNamespace(came=False, watch=lambda _: True, cover=lambda: True))
 
-    def sweep(self) -> float:
+    def sweep(self) -> Swept:
         self.sweeps += 1
         self.stamp = self.store.sweeper.own_stamp = b"own %d" % self.sweeps
-        return math.inf
+        return Swept(math.inf, in_vain=self.in_vain)
 
     def rests(self, now: float) -> bool:
         """Whether it rests after a look at that time."""
@@ -170,11 +169,11 @@ def test_nobody_rests_after_a_sweep_in_vain() -> None:
     world, told = OnDuty(), 1002.0
     world.lookout.notify()
     world.rests(told)
-    world.store.sweeper.in_vain = True  # somebody is inside, and may be killed there
+    world.in_vain = True  # somebody is inside, and may be killed there
     assert not world.rests(told + PERIOD)
     assert not world.rests(told + 2 * PERIOD)
-    world.store.sweeper.in_vain = False
+    world.in_vain = False
     assert world.rests(told + 3 * PERIOD)
     assert world.sweeps == 3
-    world.store.sweeper.in_vain = True
+    world.in_vain = True
     assert not world.rests(told + 20 * PERIOD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -20,6 +21,7 @@ from leasecap._file_store.marks import ASKED
 from leasecap._file_store.receiver import Receiver
 from leasecap._file_store.wakeups import Watch
 from leasecap._host.deferred_signals import DeferredSignals
+from leasecap._host.directory import Directory
 from leasecap._host.file_changes import FileChanges
 from leasecap._runtime import runtime
 from leasecap._wait.blocking import ThreadWaiter
@@ -233,6 +235,32 @@ def test_watched_file_without_an_observer_is_none(
     file.watch.stop()
     assert os.listdir(file.root.full("wake")) == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.posix("named pipes")
+@pytest.mark.parametrize(("error", "passes"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.EPERM, False)])
+def test_a_process_that_was_out_of_descriptors_has_a_pipe_at_its_next_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, passes: bool
+) -> None:
+    listening = Listening(tmp_path)
+    for _ in range(2):  # after the second wait the wake-up stays
+        assert listening.watch.start(alone=True)
+        listening.watch.stop()
+    listening.watch.rest()
+
+    def refuse(directory: Directory, name: str) -> int:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "listen", refuse)
+        assert listening.watch.start(alone=True)
+        assert not listening.watch.runs_lookouts
+        listening.watch.stop()
+    assert listening.watch.start(alone=True)
+    assert listening.watch.runs_lookouts == passes
+    listening.watch.stop()
+    listening.watch.close()
+    listening.root.close()
 
 
 def test_watched_file_is_tried_again(file: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
