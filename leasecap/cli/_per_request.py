@@ -32,7 +32,6 @@ from leasecap._runtime import runtime
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import say
 from leasecap.cli._signals import ENDING
-from leasecap.cli._spawn import NOT_EXECUTABLE, NOT_FOUND
 from leasecap.cli._supervise import spawn, supervise
 
 TYPE_CHECKING = False
@@ -51,6 +50,9 @@ if TYPE_CHECKING:
 
 OUTLIVING = 10.0
 """Seconds for which the gate stays when the command has ended, for what that has started and left behind."""
+
+LONG = 3.0
+"""Seconds from which on a command may have asked a model. In less it has printed its version, or failed at once."""
 
 _MOST_LINES = 20
 
@@ -97,6 +99,7 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
         # Its terminal is the command's own from here on.
         _log.sink = trouble.note
         ending.callback(setattr, _log, "sink", say)
+        began = time.monotonic()
         child = spawn(signals, prepared.argv, {**prepared.environment, **_told(address, prepared, pools)})
         raise_descriptor_limit()
         program = os.path.basename(argv[0])
@@ -109,10 +112,10 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
         thread = GateThread(make, listener, trouble.note, signals.wake)
         thread.start()
         outcome = supervise(signals, child)
+        was_long = time.monotonic() - began >= LONG
         thread.finish(signals)
     trouble.tell()
-    has_run = outcome.exit_status not in (NOT_EXECUTABLE, NOT_FOUND)
-    if has_run and thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
+    if was_long and thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
         say(f"{program} made no request that took a slot: it may have another way to its provider")
     return outcome
 

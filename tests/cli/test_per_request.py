@@ -12,12 +12,20 @@ from commands import environment, run
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.posix("there is no `leasecap run`")
 
 WITHOUT = """
 import sys
 sys.modules["h11"] = None
+from leasecap.cli.main import main
+main()
+"""
+LONG_FROM = """
+import sys
+from leasecap.cli import _per_request
+_per_request.LONG = float(sys.argv.pop(1))
 from leasecap.cli.main import main
 main()
 """
@@ -52,9 +60,7 @@ def test_a_command_that_cant_be_started_is_told_as_shells_tell(tmp_path: Path) -
     plain = tmp_path / "plain"
     plain.write_text("no program")
     assert per_request("--", str(tmp_path / "missing")).returncode == 127
-    done = per_request("--", str(plain))
-    assert done.returncode == 126
-    assert SPOKEN not in done.stderr
+    assert per_request("--", str(plain)).returncode == 126
 
 
 # -- what is refused before the start ---------------------------------------------------------------------------------
@@ -121,9 +127,24 @@ def test_an_upstream_that_cant_be_told_names_its_variable() -> None:
 # -- what it says -----------------------------------------------------------------------------------------------------
 
 
-def test_a_command_without_requests_is_told_of_unless_quiet() -> None:
+@pytest.fixture
+def long_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Says from how many seconds on a command has run for long."""
+    return lambda seconds: monkeypatch.setattr("commands.PROGRAM", (sys.executable, "-c", LONG_FROM, str(seconds)))
+
+
+def test_a_command_without_requests_is_told_of_unless_quiet(long_from: Callable[[float], None]) -> None:
+    long_from(0)
     assert per_request(*python("")).stderr.count(SPOKEN) == 1
     assert per_request("-q", *python("")).stderr == ""
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_command_that_asked_for_nothing_in_a_moment_is_not_told_of(
+    long_from: Callable[[float], None], status: int
+) -> None:
+    long_from(3600)
+    assert per_request(*python(f"raise SystemExit({status})")).stderr == ""
 
 
 def test_verbose_tells_what_takes_slots_and_how_it_ended() -> None:
