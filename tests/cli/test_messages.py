@@ -145,6 +145,20 @@ def test_what_is_wrong_with_leasecap_pool_is_said_of_it() -> None:
     assert "environment: LEASECAP_POOL" in done.stderr
 
 
+def test_one_that_does_not_wait_is_told_that_no_slot_is_free_now() -> None:
+    with leasecap.slot("p", limit=1):
+        told = f"no slot of pool 'p' is free now (limit 1)\nheld by: pid {os.getpid()} "
+        with pytest.raises(leasecap.AcquireTimeout) as caught:
+            leasecap.acquire("p", timeout=0, borrow=False)
+        assert str(caught.value).startswith(told)
+        for options in (["-n"], ["-w", "0"]):
+            done = run("run", "-p", "p", "--limit", "1", "--no-borrow", *options, "--", "true")
+            assert done.returncode == 75
+            assert done.stderr.replace("leasecap: ", "").startswith(told)
+        waited = run("run", "-p", "p", "--limit", "1", "--no-borrow", "-w", "10ms", "--", "true").stderr
+        assert "came free in 0." in waited and "position 1 in the queue" in waited
+
+
 def test_a_wait_without_a_limit_shows_no_huge_number(root: Path) -> None:
     configure(root, '[pools.p]\nlimit = "unlimited"\n')
     assert run("pause", "p").returncode == 0
