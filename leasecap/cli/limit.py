@@ -114,11 +114,14 @@ def _show_one(root: str, config: Config, given: str) -> None:
     if pool.store is None:
         click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
     else:
-        limit, by = runtime.on_server(pool).limit_for_all()
-        by = f", {printable(by, 200)}" if by else ""
-        click.echo(f"{_name(pool)}: {_limit(limit)} (for all machines, on {printable(pool.store.shown, 200)}{by})")
-        if pool.limit is not None:
-            click.echo(f"{_HELD_TO}: {_limit_and_source(pool)}")
+        known, by = "not known", ""
+        try:
+            limit, by = runtime.on_server(pool).limit_for_all()
+            known, by = _limit(limit), f", {printable(by, 200)}" if by else ""
+        finally:  # what this machine knows is shown though the server is away
+            click.echo(f"{_name(pool)}: {known} (for all machines, on {printable(pool.store.shown, 200)}{by})")
+            if pool.limit is not None:
+                click.echo(f"{_HELD_TO}: {_limit_and_source(pool)}")
     for line in _in_force(pool, limit):
         click.echo(line)
     preset = PRESETS.get(pool.name.identity)

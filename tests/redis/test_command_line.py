@@ -77,6 +77,19 @@ def test_limit_of_a_machine_holds_while_it_holds_and_only_tightens(server: Redis
     assert leasecap.status("p").pools[0].limit == 4
 
 
+def test_limit_of_a_pool_whose_server_is_away_shows_what_this_machine_knows(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 1\n')
+    server.kill()
+    shown = run("limit", "p")
+    assert shown.stdout.splitlines() == [
+        f"p: not known (for all machines, on {server.url()})",
+        "while this machine holds or waits, its own limit counts too: 1 (config.toml [pools.p])",
+    ]
+    assert shown.returncode == 1 and "can't be reached" in shown.stderr
+
+
 def test_pool_without_a_limit_names_the_command_that_sets_one(pool: Pool) -> None:
     settle(pool, limit=None)
     found = run("run", "-p", "p", "--", "true")
