@@ -143,7 +143,7 @@ class PoolStatus:
 
     :ivar limit: the effective limit; "unlimited" where a person wrote so, None where nothing gives one.
     :ivar limit_source: where the limit comes from.
-    :ivar in_flight: slots in use; a borrower and its lender count once.
+    :ivar in_flight: slots in use; a borrower and its lender count once. Those of the dead count until they are reaped.
     :ivar stable: False if the pool changed so fast that no consistent view could be had.
     :ivar lock: "os" or "directory"; "server" for a pool that a server keeps; None for one that nobody used yet.
     :ivar error: why the pool can't be used, or None.

@@ -62,7 +62,8 @@ def _silent(gate: SilentGate) -> str:
 def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
     of, none = ("", ", no limit set") if pool.limit is None else (f"/{pool.limit}", "")
-    counts = f"  {pool.in_flight}{of} in flight, {pool.waiting} waiting{none}"
+    held, queued = _dead(_slots_of_the_dead(pool.holders)), _dead(sum(not waiter.alive for waiter in pool.waiters))
+    counts = f"  {pool.in_flight}{of} in flight{held}, {pool.waiting} waiting{queued}{none}"
     head: list[Line] = [((printable(pool.pool, 60), "bold"), (counts, ""), (source, "dim"))]
     head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
     if pool.feedback is not None:
@@ -86,6 +87,17 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
         names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
         tables.append(lay_out([names, *(_waiter(waiter, home) for waiter in pool.waiters)], columns))
     return _Section(head, tables)
+
+
+def _slots_of_the_dead(holders: Sequence[Holder]) -> int:
+    """How many slots are taken by the dead alone. A borrower has none of its own, and may work on in that of a dead
+    lender."""
+    lent = {holder.borrows_from for holder in holders if holder.alive}
+    return sum(not one.alive and one.borrows_from is None and one.id not in lent for one in holders)
+
+
+def _dead(number: int) -> str:
+    return f" ({number} of them dead)" if number else ""
 
 
 def _latency(rows: Sequence[ModelLatency], columns: int | None) -> list[Table]:
