@@ -126,6 +126,18 @@ def test_errors_survive_pickling_with_all_they_carry(error: LeasecapError) -> No
     assert isinstance(again, LeasecapError)
 
 
+@pytest.mark.parametrize(
+    ("position", "waited", "told"),
+    [
+        (0, 0.04, "is free now (limit 4)"),
+        (1, 0.04, "came free in 0.0 s (limit 4, position 1 in the queue)"),
+        (0, 6.0, "came free in 6.0 s (limit 4)"),  # until a server that has just begun could be asked
+    ],
+)
+def test_a_time_that_was_waited_is_told(position: int, waited: float, told: str) -> None:
+    assert str(AcquireTimeout("p", 4, [], position, waited)) == f"no slot of pool 'p' {told}"
+
+
 @pytest.mark.parametrize("name", ["httpx", "httpx2"])
 def test_a_transports_module_is_found_by_its_name(name: str) -> None:
     code = f"import sys, leasecap; print('leasecap.{name}' in sys.modules, leasecap.{name}.Client.__name__)"
