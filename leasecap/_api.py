@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from leasecap._acquire import Acquisition
 from leasecap._config.root import root_path
 from leasecap._errors import AcquireTimeout
 from leasecap._host.deferred_signals import DeferredSignals, surely
-from leasecap._kept_code import keep
-from leasecap._lease import Lease
-from leasecap._messages import no_limit
-from leasecap._origin import Origin
-from leasecap._request import UNSET, Options, checked
+from leasecap._request import UNSET, Options
 from leasecap._runtime import runtime
+from leasecap._steps import Steps
 from leasecap._wait.blocking import ThreadWaiter, drive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
-    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Any, TypedDict, Unpack
 
+    from leasecap._lease import Lease
     from leasecap._request import Unset
     from leasecap._store.store import Store
-    from leasecap._store.wakeup import Wakeup
     from leasecap._wait.blocking import Waiter
     from leasecap._wait.event_loop import LoopWaiter
     from leasecap._wait.progress import Waiting
@@ -92,61 +85,12 @@ def acquire_with(pool: str, waiter: Waiter, options: Options, argv: Sequence[str
     interrupts, steps = DeferredSignals(), None
     try:
         with interrupts:
-            steps = _prepare(pool, waiter.wake, options, argv, waiter.listen, interrupts)
+            steps = Steps(pool, waiter.wake, options, argv, waiter.listen, interrupts)
             return drive(steps.run(), waiter, interrupts)
     except BaseException:
         if steps is not None:
             surely(steps.undo)
         raise
-
-
-class Steps:
-    """An acquisition's steps to the lease, and back."""
-
-    def __init__(
-        self,
-        acquisition: Acquisition,
-        on_lost: Callable[[Lease], object] | None,
-        done: Callable[[], None],
-        reopen: Callable[[], AbstractContextManager[Store]],
-        root: str,
-    ) -> None:
-        """
-        :param done: called when it is over; until then the pool stays open.
-        :param reopen, root: see `Lease`.
-        """
-        self._acquisition = acquisition
-        self._on_lost = on_lost
-        self._done = done
-        self._reopen = reopen
-        self._root = root
-        self._lease: Lease | None = None
-
-    def run(self) -> Generator[float, None, Lease]:
-        acquisition = self._acquisition
-        steps = acquisition.steps()
-        try:
-            while True:
-                yield next(steps)
-                acquisition.origin.check("wait")
-        except StopIteration as stop:
-            held = stop.value
-            try:
-                self._lease = Lease(runtime, held, self._on_lost, self._reopen, self._root)
-            except BaseException:
-                held.release()  # nobody else knows of it
-                raise
-            return self._lease
-        finally:
-            steps.close()
-            self._done()
-
-    def undo(self) -> None:
-        """Give the slot back: what a signal handler has raised goes to the caller in place of the lease."""
-        self._done()
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            lease.release()
 
 
 _loaded: Callable[..., Coroutine[Any, Any, Lease]] | None = None
@@ -175,7 +119,7 @@ async def acquire_async_with(pool: str, options: Options) -> Lease:
 
     def begin(waiter: LoopWaiter, interrupts: DeferredSignals) -> Generator[float, None, Lease]:
         nonlocal steps
-        steps = _prepare(pool, waiter.waker(), options, interrupts=interrupts)
+        steps = Steps(pool, waiter.waker(), options, interrupts=interrupts)
         return steps.run()
 
     try:
@@ -192,30 +136,6 @@ def try_acquire(pool: str, **options: Unpack[TryOptions]) -> Lease | None:
         return acquire_with(pool, ThreadWaiter(), Options(timeout=0, **options))
     except AcquireTimeout:
         return None
-
-
-def _prepare(
-    pool: str,
-    wake: Callable[[], None],
-    options: Options,
-    argv: Sequence[str] | None = None,
-    listen: Callable[[Wakeup], bool] | None = None,
-    interrupts: DeferredSignals | None = None,
-) -> Steps:
-    with runtime.own.lock:  # a fork must copy no half-done import: in the child it would stay so
-        keep()
-        root = runtime.root(root_path())
-        settings = root.pool(pool)
-        request = checked(options, settings, argv)
-        in_files_without_limit = settings.store is None and request.limit is None and settings.limit is None
-        if in_files_without_limit and not runtime.is_used(root.path, settings.name):
-            raise no_limit(settings.name.text, root.config)  # a name that is misspelt leaves no pool behind
-        runtime.refuse_move(root, settings)
-        store = runtime.store(root, settings)
-        acquisition = Acquisition(root, store, request, Origin(runtime.own), wake, listen, interrupts)
-        done = runtime.keep_open(store, acquisition)
-        reopen = partial(runtime.using_again, root, store.name)
-        return Steps(acquisition, options.on_lost, done, reopen, root.path)
 
 
 def report(

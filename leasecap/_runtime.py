@@ -8,14 +8,14 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import faults
 from leasecap._file_store.description import name_on_disk
 from leasecap._file_store.file_store import FileStore
-from leasecap._file_store.layout import pool_path
+from leasecap._file_store.layout import is_made, pool_path
 from leasecap._file_store.open_roots import OpenRoots
 from leasecap._file_store.own_process import OwnProcess
 from leasecap._host import process
@@ -26,8 +26,9 @@ from leasecap._threads import end_before_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
+    from typing import TypeVar
 
     from leasecap._all_pictures import AllPictures
     from leasecap._config.config import Config, PoolConfig
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from leasecap._store.picture import PoolPicture
     from leasecap._store.store import Store
 
+    T = TypeVar("T")
 
 _NEEDS_REDIS = "pip install 'leasecap[redis]'"
 
@@ -90,14 +92,23 @@ class Runtime:
             pass  # the last good one stays in force; new calls raise the error
         return root.pool(name)
 
-    def refuse_move(self, root: OpenRoot, pool: PoolConfig) -> None:
-        """Refuse a pool of which anybody here has something in another store, which may have to be asked.
+    def refuse_move(
+        self, root: OpenRoot, pool: PoolConfig, wake: Callable[[], None], since: float, until: float
+    ) -> Generator[float, None, None] | None:
+        """Refuse a pool of which anybody here has something in another store. None, or steps: see `check_in_steps`.
 
+        :param since, until: when the call began that this is for, and when its time is over.
         :raises ConfigError, StoreError: if somebody has, or when that can't be told.
         """
         if elsewhere := self._used_elsewhere(root, pool):
             raise moved(pool, ["this process"], elsewhere)
-        self._changes.check(root.path, pool, partial(self._picture, root))
+        ask = partial(self._look_at, root, wake, until)
+        return self._changes.check_in_steps(root.path, pool, partial(self._picture, root), ask, since)
+
+    def _look_at(
+        self, root: OpenRoot, wake: Callable[[], None], until: float, pool: PoolConfig, look: Callable[[], T]
+    ) -> Generator[float, None, T]:
+        return self.servers().until_done(root.config.with_password(pool), look, wake, until)
 
     def _used_elsewhere(self, root: OpenRoot, pool: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""
@@ -109,10 +120,7 @@ class Runtime:
 
     def _picture(self, root: OpenRoot, pool: PoolConfig) -> PoolPicture | None:
         """The pool where it was used before; the configuration may still know the password to that."""
-        if pool.store is not None:
-            known = {store.name: store for store in root.config.stores()}
-            pool = pool._replace(store=known.get(pool.store.name, pool.store))
-        return self.pictures(root.path).in_its_store(pool.name, pool)
+        return self.pictures(root.path).in_its_store(pool.name, root.config.with_password(pool))
 
     def servers(self) -> OwnStores:
         """The servers that this process uses, which are loaded when the first one is named.
@@ -168,13 +176,7 @@ class Runtime:
                 return self.on_server(settings).pool.picture().is_used
             except StoreError:
                 return True  # to use the pool will say what is wrong
-        try:
-            os.lstat(pool_path(root, name))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            pass  # to open the pool will say what is wrong
-        return True
+        return is_made(root, name)
 
     def name_on_disk(self, root: str, directory: str) -> PoolName:
         """The name of the pool in that directory, as its description has it."""
@@ -236,11 +238,8 @@ class Runtime:
         with loading(self.own.lock):
             from leasecap._redis_store.examination import Examination
 
-        examination = Examination(address)
-        try:
+        with closing(Examination(address)) as examination:
             yield from examination.checks()
-        finally:
-            examination.close()
 
     def server_trial(self, address: StoreAddress, name: str, limit: int) -> AbstractContextManager[None]:
         """A pool in a server, during a block; nobody else may know its name.

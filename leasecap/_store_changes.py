@@ -9,6 +9,7 @@ On which server a pool was used last says a file for each in the root's ``stores
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import closing
 
@@ -20,13 +21,18 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractContextManager
+    from typing import TypeAlias
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.store_address import StoreAddress
     from leasecap._host.effects import Effects
     from leasecap._store.picture import EntryPicture, PoolPicture
+
+    Picture: TypeAlias = Callable[[PoolConfig], PoolPicture | None]
+    Answer: TypeAlias = LeasecapError | None
+    Ask: TypeAlias = Callable[[PoolConfig, Callable[[], Answer]], Generator[float, None, Answer]]
 
 _STORES = "stores"
 _LONGEST = 4096  # bytes
@@ -44,42 +50,84 @@ class StoreChanges:
         self._importing = importing
         self._seen: dict[str, _Seen] = {}  # by file
 
-    def check(self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]) -> None:
-        """See that nobody here uses the pool in another store.
+    def check(self, root: str, pool: PoolConfig, picture: Picture) -> None:
+        """See that nobody here uses the pool in another store. Where that is a server's it may take seconds.
 
         :param picture: of the pool in the store that its configuration names.
         :raises ConfigError: when somebody does.
         :raises StoreError: when that can't be told.
         """
-        file, name, now = _file(root, pool), _name(pool), self._effects.monotonic()
-        seen = self._seen.get(file)
-        if seen is None or seen.store != name or now >= seen.at + _EVERY:
-            seen = self._seen[file] = _Seen(name, now, self._look(root, pool, picture))
-        if seen.error is not None:
-            raise seen.error
+        seen = self._recent(root, pool)
+        error = self._look(root, pool, self.former(root, pool), picture) if seen is None else seen.error
+        if error is not None:
+            raise error
 
-    def _look(
-        self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]
-    ) -> StoreError | None:
-        """None: nobody does; else why it can't be told, which may take seconds to find out.
+    def check_in_steps(
+        self, root: str, pool: PoolConfig, picture: Picture, ask: Ask, since: float
+    ) -> Generator[float, None, None] | None:
+        """`check` for who must not block: None, or the steps in which a server is asked.
 
-        :raises ConfigError: when somebody does.
+        They may take seconds: hold no lock, and call this again after them, by what the configuration says then.
+
+        :param ask: has a look at the pool's former store made where it keeps nobody, and returns what that does.
+        :param since: when the call began that this is for. An answer that came later counts for it: else an event loop
+            that is too busy to go on within a second would ask for ever.
+        :raises ConfigError, StoreError: as `check`; the steps do, too.
         """
-        former = self.former(root, pool)
-        if former is None:
-            return None
-        try:
-            with faults(_file(root, pool)):
-                users = _users(former, pool, picture)
-        except LeasecapError as error:
-            return _cannot_be_told(root, former, error)
-        if users:
-            raise moved(pool, *users)
-        if pool.store is None:
-            _remove(_file(root, pool))
+        seen = self._recent(root, pool, since)
+        if seen is not None:
+            error: Answer = seen.error
+        else:
+            former = self.former(root, pool)
+            if former is not None and former.store is not None:
+                return self._asking(root, pool, former, picture, ask, since)
+            error = self._look(root, pool, former, picture)
+        if error is not None:
+            raise error
         return None
 
-    def enter(self, root: str, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]) -> None:
+    def _asking(
+        self, root: str, pool: PoolConfig, former: PoolConfig, picture: Picture, ask: Ask, since: float
+    ) -> Generator[float, None, None]:
+        def look() -> Answer:
+            seen = self._recent(root, pool, since)  # many calls may ask at once: all have the first one's answer
+            return self._look(root, pool, former, picture) if seen is None else seen.error
+
+        try:
+            error = yield from ask(former, look)
+        except LeasecapError as trouble:  # the call's time is over, or what talks to servers isn't installed
+            error = _cannot_be_told(root, former, trouble)
+        if error is not None:
+            raise error
+
+    def _recent(self, root: str, pool: PoolConfig, since: float = math.inf) -> _Seen | None:
+        seen = self._seen.get(_file(root, pool))
+        if seen is None or seen.store != _name(pool):
+            return None
+        return seen if seen.at >= since or self._effects.monotonic() < seen.at + _EVERY else None
+
+    def _look(self, root: str, pool: PoolConfig, former: PoolConfig | None, picture: Picture) -> Answer:
+        """None: nobody uses it in its former store; else the error of who wants to use it all the same."""
+        file = _file(root, pool)
+        error: StoreError | None = None
+        if former is not None:
+            try:
+                with faults(file):
+                    users = _users(former, pool, picture)
+            except LeasecapError as trouble:
+                error = _cannot_be_told(root, former, trouble)
+            else:
+                if users:
+                    return moved(pool, *users)
+                if pool.store is None:
+                    try:
+                        _remove(file)
+                    except StoreError as trouble:
+                        return trouble
+        self._seen[file] = _Seen(_name(pool), self._effects.monotonic(), error)
+        return error
+
+    def enter(self, root: str, pool: PoolConfig, picture: Picture) -> None:
         """Before this process has a place in the pool, on a server: `check` once more, since the server may have kept
         it waiting, and write down that the pool is used there. Where that can't be written, others don't know it.
 
@@ -141,7 +189,7 @@ class _Seen(NamedTuple):
     """What was found.
 
     :ivar store: the one that the pool was to be used in.
-    :ivar at: when (monotonic clock, seconds).
+    :ivar at: when that was known (monotonic clock, seconds); a server that is silent isn't asked all the time.
     :ivar error: why it can't be told.
     """
 
@@ -183,9 +231,7 @@ def _entries(picture: PoolPicture) -> tuple[EntryPicture, ...]:
     return (*picture.leases, *picture.queue, *picture.parked)
 
 
-def _users(
-    former: PoolConfig, pool: PoolConfig, picture: Callable[[PoolConfig], PoolPicture | None]
-) -> tuple[list[str], str] | None:
+def _users(former: PoolConfig, pool: PoolConfig, picture: Picture) -> tuple[list[str], str] | None:
     """Who uses it in its former store, and where that is; None: nobody."""
     try:
         found = picture(former)

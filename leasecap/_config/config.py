@@ -130,6 +130,16 @@ class Config(NamedTuple):
         named = [table.get("store") for _, table in self.tables.values()]
         return list(dict.fromkeys(filter(None, (default_store(self.defaults), *named))))  # type: ignore[arg-type]
 
+    def with_password(self, pool: PoolConfig) -> PoolConfig:
+        """The pool; if it is on a server, with the password to that, as far as this knows it.
+
+        :raises ConfigError: as `stores`.
+        """
+        if pool.store is None:
+            return pool
+        known = {store.name: store for store in self.stores()}
+        return pool._replace(store=known.get(pool.store.name, pool.store))
+
     def names(self) -> dict[str, str]:
         """Every name that means a pool even if nobody has used that, by identity: configured names, aliases,
         presets."""

@@ -72,6 +72,17 @@ def pool_path(root: str, name: PoolName) -> str:
     return os.path.join(root, "pools", name.directory)
 
 
+def is_made(root: str, name: PoolName) -> bool:
+    """Whether anything stands there, as far as that can be told."""
+    try:
+        os.lstat(pool_path(root, name))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # to open the pool will say what is wrong
+    return True
+
+
 def inode_of(directory: Directory, part: str) -> tuple[int, int] | None:
     """Device and inode of what stands there; None: nothing."""
     try:

@@ -47,7 +47,7 @@ class OpenPool:
         """
         :param settings: what this machine's configuration says.
         :param refresh: what it says now; never raises.
-        :param enter: called before this process has a lease or ticket there; its errors end the call.
+        :param enter: called before this process has a lease or ticket there, and may block; its errors end the call.
         """
         self.own = own
         self.pool = own.pool(settings.name)
@@ -61,7 +61,8 @@ class OpenPool:
             self.settings = self._refresh()
 
     def enter(self) -> None:
-        """Before this process has a lease or ticket in it.
+        """Before this process has a lease or ticket in it. Another server may have to be asked: an event loop leaves
+        that to an errand.
 
         :raises ConfigError, StoreError: when it must not.
         """

@@ -10,12 +10,15 @@ from leasecap._redis_store.store import RedisStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
+    from typing import TypeVar
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.store_address import StoreAddress
     from leasecap._host.effects import Effects
     from leasecap._redis_store.own_store import Process
+
+    T = TypeVar("T")
 
 
 class OwnStores:
@@ -47,6 +50,13 @@ class OwnStores:
         """A pool whose configuration names a store. For the other parameters see `OpenPool`."""
         assert settings.store is not None
         return RedisStore(OpenPool(self.at(settings.store), settings, refresh, enter))
+
+    def until_done(
+        self, settings: PoolConfig, call: Callable[[], T], wake: Callable[[], None], until: float
+    ) -> Generator[float, None, T]:
+        """`OpenPool.until_done`, with a call that asks the pool's store."""
+        assert settings.store is not None
+        return OpenPool(self.at(settings.store), settings).until_done(call, wake, until)
 
     def used_elsewhere(self, settings: PoolConfig) -> str:
         """Another store in which this process has anything in the pool, for people; "" if there is none."""

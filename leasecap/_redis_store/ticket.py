@@ -153,9 +153,13 @@ class RedisTicket:
         return self._trouble is None and self._store.asks_directly()
 
     def _sending(self, call: Callable[[], Answer]) -> Callable[[], _Sent]:
+        is_new = self._ticket is None
+
         def sent() -> _Sent:
             at, found = self._store.boot_clock(), call()
             self._store.own.note_trouble(self._store.pool, None)
+            if is_new and found.state in ("held", "queued"):
+                self._store.enter()
             return at, found
 
         return sent
@@ -268,7 +272,6 @@ class RedisTicket:
         return pause
 
     def _join_queue(self, sent: float, found: Answer) -> None:
-        self._store.enter()
         own = self._store.own
         self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._hear, is_lease=False)
         own.listen(self._store.pool, self._token, self._ticket.name, self._hear, self._unclaimed)
@@ -283,8 +286,6 @@ class RedisTicket:
 
     def _take(self, sent: float, found: Answer) -> None:
         store = self._store
-        if self._ticket is None:  # else it has entered as it came to wait
-            store.enter()
         self._leave_queue()
         record = held_record(store, self._want, self._record)
         kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)

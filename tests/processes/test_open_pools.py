@@ -13,11 +13,11 @@ from insides import file_store, own_entry_of, store_of
 from referee import until
 
 import leasecap
-from leasecap._api import _prepare
 from leasecap._decisions.places import LEASES, STAGING
 from leasecap._file_store import open_pools
 from leasecap._request import Options
 from leasecap._runtime import runtime
+from leasecap._steps import Steps
 
 MANY = """
 import os, resource, sys, threading
@@ -125,7 +125,7 @@ def test_a_pool_with_a_lease_or_a_ticket_stays_open(root: Path) -> None:
 
 def test_a_pool_stays_open_between_the_call_for_a_slot_and_the_ticket(root: Path) -> None:
     """A task may wait for its turn in between."""
-    steps = _prepare("a", lambda: None, Options(limit=1))
+    steps = Steps("a", lambda: None, Options(limit=1))
     use("b", "c", "d", "e")
     assert file_store("a") in runtime.root(str(root))._open.all()
     steps.undo()
