@@ -179,8 +179,10 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
     """
-    with DeferredSignals(), runtime.own.lock:  # a pool that is closed to be opened again keeps it
-        pool_store(pool).terms.count = count
+    with DeferredSignals():
+        pool_store(pool)  # what talks to servers is loaded without the lock
+        with runtime.own.lock:  # a pool that is closed to be opened again keeps it
+            pool_store(pool).terms.count = count
 
 
 def pool_store(pool: str) -> Store:

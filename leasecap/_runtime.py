@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_NEEDS_REDIS = "pip install 'leasecap[redis]'"
-
 
 class Runtime:
     """All that this process has open.
@@ -96,14 +94,21 @@ class Runtime:
         self, root: OpenRoot, pool: PoolConfig, wake: Callable[[], None], since: float, until: float
     ) -> Generator[float, None, None] | None:
         """Refuse a pool of which anybody here has something in another store. None, or steps: see `check_in_steps`.
+        They load what talks to servers, too: the caller may hold a lock now that must not be held then (`loading`).
 
         :param since, until: when the call began that this is for, and when its time is over.
         :raises ConfigError, StoreError: if somebody has, or when that can't be told.
         """
+        if pool.store is not None and self._servers is None:
+            return self._load()
         if elsewhere := self._used_elsewhere(root, pool):
             raise moved(pool, ["this process"], elsewhere)
         ask = partial(self._look_at, root, wake, until)
         return self._changes.check_in_steps(root.path, pool, partial(self._picture, root), ask, since)
+
+    def _load(self) -> Generator[float, None, None]:
+        self.servers()
+        yield from ()
 
     def _look_at(
         self, root: OpenRoot, wake: Callable[[], None], until: float, pool: PoolConfig, look: Callable[[], T]
@@ -111,12 +116,10 @@ class Runtime:
         return self.servers().until_done(root.config.with_password(pool), look, wake, until)
 
     def _used_elsewhere(self, root: OpenRoot, pool: PoolConfig) -> str:
-        """Another store in which this process has anything in the pool, for people; "" if there is none."""
-        if pool.store is None and self._servers is None:
-            return ""
+        """Another store in which this process has anything in the pool, for people; "": there is none."""
         if pool.store is not None and root.is_used_in(pool.name.directory):
             return root.path
-        return self.servers().used_elsewhere(pool)
+        return "" if self._servers is None else self._servers.used_elsewhere(pool)
 
     def _picture(self, root: OpenRoot, pool: PoolConfig) -> PoolPicture | None:
         """The pool where it was used before; the configuration may still know the password to that."""
@@ -134,9 +137,8 @@ class Runtime:
                 except ModuleNotFoundError as error:
                     if error.name is None or error.name.partition(".")[0] != "redis":
                         raise
-                    raise ConfigError(
-                        "a pool on a server needs redis-py, which isn't installed", allowed=_NEEDS_REDIS
-                    ) from None
+                    what = "a pool on a server needs redis-py, which isn't installed"
+                    raise ConfigError(what, allowed="pip install 'leasecap[redis]'") from None
             with self.own.lock:
                 self._servers = self._servers or OwnStores(self.own, self.own.effects, self._ask_at)
         return self._servers
@@ -303,9 +305,8 @@ class Runtime:
 
         Threads that look after a lease or a wait go on.
         """
-        if self.own.own_entries:
-            return
-        end_before_fork(self._rest)
+        if not self.own.own_entries:
+            end_before_fork(self._rest)
 
     def _rest(self) -> None:
         self.own.heartbeats.rest()

@@ -95,6 +95,41 @@ loads.join()
 print("over", flush=True)
 """
 
+# A fork begins just when the first call on a server loads what talks to it.
+LOADS = """
+import os, sys, threading
+import leasecap
+from leasecap import _loading, _runtime
+begin, begun = threading.Event(), threading.Event()
+os.register_at_fork(before=begun.set)  # hooks run in the reverse order of their registration
+with _loading.loading(_runtime.runtime.own.lock):
+    import logging
+def load(fork_lock):
+    late = _loading.loading(fork_lock)
+    begin.set()
+    begun.wait()
+    return late
+_runtime.loading = load
+def call():
+    try:
+        if sys.argv[1] == "acquire":
+            leasecap.acquire("p", timeout=0)
+        else:
+            leasecap.set_usage("p", lambda: 0)
+    except leasecap.StoreError:
+        pass
+    print("called", flush=True)
+calls = threading.Thread(target=call)
+calls.start()
+begin.wait()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+calls.join()
+print("over", flush=True)
+"""
+
 # What leasecap's first thread, or the first connection to a server, imports.
 FIRST = """
 import socket, sys
@@ -122,6 +157,14 @@ def test_fork_that_began_before_the_lock_of_late_imports_was_made_gives_it_not_b
     configure(team)
     with helper(BEGUN) as process:
         assert [process.hear(), process.hear()] == ["True", "over"]
+
+
+@pytest.mark.posix("forks")
+@pytest.mark.parametrize("call", ["acquire", "set_usage"])
+def test_fork_and_the_first_call_on_a_server_wait_for_each_other_never(team: Team, call: str) -> None:
+    team.configure('[pools.p]\nstore = "redis://127.0.0.1:1"\n')
+    with helper(LOADS, call) as process:
+        assert {process.hear(), process.hear()} == {"called", "over"}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python warns of a fork beside threads from 3.12 on")
