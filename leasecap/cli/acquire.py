@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+
 import click
 
-from leasecap._errors import AcquireTimeout
+from leasecap._errors import AcquireTimeout, LeasecapError
 from leasecap.cli._agents import agent_options, find_agent, warn_of_a_shell
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import Verb
@@ -45,15 +49,28 @@ def command(asked: Asked, pid: int | None, parent: str | None) -> int:
         asked.say_granted(
             chosen, f"{held.lease}, which pid {agent.process.pid} has already,", runtime.own.effects.monotonic() - began
         )
-        click.echo(held.lease)
+        _print(held.lease, "the agent keeps it")
         return 0
     try:
         agent.check()  # the agent may have ended while this waited
         # before the lease is handed over: without its id nobody could end it
-        click.echo(lease.id)
+        _print(lease.id, "the slot was given back")
         lease.hand_to(*agent.process)
     except BaseException:
         lease.release()
         raise
     asked.say_granted(lease.pool, lease.id, runtime.own.effects.monotonic() - began)
     return 0
+
+
+def _print(lease: str, otherwise: str) -> None:
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        click.echo(lease)
+    except OSError as error:
+        if sys.stdout is not None:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else Python would try to write it again at its end
+        why = error.strerror or error
+        raise LeasecapError(f"the lease's id could not be written to stdout ({why}): {otherwise}") from None
