@@ -57,9 +57,10 @@ class AcquireTimeout(LeasecapError, TimeoutError):
     def __str__(self) -> str:
         place = f", position {self.position} in the queue" if self.position else ""
         limit = "no limit" if self.limit is None or self.limit >= sys.maxsize else f"limit {self.limit}"
-        # Who doesn't queue has not waited for one, unless for a server that has just begun.
-        has_waited = self.position > 0 or self.waited >= 1.0
-        what = f"came free in {self.waited:.1f} s" if has_waited else "is free now"
+        if self.position:
+            what = f"came free in {self.waited:.1f} s"
+        else:  # who never queued may have waited all the same, for a server that had just begun
+            what = "is free now" + (f", after {self.waited:.1f} s" if self.waited >= 1.0 else "")
         lines = [f"no slot of pool {self.pool!r} {what} ({limit}{place})"]
         if self.why:
             lines.append(self.why)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """The steps to the lease, and back. Once this is made the pool stays open, until they are over."""
+    """The steps to the lease, and back. Once the pool is found it stays open, until they are over."""
 
     def __init__(
         self,
@@ -71,6 +71,8 @@ class Steps:
             self._origin = Origin(runtime.own)
             until = self._started + request.timeout if request.timeout else math.inf
             if before := runtime.refuse_move(root, settings, self._wake, self._started, until):
+                # What the caller's function has said: it is called once.
+                self._options = self._options._replace(task_since=request.task_since)
                 return before
             store = runtime.store(root, settings)
             self._acquisition = acquisition = Acquisition(

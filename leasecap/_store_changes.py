@@ -9,6 +9,7 @@ On which server a pool was used last says a file for each in the root's ``stores
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from contextlib import closing
@@ -104,7 +105,15 @@ class StoreChanges:
         seen = self._seen.get(_file(root, pool))
         if seen is None or seen.store != _name(pool):
             return None
-        return seen if seen.at >= since or self._effects.monotonic() < seen.at + _EVERY else None
+        # A copy is raised: the one that is kept has no traceback, whose frames would keep what callers hold.
+        seen = seen._replace(error=copy.copy(seen.error))
+        if self._effects.monotonic() < seen.at + _EVERY:
+            return seen
+        if seen.at < since:
+            return None
+        # In files nobody looks again after this. A process that has noted another store since may hold a slot there.
+        noted = seen.error is None and pool.store is None and self.former(root, pool) is not None
+        return None if noted else seen
 
     def _look(self, root: str, pool: PoolConfig, former: PoolConfig | None, picture: Picture) -> Answer:
         """None: nobody uses it in its former store; else the error of who wants to use it all the same."""
@@ -124,7 +133,7 @@ class StoreChanges:
                         _remove(file)
                     except StoreError as trouble:
                         return trouble
-        self._seen[file] = _Seen(_name(pool), self._effects.monotonic(), error)
+        self._seen[file] = _Seen(_name(pool), self._effects.monotonic(), copy.copy(error))
         return error
 
     def enter(self, root: str, pool: PoolConfig, picture: Picture) -> None:

@@ -58,7 +58,8 @@ class Swept(NamedTuple):
     """What a sweep has found out.
 
     :ivar changes_in: seconds until more can be granted without anybody's doing, as far as that is known.
-    :ivar in_vain: something was called for, and is left to somebody who is inside, who does it or is killed before.
+    :ivar in_vain: something was, or may be, called for, and is left to somebody who is inside, who does it or is killed
+        before.
     :ivar declarer: pid and start of a waiting process whose declared limit holds, if there is one and it can be seen.
     """
 
@@ -135,7 +136,7 @@ class Sweeper:
             if plan.ask and view.may_ask():
                 self._ask()
         if called_for or thorough:
-            in_vain = not self._reconciler.transact() and called_for
+            in_vain = not self._reconciler.transact()
             if self._peers.gone or self._peers.dead:
                 bury(self._entries, self._peers, self._reconciler.notify)
         if thorough:  # after the grants: much may have been left

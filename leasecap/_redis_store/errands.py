@@ -137,5 +137,6 @@ class Errands:
             except BaseException as error:
                 log_warning_apart(f"what is looked after in the background failed: {error!r}")
             finally:
+                errand = None  # an error in it has frames, and what their callers hold
                 with self._lock:
                     self._open -= 1

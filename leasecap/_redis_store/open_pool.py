@@ -109,12 +109,13 @@ class OpenPool:
 
         :param wake: called when it is done.
         :param never: called if it is given up before it was made.
-        :param until: from then on (monotonic clock, seconds) an errand is given up if the store has answered nobody for
-            two seconds. One that is slow, or has many calls to answer, is waited for.
+        :param until: from then on (monotonic clock, seconds) an errand is given up, if it was sent two seconds ago and
+            the store has answered nobody since. One that is slow, or has many calls to answer, is waited for.
         :raises Unreachable: then.
         """
         if self.asks_directly():
             return call()
+        until = max(until, self.monotonic())
         errand = self.own.errands.send(call, wake)
         try:
             while not errand.done:

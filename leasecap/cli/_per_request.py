@@ -32,6 +32,7 @@ from leasecap._runtime import runtime
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import say
 from leasecap.cli._signals import ENDING
+from leasecap.cli._spawn import NOT_EXECUTABLE, NOT_FOUND
 from leasecap.cli._supervise import spawn, supervise
 
 TYPE_CHECKING = False
@@ -115,7 +116,8 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
         was_long = time.monotonic() - began >= LONG
         thread.finish(signals)
     trouble.tell()
-    if was_long and thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
+    has_run = was_long and outcome.exit_status not in (NOT_EXECUTABLE, NOT_FOUND)
+    if has_run and thread.gate is not None and thread.gate.metered == 0 and not asked.quiet:
         say(f"{program} made no request that took a slot: it may have another way to its provider")
     return outcome
 

@@ -92,8 +92,13 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
 def _slots_of_the_dead(holders: Sequence[Holder]) -> int:
     """How many slots are taken by the dead alone. A borrower has none of its own, and may work on in that of a dead
     lender."""
-    lent = {holder.borrows_from for holder in holders if holder.alive}
-    return sum(not one.alive and one.borrows_from is None and one.id not in lent for one in holders)
+    lenders = {holder.id: holder.borrows_from for holder in holders}
+    used: set[str | None] = set()
+    for lent in (holder.borrows_from for holder in holders if holder.alive):
+        while lent is not None and lent not in used:
+            used.add(lent)
+            lent = lenders.get(lent)
+    return sum(not one.alive and one.borrows_from is None and one.id not in used for one in holders)
 
 
 def _dead(number: int) -> str:

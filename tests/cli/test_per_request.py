@@ -56,11 +56,16 @@ def test_a_command_that_dies_of_a_signal_is_followed(name: str) -> None:
     assert per_request(*python(f"import os; os.kill(os.getpid(), {int(signum)})")).returncode == -signum
 
 
-def test_a_command_that_cant_be_started_is_told_as_shells_tell(tmp_path: Path) -> None:
+def test_a_command_that_cant_be_started_is_told_as_shells_tell(
+    tmp_path: Path, long_from: Callable[[float], None]
+) -> None:
+    long_from(0)
     plain = tmp_path / "plain"
     plain.write_text("no program")
     assert per_request("--", str(tmp_path / "missing")).returncode == 127
-    assert per_request("--", str(plain)).returncode == 126
+    done = per_request("--", str(plain))
+    assert done.returncode == 126
+    assert SPOKEN not in done.stderr
 
 
 # -- what is refused before the start ---------------------------------------------------------------------------------

@@ -119,7 +119,9 @@ def test_render_counts_no_slot_as_the_deads_in_which_somebody_works() -> None:
     lender, borrower = holder(0), holder(1, borrows_from=holder(0).id)
     its_own, borrowed = holder(0, **dead), holder(1, borrows_from=lender.id, **dead)
     both_dead = " (1 of them dead)"
-    for holders, told in ((lender, borrowed), ""), ((its_own, borrower), ""), ((its_own, borrowed), both_dead):
+    third = holder(2, borrows_from=borrowed.id)
+    found = ((lender, borrowed), ""), ((its_own, borrower), ""), ((its_own, borrowed), both_dead)
+    for holders, told in (*found, ((its_own, borrowed, third), "")):
         head = shown(None, 80, picture(replace(pool(), in_flight=1, holders=holders)))[2]
         assert f"1/61 in flight{told}, 0 waiting" in head
 

@@ -55,14 +55,14 @@ class SilentServer:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
         self._taken: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._take)
+        self._is_over = False
+        self._thread = threading.Thread(target=self._take, daemon=True)
         self._thread.start()
 
     def _take(self) -> None:
         while True:
-            try:
-                self._taken.append(self._listening.accept()[0])
-            except OSError:  # it was shut down
+            self._taken.append(self._listening.accept()[0])
+            if self._is_over:
                 return
             self.connected.set()
             self.then()
@@ -74,7 +74,8 @@ class SilentServer:
 
     def close(self) -> None:
         """End all connections, and take no more."""
-        self._listening.shutdown(socket.SHUT_RDWR)
+        self._is_over = True
+        socket.create_connection(self._listening.getsockname()).close()  # it wakes the thread, on macOS as well
         self._thread.join(DEADLINE)
         for each in (self._listening, *self._taken):
             each.close()
@@ -186,6 +187,18 @@ def test_call_waits_no_longer_than_its_time_for_the_former_server(team: Team, si
     asyncio.run(main())
     assert time.monotonic() - began < LATE
     silent.close()
+
+
+def test_function_that_says_when_the_task_began_is_called_once(team: Team, server: RedisServer, client: Client) -> None:
+    """The call is prepared anew when what talks to servers is loaded, and when the former one has answered."""
+    settle(Pool(client, pool_name("p"), time.monotonic))
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    call = """
+calls = []
+with leasecap.slot("p", timeout=60, task_since=lambda: calls.append(1)):
+    say(len(calls))
+"""
+    team.start(call).expect("1")
 
 
 def test_task_is_refused_a_pool_that_others_use_on_its_former_server(

@@ -131,7 +131,7 @@ def test_errors_survive_pickling_with_all_they_carry(error: LeasecapError) -> No
     [
         (0, 0.04, "is free now (limit 4)"),
         (1, 0.04, "came free in 0.0 s (limit 4, position 1 in the queue)"),
-        (0, 6.0, "came free in 6.0 s (limit 4)"),  # until a server that has just begun could be asked
+        (0, 6.0, "is free now, after 6.0 s (limit 4)"),  # a server had just begun
     ],
 )
 def test_a_time_that_was_waited_is_told(position: int, waited: float, told: str) -> None:

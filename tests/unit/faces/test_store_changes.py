@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -43,7 +46,7 @@ class World:
     def picture(self, pool: PoolConfig) -> Any:
         self.looks += 1
         if isinstance(self.users, Exception):
-            raise self.users
+            raise copy.copy(self.users)
         return SimpleNamespace(leases=self.users, queue=(), parked=(), lock="server", path="there")
 
     def begin(self, since: float | None = None) -> Generator[float, None, None] | None:
@@ -87,6 +90,38 @@ def test_call_has_its_answer_however_late_it_goes_on(world: World) -> None:
     with pytest.raises(StoreError, match="can't be told: is silent"):
         world.begin(began)
     assert world.looks == 1
+
+
+def test_kept_error_keeps_nothing_of_those_who_were_told(world: World) -> None:
+    world.users = StoreError("is silent", path="", remedy="")
+
+    class Lease:
+        """What a caller has in a variable."""
+
+    def call() -> tuple[StoreError, weakref.ref[Lease]]:
+        lease = Lease()
+        with pytest.raises(StoreError, match="can't be told: is silent") as raised:
+            list(world.begin() or ())
+        return raised.value, weakref.ref(lease)
+
+    (first, one), (again, another), (once_more, third) = call(), call(), call()
+    assert world.looks == 1 and len({id(first), id(again), id(once_more)}) == 3
+    assert (str(again), again.args) == (str(first), first.args) and again.path == first.path
+    del first, again, once_more
+    gc.collect()
+    assert (one(), another(), third()) == (None, None, None)
+
+
+def test_call_that_goes_on_late_asks_anew_where_another_store_was_noted_meanwhile(world: World) -> None:
+    """In files nobody looks again: the slot that it takes would be one too many."""
+    began = world.now
+    answer(world.begin())
+    world.now += 60
+    assert world.begin(began) is None
+    world.noted.write_text("redis://127.0.0.1:1/0\n")
+    world.users = (USER,)
+    with pytest.raises(ConfigError, match="in use by somebody"):
+        answer(world.begin(began))
 
 
 def test_server_that_is_silent_is_asked_once_a_second(world: World) -> None:

@@ -54,5 +54,11 @@ def test_store_that_answers_others_is_waited_for() -> None:
         next(steps)
 
 
+def test_store_that_is_asked_only_when_the_time_is_over_has_a_while_as_well() -> None:
+    """What came before took all of the call's time: a look at the pool's former store."""
+    world = World()
+    assert next(world.pool.until_done(int, lambda: None, world.now - 60)) == ANSWERS_WITHIN
+
+
 def test_call_without_an_end_looks_now_and_then() -> None:
     assert next(World().pool.until_done(int, lambda: None)) == SAFETY
