@@ -191,12 +191,6 @@ def test_nothing_is_said_of_requests_that_pass(gate: Gated) -> None:
     assert gate.end() == (0, "")
 
 
-def test_a_command_without_a_request_is_told_of_at_its_end(gate: Gated) -> None:
-    code, said = gate.end()
-    assert code == 0
-    assert len(said.splitlines()) == 1 and said.startswith("leasecap:")
-
-
 def test_loopback_is_added_to_what_no_proxy_holds(gate: Gated) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         assert "127.0.0.1" in gate.seen[name].split(",")

@@ -189,18 +189,6 @@ def test_call_waits_no_longer_than_its_time_for_the_former_server(team: Team, si
     silent.close()
 
 
-def test_function_that_says_when_the_task_began_is_called_once(team: Team, server: RedisServer, client: Client) -> None:
-    """The call is prepared anew when what talks to servers is loaded, and when the former one has answered."""
-    settle(Pool(client, pool_name("p"), time.monotonic))
-    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
-    call = """
-calls = []
-with leasecap.slot("p", timeout=60, task_since=lambda: calls.append(1)):
-    say(len(calls))
-"""
-    team.start(call).expect("1")
-
-
 def test_task_is_refused_a_pool_that_others_use_on_its_former_server(
     team: Team, server: RedisServer, client: Client
 ) -> None:
