@@ -9,7 +9,6 @@ On which server a pool was used last says a file for each in the root's ``stores
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from contextlib import closing
@@ -105,8 +104,8 @@ class StoreChanges:
         seen = self._seen.get(_file(root, pool))
         if seen is None or seen.store != _name(pool):
             return None
-        # A copy is raised: the one that is kept has no traceback, whose frames would keep what callers hold.
-        seen = seen._replace(error=copy.copy(seen.error))
+        if seen.error is not None:
+            seen = seen._replace(error=_bare(seen.error))
         if self._effects.monotonic() < seen.at + _EVERY:
             return seen
         if seen.at < since:
@@ -133,7 +132,7 @@ class StoreChanges:
                         _remove(file)
                     except StoreError as trouble:
                         return trouble
-        self._seen[file] = _Seen(_name(pool), self._effects.monotonic(), copy.copy(error))
+        self._seen[file] = _Seen(_name(pool), self._effects.monotonic(), None if error is None else _bare(error))
         return error
 
     def enter(self, root: str, pool: PoolConfig, picture: Picture) -> None:
@@ -266,6 +265,11 @@ def _cannot_be_told(root: str, former: PoolConfig, error: LeasecapError) -> Stor
     )
     found.__cause__ = error
     return found
+
+
+def _bare(error: StoreError) -> StoreError:
+    """The same without traceback and cause: frames would keep what callers have in their variables."""
+    return StoreError(error.message, path=error.path, remedy=error.remedy)
 
 
 def _name(pool: PoolConfig) -> str:
