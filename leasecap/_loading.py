@@ -2,17 +2,19 @@
 
 `logging` has a lock that a fork takes. Hooks run in the reverse order of their registration: registered after the lock
 that forks of this process take anyway, it would be taken before that, and an import that holds ours would wait for a
-fork that waits for ours. So there is a second lock, which is registered after both.
+fork that waits for ours. So there is a second lock, which is registered after both. A fork that had begun by then does
+not take it, and waits for the first one: so an import holds both, in the order in which forks take them.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 _lock: threading.Lock | None = None
@@ -26,11 +28,17 @@ def first_at_fork(call: Callable[[], object]) -> None:
         os.register_at_fork(before=call)
 
 
-def loading(fork_lock: AbstractContextManager[object]) -> AbstractContextManager[object]:
-    """What to hold round such an import.
+@contextmanager
+def loading(fork_lock: AbstractContextManager[object]) -> Iterator[None]:
+    """Round such an import.
 
     :param fork_lock: the lock that forks take anyway; it must not be held.
     """
+    with _late(fork_lock), fork_lock:
+        yield
+
+
+def _late(fork_lock: AbstractContextManager[object]) -> AbstractContextManager[object]:
     global _lock
     if not hasattr(os, "register_at_fork"):
         return fork_lock

@@ -70,14 +70,14 @@ print(taken[0], flush=True)
 BEGUN = """
 import os, threading
 import leasecap
-from leasecap._loading import loading
+from leasecap._loading import _late
 from leasecap._runtime import runtime
 locked, forking, forked = threading.Event(), threading.Event(), threading.Event()
 def load():
     with runtime.own.lock:
         locked.set()
         forking.wait()
-        late = loading(runtime.own.lock)
+        late = _late(runtime.own.lock)
         late.acquire()
     forked.wait()
     print(late.locked(), flush=True)
