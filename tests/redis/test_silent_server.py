@@ -173,7 +173,7 @@ hear()
         while not (said := waiter.line()).startswith("REFUSED"):
             assert said.startswith("WAITS")
         assert f"in use by pid {os.getpid()}" in said
-    assert not pool.picture().seen.queue and not pool.picture().seen.leases
+    until(lambda: not pool.picture().seen.queue and not pool.picture().seen.leases, "it is given back")
 
 
 def test_server_that_answers_again_is_called_silent_no_more(pool: Pool, server: RedisServer) -> None:
