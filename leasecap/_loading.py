@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def loading(fork_lock: AbstractContextManager[object]) -> Iterator[None]:
 def _late(fork_lock: AbstractContextManager[object]) -> AbstractContextManager[object]:
     global _lock
     if not hasattr(os, "register_at_fork"):
-        return fork_lock
+        return nullcontext()
     if _lock is None:
         with fork_lock:
             import logging  # noqa: F401  # registers its own
