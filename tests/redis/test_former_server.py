@@ -147,7 +147,7 @@ def test_other_threads_go_on_while_the_former_server_is_silent(team: Team, silen
             leasecap.acquire("p")
         raised.append(error.value)
 
-    thread = threading.Thread(target=call)
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
     assert silent.connected.wait(DEADLINE)
     leasecap.acquire("other", timeout=0).release()
