@@ -56,6 +56,7 @@ class PoolConfig(NamedTuple):
     :ivar store: the server that keeps the pool; None: it is kept in the root's files.
     :ivar record: what a server is told of this machine's processes: all, or nothing of what they do.
     :ivar when_unsure: whether `leasecap run` ends a command whose slot may soon be another's, as the server is away.
+    :ivar written: the keys that the file sets for it.
     """
 
     name: PoolName
@@ -75,6 +76,7 @@ class PoolConfig(NamedTuple):
     store: StoreAddress | None = None
     record: Literal["full", "minimal"] = "full"
     when_unsure: Literal["run", "end"] = "run"
+    written: frozenset[str] = frozenset()
 
 
 class Config(NamedTuple):
@@ -105,6 +107,7 @@ class Config(NamedTuple):
         name = pool_name(text)
         name, table = self.tables.get(self.aliases.get(name.identity, name.identity), (name, {}))
         settings = merged(self.defaults, table)
+        settings["written"] = frozenset(settings)
         limit, source = settings.pop("limit", None), f"{FILE_NAME} [defaults]"
         # A provider that a person has given another name keeps its preset.
         identities = [other.identity for other in (name, *_alias_names(table))]
@@ -141,8 +144,7 @@ class Config(NamedTuple):
         return pool._replace(store=known.get(pool.store.name, pool.store))
 
     def names(self) -> dict[str, str]:
-        """Every name that means a pool even if nobody has used that, by identity: configured names, aliases,
-        presets."""
+        """Every name that means a pool though nobody has used it, by identity: configured names, aliases, presets."""
         mentioned = map(pool_name, filter(None, (*self.commands.values(), self.default_pool)))
         configured = {name.identity: name.text for name in (*mentioned, *self.pools)}
         return {text: text for text in (*PRESETS, *self.aliases)} | configured
@@ -272,8 +274,7 @@ class _Reader:
             return
         from leasecap._config.usage import find_misfit
 
-        misfit = find_misfit(own, effective)
-        if misfit is not None:
+        if (misfit := find_misfit(own, effective)) is not None:
             raise self._error((*keys, misfit.key), misfit.message, allowed=misfit.allowed)
 
     def _check_beats(self, keys: Sequence[str], own: Settings, effective: Settings) -> None:
@@ -300,9 +301,8 @@ class _Reader:
                 continue
             from leasecap._config.nearest import nearest
 
-            meant = nearest(key, known)
             message = "unknown table" if isinstance(value, dict) else "unknown key"
-            if meant:
+            if meant := nearest(key, known):
                 message += f"; did you mean {meant}?"
             allowed = "allowed: " + ", ".join(known)
             if not keys and key in TABLES["defaults"]:

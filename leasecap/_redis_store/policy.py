@@ -10,9 +10,8 @@ import json
 from leasecap._errors import ConfigError
 from leasecap._feedback.rules import Rules
 from leasecap._redact import mask, printable
-from leasecap._redis_store.deciding import ARRIVAL, OWN_KEYS, order_in, rules_in
+from leasecap._redis_store.deciding import OWN_KEYS, order_in, rules_in
 from leasecap._redis_store.holding import Holding, text_of
-from leasecap._redis_store.lua.state import TTL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,9 +91,8 @@ def _listed(rules: Rules) -> dict[str, object]:
 
 def differing(settings: PoolConfig, policy: Mapping[str, object]) -> list[str]:
     """The keys that this machine's configuration sets to something else than what holds."""
-    holding = _holding(settings)._asdict()
-    own = {"order": settings.order, "stale_after": settings.stale_after, **holding, **_listed(shared(settings.rules))}
-    usual = {"order": ARRIVAL, "stale_after": TTL, **Holding()._asdict(), **_listed(Rules())}
-    found = [key for key in own if own[key] != usual[key] and own[key] != policy.get(key, usual[key])]
-    named = "usage_url" if settings.rules.usage_url else "usage_command"
-    return sorted(named if key == "usage_source" else key for key in found)
+    holding, rules = _holding(settings)._asdict(), _listed(shared(settings.rules))
+    own = {"order": settings.order, "stale_after": settings.stale_after, **holding, **rules}
+    source = "usage_url" if settings.rules.usage_url else "usage_command"
+    found = {source if key == "usage_source" else key for key in own if own[key] != policy.get(key)}
+    return sorted(found & settings.written)

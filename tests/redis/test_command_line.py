@@ -174,6 +174,18 @@ def test_policy_is_pushed_by_a_person_and_holds_for_all(server: RedisServer, poo
     assert leasecap.status("p").pools[0].limit == 4
 
 
+def test_usual_values_that_a_file_sets_are_named_where_the_policy_says_something_else(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    where = f'[pools.p]\nstore = "{server.url()}"\n'
+    team.configure(where + 'adaptive = "off"\nreclaim = "force"\nmax_hold = "1h"\norder = "task"\n')
+    run("policy", "push", "p")
+    team.configure(f'[defaults]\norder = "arrival"\n{where}adaptive = "aimd"\nreclaim = "never"\nstale_after = 30\n')
+    assert "something else of adaptive, order, reclaim than" in run("status").stdout
+    team.configure(where)
+    assert "something else" not in run("status").stdout
+
+
 def test_space_after_an_idle_time_is_pushed_for_all(server: RedisServer, pool: Pool, team: Team) -> None:
     team.configure(f'[pools.p]\nstore = "{server.url()}"\nstagger_after_idle = "1h"\nstagger = "1m"\n')
     assert "stagger_after_idle = 3600" in run("policy", "push", "p").stdout
