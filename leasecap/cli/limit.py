@@ -13,6 +13,7 @@ from leasecap._config.root import check_root, root_path
 from leasecap._config.schema import UNLIMITED
 from leasecap._config.store_address import FILES, StoreAddress
 from leasecap._config.usage import parse_url
+from leasecap._errors import LeasecapError
 from leasecap._redact import mask, printable, redact_argv
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, is_known, nearest_pool, suggestion, unknown
@@ -114,14 +115,17 @@ def _show_one(root: str, config: Config, given: str) -> None:
     if pool.store is None:
         click.echo(f"{_name(pool)}: {_limit_and_source(pool)}")
     else:
-        known, by = "not known", ""
+        known, by, trouble = "not known", "", None
         try:
             limit, by = runtime.on_server(pool).limit_for_all()
             known, by = _limit(limit), f", {printable(by, 200)}" if by else ""
-        finally:  # what this machine knows is shown though the server is away
-            click.echo(f"{_name(pool)}: {known} (for all machines, on {printable(pool.store.shown, 200)}{by})")
-            if pool.limit is not None:
-                click.echo(f"{_HELD_TO}: {_limit_and_source(pool)}")
+        except LeasecapError as error:  # what this machine knows is shown all the same
+            trouble = error
+        click.echo(f"{_name(pool)}: {known} (for all machines, on {printable(pool.store.shown, 200)}{by})")
+        if pool.limit is not None:
+            click.echo(f"{_HELD_TO}: {_limit_and_source(pool)}")
+        if trouble is not None:
+            raise trouble
     for line in _in_force(pool, limit):
         click.echo(line)
     preset = PRESETS.get(pool.name.identity)

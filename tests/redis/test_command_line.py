@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,6 +90,20 @@ def test_limit_of_a_pool_whose_server_is_away_shows_what_this_machine_knows(
         "while this machine holds or waits, its own limit counts too: 1 (config.toml [pools.p])",
     ]
     assert shown.returncode == 1 and "can't be reached" in shown.stderr
+
+
+@pytest.mark.posix("signals")
+def test_limit_that_is_interrupted_while_a_server_is_silent_says_nothing(team: Team) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = "redis://{}:{}/0".format(*silent.getsockname())
+        team.configure(f'[pools.p]\nstore = "{where}"\nlimit = 1\n')
+        asking = start("limit", "p")
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)
+            asking.send_signal(signal.SIGINT)
+            assert asking.communicate(timeout=60)[0] == ""
+    assert asking.returncode == -signal.SIGINT
 
 
 def test_pool_without_a_limit_names_the_command_that_sets_one(pool: Pool) -> None:
