@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from leasecap._config.config import load_config
 from leasecap._config.pool_name import pool_name
 from leasecap._config.root import check_root, root_path
+from leasecap._decisions.entry import Group
 from leasecap._decisions.limits import effective_limit, full_limit
 from leasecap._decisions.loads import Loads
 from leasecap._errors import LeasecapError, StoreError
@@ -121,6 +122,7 @@ def _pool(name: PoolName, picture: PoolPicture, settings: PoolConfig | None, wal
     """:param wall: when the picture was taken."""
     snapshot = picture.snapshot
     loads = Loads(snapshot.leases)
+    living = Loads(Group.of(lease.entry for lease in picture.leases if lease.alive))
     feedback = None if picture.error is not None else described(name.text, snapshot, picture.feedback)
     if feedback is not None and picture.notes:
         feedback = replace(feedback, lines=(*feedback.lines, *picture.notes))
@@ -140,6 +142,7 @@ def _pool(name: PoolName, picture: PoolPicture, settings: PoolConfig | None, wal
         lock=picture.lock,
         error=picture.error,
         feedback=feedback,
+        in_flight_dead=loads.total - living.total,
     )
 
 

@@ -62,7 +62,7 @@ def _silent(gate: SilentGate) -> str:
 def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
     of, none = ("", ", no limit set") if pool.limit is None else (f"/{pool.limit}", "")
-    held, queued = _dead(_slots_of_the_dead(pool.holders)), _dead(sum(not waiter.alive for waiter in pool.waiters))
+    held, queued = _dead(pool.in_flight_dead), _dead(sum(not waiter.alive for waiter in pool.waiters))
     counts = f"  {pool.in_flight}{of} in flight{held}, {pool.waiting} waiting{queued}{none}"
     head: list[Line] = [((printable(pool.pool, 60), "bold"), (counts, ""), (source, "dim"))]
     head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
@@ -87,18 +87,6 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
         names = ("WAITER", "PID", "WAITED", "POS", "PRIO", "IN", "COMMAND")
         tables.append(lay_out([names, *(_waiter(waiter, home) for waiter in pool.waiters)], columns))
     return _Section(head, tables)
-
-
-def _slots_of_the_dead(holders: Sequence[Holder]) -> int:
-    """How many slots are taken by the dead alone. A borrower has none of its own, and may work on in that of a dead
-    lender."""
-    lenders = {holder.id: holder.borrows_from for holder in holders}
-    used: set[str | None] = set()
-    for lent in (holder.borrows_from for holder in holders if holder.alive):
-        while lent is not None and lent not in used:
-            used.add(lent)
-            lent = lenders.get(lent)
-    return sum(not one.alive and one.borrows_from is None and one.id not in used for one in holders)
 
 
 def _dead(number: int) -> str:

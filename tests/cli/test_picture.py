@@ -107,23 +107,10 @@ def test_render_counts_what_does_not_fit() -> None:
 
 def test_render_counts_the_dead_at_the_head() -> None:
     dead = {"alive": False, "evidence": "pid gone"}
-    holders, waiters = (holder(0), holder(1, **dead), holder(2, **dead)), (waiter(1), waiter(2, **dead))
-    found = replace(pool(), in_flight=3, waiting=2, holders=holders, waiters=waiters)
+    found = replace(pool(), in_flight=3, in_flight_dead=2, waiting=2, waiters=(waiter(1), waiter(2, **dead)))
     assert shown(None, 80, picture(found))[2].startswith(
         "p  3/61 in flight (2 of them dead), 2 waiting (1 of them dead)   limit: "
     )
-
-
-def test_render_counts_no_slot_as_the_deads_in_which_somebody_works() -> None:
-    dead = {"alive": False, "evidence": "pid gone"}
-    lender, borrower = holder(0), holder(1, borrows_from=holder(0).id)
-    its_own, borrowed = holder(0, **dead), holder(1, borrows_from=lender.id, **dead)
-    both_dead = " (1 of them dead)"
-    third = holder(2, borrows_from=borrowed.id)
-    found = ((lender, borrowed), ""), ((its_own, borrower), ""), ((its_own, borrowed), both_dead)
-    for holders, told in (*found, ((its_own, borrowed, third), "")):
-        head = shown(None, 80, picture(replace(pool(), in_flight=1, holders=holders)))[2]
-        assert f"1/61 in flight{told}, 0 waiting" in head
 
 
 def test_render_gives_each_table_its_share() -> None:
