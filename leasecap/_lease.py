@@ -17,6 +17,7 @@ from leasecap._lease_event import LeaseEvent
 from leasecap._log import log_warning, log_warning_apart
 from leasecap._on_lost import OnLost
 from leasecap._origin import Origin
+from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -259,12 +260,14 @@ class Lease:
             _ancestry.leave(self.reference)
             # The slot is free at once. The first of the tasks that release in one round of the loop hands off for all.
             self._give_back(hand_off=False)
-            if not joined and self._held.owes and self._origin.is_here():
+            if joined or not self._held.owes or not self._origin.is_here():
+                return
+            if is_in_loop():
                 with self._runtime.own.lock:  # a fork must not copy an import half done
                     from leasecap._wait.event_loop import turns
                 joined, turn = True, turns().join(first=True)
-                if turn is None:
-                    self._held.hand_off()
+            if turn is None:  # this task's turn has come; or it is one of trio's, which knows no turns
+                self._held.hand_off()
 
         try:
             surely(leave)

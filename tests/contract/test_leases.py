@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from each_store import IN_PROCESS
-from referee import until
+from referee import DEADLINE, until
 
 import leasecap
 from leasecap import AcquireTimeout, Lease, LeaseLost
@@ -48,6 +49,23 @@ def test_a_lease_is_a_context_manager_of_both_kinds() -> None:
         assert not lease.held
 
     asyncio.run(main())
+
+
+def test_a_block_in_a_task_that_is_not_of_asyncio_gives_the_slot_back_and_keeps_its_own_error() -> None:
+    lease = leasecap.acquire("p")
+    waiter = threading.Thread(target=lambda: leasecap.acquire("p").release(), daemon=True)
+
+    async def block() -> None:
+        async with lease:
+            raise ValueError("the block's own")
+
+    waiter.start()
+    until(lambda: leasecap.status("p").pools[0].waiting == 1, "it waits")
+    task = block()  # trio's loop, too, steps it by hand
+    with pytest.raises(ValueError, match="the block's own"):
+        task.send(None)
+    waiter.join(DEADLINE)
+    assert not waiter.is_alive(), "the slot was handed off"
 
 
 def test_repr_says_whose_and_in_what_state_it_is() -> None:
