@@ -64,7 +64,7 @@ class FeedbackFiles:
 
     def __init__(self, effects: Effects, pool: Pool, terms: Terms) -> None:
         self.terms = terms
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection while it is held may end a generator, which releases
         self._marks: deque[tuple[int, str]] = deque()  # of this process, with their ends (boot clock, ns)
         self._effects = effects
         self._pool = pool

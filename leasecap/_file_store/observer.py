@@ -84,7 +84,8 @@ class Observer:
         self._directory = pool.directory
         self.stale_after = stale_after
         self.heartbeat = heartbeat
-        self._lock = threading.Lock()
+        # An RLock, since a garbage collection while it is held may end a generator, which then releases and looks.
+        self._lock = threading.RLock()
         self._beats: dict[str, _Seen] = {}
         self._looked_at = self._paused_until = self._namespaces_until = -math.inf
         self._namespaces: frozenset[str] | None = None
@@ -295,7 +296,7 @@ class Observer:
         with self._lock:
             self._beats = {
                 name: seen
-                for name, seen in self._beats.items()
+                for name, seen in self._beats.copy().items()  # a copy, as above
                 if name in names or ("/" in name and seen.last >= recently)
             }
-            self._records = {name: known for name, known in self._records.items() if name in names}
+            self._records = {name: known for name, known in self._records.copy().items() if name in names}

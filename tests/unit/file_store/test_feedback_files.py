@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import stat
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from helper_process import helper
 from hypothesis import given
 from hypothesis import strategies as st
 from insides import face_of, file_store
+from referee import DEADLINE
+from staged_world import entry
 
 import leasecap
 from leasecap import _control
@@ -30,6 +35,8 @@ from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._file_store.store import Store
 
 
@@ -338,6 +345,38 @@ def test_what_runs_under_a_lease_reports_about_it(store: Store) -> None:
 
 
 # -- slots that cool down ---------------------------------------------------------------------------------------------
+
+
+class Collecting(deque[tuple[int, str]]):
+    """A garbage collection comes whenever a mark is noted."""
+
+    def append(self, mark: tuple[int, str]) -> None:
+        gc.collect()
+        super().append(mark)
+
+
+class Dropped:
+    """What gives its slot back when it is collected, as a generator does."""
+
+    def __init__(self, release: Callable[[], object]) -> None:
+        self.release = release
+        self.itself = self  # nothing but the garbage collector sees that it is dropped
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def test_a_garbage_collection_amid_a_release_may_release_another_slot_that_cools_down(store: Store) -> None:
+    assert store.feedback is not None
+    state_file(store)
+    files = store.feedback.files
+    files._marks = Collecting()
+    Dropped(lambda: files.cool(entry(2)))
+    release = threading.Thread(target=files.cool, args=(entry(1),), daemon=True)
+    release.start()
+    release.join(DEADLINE)
+    assert not release.is_alive()
+    assert len(files._marks) == 2
 
 
 def test_marks_of_slots_that_have_cooled_down_do_not_pile_up(root: Path) -> None:

@@ -1,21 +1,27 @@
 from __future__ import annotations
 
+import gc
 import math
+import os
 import signal
 import threading
 from pathlib import Path
 
 import pytest
 from helper_process import Helper, ended_pid, helper
+from referee import DEADLINE
 from staged_world import Actor
 
 from leasecap._decisions.places import LEASES, QUEUE
+from leasecap._file_store import observer as observer_module
 from leasecap._host.process import start_of
 from leasecap._liveness.record import MAX_BYTES, PENDING, Child, encode_record
 from leasecap._liveness.stamp import STAMP_BYTES, decode_stamp, encode_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._file_store.own_entry import OwnEntry
 
 HOLDER = """
@@ -436,3 +442,37 @@ def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
     # it would leave its end.
     assert len(encode_stamp(now, now, -1.5, now, now)) == len(encode_stamp(0)) == STAMP_BYTES
     assert decode_stamp(encode_stamp(now, now, -1.5, now, now)) == (now, now, -1.5, now, now)
+
+
+# -- in the midst of it ----------------------------------------------------------------------------------------------
+
+
+class Dropped:
+    """What looks when it is collected, as a generator does that gives its slot back and hands it off."""
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        self.look = look
+        self.itself = self  # nothing but the garbage collector sees that it is dropped
+
+    def __del__(self) -> None:
+        self.look()
+
+
+def test_a_garbage_collection_in_the_midst_of_a_look_may_look_itself(
+    observer: Actor, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (Actor(root, limit=9).ask() for _ in range(2))
+    seen = observer.store.observer
+    version = observer_module._version
+
+    def collected(found: os.stat_result) -> tuple[int, int]:
+        gc.collect()
+        return version(found)
+
+    Dropped(lambda: seen.record(LEASES, other.name))
+    monkeypatch.setattr(observer_module, "_version", collected)
+    looks = threading.Thread(target=seen.record, args=(LEASES, one.name), daemon=True)
+    looks.start()
+    looks.join(DEADLINE)
+    assert not looks.is_alive()
+    assert {one.name, other.name} <= seen._records.keys()
