@@ -9,7 +9,7 @@ from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import decode_record, encode_record
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change, rules_of, state_of
-from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.eviction import Eviction
 from leasecap._redis_store.holding import Holding
 from leasecap._redis_store.keys import agent_field, latency_key, pool_keys, pools_key
 from leasecap._redis_store.latency import Latency
@@ -74,7 +74,7 @@ class Pool:
         self._latency_key = latency_key(address.prefix, name)
         self.latency = Latency(client, self._keys[0], self._latency_key)
         self._is_noted = False
-        self._trusted: str | None = None
+        self._eviction = Eviction(client, self._keys[0], self.path)
         self._channel = channel(address, "")
 
     @property
@@ -112,7 +112,7 @@ class Pool:
         :param agent: a word for the process that it is for, which has one slot, however often it asks.
         :param ask: asks the provider for its count, in the background; called when that is missing.
         """
-        self._refuse_eviction()
+        self._eviction.refuse()
         words: list[Word] = [f"{500 - priority:03d}", "" if order is None else order, int(task_age * 1e6)]
         words += [token, process, f"{limit or 0:x}", int(may_queue), record, agent, *lenders]
         found = self._run(PLACE, *words, within=within)
@@ -127,30 +127,6 @@ class Pool:
             unanswered = decided is not None and decided.unanswered
             return found if found.state == "held" else found._replace(state="refused", unanswered=unanswered)
         return found
-
-    def _refuse_eviction(self) -> None:
-        """Refuse a server that may throw keys of pools away, which would free slots that are held.
-
-        :raises StoreError: if it does.
-        """
-        server = self._client.server
-        if server is not None and server.run_id == self._trusted:
-            return
-        try:
-            about = bytes(self._client.command("INFO", "memory")).decode("ascii", "replace")
-        except Unreachable:
-            raise
-        except StoreError:
-            about = ""  # the user may not ask; a key that is gone is noticed by the scripts
-        found = dict(line.partition(":")[::2] for line in about.splitlines())
-        policy = found.get("maxmemory_policy", "")
-        if found.get("maxmemory", "0") != "0" and policy.startswith("allkeys-"):
-            raise StoreError(
-                f"the server may throw away keys of the pool when its memory is full (maxmemory-policy {policy})",
-                path=self.path,
-                remedy="Set it to noeviction, or to one of the volatile- ones: leasecap's keys have no TTL.",
-            )
-        self._trusted = None if self._client.server is None else self._client.server.run_id
 
     def _note_name(self) -> None:
         self._is_noted = True

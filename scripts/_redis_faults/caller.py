@@ -79,7 +79,7 @@ def stand(caller: Caller, heard: Sequence[object], name: PoolName, address: Stor
         return answer
 
     pool = Pool(SimpleNamespace(address=address, run=sent, server=None), name, lambda: 0.0)  # type: ignore[arg-type]
-    pool._refuse_eviction = lambda: None  # type: ignore[method-assign]  # it isn't about one pool
+    pool._eviction.refuse = lambda: None  # type: ignore[method-assign]  # it changes no pool
     pool._is_noted = True
 
     def program() -> None:

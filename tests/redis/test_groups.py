@@ -191,6 +191,24 @@ def test_a_pool_is_begun_where_its_slot_is_being_moved_to(nodes: Cluster) -> Non
     client.close()
 
 
+def evict(node: RedisServer, policy: str) -> None:
+    node.command("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", policy)
+
+
+def test_pool_is_refused_where_its_own_node_may_throw_keys_away(own_nodes: Cluster) -> None:
+    asked, other = own_nodes.nodes[:2]
+    client = Client(parse_address(asked.url()))
+    found = (known_pool(client, name=f"pool-{number}") for number in range(100))
+    pool = next(pool for pool in found if own_nodes.owner(pool._keys[0]) is other)
+    evict(asked, "allkeys-lru")
+    assert place(pool, 1).state == "held"  # none of its keys is there
+    evict(asked, "noeviction")
+    evict(other, "allkeys-lru")
+    with pytest.raises(StoreError, match="maxmemory-policy allkeys-lru"):
+        place(known_pool(client, name=pool.name.text), 3)
+    client.close()
+
+
 def test_another_database_than_0_is_refused_by_a_cluster(nodes: Cluster) -> None:
     if nodes.nodes[0].software == "valkey":
         pytest.skip("Valkey from 9.0 on has several databases in a cluster")
