@@ -46,6 +46,23 @@ local function grant(name, own)
   touch()
   if name ~= own then wake(name) end
 end
+-- The first ticket of another process, behind very many of one. To find it takes long, so it is kept for as long as it
+-- waits; and where there is none it is looked for once a second.
+local function behind_all_of(process, at)
+  local kept = pool.second
+  if kept and process_of(kept) ~= process and call('ZSCORE', QUEUE, kept) then return kept end
+  if now < number('alone', 0) then return nil end
+  while at < size[QUEUE] do
+    for _, name in ipairs(call('ZRANGE', QUEUE, at, at + 255)) do
+      if process_of(name) ~= process then
+        set('second', name)
+        return name
+      end
+    end
+    at = at + 256
+  end
+  set('alone', now + DUTY_MS)
+end
 -- The first ticket of each of the first two processes: they look now and then, for all.
 local function first_two()
   local found, known, at = {}, {}, 0
@@ -58,9 +75,10 @@ local function first_two()
         found[#found + 1] = name
       end
     end
-    if #some < 16 then break end
+    if #some < 16 then return found end
     at = at + 16
   end
+  if #found == 1 then found[2] = behind_all_of(process_of(found[1]), at) end
   return found
 end
 local first

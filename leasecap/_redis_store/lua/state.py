@@ -28,7 +28,8 @@ _STATE = """
 local POOL, QUEUE, PASSED, GRANTED, LEASES, EXPIRIES = unpack(KEYS, 1, 6)
 local RECORDS, NAMES, DECLARED, NESTED, COOLING, ENDED, OVER = unpack(KEYS, 7, 13)
 local call, FOREVER = redis.call, 9007199254740991
-local TTL_MS, BEATS, LATE_MS, QUIET_MS, FORMAT, PROOF = @TTL@, @BEATS@, @LATE@, @QUIET@, @FORMAT@, '@PROOF@'
+local TTL_MS, BEATS, LATE_MS, DUTY_MS, QUIET_MS = @TTL@, @BEATS@, @LATE@, @DUTY@, @QUIET@
+local FORMAT, PROOF = @FORMAT@, '@PROOF@'
 local channel, run, age = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local asks = table.remove(ARGV) == '1'  -- whether the caller itself asks the provider for its count
 local read = call('HMGET', POOL, @FIELDS@)
@@ -68,12 +69,14 @@ local ttl = number('ttl', TTL_MS)
 """
 _FIELDS = (
     "format", "limit", "ttl", "offset", "clock", "run", "quiet", "closed", "version", "decided", "due", "feedback",
-    "order", "first", "cooldown", "rules", "holding", "timed", "by_task", "decider", "idle",
+    "order", "first", "cooldown", "rules", "holding", "timed", "by_task", "decider", "idle", "second",
+    "alone",
 )  # fmt: skip
 for _word, _value in (
     ("@TTL@", f"{TTL * 1000:.0f}"),
     ("@BEATS@", f"{BEATS}"),
     ("@LATE@", f"{ACKNOWLEDGE_WITHIN * 1000:.0f}"),
+    ("@DUTY@", f"{DUTY * 1000:.0f}"),
     ("@QUIET@", f"{_QUIET * 1000:.0f}"),
     ("@FORMAT@", f"{FORMAT}"),
     ("@PROOF@", PROOF),
