@@ -7,7 +7,7 @@ import re
 from socket import gaierror
 from ssl import SSLError
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AskError, ResponseError
 
 from leasecap._errors import StoreError
 from leasecap._named_tuple import NamedTuple
@@ -79,6 +79,11 @@ _CODES: Mapping[str, _Fault] = {
         "is a cluster, and the keys of a call lie apart", "This is a bug of leasecap: please report it."
     ),
 }
+_MOVING = _Fault(
+    "is a cluster whose nodes don't agree on which one has the pool's keys",
+    "They do soon after a move or a failover. If they don't: `redis-cli --cluster check HOST:PORT`",
+    passes=True,
+)
 _BAD_PEM = _Fault(
     "is asked with a certificate or key that can't be used", "ca, cert and key in the address name files in PEM format."
 )
@@ -123,6 +128,8 @@ def fault(address: StoreAddress, error: BaseException) -> StoreError:
 
 
 def _known(error: BaseException, text: str) -> _Fault | None:
+    if isinstance(error, AskError):  # each one names another
+        return _MOVING
     # redis-py takes the code out of the text where it has a class for it.
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
     lower = text.lower()

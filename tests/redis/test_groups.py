@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from holders import HOLD, give_back, hold, queue, ready
-from redis_groups import Cluster, Watched, cluster, until, watched
+from redis.crc import key_slot
+from redis_groups import Cluster, Watched, cluster, name, until, watched
 from redis_pools import RECORD, known_pool, place, settle, token
 from redis_server import RedisServer, free_port
 
@@ -22,6 +23,7 @@ from leasecap._feedback.histogram import histogram
 from leasecap._feedback.latency import Kind, Row
 from leasecap._liveness.record import decode_record
 from leasecap._redis_store.client import Client
+from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.script import Script
 
@@ -179,6 +181,20 @@ def await_count(counts: list[int], more: int) -> None:
     until(lambda: len(counts) >= more, "counted")
 
 
+def test_nodes_that_name_each_other_are_asked_again(nodes: Cluster) -> None:
+    source, target = nodes.nodes[1], nodes.nodes[0]
+    key = nodes.key_of(source, "disputed")
+    client = Client(parse_address(target.url()))
+    source.command("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", name(target))
+    with pytest.raises(Unreachable, match="don't agree on which one has the pool's keys"):
+        client.run(COUNT, [key], [1])
+    agree = threading.Timer(0.1, nodes.end_move, (key, target))
+    agree.start()
+    assert client.run(COUNT, [key], [1], within=20) == [1, b"1"]
+    agree.join()
+    client.close()
+
+
 def test_a_pool_is_begun_where_its_slot_is_being_moved_to(nodes: Cluster) -> None:
     source, target = nodes.nodes[0], nodes.nodes[1]
     key = nodes.key_of(source, "begun")
@@ -248,8 +264,8 @@ def test_cap_is_proved_in_a_cluster_and_nothing_of_a_forgotten_pool_stays(own_no
     address = parse_address(own_nodes.nodes[0].url())
     assert proof.server_proof(address).verdict == "ok"
     client = Client(address)
-    for name in ("a", "b", "c", "d"):  # of several nodes
-        pool = Pool(client, pool_name(name), time.monotonic)
+    for letter in ("a", "b", "c", "d"):  # of several nodes
+        pool = Pool(client, pool_name(letter), time.monotonic)
         pool.configure(limit="1")
         found = {Kind("opus", True): Row(histogram([1.0]), histogram([]), False)}
         assert pool.latency.add("a process", 1, 0, found) == found
