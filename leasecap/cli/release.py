@@ -33,7 +33,7 @@ def command(lease: str | None, pid: int | None, parent: str | None, yes: bool) -
     """Release the lease with the id LEASE (its first characters will do), or what an agent holds.
 
     With --for-pid or --for-parent: all that `leasecap acquire` has taken for that process. That it holds nothing is no
-    failure: an agent's hooks don't come in pairs.
+    failure: an agent's hooks don't come in pairs. That a pool can't be read is one, once all others are done.
 
     One's own is released at once: that of a process one was started by, or one that nobody holds any more. For somebody
     else's it asks: its holder runs on, and its slot is given to the next. The holder is told.
@@ -65,7 +65,8 @@ def _release_agents(pid: int | None, parent: str | None, yes: bool) -> None:
     agent = find_agent(pid, parent)
     assert agent is not None
     released = False
-    for pool in status().pools:
+    seen = status()
+    for pool in seen.pools:
         mine = [holder for holder in pool.holders if holder.pid == agent.process.pid and holder.host is None]
         taken = (
             {lease.entry.token for lease in _pool(pool).view().leases if _is_for(lease, agent.process)} if mine else ()
@@ -73,6 +74,12 @@ def _release_agents(pid: int | None, parent: str | None, yes: bool) -> None:
         for holder in mine:
             if holder.id in taken:
                 released |= _release(pool, holder, yes)
+    troubles = seen.config_error, seen.error, *(pool.error for pool in seen.pools)
+    if trouble := next(filter(None, troubles), None):
+        what = "anything else" if released else "anything"
+        raise LeasecapError(
+            f"whether pid {agent.process.pid} holds {what} that was taken for it can't be told: {trouble}"
+        )
     if not released:
         click.echo(f"pid {agent.process.pid} holds nothing that was taken for it")
 

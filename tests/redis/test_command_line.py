@@ -324,3 +324,19 @@ def test_minimal_records_keep_what_a_machine_does_from_the_store(
     if record == "minimal":
         assert [(one.command, one.cwd) for one in shown] == [(None, None)] * 3
         assert "a label" in [one.label for one in shown]
+
+
+def test_release_for_an_agent_says_that_a_server_could_not_be_asked(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n[pools.q]\nlimit = 1\n')
+    agent = str(os.getpid())
+    assert run("acquire", "-p", "p", "--for-pid", agent).returncode == 0
+    assert run("acquire", "-p", "q", "--for-pid", agent).returncode == 0
+    server.freeze()
+    done = run("release", "--for-pid", agent)
+    assert done.returncode == 1 and done.stdout.endswith("of pool q\n")
+    assert f"whether pid {agent} holds anything else that was taken for it can't be told: {server.url()}" in done.stderr
+    assert f"whether pid {agent} holds anything that was" in run("release", "--for-pid", agent).stderr
+    server.thaw()
+    assert run("release", "--for-pid", agent).stdout.endswith("of pool p\n")
