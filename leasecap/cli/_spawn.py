@@ -179,7 +179,7 @@ def _become(argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int], wo
 
 
 def _exec_along_path(argv: Sequence[str], env: Mapping[str, str]) -> None:
-    """:raises OSError: with the path that it is about."""
+    """:raises OSError: with the path that it is about; with none where no directory of PATH has the command."""
     # execvpe would not say that an interpreter is missing.
     name = argv[0]
     if "/" in name:
@@ -202,7 +202,7 @@ def _exec_along_path(argv: Sequence[str], env: Mapping[str, str]) -> None:
                 denied = denied or e  # as execvp, try on: a later directory may have one that can be executed
             elif e.errno not in _NOT_HERE:
                 raise
-    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _explain(name: str, e: OSError) -> SpawnError:
@@ -211,13 +211,13 @@ def _explain(name: str, e: OSError) -> SpawnError:
     if e.errno in (errno.EAGAIN, errno.ENOMEM):
         return SpawnError(f"cannot start a process for {name!r}: {reason}", CANNOT_START)
     if e.errno == errno.ENOENT:
+        if path is None:  # a file of that name in the current directory is another one
+            return SpawnError(f"{name!r}: command not found in PATH", NOT_FOUND)
         if os.path.exists(path):
             # 127 is what shells, env and timeout exit with here.
             interpreter = _interpreter(path)
             what = f"its interpreter {interpreter!r} is" if interpreter else "its interpreter or dynamic loader is"
             return SpawnError(f"cannot execute {path!r}: {what} missing", NOT_FOUND)
-        if "/" not in name:
-            return SpawnError(f"{name!r}: command not found in PATH", NOT_FOUND)
         if not os.path.isabs(name):
             try:
                 os.getcwd()

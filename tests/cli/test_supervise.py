@@ -268,6 +268,15 @@ def test_what_cannot_be_started_is_told_apart(
         assert (got, message in out) == (status, True), (command, out)
 
 
+def test_a_command_that_only_the_current_directory_has_is_not_found_in_path(
+    wrap: Callable[..., Wrapped], env: dict[str, str], tmp_path: Path
+) -> None:
+    env["PATH"] = "/nowhere"
+    (tmp_path / "claude").mkdir()
+    status, out = wrap("claude", cwd=str(tmp_path)).end()
+    assert (status, out) == (127, "leasecap: 'claude': command not found in PATH\n")
+
+
 def test_a_command_named_from_a_directory_that_was_removed_says_so(
     wrap: Callable[..., Wrapped], env: dict[str, str], tmp_path: Path
 ) -> None:
