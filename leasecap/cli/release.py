@@ -20,7 +20,7 @@ from leasecap.cli._say import Verb
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._liveness.record import Child
-    from leasecap._status.read import Holder, PoolStatus
+    from leasecap._status.read import Holder, PoolStatus, Status
     from leasecap._store.store import Store
     from leasecap._store.view import LeaseView
 
@@ -48,9 +48,7 @@ def command(lease: str | None, pid: int | None, parent: str | None, yes: bool) -
     seen = status()
     found = [(pool, holder) for pool in seen.pools for holder in pool.holders if lease and holder.id.startswith(lease)]
     if not found:
-        where = "is held"
-        if seen.error or any(pool.error for pool in seen.pools):
-            where = "is found, and not all pools can be read"
+        where = "is found, and not all pools can be read" if _unread(seen) else "is held"
         raise LeasecapError(f"no lease {printable(lease, 40)!r} {where}; `leasecap status` shows those that are held")
     if len(found) > 1:
         ids = ", ".join(holder.id for _, holder in found)
@@ -74,14 +72,19 @@ def _release_agents(pid: int | None, parent: str | None, yes: bool) -> None:
         for holder in mine:
             if holder.id in taken:
                 released |= _release(pool, holder, yes)
-    troubles = seen.config_error, seen.error, *(pool.error for pool in seen.pools)
-    if trouble := next(filter(None, troubles), None):
+    if trouble := _unread(seen):
         what = "anything else" if released else "anything"
         raise LeasecapError(
             f"whether pid {agent.process.pid} holds {what} that was taken for it can't be told: {trouble}"
         )
     if not released:
         click.echo(f"pid {agent.process.pid} holds nothing that was taken for it")
+
+
+def _unread(seen: Status) -> str | None:
+    """Why there may be leases that can't be seen. Which servers have pools stands in the configuration."""
+    unread = (pool.error for pool in seen.pools if pool.lock is None)
+    return next(filter(None, (seen.config_error, seen.error, *unread)), None)
 
 
 def _is_for(lease: LeaseView, agent: Child) -> bool:

@@ -178,6 +178,23 @@ def test_release_for_pid_ends_what_was_taken_for_it_and_no_more(root: Path, agen
     assert status().in_flight == 0
 
 
+def test_release_for_an_agent_fails_where_its_lease_could_stand_unseen(tmp_path: Path, agent: Agent) -> None:
+    lease = answer(acquire(agent))
+    pool = Path(status().path)
+    aside = pool.rename(tmp_path / "aside")
+    pool.touch()
+    returned, out, err = hook(agent, f"{LEASECAP} release --for-parent; exit $?")
+    assert (returned, out) == (1, "")
+    assert f"whether pid {agent.pid} holds anything that was taken for it can't be told" in err
+    pool.unlink()
+    aside.rename(pool)
+    leasecap.acquire("q", limit=1).release()
+    feedback = Path(status("q").path, "feedback")
+    feedback.mkdir(exist_ok=True)
+    (feedback / "state.json").write_text("{")  # which says nothing of who holds
+    assert hook(agent, f"{LEASECAP} release --for-parent; exit $?") == (0, f"released {lease} of pool p", "")
+
+
 @pytest.mark.parametrize("parent", ["--for-parent", "--for-parent someagent", "--for-parent someagent.py"])
 def test_for_parent_finds_the_agent_above_the_shells(tmp_path: Path, agent: Agent, parent: str) -> None:
     script = tmp_path / "hook.sh"
