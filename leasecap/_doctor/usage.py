@@ -15,9 +15,9 @@ def asked(site: Site) -> list[str]:
     """The pools with a table in config.toml whose providers are asked over HTTP."""
     try:
         loaded = load_config(site.root)
+        return [name.text for name in loaded.pools if loaded.pool(name.text).rules.usage_url]
     except LeasecapError:
         return []  # the check of the configuration says what is wrong
-    return [name.text for name in loaded.pools if loaded.pool(name.text).rules.usage_url]
 
 
 def answer(pool: str, site: Site) -> Check:

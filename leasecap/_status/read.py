@@ -43,7 +43,7 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
     """Who holds and who waits, in ``pool`` or in all pools. It takes no lock, writes nothing and needs no write access.
 
     :param latency: tell how long requests took as well.
-    :raises ConfigError: for a pool name that can't be one.
+    :raises ConfigError: for a pool name that can't be one, or a LEASECAP_HOME that can't be the root.
     """
     root = root_path()
     config_error = None
@@ -52,8 +52,9 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
         if os.path.lexists(root):
             check_root(root)
         config = load_config(root)
+        config.stores()  # the environment has a say beside the file
     except LeasecapError as error:
-        config_error = str(error)
+        config, config_error = None, str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
     unlisted = None
     pictures = runtime.pictures(root, config)

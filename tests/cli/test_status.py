@@ -79,6 +79,13 @@ def test_a_broken_configuration_is_said_and_the_pools_are_shown_all_the_same(roo
     assert lease.id in done.stdout
 
 
+def test_a_store_that_is_none_is_said_and_the_pools_are_shown_all_the_same(lease: leasecap.Lease) -> None:
+    done = run("status", env=environment(LEASECAP_STORE="nowhere"))
+    assert done.returncode == 1
+    assert "LEASECAP_STORE = nowhere" in done.stdout
+    assert lease.id in done.stdout
+
+
 def test_a_process_is_looked_up_once_however_many_slots_it_holds(
     lease: leasecap.Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:

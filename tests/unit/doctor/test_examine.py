@@ -271,6 +271,17 @@ def test_a_wrong_environment_variable_is_bad(made: Path, monkeypatch: pytest.Mon
     assert bad(findings(made)) == ["config"]
 
 
+def test_a_store_that_is_none_is_bad_and_the_rest_is_looked_at_all_the_same(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "config.toml").write_text("[pools.demo]\nlimit = 2\n")
+    monkeypatch.setenv("LEASECAP_STORE", "nowhere")
+    checks = findings()
+    assert bad(checks) == ["config"]
+    assert "LEASECAP_STORE = nowhere" in checks["config"].found
+    assert checks["proof"].verdict == "ok"
+
+
 USAGE = """
 [pools.demo]
 limit = 4
