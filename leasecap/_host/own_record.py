@@ -44,10 +44,17 @@ def own_record(
         local=local,
         proof="lock",
         label=label,
-        command=_shown(tuple(sys.argv if argv is None else argv)),
+        command=_shown(_own_argv() if argv is None else tuple(argv)),
         cwd=_cwd(),
         purpose=purpose,
     )
+
+
+def _own_argv() -> tuple[str, ...]:
+    program, *given = sys.argv or [""]
+    if program in ("", "-", "-c"):  # Python has read its program from the terminal, its input or the command line
+        return ("python", *filter(None, [program]), *given)
+    return (program, *given)
 
 
 @lru_cache(maxsize=16)  # an acquire feels it
