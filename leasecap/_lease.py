@@ -226,6 +226,8 @@ class Lease:
         return {_ancestry.ENVIRONMENT: _ancestry.environment(self.reference), "LEASECAP_POOL": self.pool}
 
     def __enter__(self) -> Self:
+        if self._released:  # the block would run without a slot
+            raise RuntimeError(f"{self!r} can't be entered any more: acquire one for each block")
         try:
             _ancestry.enter(self.reference)
             return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import pickle
@@ -83,6 +84,24 @@ def test_the_highest_limit_that_may_stand_in_the_file_may_be_declared() -> None:
 def test_a_misspelt_keyword_of_limited_is_an_error_of_the_decoration() -> None:
     with pytest.raises(TypeError, match="tiemout"):
         leasecap.limited("p", tiemout=5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("as_task", [False, True])
+def test_a_lease_that_was_released_can_not_be_entered(as_task: bool) -> None:
+    lease = leasecap.acquire("p")
+    with lease:
+        pass
+
+    async def enter() -> None:
+        async with lease:
+            raise AssertionError("it was entered")
+
+    with pytest.raises(RuntimeError, match=r"released.* can't be entered"):
+        if as_task:
+            asyncio.run(enter())
+        else:
+            lease.__enter__()
+    assert in_flight() == 0
 
 
 def test_a_call_for_a_pool_that_nobody_knows_leaves_none_behind(root: Path) -> None:
