@@ -145,7 +145,8 @@ class PoolStatus:
     :ivar limit_source: where the limit comes from.
     :ivar in_flight: slots in use; a borrower and its lender count once. Those of the dead count until they are reaped.
     :ivar stable: False if the pool changed so fast that no consistent view could be had.
-    :ivar lock: "os" or "directory"; "server" for a pool that a server keeps; None for one that nobody used yet.
+    :ivar lock: "os" or "directory"; "server" for a pool that a server keeps; None for one that nobody used yet or
+        that can't be read.
     :ivar error: why the pool can't be used, or None.
     :ivar feedback: what the provider's answers have made of it; None where that can't be read, or nobody used it yet.
     :ivar latency_warnings: time-outs that the answers of the last two hours came near to, for people.

@@ -64,6 +64,8 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     of, none = ("", ", no limit set") if pool.limit is None else (f"/{pool.limit}", "")
     held, queued = _dead(pool.in_flight_dead), _dead(sum(not waiter.alive for waiter in pool.waiters))
     counts = f"  {pool.in_flight}{of} in flight{held}, {pool.waiting} waiting{queued}{none}"
+    if pool.error is not None and pool.lock is None:  # nothing is known of its slots, and 0 is no answer
+        counts = "  who holds and who waits is not known"
     head: list[Line] = [((printable(pool.pool, 60), "bold"), (counts, ""), (source, "dim"))]
     head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
     if pool.feedback is not None:

@@ -86,6 +86,18 @@ def test_a_store_that_is_none_is_said_and_the_pools_are_shown_all_the_same(lease
     assert lease.id in done.stdout
 
 
+def test_a_pool_that_can_not_be_read_is_not_said_to_be_idle(root: Path, lease: leasecap.Lease, tmp_path: Path) -> None:
+    pool = Path(leasecap.status("p").pools[0].path)
+    aside = pool.rename(tmp_path / "aside")
+    pool.touch()
+    done = run("status")
+    pool.unlink()
+    aside.rename(pool)
+    assert done.returncode == 1
+    assert "who holds and who waits is not known" in done.stdout
+    assert "in flight" not in done.stdout
+
+
 def test_a_process_is_looked_up_once_however_many_slots_it_holds(
     lease: leasecap.Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
