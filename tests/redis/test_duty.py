@@ -35,11 +35,10 @@ def is_on_duty(pool: Pool, number: int) -> bool:
     return pool.look(token(number)).on_duty
 
 
-def test_who_waits_behind_very_many_of_one_process_looks_for_all(pool: Pool, server: RedisServer) -> None:
+def test_who_waits_behind_very_many_of_one_process_looks_for_all(pool: Pool) -> None:
     behind = MANY + 1, MANY + 2, MANY + 3
     for number, process in zip(behind, (SECOND, SECOND, THIRD), strict=True):
         place(pool, number, process=process)
-    server.command("HSET", pool._keys[0], "alone", 0)  # a second later
     assert [is_on_duty(pool, number) for number in (1, *behind)] == [True, True, False, False]
     pool.withdraw(token(behind[0]))
     assert [is_on_duty(pool, number) for number in behind[1:]] == [True, False]
@@ -51,7 +50,7 @@ def test_who_waits_behind_very_many_of_one_process_looks_for_all(pool: Pool, ser
 
 def test_one_process_alone_is_looked_through_once_a_second(pool: Pool, server: RedisServer) -> None:
     def ranges(alone: int) -> int:
-        """How many ranges a look asks for, if there was no other process until then."""
+        """How many ranges a look asks for. Until ``alone`` (ms) there is known to be no other process."""
         server.command("HSET", pool._keys[0], "alone", alone)
         before = calls(server)
         assert not is_on_duty(pool, 2)

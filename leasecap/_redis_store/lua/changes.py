@@ -47,24 +47,29 @@ local function grant(name, own)
   if name ~= own then wake(name) end
 end
 -- The first ticket of another process, behind very many of one. To find it takes long, so it is kept for as long as it
--- waits; and where there is none it is looked for once a second.
-local function behind_all_of(process, at)
-  local kept = pool.second
-  if kept and process_of(kept) ~= process and call('ZSCORE', QUEUE, kept) then return kept end
-  if now < number('alone', 0) then return nil end
+-- waits; and for a second after there was none, it is the one that comes.
+local function behind_all_of(process, at, own)
+  local function waits_behind(name)
+    return name and process_of(name) ~= process and call('ZSCORE', QUEUE, name)
+  end
+  local second = pool.second or ''
+  if waits_behind(second) then return second end
+  local function keep(name)
+    if name ~= second then set('second', name or '') end
+    return name
+  end
+  if second == '' and now < number('alone', 0) then return waits_behind(own) and keep(own) or nil end
   while at < size[QUEUE] do
     for _, name in ipairs(call('ZRANGE', QUEUE, at, at + 255)) do
-      if process_of(name) ~= process then
-        set('second', name)
-        return name
-      end
+      if process_of(name) ~= process then return keep(name) end
     end
     at = at + 256
   end
   set('alone', now + DUTY_MS)
+  return keep(nil)
 end
 -- The first ticket of each of the first two processes: they look now and then, for all.
-local function first_two()
+local function first_two(own)
   local found, known, at = {}, {}, 0
   while #found < 2 and at < 256 do
     local some = call('ZRANGE', QUEUE, at, at + 15)
@@ -78,12 +83,12 @@ local function first_two()
     if #some < 16 then return found end
     at = at + 16
   end
-  if #found == 1 then found[2] = behind_all_of(process_of(found[1]), at) end
+  if #found == 1 then found[2] = behind_all_of(process_of(found[1]), at, own) end
   return found
 end
 local first
 local function notify_first(own, at_once)
-  first = size[QUEUE] > 0 and first_two() or {}
+  first = size[QUEUE] > 0 and first_two(own) or {}
   local words = {}
   for _, name in ipairs(first) do
     words[#words + 1] = process_of(name)
