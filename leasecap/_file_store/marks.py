@@ -39,6 +39,18 @@ class Marks:
             return False
         return True
 
+    def leave(self, mark: str, process: str) -> bool:
+        """Leave a mark for a process whose place is gone; False if it isn't gone, or that can't be done.
+
+        Nobody listens there, so it was cleared away, though the process may live: it runs another program (exec).
+        """
+        try:
+            self._root().make(f"wake/{process}")
+            self._root().write(f"wake/{process}/{mark}", b"")
+        except OSError:
+            return False
+        return True
+
     def mark(self, process: str) -> bool:
         """Mark the process as deaf if it hasn't answered; returns whether it is marked."""
         try:

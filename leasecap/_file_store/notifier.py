@@ -63,8 +63,10 @@ class Notifier:
     def answer(self) -> bool:
         """Remove the marks of this process, if there are any; returns whether it was taken for deaf."""
         # The directory's time wouldn't do: a mark made within the same tick of the clock as the last change would stay.
-        watch = self._watch
-        return watch is not None and watch.is_there() and self.marks.answer(self._own.id)
+        was_deaf = self.marks.answer(self._own.id)  # first: a wake-up that is made anew has no marks beside it
+        if self._watch is not None:
+            self._watch.is_there()
+        return was_deaf
 
     def watch(self) -> Watch:
         """This process's watch, not started."""

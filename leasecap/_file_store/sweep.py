@@ -11,7 +11,7 @@ from leasecap._decisions.places import GRANTED, LEASES, PARKED, STAGING, STOLEN,
 from leasecap._decisions.snapshot import first_processes
 from leasecap._durations import format_duration
 from leasecap._file_store.lock_directory import STAGED_LOCK
-from leasecap._file_store.marks import QUESTION
+from leasecap._file_store.marks import ASKED, DEAF, QUESTION
 from leasecap._file_store.peers import Looks
 from leasecap._file_store.removal import bury, delete_all
 from leasecap._liveness.record import called
@@ -188,11 +188,12 @@ class Sweeper:
             # Any thread may sweep beside another: both tables are copied in one step, and nothing is taken out twice.
             for process, asked in self._asked.copy().items():
                 if now - asked >= ANSWERS_WITHIN and self._asked.pop(process, None) is not None:
-                    marks.mark(process)
+                    # Without a mark each of its tickets would cost two seconds.
+                    _ = marks.mark(process) or (process in silent and marks.leave(DEAF, process))
             return
         ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}
         for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:
-            if marks.ask(process):
+            if marks.ask(process) or (process in silent and marks.leave(ASKED, process)):
                 self._asked[process] = now
                 self._reconciler.waker(process, QUESTION)
 

@@ -15,6 +15,8 @@ from crowds import MANY, TIMED, many, seconds, waits
 from holders import HOLD, configure, give_back, hold, ready
 from referee import stop_outside, until
 
+from leasecap._decisions.entry import process_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pace import Pace
@@ -231,6 +233,26 @@ def test_a_process_stopped_where_nobody_can_see_it_costs_two_seconds_once(team: 
     inside.resume()
     hidden.tell()
     hidden.expect("DONE")
+
+
+@pytest.mark.posix("exec")
+@pytest.mark.parametrize("tickets", [1, 10])
+def test_a_process_that_became_another_program_costs_two_seconds_once(team: Team, tickets: int, pace: Pace) -> None:
+    configure(team)
+    holder = team.start(HOLD, "holder")
+    ready(holder)
+    hold(holder)
+    changed = many(team, tickets, "execs")
+    waiter = waits(team, tickets)
+    changed.tell()
+    changed.expect("CHANGED")
+    ticket = min(os.listdir(os.path.join(team.pool().path, "queue")))
+    shutil.rmtree(team.root / "wake" / process_of(ticket))  # as others do that come to wait, since nobody listens there
+    before = time.monotonic_ns()
+    holder.tell()
+    assert seconds(waiter, before, pace) < AFTER_A_STOP
+    assert [found.state for found in team.pool().waiters] == ["deaf"] * (tickets - 1) + ["parked"]
+    waiter.tell()
 
 
 @pytest.mark.parametrize("place", ["first", "last"])

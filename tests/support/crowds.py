@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from pace import Pace
     from referee import Team, Worker
 
-# An event loop with many tasks that want a slot each, and hold it for a moment. Holds one itself if told so.
+# An event loop with many tasks that want a slot each, and hold it for a moment. Holds one itself if told so, or blocks
+# when told, or becomes another program.
 MANY = """
 import asyncio
 number, holds = int(sys.argv[1]), sys.argv[2] == "holds"
@@ -24,6 +25,8 @@ async def main():
     if sys.argv[2] == "blocks":
         say("BLOCKS")
         hear()
+    if sys.argv[2] == "execs":
+        os.execv(sys.executable, [sys.executable, "-c", "import sys; print('CHANGED', flush=True); sys.stdin.read()"])
     if lease is not None:
         lease.release()
     await asyncio.gather(*tasks)

@@ -17,7 +17,7 @@ from listening import PROCESS, Listening
 
 import leasecap
 from leasecap._file_store import watched_file
-from leasecap._file_store.marks import ASKED
+from leasecap._file_store.marks import ASKED, DEAF
 from leasecap._file_store.receiver import Receiver
 from leasecap._file_store.wakeups import Watch
 from leasecap._host.deferred_signals import DeferredSignals
@@ -338,6 +338,22 @@ def test_watched_file_whose_wait_is_over_before_it_is_made_is_not_made(file: Lis
         watch.stop()
     until(lambda: not observers())
     assert os.listdir(file.root.full("wake")) == []
+
+
+def test_who_polls_answers_a_mark_that_was_left_in_a_place_made_for_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_pipes.here(monkeypatch, no_pipes.WAYS["refused"])  # and no plain file is watched so soon
+    monkeypatch.setattr(watched_file, "_START_AFTER", 600.0)
+    notifier = runtime.root(str(root)).notifier
+    with leasecap.acquire("p", limit=1):
+        waits = threading.Thread(target=lambda: leasecap.acquire("p", borrow=False).release(), daemon=True)
+        waits.start()
+        until(lambda: status().waiting == 1 and bool(runtime.own.lookouts))
+        (root / "wake").mkdir(exist_ok=True)
+        assert notifier.marks.leave(DEAF, runtime.own.id)
+        until(lambda: not notifier.marks.is_deaf(runtime.own.id))
+    until(lambda: not waits.is_alive())
 
 
 def test_watched_file_leaves_the_lookout_to_polls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
