@@ -282,7 +282,7 @@ class RedisTicket:
         self._placed, self._position = False, 0
         if ticket is not None:
             self._store.own.renewals.remove(ticket.name)
-            self._store.own.stop_listening(self._store.pool, self._token)
+            self._store.own.stop_listening(self._store.pool, ticket.name[21:37])
 
     def _take(self, sent: float, found: Answer) -> None:
         store = self._store

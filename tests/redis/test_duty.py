@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis_pools import known_pool, place, token
+from referee import DEADLINE
+
+import leasecap
+from leasecap._config.store_address import parse_address
+from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redis_server import RedisServer
+    from referee import Team
 
     from leasecap._redis_store.client import Client
     from leasecap._redis_store.pool import Pool
@@ -63,3 +71,31 @@ def test_one_process_alone_is_looked_through_once_a_second(pool: Pool, server: R
 def calls(server: RedisServer) -> int:
     """How many ranges were asked for since it was started."""
     return int(server.info("commandstats")["cmdstat_zrange"].partition("calls=")[2].partition(",")[0])
+
+
+def test_task_that_is_cancelled_leaves_its_duty_to_the_next(server: RedisServer, client: Client, team: Team) -> None:
+    """It was not forgotten: the next one looked ten seconds later, and a thread went on to look for the dead."""
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
+    place(known_pool(client, ttl=600, name="p"), 0, process=LATE)
+    own = runtime.servers().at(parse_address(server.url()))
+
+    def on_duty() -> set[str]:
+        return {token for lookout in own._lookouts.values() for token in lookout._on_duty}
+
+    async def main() -> None:
+        async with asyncio.timeout(DEADLINE):
+            tasks = []
+            for number in (1, 2):
+                tasks.append(asyncio.create_task(leasecap.acquire_async("p")))
+                while not (len(own._waiting) == number and on_duty()):
+                    await asyncio.sleep(0.01)
+            (first,) = on_duty()
+            tasks[0].cancel()
+            while on_duty() & {first} or not on_duty():
+                await asyncio.sleep(0.01)
+            assert set(own._waiting) == on_duty()
+            tasks[1].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert not own._waiting and not on_duty()
+
+    asyncio.run(main())
