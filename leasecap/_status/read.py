@@ -169,7 +169,8 @@ def _source(picture: PoolPicture, settings: PoolConfig | None) -> str:
     source, configured = (settings.limit_source, settings.limit) if settings else ("", None)
     snapshot = picture.snapshot
     if picture.lock == "server":
-        source, configured = "the server", snapshot.configured
+        configured = snapshot.configured
+        source = "" if configured is None else "the server"
     limit = effective_limit(snapshot)
     if limit is None or limit == configured:
         return source

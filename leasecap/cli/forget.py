@@ -25,5 +25,8 @@ def command(pool: str) -> None:
     name = printable(known.text, 200)
     found = runtime.forget(root, known)
     click.echo(f"{name}: forgotten" if found else f"{name}: there was nothing to forget, nobody has used it")
-    if known in runtime.root(root).config.pools:
-        click.echo(f"Its table in config.toml stays; `leasecap limit {shlex.quote(name)} --unset` takes the limit out.")
+    config = runtime.root(root).config
+    if known in config.pools:
+        # Where a server keeps the pool `--unset` is about the limit there, which is forgotten.
+        unset = f"; `leasecap limit {shlex.quote(name)} --unset` takes the limit out"
+        click.echo(f"Its table in config.toml stays{unset if config.pool(known.text).store is None else ''}.")

@@ -34,7 +34,7 @@ def _as_limit(context: click.Context, parameter: click.Parameter, text: str | No
 @click.command("limit", cls=Verb, context_settings={"ignore_unknown_options": True})
 @click.argument("pool", required=False, shell_complete=complete_pool)
 @click.argument("limit", metavar="[N|unlimited]", required=False, callback=_as_limit)
-@click.option("--unset", is_flag=True, help="Take the pool's limit out of config.toml.")
+@click.option("--unset", is_flag=True, help="Take the pool's limit out of config.toml, or from its server.")
 def command(pool: str | None, limit: int | None, unset: bool) -> None:
     """Show the limits, or set the one of POOL.
 
@@ -155,7 +155,7 @@ def _show_all(config: Config) -> None:
     configured = [config.pool(name.text) for name in config.pools]
     if configured:
         click.echo("\nconfigured pools:")
-        _table([(_name(pool), _limit(pool.limit), pool.limit_source) for pool in configured])
+        _table([_configured(pool) for pool in configured])
     click.echo("\npresets, which hold unless the file sets the pool's limit:")
     _table([(preset.pool, _limit(preset.limit), preset.reason) for preset in PRESETS.values() if preset.limit])
     click.echo(f"\nwithout a preset, for {ON_ACCOUNT}:")
@@ -166,6 +166,17 @@ def _show_all(config: Config) -> None:
     for key, value in config.defaults.items():
         click.echo(f"  {key} = {_default(key, value)}")
     click.echo("\nChange one: leasecap limit POOL N")
+
+
+def _configured(pool: PoolConfig) -> tuple[str, str, str]:
+    if pool.store is None:
+        return _name(pool), _limit(pool.limit), pool.limit_source
+    # It isn't asked: one that is silent would keep all the others from being shown.
+    shows = f"leasecap limit {shlex.quote(_name(pool))}"
+    where = f"{printable(pool.store.shown, 200)} has the one for all machines: {shows}"
+    if pool.limit is None:
+        return _name(pool), "-", where
+    return _name(pool), _limit(pool.limit), f"{pool.limit_source}, for this machine; {where}"
 
 
 def _default(key: str, value: object) -> str:

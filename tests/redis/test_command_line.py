@@ -106,6 +106,25 @@ def test_limit_that_is_interrupted_while_a_server_is_silent_says_nothing(team: T
     assert asking.returncode == -signal.SIGINT
 
 
+def test_limit_does_not_say_that_a_pool_has_none_where_the_server_has_it(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    where = f"{server.url()} has the one for all machines: leasecap limit p"
+    assert f"\n  p  -  {where}\n" in run("limit").stdout
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 2\n')
+    assert f"\n  p  2  config.toml [pools.p], for this machine; {where}\n" in run("limit").stdout
+
+
+def test_status_names_no_source_of_a_limit_that_the_server_has_not(pool: Pool) -> None:
+    settle(pool, limit=None)
+    assert "p  0 in flight, 0 waiting, no limit set\n" in run("status", "p").stdout
+    assert leasecap.status("p").pools[0].limit_source == ""
+
+
+def test_forget_promises_nothing_of_the_file_where_a_server_has_the_limit(pool: Pool) -> None:
+    assert run("forget", "p").stdout == "p: forgotten\nIts table in config.toml stays.\n"
+
+
 def test_pool_without_a_limit_names_the_command_that_sets_one(pool: Pool) -> None:
     settle(pool, limit=None)
     found = run("run", "-p", "p", "--", "true")
