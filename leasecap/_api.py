@@ -178,7 +178,11 @@ def set_usage(pool: str, count: Callable[[], int] | None) -> None:
 
     It is asked before a grant that could be too much, in a thread, by this process alone; other processes of the pool
     have the configured command, or none. None takes it back.
+
+    :raises TypeError: for a ``count`` that can't be called, as a number that was counted once.
     """
+    if count is not None and not callable(count):
+        raise TypeError(f"count must be a function, or None, not {count!r}")
     with DeferredSignals():
         pool_store(pool)  # what talks to servers is loaded without the lock
         with runtime.own.lock:  # a pool that is closed to be opened again keeps it

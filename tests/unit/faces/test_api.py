@@ -81,6 +81,11 @@ def test_the_highest_limit_that_may_stand_in_the_file_may_be_declared() -> None:
     leasecap.acquire("p", limit=1_000_000).release()
 
 
+def test_a_count_that_can_not_be_asked_is_refused() -> None:
+    with pytest.raises(TypeError, match="count must be a function, or None, not 3"):
+        leasecap.set_usage("p", 3)  # type: ignore[arg-type]
+
+
 def test_a_misspelt_keyword_of_limited_is_an_error_of_the_decoration() -> None:
     with pytest.raises(TypeError, match="tiemout"):
         leasecap.limited("p", tiemout=5)  # type: ignore[call-arg]
