@@ -187,9 +187,9 @@ class Sweeper:
         if plan.take_back:
             # Any thread may sweep beside another: both tables are copied in one step, and nothing is taken out twice.
             for process, asked in self._asked.copy().items():
-                if now - asked >= ANSWERS_WITHIN and self._asked.pop(process, None) is not None:
-                    if not marks.mark(process) and process in silent:
-                        marks.leave(DEAF, process)  # without a mark each of its tickets would cost two seconds
+                is_due = now - asked >= ANSWERS_WITHIN and self._asked.pop(process, None) is not None
+                if is_due and not marks.mark(process) and process in silent:
+                    marks.leave(DEAF, process)  # without a mark each of its tickets would cost two seconds
             return
         ahead = {process_of(name): name for name in sorted(snapshot.queue.names, reverse=True)}
         for process in {*silent, *ahead} - self._asked.keys() - snapshot.away:
