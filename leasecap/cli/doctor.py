@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import textwrap
 
 import click
 
 from leasecap._redact import printable
 from leasecap.cli._say import Verb
+from leasecap.cli._screen import columns, paint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,11 +45,8 @@ def command(directory: str | None) -> int:
 
 
 def _lines(check: Check) -> Iterator[str]:
-    verdict, name = check.verdict.ljust(6), check.name.ljust(_NAMES)
-    if _coloured():
-        verdict = click.style(verdict, fg=_COLOURS[check.verdict])
     first, *others = _wrapped(printable(check.found, 1000), _FOUND)
-    yield verdict + name + first
+    yield paint(((check.verdict.ljust(6), _COLOURS[check.verdict]), (check.name.ljust(_NAMES) + first, "")))
     for line in others:
         yield " " * _FOUND + line
     for line in check.remedy.splitlines():
@@ -62,11 +57,8 @@ def _lines(check: Check) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    if not sys.stdout.isatty():
+    wide = columns()
+    if wide is None:
         return [text]
-    width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
+    width = max(wide - indent, _NARROWEST)
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

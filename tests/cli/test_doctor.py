@@ -36,12 +36,12 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def doctor_on_a_terminal(columns: int) -> list[str]:
+def doctor_on_a_terminal(columns: int, term: str = "xterm") -> list[str]:
     """The lines on a terminal that wide."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     # A copy: readline, once imported, tells the children of this process a COLUMNS of which os.environ knows nothing.
-    environment = {**os.environ}
+    environment = {**os.environ, "TERM": term}
     with subprocess.Popen(
         [sys.executable, "-m", "leasecap", "doctor"], stdin=slave, stdout=slave, env=environment
     ) as process:
@@ -104,6 +104,10 @@ def test_a_terminal_gets_colours_and_its_own_width_but_what_is_to_be_copied_is_n
 def test_no_colour_is_honoured(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in "".join(doctor_on_a_terminal(80))
+
+
+def test_terminal_that_only_shows_text_gets_no_colours() -> None:
+    assert "\x1b" not in "".join(doctor_on_a_terminal(80, term="dumb"))
 
 
 def test_nothing_found_commands_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
