@@ -84,7 +84,7 @@ def _release_agents(pid: int | None, parent: str | None, yes: bool) -> None:
 def _unread(seen: Status) -> str | None:
     """Why there may be leases that can't be seen. Which servers have pools stands in the configuration."""
     unread = (pool.error for pool in seen.pools if pool.lock is None)
-    return next(filter(None, (seen.config_error, seen.error, *unread)), None)
+    return next(filter(None, (seen.config_error, *unread, seen.error)), None)
 
 
 def _is_for(lease: LeaseView, agent: Child) -> bool:
