@@ -132,6 +132,13 @@ class Renewals:
             left = kept.sent + kept.ttl - self._effects.boot_clock() / 1e9
             self._watch(now + min(left, kept.look_every))
 
+    def note_look(self, ticket: Kept, sent: float, ttl: float) -> None:
+        """A look, sent at that moment (boot clock, seconds), has renewed the ticket for ``ttl``."""
+        is_shorter = ttl < ticket.ttl
+        ticket.sent, ticket.ttl = sent, ttl
+        if is_shorter:  # somebody has pushed another policy: the next renewal must come sooner
+            self.add(ticket)
+
     def _start(self) -> None:
         try:
             self._thread = start_thread("redis-renewals", self._run)

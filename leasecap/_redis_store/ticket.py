@@ -248,7 +248,7 @@ class RedisTicket:
         if self._ticket is None:
             self._join_queue(sent, found)
         else:
-            self._ticket.sent, self._ticket.ttl = sent, found.ttl
+            self._store.own.renewals.note_look(self._ticket, sent, found.ttl)
         self._store.own.note_duty(self._store.pool, self._token, on_duty=found.on_duty)
         return Standing("queued", self._pause(found))
 

@@ -307,3 +307,14 @@ def test_thread_sleeps_until_a_ticket_needs_it_and_wakes_for_a_new_lease(world: 
     assert world.renewals._due[pool] == ticket.sent + FakePool.ttl / 2
     world.keep()
     assert world.renewals._due[pool] == world.clock.time + FakePool.beat
+
+
+def test_ticket_is_renewed_sooner_once_a_look_has_found_that_it_lasts_for_less(world: World) -> None:
+    ticket = world.keep(is_lease=False)
+    world.renew()
+    assert world.renewals._due[ticket.pool] == world.clock.time + 15
+    world.pool.ttl, world.pool.beat = 2.0, 1 / 3
+    world.renewals.note_look(ticket, world.clock.boot_clock() / 1e9, 2.0)
+    assert world.renewals._due[ticket.pool] == world.clock.time + 1 / 3
+    world.renew()
+    assert world.renewals._due[ticket.pool] == world.clock.time + 1
