@@ -35,7 +35,13 @@ class LoopWaiter:
     __slots__ = ("__weakref__", "_future", "_loop", "_woken", "abandon")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # a task of another library, as trio, has none of asyncio's
+            raise RuntimeError(
+                "leasecap's async calls need a running event loop of asyncio; elsewhere acquire in a thread, as "
+                'trio.to_thread.run_sync(leasecap.acquire, "anthropic")'
+            ) from None
         self._future: asyncio.Future[None] | None = None
         self._woken = False
         self.abandon: Callable[[], None] = lambda: None

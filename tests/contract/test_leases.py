@@ -68,6 +68,17 @@ def test_a_block_in_a_task_that_is_not_of_asyncio_gives_the_slot_back_and_keeps_
     assert not waiter.is_alive(), "the slot was handed off"
 
 
+def test_a_task_that_is_not_of_asyncio_is_told_to_acquire_in_a_thread() -> None:
+    async def block() -> None:
+        async with leasecap.slot("p"):
+            raise AssertionError("it was entered")
+
+    for task in (leasecap.acquire_async("p"), block()):
+        with pytest.raises(RuntimeError, match="event loop of asyncio; elsewhere acquire in a thread"):
+            task.send(None)
+    leasecap.acquire("p", timeout=0).release()
+
+
 def test_repr_says_whose_and_in_what_state_it_is() -> None:
     lease = leasecap.acquire("p")
     assert repr(lease) == f"<Lease {lease.id} of pool 'p', held>"
