@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0  # seconds; an edit takes milliseconds
 
+_ADDED = re.compile(r'(?:\A|(?<=\n)\r?\n)\[[^\n]*\nlimit = (?:[0-9]+|"unlimited")\r?(?:\n|\Z)(?=\s*(?:\[|\Z))')
+"""A table that was added for a limit, with nothing else in it or right above it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -103,6 +106,8 @@ def _edited(path: str, text: str, name: str, value: int | str | None) -> str:
         gap = "" if not text else line if text.endswith("\n") else line * 2
         header = tomlkit.key(["pools", name]).as_string()
         return f"{text}{gap}[{header}]{line}limit = {tomlkit.item(value).as_string()}{line}"
+    if value is None and (found := _without_table(text, key)) is not None:
+        return found
     if value is not None and (found := _below_header(text, key, f"limit = {tomlkit.item(value).as_string()}")):
         return found
     try:
@@ -132,6 +137,23 @@ def _below_header(text: str, key: str, line: str) -> str | None:
                 return new  # else the header is a line of a text
         except tomllib.TOMLDecodeError:
             continue  # it is none
+    return None
+
+
+def _without_table(text: str, key: str) -> str | None:
+    """``text`` without the pool's table, if that is as `_edited` has added it; else None.
+
+    An empty one would stay, and a misspelt name be known from then on.
+    """
+    if tomllib.loads(text)["pools"][key].keys() != {"limit"}:
+        return None
+    for found in _ADDED.finditer(text):
+        new = text[: found.start()] + text[found.end() :]
+        try:
+            if key not in tomllib.loads(new).get("pools", {}):
+                return new  # else the header is another pool's, or a line of a text
+        except tomllib.TOMLDecodeError:
+            continue
     return None
 
 

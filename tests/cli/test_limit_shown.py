@@ -75,6 +75,8 @@ def test_limit_that_is_set_for_a_misspelt_name_asks() -> None:
     assert shown("antropic", "3")[1:] == [
         "There was no such pool; did you mean anthropic? Take its limit out: leasecap limit antropic --unset"
     ]
+    run("limit", "antropic", "--unset")
+    assert len(shown("antropic", "3")) == 2, "it was undone"
     assert len(shown("antropic", "4")) == 1, "now there is one"
     assert len(shown("something-else", "4")) == 1
 

@@ -118,6 +118,36 @@ def test_an_alias_and_an_endpoint_edit_the_pool_they_mean(root: Path) -> None:
     assert "hidden" not in path.read_text()
 
 
+@pytest.mark.parametrize("text", ["", "[pools.a]\nlimit = 1\n", "# mine\r\n[defaults]\r\nlimit = 2\r\n"])
+def test_a_table_that_was_added_for_a_limit_goes_with_it(root: Path, text: str) -> None:
+    """An empty one stayed, and a misspelt name was known from then on."""
+    (root / "config.toml").write_bytes(text.encode())
+    for limit in (3, UNLIMITED):
+        set_limit(str(root), "openai.com", limit)
+        set_limit(str(root), "openai.com", None)
+        assert (root / "config.toml").read_bytes() == text.encode()
+
+
+QUOTED = "[defaults]\nusage_command = ['''\n\n[pools.p]\nlimit = 3\n''']\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("[pools.p]\nlimit = 3\nstagger = 1\n", "[pools.p]\nstagger = 1\n"),
+        ("[pools.p]\nlimit = 3  # as they say\n", "[pools.p]\n"),
+        ("[pools.p]\nlimit = 3\n# as they say\n", "[pools.p]\n# as they say\n"),
+        ("# as they say\n[pools.p]\nlimit = 3\n", "# as they say\n[pools.p]\n"),
+        ("[pools.p]\nlimit = 3\n\n[pools.q]\n", "\n[pools.q]\n"),
+        (f"{QUOTED}[pools]\np.limit = 3\n", f"{QUOTED}[pools]\n"),
+    ],
+)
+def test_taking_a_limit_out_leaves_what_a_person_has_written(root: Path, text: str, left: str) -> None:
+    path = write(root, text)
+    set_limit(str(root), "p", None)
+    assert path.read_text() == left
+
+
 def test_taking_out_what_is_not_there_writes_nothing(root: Path) -> None:
     change = set_limit(str(root), "zai", None)
     assert (change.before.limit, change.after.limit, change.after.limit_source) == (3, 3, "preset")
