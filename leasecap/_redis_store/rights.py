@@ -22,6 +22,7 @@ SENT: Mapping[str, Sequence[str]] = {
 """What is sent as it is, with its words. KEY and CHANNEL stand for names that begin with the prefix."""
 
 IN_SCRIPTS: Mapping[str, Sequence[str]] = {
+    "info": ("INFO", "memory"),
     "time": ("TIME",),
     "hset": ("HSET", "KEY", "a", "1"),
     "hget": ("HGET", "KEY", "a"),
