@@ -152,7 +152,7 @@ class PoolStatus:
     :ivar latency_warnings: time-outs that the answers of the last two hours came near to, for people.
     :ivar latency: how long requests took in the last 48 hours, the oldest first; None unless it was asked for.
     :ivar latency_error: what of that can't be read, or None.
-    :ivar in_flight_dead: slots in use that come free once the dead are reaped. A borrower may work on in that of a dead
+    :ivar dead_slots: slots in use that come free once the dead are reaped. A borrower may work on in that of a dead
         lender.
     """
 
@@ -171,7 +171,7 @@ class PoolStatus:
     latency_warnings: tuple[str, ...] = ()
     latency: tuple[ModelLatency, ...] | None = None
     latency_error: str | None = None
-    in_flight_dead: int = 0
+    dead_slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def _pool(name: PoolName, picture: PoolPicture, settings: PoolConfig | None, wal
         lock=picture.lock,
         error=picture.error,
         feedback=feedback,
-        in_flight_dead=loads.total - living.total,
+        dead_slots=loads.total - living.total,
     )
 
 

@@ -62,7 +62,7 @@ def _silent(gate: SilentGate) -> str:
 def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
     of, none = ("", ", no limit set") if pool.limit is None else (f"/{pool.limit}", "")
-    held, queued = _dead(pool.in_flight_dead), _dead(sum(not waiter.alive for waiter in pool.waiters))
+    held, queued = _dead(pool.dead_slots), _dead(sum(not waiter.alive for waiter in pool.waiters))
     counts = f"  {pool.in_flight}{of} in flight{held}, {pool.waiting} waiting{queued}{none}"
     if pool.error is not None and pool.lock is None:  # nothing is known of its slots, and 0 is no answer
         counts = "  who holds and who waits is not known"

@@ -107,7 +107,7 @@ def test_render_counts_what_does_not_fit() -> None:
 
 def test_render_counts_the_dead_at_the_head() -> None:
     dead = {"alive": False, "evidence": "pid gone"}
-    found = replace(pool(), in_flight=3, in_flight_dead=2, waiting=2, waiters=(waiter(1), waiter(2, **dead)))
+    found = replace(pool(), in_flight=3, dead_slots=2, waiting=2, waiters=(waiter(1), waiter(2, **dead)))
     assert shown(None, 80, picture(found))[2].startswith(
         "p  3/61 in flight (2 of them dead), 2 waiting (1 of them dead)   limit: "
     )

@@ -54,7 +54,7 @@ def test_a_run_on_a_disk_that_is_full_at_any_step_fails_with_125_and_nothing_is_
         done
         rm {root.parent}/filler
         {program} run -p p --limit 1 -n -- echo works again
-        {program} status --json | grep '"in_flight":'
+        {program} status --json | grep in_flight
     """
     done = status_of(
         *mounted(f"mount -t tmpfs -o size=64k none {root.parent}"), "sh", "-c", script, LEASECAP_HOME=str(root)

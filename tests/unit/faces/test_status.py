@@ -45,4 +45,4 @@ def test_as_slots_of_the_dead_count_those_that_come_free_once_they_are_reaped(
     nothing = LatencyPicture({}, ())
     picture = PoolPicture("/root/pools/p", "os", True, snapshot, tuple(leases), (), (), None, None, nothing)
     found = _pool(pool_name("p"), picture, None, datetime.now(UTC))
-    assert (found.in_flight, found.in_flight_dead) == counts
+    assert (found.in_flight, found.dead_slots) == counts
