@@ -133,11 +133,10 @@ class FileTicket:
             store = self._root.standing(self._store)
             if store is self._store:
                 return False
-            self.end()  # what is left of it stands in the old one
-            self._store = store
-            self._on_move(store)
-            self._done()
-            self._done = self._own.keep_open(store, self)
+            done = self._own.keep_open(store)
+        self.end()  # in the old one. Not under the lock: the thread of heartbeats takes that while it holds its own
+        self._store, self._done = store, done
+        self._on_move(store)
         return True
 
     def _stage_once(self) -> OwnEntry:

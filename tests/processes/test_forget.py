@@ -101,6 +101,33 @@ def test_newcomer_with_the_forgotten_pool_open_begins_again_in_the_new(
     assert team.referee.peak() == 1
 
 
+# Says whether it holds the lock of its process when it ends what it has in the forgotten pool.
+SAYS_THE_LOCK = """
+from leasecap._file_store.ticket import FileTicket
+from leasecap._runtime import runtime
+real_end = FileTicket.end
+def end(self):
+    say(str(runtime.own.lock._is_owned()))
+    real_end(self)
+FileTicket.end = end
+"""
+
+
+@pytest.mark.posix("OS locks")
+def test_newcomer_that_begins_again_holds_no_lock_for_which_heartbeats_wait(team: Team) -> None:
+    """Their thread may wait for it while it holds its own, which is needed where something can't be removed."""
+    configure(team, "os")
+    newcomer = team.start(BEFORE_THE_SECTION["os"] + SAYS_THE_LOCK + HOLD, "newcomer")
+    ready(newcomer)
+    newcomer.tell()
+    newcomer.expect("STOPPED")
+    assert runtime.forget(str(team.root), NAME)
+    newcomer.tell()
+    assert [newcomer.line(), newcomer.line()] == ["False", "False"]  # it ends nothing more before it begins again
+    newcomer.expect("HELD")
+    give_back(newcomer)
+
+
 STEPS = f"""{KILLED_AFTER}
 from leasecap._runtime import runtime
 from leasecap._config.pool_name import pool_name
