@@ -201,8 +201,12 @@ class Heartbeats:
         """Write the heartbeats that are due; returns what is to be called outside the lock, since it may release
         leases."""
         to_call: list[Callable[[], object] | None] = []
+        now = time.monotonic()
+        # A process that only holds reads an edited config.toml nowhere else. Not under this lock: it takes the one that
+        # forks wait for, and a garbage collection under that may end a generator, which releases and needs this one.
+        for store in {beating.store for beating in list(self._beating.values()) if beating.due <= now}:
+            store.refresh()
         with self._changed:
-            now = time.monotonic()
             to_call += [then for when, then in self._later if when <= now]
             self._later = [one for one in self._later if one[0] > now]
             for beating in list(self._beating.values()):
@@ -254,7 +258,6 @@ class Heartbeats:
             log_warning_apart(f"what is looked after in the background failed: {error!r}")
 
     def _beat(self, beating: Beating) -> bool:
-        beating.store.refresh()  # a process that only holds reads an edited config.toml nowhere else
         try:
             if beating.ending:
                 beating.store.finish(beating.own_entry)

@@ -9,7 +9,7 @@ from pathlib import Path
 from referee import DEADLINE
 from staged_world import Actor
 
-from leasecap._file_store.heartbeats import Heartbeats
+from leasecap._file_store.heartbeats import Beating, Heartbeats
 
 
 class Inbox:
@@ -45,6 +45,24 @@ def test_leases_held_for_a_moment_do_not_wake_the_heartbeat_thread_each_time(
         heartbeats.add(actor.store, own_entry)
         heartbeats.remove(own_entry)
     assert inbox.woken == 0
+
+
+def test_configuration_is_read_without_the_lock_that_a_release_needs(root: Path) -> None:
+    """A thread that was collecting garbage under the lock of forks waited for it, while reading waited for that one."""
+    actor, heartbeats = Actor(root), Heartbeats()
+    own_entry = actor.ask()
+    release = threading.Thread(target=heartbeats.remove, args=(own_entry,), daemon=True)
+
+    def refresh() -> None:
+        release.start()
+        release.join(DEADLINE)
+        assert not release.is_alive()
+
+    actor.store.refresh = refresh
+    beating = heartbeats._beating[own_entry.name] = Beating(actor.store, own_entry, None, ending=False)
+    beating.due = 0.0
+    heartbeats._round(idle=False)
+    assert not release.is_alive()
 
 
 def test_what_is_called_later_is_called_once_and_not_before() -> None:
