@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,6 +24,8 @@ PATIENCE = 20.0
 """Seconds until a server that should answer counts as one that doesn't."""
 
 SOFTWARE = ("redis", "valkey")
+
+_PORTS = itertools.islice(itertools.cycle(range(12000, 22000)), random.randrange(10000), None)
 
 
 def program(software: str) -> str:
@@ -164,10 +168,13 @@ def running(
 
 
 def free_port() -> int:
-    """A port that nothing listens on; a cluster's node listens on the one 10000 higher as well."""
-    while True:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = int(found.getsockname()[1])
-        if port < 55000:
+    """A port that nothing listens on; a cluster's node listens on the one 10000 higher as well.
+
+    It is none that the system gives to who asks for any, and another one each time: what is left of a test goes on for
+    a while to look for its server, and would find that of another test, which may speak HTTP.
+    """
+    for port in _PORTS:
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("the ports go round for ever")
