@@ -15,6 +15,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+from dropped import Dropped
 from helper_process import helper
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,8 +36,6 @@ from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from leasecap._file_store.store import Store
 
 
@@ -353,17 +352,6 @@ class Collecting(deque[tuple[int, str]]):
     def append(self, mark: tuple[int, str]) -> None:
         gc.collect()
         super().append(mark)
-
-
-class Dropped:
-    """What gives its slot back when it is collected, as a generator does."""
-
-    def __init__(self, release: Callable[[], object]) -> None:
-        self.release = release
-        self.itself = self  # nothing but the garbage collector sees that it is dropped
-
-    def __del__(self) -> None:
-        self.release()
 
 
 def test_a_garbage_collection_amid_a_release_may_release_another_slot_that_cools_down(store: Store) -> None:

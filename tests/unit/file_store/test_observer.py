@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from dropped import Dropped
 from helper_process import Helper, ended_pid, helper
 from referee import DEADLINE
 from staged_world import Actor
@@ -20,8 +21,6 @@ from leasecap._liveness.stamp import STAMP_BYTES, decode_stamp, encode_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from leasecap._file_store.own_entry import OwnEntry
 
 HOLDER = """
@@ -445,17 +444,6 @@ def test_a_beat_has_one_width_whatever_the_clock_says(now: int) -> None:
 
 
 # -- in the midst of it ----------------------------------------------------------------------------------------------
-
-
-class Dropped:
-    """What looks when it is collected, as a generator does that gives its slot back and hands it off."""
-
-    def __init__(self, look: Callable[[], object]) -> None:
-        self.look = look
-        self.itself = self  # nothing but the garbage collector sees that it is dropped
-
-    def __del__(self) -> None:
-        self.look()
 
 
 def test_a_garbage_collection_in_the_midst_of_a_look_may_look_itself(
