@@ -211,18 +211,25 @@ class Renewals:
             with self._changed:
                 if self._thread is not threading.current_thread():
                     return
-                now = self._effects.monotonic()
-                due = [pool for pool, when in self._due.items() if when <= now]
-                if not due:
+                pool = self._next()
+                if pool is None:
                     self._wakes_at = min(self._due.values(), default=math.inf)
-                    wait = self._wakes_at - now
+                    wait = self._wakes_at - self._effects.monotonic()
                     self._changed.wait(None if wait == math.inf else max(wait, 0.001))
                     continue
-                # Only now, or each acquire of many short ones would rouse the thread.
-                pools = {kept.pool for kept in self._kept.values()}
-                self._due = {pool: when for pool, when in self._due.items() if pool in pools or when > now}
-            for pool in pools.intersection(due):
-                self._renew(pool)
+            self._renew(pool)
+
+    def _next(self) -> Pool | None:
+        """A pool that is to be renewed now. Those that fail are the last: if one node of a cluster is silent each of its
+        pools takes seconds, in which those of the others would run out."""
+        now = self._effects.monotonic()
+        due = [pool for pool, when in self._due.items() if when <= now]
+        if not due:
+            return None
+        # Only now, or each acquire of many short ones would rouse the thread.
+        pools = {kept.pool for kept in self._kept.values()}
+        self._due = {pool: when for pool, when in self._due.items() if pool in pools or when > now}
+        return min(pools.intersection(due), key=lambda pool: (pool in self._failing, self._due[pool]), default=None)
 
     def _renew(self, pool: Pool) -> None:
         with self._changed:

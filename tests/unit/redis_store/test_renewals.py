@@ -270,6 +270,26 @@ def test_two_beats_that_fail_are_told_once(world: World, monkeypatch: pytest.Mon
     assert len(said) == 2
 
 
+def test_pools_that_fail_are_renewed_after_the_others(world: World) -> None:
+    """A silent node of a cluster took a second of each of its pools, in which leases on the other nodes ran out."""
+    pools = [FakePool() for _ in range(6)]
+    for number, world.pool in enumerate(pools):
+        world.clock.time += 0.1
+        kept = Kept(cast("Any", world.pool), f"{number}", 0.0, RECORD, lambda: None, is_lease=True)
+        world.renewals.add(kept)
+    for world.pool in pools[:3]:
+        world.pool.answer = StoreError("can't be reached", path="redis://h:1/0", remedy="")
+        world.renew()
+    world.clock.time += FakePool.beat
+    order = []
+    while (found := world.renewals._next()) is not None:
+        order.append(pools.index(cast("Any", found)))
+        world.pool = pools[order[-1]]
+        world.renew()
+        world.clock.time += 0.1
+    assert order == [3, 4, 5, 0, 1, 2]
+
+
 def test_holder_is_told_in_time_once_that_its_command_has_to_end(world: World) -> None:
     world.pool.holding = Holding(when_unsure="end")
     kept = world.keep()
