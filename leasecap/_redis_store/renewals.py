@@ -220,8 +220,8 @@ class Renewals:
             self._renew(pool)
 
     def _next(self) -> Pool | None:
-        """A pool that is to be renewed now. Those that fail are the last: if one node of a cluster is silent each of its
-        pools takes seconds, in which those of the others would run out."""
+        """A pool that is to be renewed now. Those that fail are the last: if one node of a cluster is silent, each of
+        its pools takes seconds, in which what is held on the others would run out."""
         now = self._effects.monotonic()
         due = [pool for pool, when in self._due.items() if when <= now]
         if not due:
