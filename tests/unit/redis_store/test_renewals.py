@@ -278,6 +278,7 @@ def test_pools_that_fail_are_renewed_after_the_others(world: World) -> None:
         kept = Kept(cast("Any", world.pool), f"{number}", 0.0, RECORD, lambda: None, is_lease=True)
         world.renewals.add(kept)
     for world.pool in pools[:3]:
+        world.clock.time += 0.1
         world.pool.answer = StoreError("can't be reached", path="redis://h:1/0", remedy="")
         world.renew()
     world.clock.time += FakePool.beat
