@@ -106,9 +106,11 @@ def _edited(path: str, text: str, name: str, value: int | str | None) -> str:
         gap = "" if not text else line if text.endswith("\n") else line * 2
         header = tomlkit.key(["pools", name]).as_string()
         return f"{text}{gap}[{header}]{line}limit = {tomlkit.item(value).as_string()}{line}"
-    if value is None and (found := _without_table(text, key)) is not None:
-        return found
-    if value is not None and (found := _below_header(text, key, f"limit = {tomlkit.item(value).as_string()}")):
+    if value is None:
+        found = _without_table(text, key)
+    else:
+        found = _below_header(text, key, f"limit = {tomlkit.item(value).as_string()}")
+    if found is not None:
         return found
     try:
         document = tomlkit.parse(text)
