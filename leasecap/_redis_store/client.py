@@ -6,7 +6,6 @@ import math
 import os
 import random
 import time
-from functools import partial
 
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
@@ -45,7 +44,6 @@ class Client:
         self._pid = os.getpid()
         self._route = Route(self.address)
         self._connections: dict[Node, Connections] = {}
-        self._servers: dict[Node, Server] = {}
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Word] = (), *, within: float = 0.0) -> Any:
         """What the script returns, as redis-py has it: integers, bytes, None, and lists of them.
@@ -71,7 +69,8 @@ class Client:
     def server_of(self, key: str) -> Server | None:
         """What the one that has the key, as far as is known, has said of itself."""
         node = self._route.to(key)
-        return None if node is None else self._servers.get(node)
+        connections = None if node is None else self._connections.get(node)
+        return None if connections is None else connections.server
 
     def close(self) -> None:
         """Close the connections that aren't in use."""
@@ -102,8 +101,7 @@ class Client:
     def _ask(self, ask: Ask) -> Any:
         connections = self._connections.get(ask.node)
         if connections is None:
-            seen = partial(self._seen, ask.node)
-            connections = self._connections.setdefault(ask.node, Connections(self.address, ask.node, seen))
+            connections = self._connections.setdefault(ask.node, Connections(self.address, ask.node, self._seen))
         try:
             if ask.command is None:
                 return connections.apart(ask.until)
@@ -121,6 +119,5 @@ class Client:
         except (RedisError, OSError) as error:
             return error
 
-    def _seen(self, node: Node, server: Server) -> None:
-        self._servers[node] = self.server = server
-        self.answered_at = time.monotonic()
+    def _seen(self, server: Server) -> None:
+        self.server, self.answered_at = server, time.monotonic()

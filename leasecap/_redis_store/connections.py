@@ -161,9 +161,13 @@ _GREETING = ("INFO", "server", "replication")
 
 
 class Connections:
-    """The connections of this process to one node."""
+    """The connections of this process to one node.
+
+    :ivar server: what that said of itself when the last one was made; None before the first.
+    """
 
     def __init__(self, address: StoreAddress, node: Node, seen: Callable[[Server], object]) -> None:
+        self.server: Server | None = None
         self._address, self._node, self._seen = address, node, seen
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(MOST):
@@ -236,6 +240,7 @@ class Connections:
         connection.server = server_of(self._address, answer, time.monotonic())
         if len(self._address.hosts) > 1 and not self._address.service and not connection.server.is_cluster:
             raise self._not_a_node()
+        self.server = connection.server
         self._seen(connection.server)
 
     def _not_a_node(self) -> StoreError:
