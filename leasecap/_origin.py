@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     class Process(Protocol):
         """Something that is renewed in a fork's child."""
 
-        id: str
+        @property
+        def id(self) -> str: ...
 
 
 class Origin:

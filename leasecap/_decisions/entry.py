@@ -82,6 +82,9 @@ def parse_entry(name: str) -> Entry:
 process_of = itemgetter(slice(38, 50))
 """The process in a name that leasecap wrote, without parsing the name."""
 
+mark_of = itemgetter(slice(44, 50))
+"""The end of `process_of`, which is the same for each program that one process becomes (``exec``)."""
+
 
 class Group:
     """The entries of one place, each name once.

@@ -11,7 +11,7 @@ from leasecap._host.namespaces import INITIAL
 from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import MAX_BYTES, PENDING, decode_record
 from leasecap._liveness.stamp import BEATS, HEARTBEAT, STALE_AFTER, STAMP_BYTES, decode_stamp
-from leasecap._liveness.verdict import Facts, Finding, comparable, judge, same_clocks
+from leasecap._liveness.verdict import Facts, Finding, comparable, judge, left_by_exec, same_clocks
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -132,6 +132,18 @@ class Observer:
         if seen and record is not None and self._presence(record.pid, record.start) in ("runs", "stopped"):
             return True
         return self.judge(where, name).alive
+
+    def left_by_exec(self, where: str, name: str) -> bool:
+        """Whether the entry is nobody's, since this process was another program when it made it."""
+        if self._pool.kind != "os" or not self._pool.local:
+            return False  # no lock says whether that program lives
+        held, content = self._directory.probe(f"{where}/{name}/alive", STAMP_BYTES)
+        record = self.record(where, name)  # read after the probe, as in `look`
+        stamp = decode_stamp(content or b"")
+        # Another interpreter of this process may have lost its lock, if the program has closed its descriptors. It
+        # goes on to beat.
+        beats = stamp is None or stamp[0] >= self._effects.loaded_at()
+        return held is False and not beats and record is not None and left_by_exec(record, self._effects.me())
 
     def visible(self, record: Record) -> tuple[int, int] | None:
         """Pid and start of the record's process; None if they mean nothing here (another boot or namespace)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from binascii import crc32
 
 from leasecap._file_store.heartbeats import Heartbeats
 from leasecap._host.effects import Effects
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class OwnProcess:
     """What this process has. A fork's child starts with nothing.
 
-    :ivar id: the name of this process in ``wake/``.
+    :ivar program: the half of `id` that no other program has, and no fork's child.
     :ivar lock: held across a fork, so that a child copies no descriptor that isn't noted yet, and no import half done.
     :ivar waiters: what wakes the waiter of each queued ticket; ``lookouts``: the look-out over each ticket's queue.
     :ivar own_entries: the entries of this process that hold a descriptor.
@@ -45,12 +46,26 @@ class OwnProcess:
 
     def start(self) -> None:
         """Begin with nothing."""
-        self.id = os.urandom(6).hex()
+        self.program = os.urandom(3).hex()
+        self._id = ""
         self.heartbeats = Heartbeats()
         self.waiters: dict[str, Callable[[], None]] = {}
         self.lookouts: dict[str, Watcher] = {}
         self.own_entries: set[OwnEntry] = set()
         self._users: dict[object, Store] = {}
+
+    @property
+    def id(self) -> str:
+        """By which ``wake/`` and its entries name this process.
+
+        Its second half says which process that is, whatever program it becomes (`former_program`). It is made when it
+        is needed, since a fork's child mostly needs none.
+        """
+        if not self._id:
+            me = self.effects.me()
+            who = f"{me.pid} {me.start} {me.boot} {me.pid_ns}".encode()
+            self._id = f"{self.program}{crc32(who) & 0xFFFFFF:06x}"
+        return self._id
 
     def forget_entries(self) -> None:
         """In a fork's child: let go of what is the parent's.

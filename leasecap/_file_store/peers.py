@@ -60,7 +60,7 @@ class Peers:
         self.seen_away: frozenset[str] = frozenset()
         self.seen_running: frozenset[str] = frozenset()
         self._effects = effects
-        self._observer = observer
+        self.observer = observer
         self._listens = listens
         self._is_deaf = is_deaf
         self._known: dict[str, tuple[int, int] | None] = {}
@@ -83,7 +83,7 @@ class Peers:
             if presence == "runs":
                 return "away" if self._is_deaf(process) else "runs"
         # A process that listens lives. Else the ticket's own evidence decides, for this ticket alone.
-        if not self._listens(process) and not self._observer.lives(where, ticket.name):
+        if not self._listens(process) and not self.observer.lives(where, ticket.name):
             return "dead"
         return "away" if self._is_deaf(process) else "runs"
 
@@ -91,12 +91,12 @@ class Peers:
         """Pid and start of the ticket's process; None if it can't be seen from here."""
         process = ticket.process
         if process not in self._known:
-            record = self._observer.record(where, ticket.name)
+            record = self.observer.record(where, ticket.name)
             if record is None:
                 return None  # it was moved meanwhile, or is corrupt: another ticket of the process may say
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()  # a process that grants and never waits here meets more and more of them
-            identity = self._known[process] = self._observer.visible(record)
+            identity = self._known[process] = self.observer.visible(record)
             return identity
         return self._known.get(process)
 

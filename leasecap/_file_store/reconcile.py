@@ -11,6 +11,7 @@ from leasecap._decisions import grants
 from leasecap._decisions.entry import Group, parse_entry
 from leasecap._decisions.limits import declarers
 from leasecap._decisions.places import GRANTED, LEASES, PARKED, QUEUE, STAGING
+from leasecap._file_store import former_program
 from leasecap._file_store.notices import Done, whom_to_notify
 from leasecap._file_store.peers import Looks
 from leasecap._file_store.removal import bury
@@ -82,6 +83,8 @@ class Reconciler:
         self._done: Done | None = None
         self._to_wake: list[Entry] = []
         self._woken: set[str] = set()
+        self._looks_back = ""
+        self._is_new = True
 
     def transact(self, act: Callable[[], object] | None = None, *, entered: bool = False) -> bool:
         """Try to enter, do ``act`` inside, leave, and reconcile for as long as that is called for.
@@ -112,6 +115,8 @@ class Reconciler:
         granted = own_entry.entry in plan.grant
         self.others_waited = len(snapshot.queue) > 1
         self._carry_out(plan, snapshot, own_entry)
+        if self._is_new or not granted:
+            self._is_new, self._looks_back = False, own_entry.entry.process
         if not granted and may_queue:
             self._directory.rename(f"{STAGING}/{own_entry.name}", f"{QUEUE}/{own_entry.name}")
             behind = min((name for name in snapshot.queue.names if name > own_entry.name), default=None)
@@ -232,6 +237,7 @@ class Reconciler:
         """
         to_wake, self._to_wake = self._to_wake, []
         done, self._done = self._done, None
+        looks_back, self._looks_back = self._looks_back, ""
         unseen, self._unseen = self._unseen, False
         self._peers.forget_seen()
         ours = self.section.leave()
@@ -244,6 +250,9 @@ class Reconciler:
         if done is None:
             return not ours
         again = not ours or unseen or self._is_called_for(done)
+        left = former_program.suspects(looks_back, done.snapshot) if looks_back else []
+        if left and former_program.remove(self._entries, self._peers, self.notify, left):
+            again = True
         if done.granted:
             self.noticed_at = self.effects.monotonic()  # before they are notified, since this may take long
         for entry in whom_to_notify(done, self.effects.others_see_exits):

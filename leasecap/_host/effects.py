@@ -29,6 +29,9 @@ elif sys.platform == "linux":
     _read_boot_clock = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 
+_LOADED_AT = _read_boot_clock()
+
+
 class Effects:
     """The rest of the world: clocks, chance, locks on descriptors, and the process table."""
 
@@ -40,6 +43,10 @@ class Effects:
     def boot_clock(self) -> int:
         """Nanoseconds since boot, suspended time included; one clock for all processes of a kernel."""
         return _read_boot_clock()
+
+    def loaded_at(self) -> int:
+        """When this program had leasecap loaded, by the boot clock."""
+        return _LOADED_AT
 
     def wall_clock(self) -> float:
         """Seconds since 1970; only to carry times over a reboot."""

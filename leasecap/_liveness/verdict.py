@@ -72,6 +72,15 @@ def same_clocks(record: Record, observer: Identity) -> bool:
     return _same(record.boot, observer.boot) and _same(record.time_ns, observer.time_ns)
 
 
+def left_by_exec(record: Record, observer: Identity) -> bool:
+    """Whether the observer's own process made the entry, whose lock alone says whether the program lives that did.
+
+    If it is free, that program is gone: the process has become another one (``exec``).
+    """
+    own = record.start is not None and (record.pid, record.start) == (observer.pid, observer.start)
+    return own and comparable(record, observer) and record.local and record.proof == "lock" and record.child is None
+
+
 def judge(facts: Facts) -> Finding:
     """Return whether the entry's owner lives, and by which evidence."""
     record = facts.record

@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from leasecap._host.effects import Effects
 
     class Process(Protocol):
-        """This process, renewed in a fork's child.
+        """This process, renewed in a fork's child."""
 
-        :ivar id: by which its entries name it.
-        """
-
-        id: str
+        @property
+        def id(self) -> str:
+            """By which its entries name it."""
 
 
 _UNPROVEN = 5.0

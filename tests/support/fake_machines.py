@@ -130,6 +130,9 @@ class Eyes(Effects):
         self.process.kernel.host.boot_ns += 1  # no two calls at the same nanosecond
         return self.process.kernel.host.boot_ns + self.process.kernel.boot_offset
 
+    def loaded_at(self) -> int:
+        return 0  # no process was another program before
+
     def wall_clock(self) -> float:
         return self.process.kernel.host.wall
 
@@ -346,7 +349,7 @@ class Process:
         self.calls: list[Call] = []
         self.later: list[tuple[float, Callable[[], object]]] = []
         self.runtime = Runtime(Eyes(self))
-        self.runtime.own.id = f"{next(world.tokens):012x}"
+        self.runtime.own.program = f"{next(world.tokens):06x}"
         self.runtime.own.heartbeats = Beats(self)
 
     def ask(self, request: Request, parent: Call | None = None) -> Call:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Paths for messages, clocks, chance, and oneself.
-_NO_POINTS = frozenset({"full", "boot_clock", "monotonic", "token", "give_way", "me"})
+_NO_POINTS = frozenset({"full", "boot_clock", "loaded_at", "monotonic", "token", "give_way", "me"})
 _LOOKS = ("directory ", "list ", "stat ", "read ", "read_and_stat ", "probe ", "presence", "open existing ", "hears ")
 _NAMES = (
     (re.compile(r"\d{3}-[0-9a-f]{16}-[0-9a-f]{16}-[0-9a-f-]+"), "ENTRY"),

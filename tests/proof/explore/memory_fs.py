@@ -483,6 +483,9 @@ class MemoryEffects(Effects):
     def boot_clock(self) -> int:
         return int(self.world.boot_clock())
 
+    def loaded_at(self) -> int:
+        return 0  # no actor was another program before
+
     def monotonic(self) -> float:
         return float(self.world.monotonic())
 
