@@ -8,6 +8,7 @@ import shlex
 import shutil
 import stat
 from contextlib import contextmanager
+from secrets import token_hex
 
 from leasecap._config.root import check_root
 from leasecap._doctor.check import Check
@@ -31,11 +32,9 @@ _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # to recognise, not
 @contextmanager
 def scratch(ground: str) -> Iterator[str]:
     """A new directory in ``ground`` for the block, which is removed afterwards."""
-    import shutil
-    import tempfile
-
-    path = tempfile.mkdtemp(prefix=SCRATCH, dir=ground)
+    path = os.path.join(ground, SCRATCH + token_hex(8))
     try:
+        os.mkdir(path, 0o700)  # inside, and with a name known before, as a signal may end this at any moment
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)

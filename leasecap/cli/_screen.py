@@ -29,9 +29,9 @@ def _present(*names: str) -> frozenset[int]:
     return frozenset(getattr(signal, f"SIG{name}") for name in names if hasattr(signal, f"SIG{name}"))
 
 
-_ENDING = _present("INT", "TERM", "HUP", "QUIT")
+ENDING = _present("INT", "TERM", "HUP", "QUIT")
 _STOPPING = _present("TSTP")
-_NOTED = _ENDING | _STOPPING | _present("WINCH", "CONT")
+_NOTED = ENDING | _STOPPING | _present("WINCH", "CONT")
 _USUAL = (80, 24)  # columns, rows
 
 
@@ -130,7 +130,7 @@ class Screen:
         self._write("\x1b[H" + "\r\n".join(lines) + ("" if len(lines) >= high else _CLEAR_BELOW))
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if signum in _ENDING:
+        if signum in ENDING:
             self.ended = signum
         else:
             self._stopped = self._stopped or signum in _STOPPING

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
+from contextlib import contextmanager
 
 import click
 
 from leasecap._redact import printable
+from leasecap.cli import _streams
 from leasecap.cli._say import Verb
-from leasecap.cli._screen import columns, paint
+from leasecap.cli._screen import ENDING, columns, paint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from leasecap._doctor.check import Check
 
@@ -35,13 +39,43 @@ def command(directory: str | None) -> int:
     from leasecap._doctor.examine import examine, summary
 
     checks = []
-    for check in examine(directory):
-        checks.append(check)
-        for line in _lines(check):
-            click.echo(line)
+    with _leaving_nothing():
+        for check in examine(directory):
+            checks.append(check)
+            for line in _lines(check):
+                click.echo(line)
     click.echo()
     click.echo("\n".join(_wrapped(printable(summary(checks), 500), 0)))
     return 1 if any(check.verdict == "bad" for check in checks) else 0
+
+
+class _Ended(BaseException):
+    """A signal asks this process to end. No `Exception`, as no check may take it for its finding."""
+
+
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """Let a signal that ends this process end the block first, so that what is tried out is removed, its processes
+    too."""
+    before = {signum: signal.getsignal(signum) for signum in ENDING}
+    came: list[int] = []
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        came.append(signum)
+        if len(came) == 1:  # timeout(1) sends two, and the second must not end the removal
+            raise _Ended
+
+    try:
+        try:
+            for signum, handler in before.items():
+                if handler is not signal.SIG_IGN:  # as under nohup, and for a job in the background
+                    signal.signal(signum, end)
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+    except _Ended:
+        _streams.die_of(signal.Signals(came[0]))
 
 
 def _lines(check: Check) -> Iterator[str]:

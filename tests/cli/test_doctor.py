@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -91,6 +92,41 @@ def test_a_directory_to_try_can_be_given(root: Path, tmp_path: Path) -> None:
     result = doctor(str(tmp_path / "nowhere"))
     assert result.returncode == 1
     assert "nowhere: no such directory" in result.stdout
+
+
+@pytest.mark.posix("signals")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_ends_it_leaves_neither_its_directory_nor_its_processes(
+    root: Path, tmp_path: Path, signum: signal.Signals
+) -> None:
+    ground = tmp_path / "ground"
+    ground.mkdir()
+    at_the_proof = """
+import os, signal
+from leasecap._doctor import rivals
+from leasecap.cli.main import main
+
+def stay(prover):
+    os.write(1, b"prover %d\\n" % prover.pid)
+    signal.pause()
+
+for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(signum, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+rivals._line = stay
+main()
+"""
+    arguments = [sys.executable, "-c", at_the_proof, "doctor", str(ground)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        prover = next(line for line in process.stdout if line.startswith("prover "))
+        assert list(ground.iterdir())
+        process.send_signal(signum)
+        process.wait(30)
+    assert process.returncode == -signum
+    assert list(ground.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(prover.split()[1]), 0)
 
 
 def test_a_terminal_gets_colours_and_its_own_width_but_what_is_to_be_copied_is_not_wrapped(root: Path) -> None:
