@@ -171,13 +171,13 @@ class Runtime:
         return self.using(self._roots.still(root), pool)
 
     def is_used(self, root: str, name: PoolName) -> bool:
-        """Whether somebody has used the pool, as far as that can be told."""
+        """Whether somebody has used the pool.
+
+        :raises StoreError: when its server can't say. It isn't asked again then, since that takes seconds each time.
+        """
         settings = self.root(root).config.pool(name.text)
         if settings.store is not None:
-            try:
-                return self.on_server(settings).pool.picture().is_used
-            except StoreError:
-                return True  # to use the pool will say what is wrong
+            return self.on_server(settings).pool.picture().is_used
         return is_made(root, name)
 
     def name_on_disk(self, root: str, directory: str) -> PoolName:

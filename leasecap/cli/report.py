@@ -47,6 +47,8 @@ def command(
         raise click.UsageError(str(error)) from None
     about = _pool(pool)
     before = look(about).pools[0]
+    if before.lock is None and before.error:  # to ask a server that is away once more takes seconds each time
+        raise LeasecapError(before.error)
     report(about, status, retry_after=retry_after, kind=kind, ttfb=ttfb)
     click.echo(f"{printable(before.pool, 200)}: {_effect(before, look(about).pools[0])}")
 

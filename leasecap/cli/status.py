@@ -28,12 +28,15 @@ def command(pools: tuple[str, ...], latency: bool, as_json: bool, watch: bool) -
     """
     if as_json and watch:
         raise click.UsageError("give --json or --watch, not both")
-    _check(pools)
     if watch:
         from leasecap.cli import _watch  # with it comes what sees changes
 
+        if pools:
+            _check(_look(pools, latency))
         _watch.watch(lambda: _look(pools, latency))
     found = _look(pools, latency)
+    if pools:
+        _check(found)
     if as_json:
         import json
 
@@ -44,12 +47,14 @@ def command(pools: tuple[str, ...], latency: bool, as_json: bool, watch: bool) -
     return 1 if any(troubles) else 0
 
 
-def _check(pools: tuple[str, ...]) -> None:
-    for pool in pools:
-        try:
-            known_pool(pool)
-        except (ConfigError, StoreError):
-            pass  # it is shown with the pools
+def _check(found: Status) -> None:
+    """Refuse a name that means no pool. One of which something is found does, and its server isn't asked again."""
+    for pool in found.pools:
+        if pool.lock is None and pool.error is None:
+            try:
+                known_pool(pool.pool)
+            except (ConfigError, StoreError):
+                pass  # it is shown with the pools
 
 
 def _look(pools: tuple[str, ...], latency: bool) -> Status:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from commands import environment, run, start
 from redis_pools import settle
 from referee import Team, until
@@ -22,15 +23,16 @@ import leasecap
 from leasecap._api import acquire_with
 from leasecap._config.pool_name import pool_name
 from leasecap._liveness.record import Purpose
+from leasecap._redis_store.client import Client
+from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
 from leasecap._request import Options
 from leasecap._wait.blocking import ThreadWaiter
+from leasecap.cli.main import cli
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redis_server import RedisServer
-
-    from leasecap._redis_store.client import Client
 
 pytestmark = pytest.mark.redis
 
@@ -90,6 +92,29 @@ def test_limit_of_a_pool_whose_server_is_away_shows_what_this_machine_knows(
         "while this machine holds or waits, its own limit counts too: 1 (config.toml [pools.p])",
     ]
     assert shown.returncode == 1 and "can't be reached" in shown.stderr
+
+
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    ["status p", "pause p", "resume p", "report p --status 429", "limit p 3", "limit p", "forget p", "policy show p"],
+)
+def test_verb_asks_a_server_that_is_away_once(
+    team: Team, monkeypatch: pytest.MonkeyPatch, words: str, configured: bool
+) -> None:
+    """Each time takes seconds."""
+    address = "redis://127.0.0.1:1/0"
+    team.configure(f'[{"pools.p" if configured else "defaults"}]\nstore = "{address}"\n')
+    asked = []
+
+    def away(*_: object, **__: object) -> None:
+        asked.append(words)
+        raise Unreachable("can't be reached", path=address, remedy="")
+
+    monkeypatch.setattr(Client, "run", away)
+    done = CliRunner().invoke(cli, words.split())
+    assert "can't be reached" in f"{done.exception} {done.output}"
+    assert asked == [words]
 
 
 @pytest.mark.posix("signals")
