@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from leasecap._config.pool_name import pool_name
 from leasecap._errors import ConfigError, StoreError
 from leasecap._status.read import status
 from leasecap.cli._picture import render
@@ -13,6 +14,7 @@ from leasecap.cli._screen import columns, home, paint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from leasecap._status.model import PoolStatus
     from leasecap._status.read import Status
 
 
@@ -62,5 +64,9 @@ def _look(pools: tuple[str, ...], latency: bool) -> Status:
         return status(latency=latency)
     from dataclasses import replace
 
-    looks = [status(pool, latency=latency) for pool in pools]
-    return replace(looks[0], pools=tuple(pool for look in looks for pool in look.pools))
+    looks = [status(pool, latency=latency) for pool in dict.fromkeys(pools)]
+    found: dict[str, PoolStatus] = {}
+    for look in looks:
+        for pool in look.pools:
+            found.setdefault(pool_name(pool.pool).identity, pool)  # a pool may have been given by two of its names
+    return replace(looks[0], pools=tuple(found.values()))

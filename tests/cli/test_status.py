@@ -71,6 +71,14 @@ def test_a_pool_that_is_only_configured_is_shown_with_its_limit_and_where_it_com
     assert "zai  0/3 in flight" in run("status", "zai").stdout
 
 
+def test_a_pool_that_is_named_twice_is_shown_once(root: Path) -> None:
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text('[pools.p]\nlimit = 3\naliases = ["one"]\n[pools.q]\nlimit = 1\n')
+    shown = json.loads(run("status", "one", "q", "p", "P", "q", "--json").stdout)
+    assert [pool["pool"] for pool in shown["pools"]] == ["p", "q"]
+    assert run("status", "p", "p").stdout.count("config.toml [pools.p]") == 1
+
+
 def test_a_broken_configuration_is_said_and_the_pools_are_shown_all_the_same(root: Path, lease: leasecap.Lease) -> None:
     (root / "config.toml").write_text("[pools.p]\nlimit = 'two'\n")
     done = run("status")
