@@ -39,16 +39,16 @@ class Acquisition:
         request: Request,
         origin: Origin,
         wake: Callable[[], None],
+        started: float,
         listen: Callable[[Wakeup], bool] | None = None,
         interrupts: DeferredSignals | None = None,
-        started: float | None = None,
     ) -> None:
         """
         :param origin: the process in which the call is made.
         :param wake: called from any thread when it is worth looking before the pause is over.
+        :param started: when it was made (the store's monotonic clock): something else may have been waited for since.
         :param listen: begins to receive this process's wake-ups.
         :param interrupts: deferred in each step, and delivered while ``on_wait`` is called.
-        :param started: when it was made (the store's monotonic clock), if something else had to be waited for since.
         """
         self.origin = origin
         self._root = root
@@ -56,7 +56,7 @@ class Acquisition:
         self._request = request
         self._interrupts = interrupts
         self._wake = wake
-        self._started = store.monotonic() if started is None else started
+        self._started = started
         self._deadline = None if request.timeout is None else self._started + request.timeout
         self._on_wait_every = 1.0
         self._on_wait_at = math.inf if request.on_wait is None else self._started + self._on_wait_every

@@ -76,7 +76,7 @@ class Steps:
                 return before
             store = runtime.store(root, settings)
             self._acquisition = acquisition = Acquisition(
-                root, store, request, self._origin, self._wake, self._listen, self._interrupts, self._started
+                root, store, request, self._origin, self._wake, self._started, self._listen, self._interrupts
             )
             self._done = runtime.keep_open(store, acquisition)
             self._reopen: Callable[[], AbstractContextManager[Store]] = partial(runtime.using_again, root, store.name)

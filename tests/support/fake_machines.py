@@ -254,7 +254,7 @@ class Call:
         if parent is not None and parent.lease is not None:
             self._context.run(_ancestry.enter, parent.lease.reference)
         origin = Origin(process.runtime.own)
-        self.acquisition = self._context.run(Acquisition, root, face, request, origin, self.wake)
+        self.acquisition = self._context.run(Acquisition, root, face, request, origin, self.wake, face.monotonic())
         self._steps: Generator[float, None, HeldLease] = self.acquisition.steps()
 
     @property

@@ -318,7 +318,7 @@ def acquire(
     actor.asks = True
     face = FileStore(kit, kit.root, kit.store)  # type: ignore[arg-type]
     acquisition = waiter.acquisition = Acquisition(
-        kit.root, face, request, Origin(kit), waiter.bell.ring, waiter.listen
+        kit.root, face, request, Origin(kit), waiter.bell.ring, face.monotonic(), waiter.listen
     )
     waiter.steps = acquisition.steps()
     actor.at("acquires")

@@ -39,7 +39,7 @@ def steps(
     borrow: bool = True,
 ) -> Generator[float, None, HeldLease]:
     request = Request(timeout, limit, 0, label, borrow, None, ("work",), max_hold)
-    return Acquisition(runtime.root("/nowhere"), store, request, Origin(runtime.own), wake).steps()
+    return Acquisition(runtime.root("/nowhere"), store, request, Origin(runtime.own), wake, store.monotonic()).steps()
 
 
 def acquire(
