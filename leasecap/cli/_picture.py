@@ -38,7 +38,7 @@ def render(rows: int | None, columns: int | None, found: Status, home: str = "")
     told = "\n".join(filter(None, (found.config_error, found.error)))
     errors: list[Line] = [((line, "red"),) for line in told.splitlines()]
     sections = [_section(pool, columns, home) for pool in found.pools]
-    if not sections and not found.error:
+    if not sections and not told:  # else that comes first, and whether there are pools may not be known
         hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
         sections = [_Section([((hint, ""),)], [])]
     top += [((f"gate {gate.address} (pid {gate.pid})", "dim"),) for gate in found.gates]

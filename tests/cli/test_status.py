@@ -87,6 +87,14 @@ def test_a_broken_configuration_is_said_and_the_pools_are_shown_all_the_same(roo
     assert lease.id in done.stdout
 
 
+def test_a_broken_configuration_is_not_answered_with_a_command_that_fails_as_well(root: Path) -> None:
+    root.mkdir(mode=0o700)
+    (root / "config.toml").write_text("[pools.p\n")
+    done = run("status")
+    assert "not valid TOML" in done.stdout and "Try:" not in done.stdout
+    assert done.returncode == 1
+
+
 def test_a_store_that_is_none_is_said_and_the_pools_are_shown_all_the_same(lease: leasecap.Lease) -> None:
     done = run("status", env=environment(LEASECAP_STORE="nowhere"))
     assert done.returncode == 1
