@@ -235,12 +235,12 @@ class Runtime:
 
         return FileHealth(self.own.effects, root)
 
-    def server_checks(self, address: StoreAddress) -> Iterator[tuple[str, Callable[[], Finding]]]:
-        """What can be looked at in a server, each with its name. To look changes nothing."""
+    def server_checks(self, address: StoreAddress, kept: list[PoolName]) -> Iterator[tuple[str, Callable[[], Finding]]]:
+        """What can be looked at in a server with the pools ``kept``, each with its name. To look changes nothing."""
         with loading(self.own.lock):
             from leasecap._redis_store.examination import Examination
 
-        with closing(Examination(address)) as examination:
+        with closing(Examination(address, kept)) as examination:
             yield from examination.checks()
 
     def server_trial(self, address: StoreAddress, name: str, limit: int) -> AbstractContextManager[None]:

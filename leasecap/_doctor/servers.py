@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
     from leasecap._doctor.check import Site
     from leasecap._store.health import Finding
@@ -27,9 +28,9 @@ def servers(site: Site) -> Iterator[Check]:
     if named and importlib.util.find_spec("redis") is None:
         yield Check("server", "bad", "redis-py is not installed", "it comes with:\n  pip install 'leasecap[redis]'")
         return
-    for address in named:
+    for address, pools in named.items():
         refusals = 0
-        for name, look in runtime.server_checks(address):
+        for name, look in runtime.server_checks(address, pools):
             check = guarded(name, partial(_check, name, look))
             refusals += check.verdict == "bad"
             yield check
@@ -37,13 +38,19 @@ def servers(site: Site) -> Iterator[Check]:
             yield guarded("server proof", proof.server_proof, address)
 
 
-def _named(site: Site) -> list[StoreAddress]:
+def _named(site: Site) -> dict[StoreAddress, list[PoolName]]:
+    """The servers, with the pools that are configured to be there."""
+    found: dict[StoreAddress, list[PoolName]] = {}
     try:
         config = load_config(site.root)
-        stores = [default_store(config.defaults), *(config.pool(name.text).store for name in config.pools)]
+        if (usual := default_store(config.defaults)) is not None:
+            found[usual] = []
+        for name in config.pools:
+            if (store := config.pool(name.text).store) is not None:
+                found.setdefault(store, []).append(name)
     except LeasecapError:
-        return []  # the check of the configuration says what is wrong
-    return list(dict.fromkeys(store for store in stores if store is not None))
+        return {}  # the check of the configuration says what is wrong
+    return found
 
 
 def _check(name: str, look: Callable[[], Finding]) -> Check:

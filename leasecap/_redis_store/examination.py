@@ -11,6 +11,7 @@ from leasecap._durations import format_duration
 from leasecap._errors import StoreError
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.keys import pool_keys
 from leasecap._redis_store.rights import IN_SCRIPTS, SENT, acl_line
 from leasecap._redis_store.script import Script
 from leasecap._redis_store.subscription import Subscription, channel
@@ -20,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
 
 _PATIENCE = 5.0  # seconds
@@ -30,13 +32,17 @@ _CLOCKS_APART = 5.0  # seconds
 
 _TRIAL = Script("trial", "#!lua\nreturn redis.call(unpack(ARGV))")
 _NOTHING = Script("nothing", "#!lua flags=no-writes\nreturn 1")
+_INFO = Script("info", "#!lua flags=no-writes\nreturn redis.call('INFO', ARGV[1])")
+_RANK = ("ok", "note", "bad")
 
 
 class Examination:
     """The checks of one server. Each raises StoreError or ConfigError when that is what it finds."""
 
-    def __init__(self, address: StoreAddress) -> None:
+    def __init__(self, address: StoreAddress, pools: Sequence[PoolName]) -> None:
+        """:param pools: some that are kept there."""
         self._client = Client(address)
+        self._pools = {name.text: pool_keys(address.prefix, name)[0] for name in pools}
         self._address = address
         self._name = f"doctor-{token_hex(8)}"
         self._key = f"{address.prefix}:{{{self._name}}}:trial"
@@ -116,7 +122,10 @@ class Examination:
 
     def memory(self) -> Finding:
         """Whether it could evict a pool's keys."""
-        said = self._info("memory")
+        return self._worst("memory", self._memory)
+
+    @staticmethod
+    def _memory(said: Mapping[str, str]) -> Finding:
         most, policy = int(said.get("maxmemory") or 0), said.get("maxmemory_policy", "")
         if most == 0:
             return Finding("ok", "no maxmemory, so nothing is evicted")
@@ -132,7 +141,10 @@ class Examination:
 
     def data(self) -> Finding:
         """Whether it has its data after a restart."""
-        said = self._info("persistence")
+        return self._worst("persistence", self._data)
+
+    @staticmethod
+    def _data(said: Mapping[str, str]) -> Finding:
         if said.get("aof_enabled") != "1":
             remedy = (
                 "After a restart nobody is granted a slot until all who live have renewed theirs, and limits and "
@@ -221,6 +233,21 @@ class Examination:
             subscription.stop()
         return Finding("ok", f"messages come back in {max(times) * 1000:.1f} ms at most of {len(times)}")
 
+    def _worst(self, section: str, judge: Callable[[Mapping[str, str]], Finding]) -> Finding:
+        """What is found of the server; in a cluster, where each node says it of itself alone, of those with the pools
+        as well."""
+        worst = judge(self._info(section))
+        if self._client.server is not None and self._client.server.is_cluster:
+            for pool, key in self._pools.items():
+                found = judge(_said(self._client.run(_INFO, [key], [section], within=_PATIENCE)))
+                if _RANK.index(found.verdict) > _RANK.index(worst.verdict):
+                    worst = found._replace(found=f"{found.found} (the node that has the pool {pool})")
+        return worst
+
     def _info(self, section: str) -> dict[str, str]:
-        text = self._client.command("INFO", section, within=_PATIENCE).decode(errors="replace")
-        return {key: value for key, _, value in (line.partition(":") for line in text.splitlines())}
+        return _said(self._client.command("INFO", section, within=_PATIENCE))
+
+
+def _said(answer: bytes) -> dict[str, str]:
+    text = answer.decode(errors="replace")
+    return {key: value for key, _, value in (line.partition(":") for line in text.splitlines())}

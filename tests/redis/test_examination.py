@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from places import REPOSITORY
-from redis_groups import watched
+from redis_groups import cluster, watched
 from redis_pools import place
 from redis_server import RedisServer, running
 
@@ -22,15 +22,16 @@ from leasecap._errors import StoreError
 from leasecap._redis_store import examination
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.examination import Examination
+from leasecap._redis_store.keys import pool_keys
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.rights import IN_SCRIPTS, SENT, acl_line
 from leasecap._runtime import runtime
 from leasecap._store.health import Finding
 
 
-def look(text: str, check: str) -> Finding:
+def look(text: str, check: str, *pools: str) -> Finding:
     """What the one check finds."""
-    looked = Examination(parse_address(text))
+    looked = Examination(parse_address(text), [pool_name(pool) for pool in pools])
     try:
         for name, found in looked.checks():
             if name in ("server", check):
@@ -43,7 +44,7 @@ def look(text: str, check: str) -> Finding:
 
 
 def test_a_server_that_can_keep_pools_has_nothing_wrong(server: RedisServer, software: str) -> None:
-    looked = Examination(parse_address(server.url(db=2)))
+    looked = Examination(parse_address(server.url(db=2)), [])
     found = {name: check() for name, check in looked.checks()}
     looked.close()
     assert {name for name, finding in found.items() if finding.verdict != "ok"} == {"data"}
@@ -204,3 +205,20 @@ def test_nothing_is_proved_on_a_server_that_cannot_keep_pools(
     found = {check.name: check.verdict for check in servers.servers(Site(str(root), "default", None))}
     assert found["memory"] == "bad"
     assert "server proof" not in found
+
+
+def test_each_node_of_a_cluster_that_has_a_pool_is_looked_at(software: str, tmp_path: Path) -> None:
+    with cluster(software, tmp_path) as nodes:
+        first, _, third = nodes.nodes
+        names = [pool_name(f"pool-{number}") for number in range(100)]
+        here, there = (
+            next(name.text for name in names if nodes.owner(pool_keys("leasecap", name)[0]) is node)
+            for node in (first, third)
+        )
+        third.command("CONFIG", "SET", "maxmemory", "100mb")
+        third.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        first.command("CONFIG", "SET", "appendonly", "yes")
+        assert look(first.url(), "memory", here).verdict == look(first.url(), "data", here).verdict == "ok"
+        found = look(first.url(), "memory", here, there)
+        assert found.verdict == "bad" and found.found.endswith(f"evicts any key (the node that has the pool {there})")
+        assert look(first.url(), "data", here, there).verdict == "note"
