@@ -15,7 +15,7 @@ from leasecap._redis_store.script import command_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from leasecap._config.store_address import StoreAddress
@@ -57,6 +57,15 @@ class Client:
         :raises ConfigError: when the password isn't where the address says.
         """
         return self._call(script.command(keys, args), keys[0], within)
+
+    def send(self, script: Script, keys: Sequence[str], args: Sequence[Word] = ()) -> Callable[[], Any] | None:
+        """Send a script; returns what waits for its answer, to be called once. It raises what redis-py raises.
+
+        None: it wasn't sent, since that might take time, or somebody else has to be asked first.
+        """
+        node = None if self._pid != os.getpid() or self.address.service else self._route.to(keys[0])
+        connections = None if node is None else self._connections.get(node)
+        return None if connections is None else connections.send(script.command(keys, args))
 
     def command(self, *words: Word, within: float = 0.0) -> Any:
         """What a command returns that isn't about one pool; raises as `run` does, and is sent again like a script."""

@@ -13,10 +13,11 @@ import sys
 import time
 from _queue import Empty, SimpleQueue
 from contextlib import contextmanager
+from functools import partial
 
 from redis import connection as redis_py
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from leasecap._errors import ConfigError, StoreError
 from leasecap._redis_store.script import Server
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.store_address import StoreAddress
     from leasecap._redis_store.calls import Node
+    from leasecap._redis_store.script import Command
 
 CONNECT_WITHIN, ANSWER_WITHIN = 5.0, 1.0  # seconds
 CONNECT_AT_LEAST = 2.0
@@ -193,6 +195,37 @@ class Connections:
                 connection.disconnect()
                 raise
             self._idle.append(connection)
+        finally:
+            self._places.put(None)
+
+    def send(self, command: Command) -> Callable[[], Any] | None:
+        """Send it by a connection that nobody uses; returns what waits for the answer, to be called once.
+
+        None: there is no such connection, or it has come to its end.
+        """
+        try:
+            self._places.get_nowait()
+        except Empty:
+            return None
+        connection = self._ready()
+        if connection is not None:
+            try:
+                connection.send_packed_command([command.packed(connection.server)])
+                return partial(self._answer, connection)
+            except (RedisError, OSError):
+                connection.disconnect()
+        self._places.put(None)
+        return None
+
+    def _answer(self, connection: Any) -> Any:
+        try:
+            answer = connection.read_response()
+        except BaseException:
+            connection.disconnect()
+            raise
+        else:
+            self._idle.append(connection)
+            return answer
         finally:
             self._places.put(None)
 

@@ -76,6 +76,7 @@ class HeldLease:
         return self._end()
 
     def _end(self) -> bool:
+        self._kept.settle()
         try:
             return self._store.pool.end(self.token, by_holder=True)
         except LeasecapError as error:  # a ConfigError too: a password's file may be gone

@@ -50,7 +50,7 @@ _AGAIN = 1.0  # seconds between tries to end an entry
 class _Waiting(NamedTuple):
     pool: Pool
     name: str
-    wake: Callable[[], None]
+    wake: Callable[..., None]
 
 
 class OwnStore:
@@ -109,8 +109,9 @@ class OwnStore:
         """Whether messages reach this process."""
         return self.subscription.proven or self.effects.monotonic() < self._subscribed + _UNPROVEN
 
-    def listen(self, pool: Pool, token: str, name: str, wake: Callable[[], None], unclaimed: int) -> None:
-        """Have ``wake`` called when it is worth looking at this ticket.
+    def listen(self, pool: Pool, token: str, name: str, wake: Callable[..., None], unclaimed: int) -> None:
+        """Have ``wake`` called when it is worth looking at this ticket: with the time of its grant (the store's clock,
+        seconds), if a message says so.
 
         :param unclaimed: how many messages were, when it was placed.
         """
@@ -131,12 +132,14 @@ class OwnStore:
         if message is None:
             self._subscribed = self.effects.monotonic()
             self.renewals.soon()  # it may be a server that has forgotten what is held
-        word = (message or b"").decode("ascii", "replace")
+        word, _, granted = (message or b"").decode("ascii", "replace").removeprefix("+").partition(" ")
         waiting = self._waiting.get(word)
         if waiting is None:
             self.unclaimed += 1
             waiting = self._waiting.get(word)  # once more: so either `listen` sees the count, or this sees the ticket
-        if waiting is not None:
+        if waiting is not None and granted:
+            waiting.wake(float(granted) / 1000)
+        elif waiting is not None:
             waiting.wake()
         elif word == "!":
             self._take_over()

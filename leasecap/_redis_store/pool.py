@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from redis.exceptions import RedisError, ResponseError
+
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._feedback.adaptive import is_awaited
 from leasecap._feedback.rules import Rules
@@ -10,6 +14,7 @@ from leasecap._liveness.record import decode_record, encode_record
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
 from leasecap._redis_store.deciding import decision, report_change, rules_of, state_of
 from leasecap._redis_store.eviction import Eviction
+from leasecap._redis_store.faults import fault
 from leasecap._redis_store.holding import Holding
 from leasecap._redis_store.keys import agent_field, latency_key, pool_keys, pools_key
 from leasecap._redis_store.latency import Latency
@@ -149,6 +154,20 @@ class Pool:
         self._decide(found, found.name, ask=ask, within=within)
         return self._run(LOOK, token, 0, within=within)
 
+    def begin_look(self, token: str) -> Callable[[], Answer] | None:
+        """Send a look; returns what waits for its answer, and raises as `look` does. None: it wasn't sent."""
+        answer = self._client.send(LOOK, self._keys, self._words(token, 0))
+        return None if answer is None else partial(self._looked, token, answer)
+
+    def _looked(self, token: str, answer: Callable[[], Any]) -> Answer:
+        try:
+            found = self._noted(answer_of(answer()))
+        except ResponseError:  # another node has the pool by now, or the server doesn't know the script any more
+            return self.look(token)
+        except (RedisError, OSError) as error:
+            raise fault(self._client.address, error) from error
+        return found if found.seen is None else self.look(token)
+
     def withdraw(self, token: str, *, within: float = _PATIENCE) -> Answer:
         """Leave the queue."""
         return self._settled(self._run(WITHDRAW, token, within=within))
@@ -286,7 +305,9 @@ class Pool:
         return self._run(COMMIT, *words, within=within)
 
     def _run(self, script: Script, *words: Word, within: float = 0.0) -> Answer:
-        found = answer_of(self._raw(script, *words, within=within))
+        return self._noted(answer_of(self._raw(script, *words, within=within)))
+
+    def _noted(self, found: Answer) -> Answer:
         self.ttl, self.by_task, self.holding = found.ttl, found.by_task, found.holding
         return found
 

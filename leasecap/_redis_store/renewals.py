@@ -41,6 +41,7 @@ class Kept:
     :ivar unconfirmed: it is a lease whose time is over though nobody has said that it was taken.
     :ivar kill_after: seconds that what runs under it has to end.
     :ivar on_unsure: called once that has to end soon, unless a renewal comes through.
+    :ivar settle: waits until the store has said that a lease is held which has begun before (`taking_up`).
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Kept:
         "pool",
         "record",
         "sent",
+        "settle",
         "ttl",
         "unconfirmed",
     )
@@ -70,20 +72,32 @@ class Kept:
         self.is_lease = is_lease
         self.unconfirmed = False
         self.kill_after = 0.0
-        self.on_unsure = _nothing
+        self.on_unsure = self.settle = _nothing
         self._is_unsure = False
         self._telling = threading.Lock()
 
     @property
     def look_every(self) -> float:
         """Seconds between looks at its time."""
-        return min(_LOOK_EVERY, self.ttl * _LOOK_SHARE)
+        return min(_LOOK_EVERY, self.pool.ttl * _LOOK_SHARE)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the store knows of the lease."""
+        return self.settle is _nothing
+
+    def confirm(self, sent: float, ttl: float) -> None:
+        """The store knows of it, as of something that was sent at that moment and holds for ``ttl``."""
+        self.sent = sent  # before the other: at no moment it seems to last longer than it does
+        self.ttl = ttl
+        self.settle = _nothing
 
     def describe(self) -> bool:
         """Tell the store what the record says; False if the entry is gone.
 
         :raises StoreError: when it can't be told.
         """
+        self.settle()
         with self._telling:  # an earlier record must not arrive after a later one
             return self.pool.describe(self.name[21:37], self.record)
 
@@ -164,6 +178,15 @@ class Renewals:
         with self._changed:
             self._kept.pop(name, None)
 
+    def lose(self, kept: Kept) -> None:
+        """It is gone: renew it no more, and tell its holder, unless that has ended it."""
+        with self._changed:
+            is_kept = self._kept.get(kept.name) is kept
+            if is_kept:
+                del self._kept[kept.name]
+        if is_kept:
+            kept.on_gone()
+
     def soon(self) -> None:
         """Renew all at once: something may have been taken."""
         with self._changed:
@@ -233,7 +256,7 @@ class Renewals:
 
     def _renew(self, pool: Pool) -> None:
         with self._changed:
-            entries = [kept for kept in self._kept.values() if kept.pool is pool]
+            entries = [kept for kept in self._kept.values() if kept.pool is pool and kept.is_settled]
         sent = self._effects.boot_clock() / 1e9
         leases = [kept for kept in entries if kept.is_lease]
         # To look renews a ticket as well. One whose waiter is blocked has half of its time left.

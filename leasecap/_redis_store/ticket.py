@@ -10,17 +10,16 @@ import math
 from functools import partial
 
 from leasecap._errors import LeasecapError
-from leasecap._liveness.record import encode_record
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
 from leasecap._redis_store.before_refusal import say_who_is_waited_for, wait_for_count, wait_for_holders
-from leasecap._redis_store.call_record import held_record, record_of, task_age
+from leasecap._redis_store.call_record import held_record, question, record_of
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
-from leasecap._redis_store.keys import agent_field
 from leasecap._redis_store.lua.state import DUTY
 from leasecap._redis_store.open_pool import AGAIN_WITHIN, SAFETY
 from leasecap._redis_store.renewals import Kept
+from leasecap._redis_store.taking_up import Looked, take_up
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 
 TYPE_CHECKING = False
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import TypeAlias, TypeVar
 
+    from leasecap._liveness.record import Record
     from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.errands import Errand
     from leasecap._redis_store.open_pool import OpenPool
@@ -44,7 +44,6 @@ _POLL, _FAR_POLL = 0.05, 0.5
 
 _BEHIND = 0.2  # seconds between looks of a call whose agent has asked already
 _RELIEVE_EVERY = 1.0  # seconds between looks whether that one lives
-
 _NEAR = 2
 _MOST_TRIES = 12  # of a call that tries once, while holders are waited for
 
@@ -68,6 +67,8 @@ class RedisTicket:
         self._unclaimed = 0
         self._errand: Errand[_Sent] | None = None
         self._again = False
+        self._notice: float | None = None
+        self._looked = Looked(0.0, 0.0)
         self._placed = False
         self._relieve_at = 0.0
         self._trouble: Unreachable | None = None
@@ -101,9 +102,7 @@ class RedisTicket:
             if not may_queue:
                 raise
             return self._in_trouble(error)
-        if found.state == "refused":
-            return _REFUSED
-        return self._standing(sent, found)
+        return _REFUSED if found.state == "refused" else self._standing(sent, found)
 
     def _asked(self, *, may_queue: bool, until: float = math.inf) -> Generator[float, None, _Sent]:
         self._token = self._store.own.effects.token()
@@ -124,20 +123,10 @@ class RedisTicket:
         want, store = self._want, self._store
         self._declared = store.declared(want.limit)
         self._unclaimed = store.own.unclaimed
-        place = partial(
-            store.pool.place,
-            priority=want.priority,
-            order=self._order,
-            task_age=task_age(store, want),
-            token=self._token,
-            process=store.own.process.id,
-            limit=self._declared,
-            may_queue=may_queue,
-            record=encode_record(self._record),
-            lenders=want.lenders,
-            agent=agent_field(self._record),
-            ask=self._store.ask,
-        )
+        place = question(
+            store, want, self._record,
+            order=self._order, token=self._token, limit=self._declared, may_queue=may_queue,
+        )  # fmt: skip
         return place if want.agent is None else partial(self._place_for_agent, place)
 
     def _place_for_agent(self, place: Callable[[], Answer]) -> Answer:
@@ -170,6 +159,8 @@ class RedisTicket:
         errand = self._errand
         if errand is None:
             self._again = False
+            if self._takes_up():
+                return _HELD
             if self._asks_directly():
                 return self._settled(self._sending(self._step()))
             self._send()
@@ -187,9 +178,10 @@ class RedisTicket:
     def _send(self) -> None:
         self._errand = self._store.own.errands.send(self._sending(self._step()), self._want.wake)
 
-    def _hear(self) -> None:
-        """A message about it has come; from any thread. It may be newer than the answer of an errand that is done."""
-        self._again = True
+    def _hear(self, granted: float | None = None) -> None:
+        """A message has come, with the time of the grant if it tells of one; from any thread. It may be newer than the
+        answer of an errand that is done."""
+        self._again, self._notice = True, granted
         self._want.wake()
 
     def _step(self) -> Callable[[], Answer]:
@@ -223,7 +215,7 @@ class RedisTicket:
             if self._want.place is not None:
                 self._want.place.order(self._store.place, lambda: order)
         if state == "held":
-            self._take(sent, found)
+            self._take_found(sent, found)
             return _HELD
         if state == "nolimit":
             raise NoLimit
@@ -244,7 +236,7 @@ class RedisTicket:
         if self._store.declared(self._want.limit) != self._declared:
             self._own_end()  # the configuration has changed: ask again, in the old place, by what it says now
             return _GONE
-        self._placed, self._position = True, found.position
+        self._placed, self._position, self._looked = True, found.position, Looked(sent, found.now)
         if self._ticket is None:
             self._join_queue(sent, found)
         else:
@@ -257,19 +249,17 @@ class RedisTicket:
 
         :raises AgentHolds: unless it is gone meanwhile.
         """
-        record = held_record(self._store, self._want, self._record)
-        if not self._store.pool.begin_anew(token, max_hold=record.max_hold, kill_after=record.kill_after):
+        held = self._held_record()
+        if not self._store.pool.begin_anew(token, max_hold=held.max_hold, kill_after=held.kill_after):
             return _GONE
         raise AgentHolds(token)
 
     def _pause(self, found: Answer) -> float:
-        if not self._store.own.is_reached:
-            pause = _POLL if found.position <= _NEAR else _FAR_POLL
-        else:
+        if self._store.own.is_reached:
             pause = DUTY if found.on_duty else _WATCHED
-        if found.on_duty:
-            pause = min(pause, found.changes_in + _SLACK)
-        return pause
+        else:
+            pause = _POLL if found.position <= _NEAR else _FAR_POLL
+        return min(pause, found.changes_in + _SLACK) if found.on_duty else pause
 
     def _join_queue(self, sent: float, found: Answer) -> None:
         own = self._store.own
@@ -284,17 +274,31 @@ class RedisTicket:
             self._store.own.renewals.remove(ticket.name)
             self._store.own.stop_listening(self._store.pool, ticket.name[21:37])
 
-    def _take(self, sent: float, found: Answer) -> None:
-        store = self._store
-        self._leave_queue()
-        record = held_record(store, self._want, self._record)
-        kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
-        kept.kill_after = self._want.kill_after
-        store.own.renewals.add(kept)
-        since = store.monotonic() - max(found.now - found.since, 0.0)
-        self._lease = HeldLease(store, kept, found.since, since)
+    def _held_record(self) -> Record:
+        return held_record(self._store, self._want, self._record)
+
+    def _take_found(self, sent: float, found: Answer) -> None:
+        kept = Kept(self._store.pool, found.name, sent, self._held_record(), lambda: None, is_lease=True)
+        self._take(kept, found.since, found.now - found.since)
         if kept.record.max_hold is not None:
-            store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
+            self._store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
+
+    def _takes_up(self) -> bool:
+        """Take up a grant of which a message has come, if the store needn't be waited for."""
+        (notice, self._notice), ticket = (self._notice, None), self._ticket
+        if notice is None or ticket is None or self._trouble is not None:
+            return False
+        taken = take_up(self._store, ticket, self._held_record(), notice, self._looked)
+        if taken is not None:
+            self._take(taken.kept, notice, self._store.boot_clock() - taken.kept.sent)
+            self._store.own.errands.do(taken.follow)
+        return taken is not None
+
+    def _take(self, kept: Kept, granted: float, age: float) -> None:
+        self._leave_queue()
+        kept.kill_after = self._want.kill_after
+        self._store.own.renewals.add(kept)
+        self._lease = HeldLease(self._store, kept, granted, self._store.monotonic() - max(age, 0.0))
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -306,7 +310,7 @@ class RedisTicket:
         withdraw = partial(self._store.pool.withdraw, self._token, within=AGAIN_WITHIN)
         sent, found = yield from self._until_done(self._sending(withdraw), self._store.monotonic())
         if found.state == "held":
-            self._take(sent, found)
+            self._take_found(sent, found)
             return _HELD
         self._leave_queue()
         return _GONE

@@ -5,6 +5,7 @@ It can be taken up again wherever it stood, by the answers that it has had.
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from greenlet import GreenletExit, greenlet
 
 from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.renewals import Kept
+from leasecap._redis_store.taking_up import TakingUp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +22,14 @@ if TYPE_CHECKING:
 
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
+    from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.script import Script, Word
 
 LOST = object()
 """In place of an answer: none has come."""
+
+NOTIFIED = object()
+"""Before the answer to a look: the message of the grant comes, and the work begins."""
 
 LOOKS = 2
 """How often somebody looks before it gives up."""
@@ -57,7 +64,7 @@ class Stand(NamedTuple):
     """Where it stands.
 
     :ivar call: what it sends next; None when it is done.
-    :ivar stage: of its program.
+    :ivar stage: of its program: asks, waits, begins (on the message of its grant), holds, lost or done.
     :ivar name: of the lease that it holds, "" if it holds none.
     """
 
@@ -74,6 +81,8 @@ def stand(caller: Caller, heard: Sequence[object], name: PoolName, address: Stor
 
     def sent(script: Script, keys: Sequence[str], args: Sequence[Word] = (), *, within: float = 0.0) -> Any:
         answer = main.switch(Call(script, tuple(args[3:])))
+        if answer is NOTIFIED:
+            raise _Notified
         if answer is LOST:
             raise Unreachable("lost", path="", remedy="")
         return answer
@@ -94,7 +103,14 @@ def stand(caller: Caller, heard: Sequence[object], name: PoolName, address: Stor
             looks += 1
             stage[0] = f"waits {looks}"
             call = pool.withdraw if looks > LOOKS else pool.look
-            found = until_answered(lambda: call(caller.token, within=0))  # noqa: B023
+            try:
+                found = until_answered(lambda: call(caller.token, within=0))  # noqa: B023
+            except _Notified:
+                stage[0], holds[0] = "begins", found.name
+                take_up(pool, found, lambda: stage.__setitem__(0, "lost"))
+                if stage[0] != "lost":
+                    stage[0] = "holds"
+                break
         if found.state == "held":
             stage[0], holds[0] = "holds", found.name
         # Its work is over by the time this is sent, so it isn't counted from then on.
@@ -108,6 +124,30 @@ def stand(caller: Caller, heard: Sequence[object], name: PoolName, address: Stor
     done = Stand(None if runner.dead else call, stage[0], holds[0])
     runner.throw(GreenletExit)
     return done
+
+
+class _Notified(Exception):
+    pass
+
+
+def take_up(pool: Pool, queued: Answer, lose: Callable[[], None]) -> None:
+    """As a ticket does on the message of its grant, until the server has said what has become of it."""
+    over: list[Kept] = []
+
+    def lost(kept: Kept) -> None:
+        over.append(kept)
+        lose()
+
+    store: Any = SimpleNamespace(
+        pool=pool,
+        boot_clock=lambda: 0.0,
+        own=SimpleNamespace(renewals=SimpleNamespace(lose=lost), errands=SimpleNamespace(do=lambda call: None)),
+    )
+    record: Any = SimpleNamespace(max_hold=None)
+    kept = Kept(pool, queued.name, 0.0, record, lambda: None, is_lease=True)
+    taken = TakingUp(store, kept, 0.0, partial(pool.look, queued.name[21:37]))
+    while not (kept.is_settled or over):
+        taken.settle()
 
 
 def until_answered(call: Callable[[], Any]) -> Any:

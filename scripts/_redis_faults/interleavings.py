@@ -1,9 +1,10 @@
 """All small interleavings of calls for slots, on a real server, with lost, repeated and late calls, and kills.
 
 Callers run the shipped code call by call (`caller`); after each call the server's state is taken away, so that another
-order can be tried from there (`saved`). States that are equal are merged. A referee that knows who works checks after
-each step: no more than the limit, no slot that is free beside somebody who waits, nobody told that a lease is lost
-whose time isn't over. At the end nothing is left that keeps a newcomer out.
+order can be tried from there (`saved`). Who waits may hear that it was granted a slot, and begins then. States that are
+equal are merged. A referee that knows who works checks after each step: no more than the limit, no slot that is free
+beside somebody who waits, nobody told that a lease is lost whose time isn't over. At the end nothing is left that keeps
+a newcomer out.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from leasecap._redis_store.client import Client
 from leasecap._redis_store.keys import pool_keys
 from leasecap._redis_store.lua.leases import RENEW
 from leasecap._redis_store.lua.pools import COMMIT
-from leasecap._redis_store.lua.tickets import END
+from leasecap._redis_store.lua.tickets import END, LOOK
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.subscription import channel
+from leasecap._redis_store.taking_up import STANDS_FOR, Looked, granted_at
 
-from .caller import LOST, Call, Caller, Stand, stand, state_of
+from .caller import LOST, NOTIFIED, Call, Caller, Stand, stand, state_of
 from .saved import Saved, Server, coarse
 
 TYPE_CHECKING = False
@@ -80,6 +82,7 @@ FULL = (
     _scenarios(3, 2, "three for two slots", Left(losses=1, kills=1)),
     _scenarios(2, 1, "two, and time passes", Left(losses=1, whiles=2)),
     _scenarios(3, 1, "three, and time passes", Left(kills=1, whiles=1)),
+    _scenarios(3, 1, "three, and time passes twice", Left(whiles=2)),
     _scenarios(2, 1, "two, and a server that forgets", Left(losses=1, whiles=1, renewals=1, restarts=1)),
     Scenario("one under another, and a third", NESTED, 1, Left(kills=1)),
 )
@@ -92,6 +95,9 @@ class Actor(NamedTuple):
     :ivar works: it has a slot and hasn't begun to give it back.
     :ivar sent: when the last of its calls was sent that confirmed its lease.
     :ivar run: of the server that has confirmed it last.
+    :ivar looked: when it sent the last look that says that it waits, and when the server saw that.
+    :ivar notice: when it was granted a slot, of which a message is on its way; 0 if there is none.
+    :ivar until: when its lease ends, unless the server confirms it before; 0 once that has.
     """
 
     caller: Caller
@@ -101,6 +107,9 @@ class Actor(NamedTuple):
     works: bool = False
     sent: int = 0
     run: int = 0
+    looked: tuple[int, int] = (0, 0)
+    notice: int = 0
+    until: int = 0
 
     @property
     def call(self) -> Call | None:
@@ -108,7 +117,14 @@ class Actor(NamedTuple):
 
     def holds_at(self, now: int) -> bool:
         """Whether it works, and may: one whose time is over knows that."""
-        return self.alive and self.works and now < self.sent + TTL
+        return self.alive and self.works and now < (self.until or self.sent + TTL)
+
+    def granted_at(self, now: int) -> int | None:
+        """When it was granted, as far as it can know, if it may begin by what it has heard."""
+        # The clock stands still between two steps, and goes on by a millisecond in the world.
+        sent, seen = self.looked
+        found = granted_at((self.notice + 1) / 1000, Looked(sent / 1000, seen / 1000), (now + 1) / 1000)
+        return None if found is None else round(found * 1000)
 
 
 class Node(NamedTuple):
@@ -135,7 +151,8 @@ class Node(NamedTuple):
         version, now = self.server.of("pool").get("version", ""), self.now
         actors = tuple(
             (_call_key(actor.call, version), actor.stand.stage, actor.alive, actor.works, actor.run,
-             coarse(actor.sent - now) if actor.works else 0)
+             coarse(actor.sent - now) if actor.works else 0, coarse(actor.notice - now) if actor.notice else None,
+             coarse(actor.until - now) if actor.until else None)
             for actor in self.actors
         )  # fmt: skip
         late = sorted(f"{_call_key(call, version)} {coarse(until - now)}" for call, until in self.late)
@@ -214,7 +231,9 @@ class Explorer:
         for index, actor in enumerate(node.actors):
             if actor.call is not None:
                 yield from self._steps_of(node, index, actor, actor.call)
-            if node.left.renewals and actor.holds_at(node.now) and node.now < actor.sent + TTL:
+            if actor.notice:
+                yield from self._notified(node, index, actor)
+            if node.left.renewals and actor.holds_at(node.now) and not actor.until:
                 yield self._renewed(node, index, actor)
         for number, (call, _) in enumerate(node.late):
             rest = (*node.late[:number], *node.late[number + 1 :])
@@ -243,7 +262,7 @@ class Explorer:
             yield lost
             late = (*node.late, (call, asked + ON_ITS_WAY))
             yield lost._replace(late=late, trace=(*node.trace, f"{who}: given up, and on its way"))
-            less = less._replace(trace=(*node.trace, f"{who}: its answer is lost"), server=ran.server, later=0)
+            less = ran._replace(trace=(*node.trace, f"{who}: its answer is lost"), left=node.spent("losses"))
             yield self._heard(less, index, actor, LOST, asked)
             again, answer = self._ran(less._replace(trace=node.trace), call, f"{who}, sent twice")
             yield self._heard(again, index, actor, answer, asked)
@@ -260,15 +279,45 @@ class Explorer:
         trace = (*node.trace, f"{what}: {state_of(answer)}")
         after = node._replace(server=self._server.take(), later=0, trace=trace)
         self._check_free_slot(after)
-        return after, answer
+        return self._with_messages(node, after), answer
+
+    def _with_messages(self, before: Node, after: Node) -> Node:
+        """Messages of the grants in between are on their way to those whom they are for."""
+        old = before.server.of("granted")
+        granted = {name[21:37]: int(float(at)) for name, at in after.server.of("granted").items() if name not in old}
+        for index, actor in enumerate(after.actors):
+            if actor.caller.token in granted:
+                after = after.with_actor(index, actor._replace(notice=granted[actor.caller.token]))
+        return after
+
+    def _notified(self, node: Node, index: int, actor: Actor) -> Iterator[Node]:
+        """The work begins by a message, if the next thing to do is to look."""
+        granted = actor.granted_at(node.now)
+        if granted is None or not actor.stand.stage.startswith("waits") or actor.call is None:
+            return
+        if actor.call.script is not LOOK:
+            return
+        heard = (*actor.heard, NOTIFIED)
+        begun = actor._replace(
+            heard=heard, stand=stand(actor.caller, heard, NAME, self._address),
+            works=True, until=granted + round(STANDS_FOR * 1000), notice=0, run=node.run,
+        )  # fmt: skip
+        node = node.with_actor(index, begun)._replace(trace=(*node.trace, f"{actor.caller.number} hears of its grant"))
+        self._check_cap(node)
+        yield node
 
     def _heard(self, node: Node, index: int, actor: Actor, answer: object, asked: int) -> Node:
         """The state in which the caller has had that answer."""
         heard = (*actor.heard, answer)
         found = stand(actor.caller, heard, NAME, self._address)
-        after = actor._replace(heard=heard, stand=found)
-        if found.name and not actor.stand.name:
-            after = after._replace(works=True, sent=asked, run=node.run)
+        after = node.actors[index]._replace(heard=heard, stand=found)
+        if found.stage.startswith("waits") and answer is not LOST:
+            after = after._replace(looked=(asked, node.server.now), notice=0)
+        if found.stage == "lost":
+            after = after._replace(works=False, until=0)
+        elif found.stage == "holds" and actor.stand.stage != "holds":
+            works = not actor.until or (actor.works and node.now < actor.until)
+            after = after._replace(works=works, sent=asked, until=0, run=node.run, notice=0)
         node = node.with_actor(index, after)
         self._check_cap(node)
         return node

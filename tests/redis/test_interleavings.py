@@ -11,6 +11,7 @@ from hashlib import sha1
 import pytest
 from redis_server import RedisServer, running
 
+from _redis_faults import interleavings
 from _redis_faults.caller import Caller
 from _redis_faults.interleavings import Explorer, Left, Scenario, Violation
 from leasecap._redis_store.lua import leases, pools, tickets
@@ -24,6 +25,7 @@ LOST = Scenario("lost and repeated", TWO, 1, Left(losses=1))
 KILLED = Scenario("killed", TWO, 1, Left(kills=1, renewals=1))
 FORGETFUL = Scenario("a server that forgets", TWO, 1, Left(whiles=1, renewals=1, restarts=1))
 CROWDED = Scenario("three for one slot", THREE, 1, Left())
+SLOW = Scenario("three, and time passes", THREE, 1, Left(whiles=1))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def explore(server: RedisServer, scenario: Scenario) -> Explorer:
     return explorer
 
 
-@pytest.mark.parametrize("scenario", [LOST, KILLED, FORGETFUL, CROWDED], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [LOST, KILLED, FORGETFUL, CROWDED, SLOW], ids=lambda scenario: scenario.name)
 def test_small_interleavings_keep_the_cap_and_leave_nothing(alone: RedisServer, scenario: Scenario) -> None:
     explored = explore(alone, scenario)
     assert explored.ends > 0
@@ -93,3 +95,11 @@ def test_without_the_guard_the_exploration_finds_a_violation(
     assert changed == set(changes)
     with pytest.raises(Violation, match=found):
         explore(alone, scenario)
+
+
+def test_without_its_end_in_time_the_exploration_finds_who_began_by_a_message(
+    alone: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interleavings, "STANDS_FOR", 30.0)
+    with pytest.raises(Violation, match="work"):
+        explore(alone, SLOW)

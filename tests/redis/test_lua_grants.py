@@ -101,7 +101,7 @@ def test_lua_does_in_each_plain_state_what_the_decisions_say(server: RedisServer
                 found.add((message["channel"].rpartition(":")[2], message["data"]))
             back = {name for name in (*snapshot.queue.names, *granted) if process_of(name) in snapshot.away}
             assert back >= {entry.name for entry in plan.take_back}
-            wanted = {(entry.process, entry.token) for entry in plan.grant}
+            wanted = {(entry.process, f"+{entry.token} {FROZEN:.0f}") for entry in plan.grant}
             wanted |= {(process_of(name), name[21:37] if len(back) == 1 else "*") for name in back}
             assert found == wanted | {(entry.process, "!") for entry in plan.first}, snapshot
             after = {place: admin.zrange(keys[place], 0, -1) for place in ("queue", "passed", "granted", "leases")}

@@ -1,4 +1,4 @@
-"""A message that a slot is granted is never taken for an older one's end: whatever it meets, its waiter looks."""
+"""A message that a slot is granted is never lost, whatever it meets on its way to its waiter."""
 
 from __future__ import annotations
 

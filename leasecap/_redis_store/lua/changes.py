@@ -44,7 +44,7 @@ local function grant(name, own)
   take(QUEUE, name)
   put(name == own and LEASES or GRANTED, name, now)
   touch()
-  if name ~= own then wake(name) end
+  if name ~= own then wake(name, '+' .. token_of(name) .. ' ' .. now) end
 end
 -- The first ticket of another process, behind very many of one. To find it takes long, so it is kept for as long as it
 -- waits; and for a second after there was none, it is the one that comes.
