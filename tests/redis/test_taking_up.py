@@ -223,7 +223,11 @@ def test_answer_that_is_lost_is_asked_for_again(scene: Scene) -> None:
     lease.release()
 
 
-def test_lease_whose_grant_was_taken_back_is_lost_and_leaves_nothing(scene: Scene) -> None:
+def test_lease_whose_grant_was_taken_back_is_lost_and_leaves_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking_up, "STANDS_FOR", 600.0)  # it isn't lost by its time
+
     def passed_over(answer: Callable[[], Answer]) -> Answer:
         return answer()._replace(state="queued")
 
@@ -255,23 +259,30 @@ def test_lease_that_a_server_has_forgotten(scene: Scene, server: RedisServer, is
     lease.release()
 
 
-def test_release_comes_after_the_answer(scene: Scene) -> None:
-    """Else a slot that was used wouldn't cool down."""
-    asked, goes_on = threading.Event(), threading.Event()
+@pytest.mark.parametrize("does", ["release", "describe"])
+def test_what_is_done_with_a_lease_comes_after_the_answer(scene: Scene, does: str) -> None:
+    """Else a slot that was used wouldn't cool down, and the server wouldn't note when the time of a lease is over."""
+    goes_on, waits = threading.Event(), threading.Event()
 
     def late(answer: Callable[[], Answer]) -> Answer:
-        asked.set()
         assert goes_on.wait(20)
         return answer()
 
+    def settle() -> None:
+        waits.set()
+        scene.taken[0].settle()
+
     scene.answers = late
     lease = scene.acquire()
-    releaser = threading.Thread(target=lease.release, daemon=True)
-    releaser.start()
-    assert asked.wait(20)
+    kept = scene.taken[0].kept
+    kept.settle = settle
+    done = threading.Thread(target=lease.release if does == "release" else kept.describe, daemon=True)
+    done.start()
+    assert waits.wait(20) and scene.calls == [] and scene.held() == [lease.id]
     goes_on.set()
-    releaser.join(20)
-    assert scene.calls == ["answer", "end"]
+    done.join(20)
+    assert scene.calls == ["answer", "end"][: 1 + (does == "release")]
+    lease.release()
 
 
 def test_what_is_told_of_a_lease_comes_after_the_answer(scene: Scene, client: Client) -> None:
@@ -280,30 +291,6 @@ def test_what_is_told_of_a_lease_comes_after_the_answer(scene: Scene, client: Cl
     name = scene.taken[0].kept.name
     over = scene.pool._keys[PARTS.index("over")]
     until(lambda: client.command("ZSCORE", over, name) is not None, "the server knows when its time is over")
-    lease.release()
-
-
-def test_command_is_told_of_after_the_answer(scene: Scene) -> None:
-    described, goes_on = threading.Event(), threading.Event()
-
-    def late(answer: Callable[[], Answer]) -> Answer:
-        assert goes_on.wait(20)
-        assert not described.is_set()
-        return answer()
-
-    scene.answers = late
-    lease = scene.acquire()
-    kept = scene.taken[0].kept
-
-    def describe() -> None:
-        kept.describe()
-        described.set()
-
-    teller = threading.Thread(target=describe, daemon=True)
-    teller.start()
-    goes_on.set()
-    teller.join(20)
-    assert scene.calls == ["answer"] and described.is_set() and kept.is_settled
     lease.release()
 
 
