@@ -57,6 +57,7 @@ class OwnStore:
     """What this process has in one store. A fork's child makes its own.
 
     :ivar name: what tells the store from others.
+    :ivar answers: waits for the answers to what was sent already, whatever keeps ``errands``.
     :ivar pools: those that it has opened, by the names of their directories.
     :ivar ask: asks a pool's provider for its count, in the background.
     :ivar unclaimed: how many messages have come that were for no ticket that waits, as far as is known.
@@ -71,7 +72,7 @@ class OwnStore:
         self.process = process
         self.effects = effects
         self.client = Client(address)
-        self.errands = Errands()
+        self.errands, self.answers = Errands(), Errands()
         self.renewals = Renewals(effects, lambda when: self.alarms.look_by(when))
         self.alarms = Alarms(effects.monotonic, self.renewals.check)
         self.subscription = Subscription(self.client, process.id, self._heard)
@@ -248,6 +249,7 @@ class OwnStore:
         self.renewals.rest()
         self.alarms.rest()
         self.errands.rest()
+        self.answers.rest()
 
     def forget(self) -> None:
         """In a fork's child: let go of what is the parent's."""

@@ -96,11 +96,11 @@ class TakingUp:
         kept.settle = self.settle
 
     def follow(self) -> None:
-        """Ask until the store has answered, or the lease has ended. For an errand."""
+        """Ask until the store has answered, or the lease has ended. It blocks."""
         self.settle()
         if not self._is_over:
             own = self._store.own
-            own.alarms.set(self, own.effects.monotonic() + _AGAIN, partial(own.errands.do, self._ask_again))
+            own.alarms.set(self, own.effects.monotonic() + _AGAIN, partial(own.answers.do, self._ask_again))
 
     def _ask_again(self) -> None:
         if self._store.own.renewals.keeps(self.kept):

@@ -291,7 +291,7 @@ class RedisTicket:
         taken = take_up(self._store, ticket, self._held_record(), notice, self._looked)
         if taken is not None:
             self._take(taken.kept, notice, self._store.boot_clock() - taken.kept.sent)
-            self._store.own.errands.do(taken.follow)
+            self._store.own.answers.do(taken.follow)
         return taken is not None
 
     def _take(self, kept: Kept, granted: float, age: float) -> None:

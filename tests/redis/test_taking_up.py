@@ -190,6 +190,18 @@ def test_lease_is_lost_before_its_slot_is_given_to_another_where_no_answer_comes
     lease.release()
 
 
+def test_answer_comes_whatever_keeps_the_errands(scene: Scene) -> None:
+    """One node of a cluster that is silent keeps all of them for seconds."""
+    goes_on = threading.Event()
+    for _ in range(4):
+        scene.own.errands.do(lambda: goes_on.wait(20))
+    lease = scene.acquire()
+    until(lambda: scene.taken[0].kept.is_settled, "the answer has come")
+    goes_on.set()
+    assert not lease.lost
+    lease.release()
+
+
 def test_lease_ends_with_its_ticket_where_that_comes_first(scene: Scene) -> None:
     ends: list[float] = []
 
