@@ -62,17 +62,20 @@ def snapshot_of(
     :param counts: this process asks the provider for its count, whatever the policy says.
     """
     cooled_in = min((until - seen.now for until in seen.cooling.values()), default=math.inf)
+    late = tuple(name for name, since in seen.granted.items() if seen.now - since >= ACKNOWLEDGE_WITHIN)
+    away = frozenset(map(process_of, late))
+    # What else a process that doesn't run was granted counts as held until that is late, too: another thread of it may
+    # have begun on its message.
+    young = tuple(name for name in seen.granted if process_of(name) in away and name not in late) if away else ()
     return Snapshot(
         seen.limit,
         queue=Group(seen.queue),
         parked=Group(seen.passed),
-        granted=Group(tuple(seen.granted)),
-        leases=Group(tuple(seen.leases)),
+        granted=Group(tuple(name for name in seen.granted if name not in young)),
+        leases=Group((*seen.leases, *young)),
         granted_since=seen.granted,
         cooling=Group(tuple(seen.cooling)),
-        away=frozenset(
-            process_of(name) for name, since in seen.granted.items() if seen.now - since >= ACKNOWLEDGE_WITHIN
-        ),
+        away=away,
         newcomer=newcomer,
         admission=adaptive.admission(state, rules, seen.now, gated=counts or rules.ask, cooled_in=cooled_in),
     )

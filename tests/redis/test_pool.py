@@ -16,7 +16,7 @@ from leasecap._feedback.adaptive import Report
 from leasecap._feedback.state import NOTHING
 from leasecap._liveness.record import Child, decode_record
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.keys import agent_field
+from leasecap._redis_store.keys import PARTS, agent_field
 from leasecap._redis_store.lua.tickets import END
 
 TYPE_CHECKING = False
@@ -115,6 +115,28 @@ def test_grant_that_is_not_taken_up_is_passed_over_and_keeps_its_place(client: C
     place(pool, 4, process=4)
     pool.end(token(3), by_holder=True)
     assert pool.look(token(2)).state == "held"
+
+
+@pytest.mark.parametrize("decides", ["lua", "python"])
+def test_grant_stands_for_its_time_where_an_older_one_of_its_process_is_passed_over(
+    client: Client, decides: str
+) -> None:
+    """Another thread of that process may have begun on its message: nobody else may be given its slot meanwhile."""
+    pool = known_pool(client, limit=2, ttl=60)
+    for number in (1, 2, 3, 4, 5, 6, 7):
+        place(pool, number, process=2 if number in (3, 4, 7) else number)
+    for number in (1, 2):
+        pool.end(token(number), by_holder=True)
+    late = next(name for name in pool.picture().seen.granted if name[21:37] == token(3))
+    client.command("ZADD", pool._keys[PARTS.index("granted")], 1, late)
+    if decides == "lua":
+        pool.renew((), ())
+    else:
+        pool.change_feedback(lambda state, now: state)
+    seen = pool.picture().seen
+    assert [name[21:37] for name in seen.granted] == [token(4), token(5)]
+    assert [name[21:37] for name in seen.passed] == [token(3), token(7)]
+    assert pool.look(token(4)).state == "held"
 
 
 # -- sent twice ----------------------------------------------------------------------------------------------------

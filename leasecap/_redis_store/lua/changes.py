@@ -30,9 +30,13 @@ local function of_process(name, places)
   end
   return found
 end
--- Whose grant isn't taken up doesn't run: none of its tickets is granted anything until that one looks.
+-- Whose grant isn't taken up doesn't run: none of its tickets is granted anything until that one looks. What else it
+-- was granted stands for its own time, since another thread of it may have begun on the message of that.
 local function pass_over(name)
-  local its = of_process(name, {GRANTED, QUEUE})
+  local its = of_process(name, {QUEUE})
+  for _, each in ipairs(of_process(name, {GRANTED})) do
+    if tonumber(call('ZSCORE', GRANTED, each)) <= now - LATE_MS then its[#its + 1] = each end
+  end
   for _, each in ipairs(its) do
     if not take(GRANTED, each) then take(QUEUE, each) end
     put(PASSED, each, 0)
