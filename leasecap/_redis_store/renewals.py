@@ -134,17 +134,27 @@ class Renewals:
 
     def add(self, kept: Kept) -> None:
         """Renew it from now on."""
-        now = self._effects.monotonic()
         with self._changed:
             self._kept[kept.name] = kept
-            due = self._due[kept.pool] = min(self._due.get(kept.pool, math.inf), now + kept.pool.beat)
-            if self._thread is None:
-                self._start()
-            elif due < self._wakes_at:
-                self._changed.notify()
+            self._schedule(kept.pool)
         if kept.is_lease:
             left = kept.sent + kept.ttl - self._effects.boot_clock() / 1e9
-            self._watch(now + min(left, kept.look_every))
+            self._watch(self._effects.monotonic() + min(left, kept.look_every))
+
+    def _schedule(self, pool: Pool) -> None:
+        now = self._effects.monotonic()
+        due = self._due[pool] = min(self._due.get(pool, math.inf), now + pool.beat)
+        if self._thread is None:
+            self._start()
+        elif due < self._wakes_at:
+            self._changed.notify()
+
+    def confirm(self, kept: Kept, sent: float, ttl: float) -> None:
+        """The store knows of a lease, see `Kept.confirm`. It may have said another ttl than before."""
+        kept.confirm(sent, ttl)
+        with self._changed:
+            if self._kept.get(kept.name) is kept:
+                self._schedule(kept.pool)
 
     def note_look(self, ticket: Kept, sent: float, ttl: float) -> None:
         """A look, sent at that moment (boot clock, seconds), has renewed the ticket for ``ttl``."""

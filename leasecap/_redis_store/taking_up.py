@@ -132,7 +132,7 @@ class TakingUp:
         return found.state == "gone" and self._store.pool.renew([self.kept.name], []) == ("adopted",)
 
     def _confirm(self, found: Answer) -> None:
-        self.kept.confirm(self._sent, found.ttl)
+        self._store.own.renewals.confirm(self.kept, self._sent, found.ttl)
         if found.state != "held" or self.kept.record.max_hold is not None:  # only now the store knows the lease
             self._store.own.errands.do(self.kept.describe)
 

@@ -309,6 +309,23 @@ def test_what_is_told_of_a_lease_comes_after_the_answer(scene: Scene, client: Cl
     lease.release()
 
 
+def test_lease_is_renewed_in_time_where_the_policy_has_a_shorter_one_since_the_last_look(scene: Scene) -> None:
+    def pushed(answer: Callable[[], Answer]) -> Answer:
+        answer()
+        scene.pool.configure(ttl="3000")
+        return scene.taken[0].kept.pool.look(scene.taken[0].kept.name[21:37])
+
+    scene.answers = pushed
+    lease = scene.acquire()
+    kept = scene.taken[0].kept
+    until(lambda: kept.is_settled, "the answer has come")
+    settled = kept.sent
+    assert kept.ttl == 3.0
+    until(lambda: bool(lease.lost) or kept.sent > settled, "it is renewed")
+    assert not lease.lost
+    lease.release()
+
+
 def test_call_in_trouble_looks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is seen that the trouble is over."""
     look = Pool.look
