@@ -112,12 +112,12 @@ class TakingUp:
             if self._is_over or self._asks:
                 return
             self._asks = True
+            # Whatever is raised here, a signal's handler being one: an answer can be waited for only once.
+            ask, self._ask = self._ask, self._look
             try:
-                found = self._ask()
+                found = ask()
                 is_held = found.state == "held" or self._is_adopted(found)
             except LeasecapError:
-                self._sent = self._store.boot_clock()
-                self._ask = partial(self._store.pool.look, self._token)
                 return
             finally:
                 self._asks = False
@@ -127,9 +127,18 @@ class TakingUp:
         else:
             self._lose(found)
 
+    def _look(self) -> Answer:
+        self._sent = self._store.boot_clock()
+        return self._store.pool.look(self._token)
+
     def _is_adopted(self, found: Answer) -> bool:
-        """Whether the store has forgotten that it was granted, and takes it for held."""
-        return found.state == "gone" and self._store.pool.renew([self.kept.name], []) == ("adopted",)
+        """Whether the store has forgotten that it was granted, and takes it for held.
+
+        Nothing that its holder has ended, or knows to be lost, may be adopted: nobody would renew or end it.
+        """
+        if found.state != "gone" or not self._store.own.renewals.keeps(self.kept):
+            return False
+        return self._store.pool.renew([self.kept.name], []) == ("adopted",)
 
     def _confirm(self, found: Answer) -> None:
         self._store.own.renewals.confirm(self.kept, self._sent, found.ttl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -365,6 +366,54 @@ def test_lease_that_a_garbage_collection_ends_while_its_answer_comes(scene: Scen
     begun.set()
     until(lambda: scene.calls == ["end", "answer"], "nobody waits for himself")
     assert not scene.held()
+
+
+def test_server_that_has_forgotten_a_lease_adopts_none_that_has_ended(scene: Scene, server: RedisServer) -> None:
+    begun = threading.Event()
+    lease: list[leasecap.Lease] = []
+
+    def forgotten(answer: Callable[[], Answer]) -> Answer:
+        assert begun.wait(20)
+        answer()
+        lease.pop().release()
+        server.command("FLUSHALL")
+        return scene.pool.look(scene.taken[0].kept.name[21:37])
+
+    scene.answers = forgotten
+    lease.append(scene.acquire())
+    begun.set()
+    until(lambda: scene.taken[0]._is_over, "it is over")
+    assert not scene.held()
+
+
+def test_answer_is_asked_for_again_where_a_signals_handler_raised_while_it_was_awaited(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TakingUp, "follow", lambda self: None)  # the holder is the first to wait for it
+    lease = scene.acquire()
+    kept = scene.taken[0].kept
+    times: list[int] = []
+
+    def raises(signum: int, frame: object) -> None:
+        if not times:
+            times.append(signum)
+            raise TimeoutError
+
+    def interrupted(answer: Callable[[], Answer]) -> Answer:
+        found = answer()
+        signal.raise_signal(signal.SIGINT)
+        return found
+
+    was = signal.signal(signal.SIGINT, raises)
+    try:
+        scene.answers = interrupted
+        with pytest.raises(TimeoutError):
+            kept.describe()
+        assert kept.describe() and kept.is_settled and not lease.lost
+        assert [each._places.qsize() for each in scene.own.client._connections.values()] == [MOST]
+    finally:
+        signal.signal(signal.SIGINT, was)
+    lease.release()
 
 
 def test_renewal_doesnt_make_a_lease_of_what_was_passed_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
