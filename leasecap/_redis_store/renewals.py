@@ -106,8 +106,8 @@ class Kept:
 
         :param now: boot clock, seconds.
         """
-        if self.pool.holding.when_unsure != "end":
-            return None
+        if self.pool.holding.when_unsure != "end" or not (self.is_settled or self.unconfirmed):
+            return None  # one that the store doesn't know yet was begun where the policy said otherwise
         return ends_in(self.sent, self.ttl, self.kill_after, now)
 
     def becomes_unsure(self, now: float) -> bool:

@@ -26,7 +26,7 @@ from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import PARTS
 from leasecap._redis_store.lua.tickets import LOOK
 from leasecap._redis_store.pool import Pool
-from leasecap._redis_store.taking_up import LATEST, Looked, TakingUp, granted_at
+from leasecap._redis_store.taking_up import LATEST, STANDS_FOR, Looked, TakingUp, granted_at
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
@@ -437,6 +437,25 @@ def test_who_ends_what_may_be_lost_waits_for_the_answer(scene: Scene) -> None:
     scene.pool.configure(holding='{"when_unsure":"end"}')
     lease = scene.acquire()
     assert not scene.taken and scene.held() == [lease.id]
+    lease.release()
+
+
+def test_command_isnt_ended_by_a_policy_that_came_while_the_answer_is_awaited(scene: Scene) -> None:
+    """Until then the lease seems to last for two seconds alone, of which a command may need more to end."""
+    seen: list[object] = []
+
+    def pushed(answer: Callable[[], Answer]) -> Answer:
+        kept = scene.taken[0].kept
+        kept.kill_after = 5.0
+        scene.pool.configure(holding='{"when_unsure":"end"}')
+        answered = kept.pool.look(kept.name[21:37])
+        seen.append(kept.ends_in(kept.sent + STANDS_FOR * 0.9))  # so late it may come where the server is slow
+        return answered
+
+    scene.answers = pushed
+    lease = scene.acquire()
+    until(lambda: scene.taken[0].kept.is_settled, "the answer has come")
+    assert seen == [None] and scene.taken[0].kept.pool.holding.when_unsure == "end"
     lease.release()
 
 
