@@ -207,15 +207,19 @@ class Connections:
             self._places.get_nowait()
         except Empty:
             return None
-        connection = self._ready()
-        if connection is not None:
-            try:
-                connection.send_packed_command([command.packed(connection.server)])
-                return partial(self._answer, connection)
-            except (RedisError, OSError):
-                connection.disconnect()
-        self._places.put(None)
-        return None
+        answer: Callable[[], Any] | None = None
+        try:
+            connection = self._ready()
+            if connection is not None:
+                try:
+                    connection.send_packed_command([command.packed(connection.server)])
+                    answer = partial(self._answer, connection)
+                except (RedisError, OSError):
+                    connection.disconnect()
+        finally:
+            if answer is None:
+                self._places.put(None)
+        return answer
 
     def _answer(self, connection: Any) -> Any:
         try:

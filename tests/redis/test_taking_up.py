@@ -26,6 +26,7 @@ from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import PARTS
 from leasecap._redis_store.lua.tickets import LOOK
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.script import Command, command_of
 from leasecap._redis_store.taking_up import LATEST, STANDS_FOR, Looked, TakingUp, granted_at
 from leasecap._runtime import runtime
 
@@ -457,6 +458,21 @@ def test_command_isnt_ended_by_a_policy_that_came_while_the_answer_is_awaited(sc
     until(lambda: scene.taken[0].kept.is_settled, "the answer has come")
     assert seen == [None] and scene.taken[0].kept.pool.holding.when_unsure == "end"
     lease.release()
+
+
+def test_look_that_cant_be_sent_leaves_its_connections_place(
+    client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.command("PING")
+    [connections] = client._connections.values()
+
+    def raises(command: Command, server: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Command, "packed", raises)
+    with pytest.raises(MemoryError):
+        connections.send(command_of("PING"))
+    assert connections._places.qsize() == MOST
 
 
 def test_nothing_is_sent_where_that_might_take_time(client: Client, server: RedisServer, scene: Scene) -> None:
