@@ -166,7 +166,7 @@ class Pool:
             return self.look(token)
         except (RedisError, OSError) as error:
             raise fault(self._client.address, error) from error
-        return found if found.seen is None else self.look(token)
+        return self._settled(found) if found.seen is None or found.state == "held" else self.look(token)
 
     def withdraw(self, token: str, *, within: float = _PATIENCE) -> Answer:
         """Leave the queue."""

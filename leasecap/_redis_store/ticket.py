@@ -269,7 +269,7 @@ class RedisTicket:
 
     def _leave_queue(self) -> None:
         ticket, self._ticket = self._ticket, None
-        self._placed, self._position = False, 0
+        self._placed, self._position, self._notice = False, 0, None
         if ticket is not None:
             self._store.own.renewals.remove(ticket.name)
             self._store.own.stop_listening(self._store.pool, ticket.name[21:37])

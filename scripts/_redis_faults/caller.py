@@ -138,11 +138,9 @@ def take_up(pool: Pool, queued: Answer, lose: Callable[[], None]) -> None:
         over.append(kept)
         lose()
 
-    store: Any = SimpleNamespace(
-        pool=pool,
-        boot_clock=lambda: 0.0,
-        own=SimpleNamespace(renewals=SimpleNamespace(lose=lost), errands=SimpleNamespace(do=lambda call: None)),
-    )
+    renewals = SimpleNamespace(lose=lost, keeps=lambda kept: not over, confirm=Kept.confirm)
+    own = SimpleNamespace(renewals=renewals, errands=SimpleNamespace(do=lambda call: None))
+    store: Any = SimpleNamespace(pool=pool, boot_clock=lambda: 0.0, own=own)
     record: Any = SimpleNamespace(max_hold=None)
     kept = Kept(pool, queued.name, 0.0, record, lambda: None, is_lease=True)
     taken = TakingUp(store, kept, 0.0, partial(pool.look, queued.name[21:37]))

@@ -19,6 +19,7 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.root import root_path
 from leasecap._config.store_address import parse_address
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
+from leasecap._liveness.record import PENDING
 from leasecap._redis_store import taking_up, ticket
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.connections import MOST
@@ -496,3 +497,16 @@ def test_nothing_is_sent_where_that_might_take_time(client: Client, server: Redi
     server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert send(client) is None, "the connection has come to its end"
     assert [client.command("PING") for _ in range(MOST + 1)] == [b"PONG"] * (MOST + 1)
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["holders are waited for", "that is over"])
+def test_command_of_a_lease_that_a_server_has_forgotten(scene: Scene, server: RedisServer, is_over: bool) -> None:
+    lease = scene.acquire()
+    until(lambda: scene.taken[0].kept.is_settled, "the answer has come")
+    server.command("FLUSHALL")
+    if is_over:
+        settle(scene.pool, ttl=600)
+    lease.note_child(PENDING)
+    assert bool(lease.lost) == is_over
+    assert (b"child" in scene.pool.picture().records.get(lease.id, b"")) != is_over
+    lease.release()
