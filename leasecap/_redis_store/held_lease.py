@@ -90,19 +90,12 @@ class HeldLease:
 
     def describe(self, **fields: Any) -> bool:
         record = self._kept.record = self._kept.record._replace(**fields)
-        if not (self._kept.describe() or self._is_adopted()):
+        if not (self._kept.describe() or (self._store.own.renewals.adopts(self._kept) and self._kept.describe())):
             return False
         process = record.child if record.proof == "lock" else Child(record.pid, record.start or 0)
         if process is not None and process.pid and self._keeper is None:
             self._keeper = Keeper(self._store.own.address, self._kept, process)
         return True
-
-    def _is_adopted(self) -> bool:
-        """Whether the store has forgotten the lease, takes it for held, and knows now what is said of it."""
-        kept = self._kept
-        if not self._store.own.renewals.keeps(kept) or kept.pool.renew([kept.name], []) == ("lost",):
-            return False
-        return kept.describe()
 
     def note_answer(self) -> None:
         self._store.own.errands.send(partial(self._store.pool.note_answer, self.token))  # for people: it may fail

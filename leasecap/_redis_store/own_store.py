@@ -50,7 +50,7 @@ _AGAIN = 1.0  # seconds between tries to end an entry
 class _Waiting(NamedTuple):
     pool: Pool
     name: str
-    wake: Callable[..., None]
+    wake: Callable[[float | None], None]
 
 
 class OwnStore:
@@ -110,7 +110,7 @@ class OwnStore:
         """Whether messages reach this process."""
         return self.subscription.proven or self.effects.monotonic() < self._subscribed + _UNPROVEN
 
-    def listen(self, pool: Pool, token: str, name: str, wake: Callable[..., None], unclaimed: int) -> None:
+    def listen(self, pool: Pool, token: str, name: str, wake: Callable[[float | None], None], unclaimed: int) -> None:
         """Have ``wake`` called when it is worth looking at this ticket: with the time of its grant (the store's clock,
         seconds), if a message says so.
 
@@ -118,7 +118,7 @@ class OwnStore:
         """
         self._waiting[token] = _Waiting(pool, name, wake)
         if self.unclaimed != unclaimed:
-            wake()  # its grant may have been heard before the answer that it waits
+            wake(None)  # its grant may have been heard before the answer that it waits
         self.subscription.start()
 
     def stop_listening(self, pool: Pool, token: str) -> None:
@@ -138,17 +138,15 @@ class OwnStore:
         if waiting is None:
             self.unclaimed += 1
             waiting = self._waiting.get(word)  # once more: so either `listen` sees the count, or this sees the ticket
-        if waiting is not None and granted:
-            waiting.wake(float(granted) / 1000)
-        elif waiting is not None:
-            waiting.wake()
+        if waiting is not None:
+            waiting.wake(float(granted) / 1000 if granted else None)
         elif word == "!":
             self._take_over()
         elif word.startswith("-"):
             self.renewals.soon()
         elif word in ("", "*"):
             for each in list(self._waiting.values()):
-                each.wake()
+                each.wake(None)
 
     def _take_over(self) -> None:
         if not self._takes_over:
@@ -163,7 +161,7 @@ class OwnStore:
             if waiting.pool not in first or waiting.name < first[waiting.pool].name:
                 first[waiting.pool] = waiting
         for waiting in first.values():
-            waiting.wake()
+            waiting.wake(None)
 
     def note_duty(self, pool: Pool, token: str, *, on_duty: bool) -> None:
         """Whether this ticket looks for all: then dead holders of this machine are looked for, too."""

@@ -156,6 +156,15 @@ class Renewals:
             if self._kept.get(kept.name) is kept:
                 self._schedule(kept.pool)
 
+    def adopts(self, kept: Kept) -> bool:
+        """Whether the store, which doesn't know the lease, takes it for held: it may have forgotten that.
+
+        Nothing that its holder has ended, or knows to be lost, may be adopted: nobody would renew or end it.
+
+        :raises StoreError: when the store can't be asked.
+        """
+        return self.keeps(kept) and kept.pool.renew([kept.name], []) != ("lost",)
+
     def note_look(self, ticket: Kept, sent: float, ttl: float) -> None:
         """A look, sent at that moment (boot clock, seconds), has renewed the ticket for ``ttl``."""
         is_shorter = ttl < ticket.ttl

@@ -63,12 +63,10 @@ def take_up(store: OpenPool, ticket: Kept, record: Record, notice: float, looked
     """
     if store.pool.holding.when_unsure == "end":
         return None  # what runs would be ended where the store is slow to answer
-    granted = granted_at(notice, looked, store.boot_clock())
-    if granted is None:
-        return None
     sent = store.boot_clock()
-    answer = store.pool.begin_look(ticket.name[21:37])
-    if answer is None:
+    granted = granted_at(notice, looked, sent)
+    answer = None if granted is None else store.pool.begin_look(ticket.name[21:37])
+    if granted is None or answer is None:
         return None
     kept = Kept(store.pool, ticket.name, granted, record, lambda: None, is_lease=True)
     kept.ttl = min(STANDS_FOR, ticket.sent + ticket.ttl - granted)
@@ -116,7 +114,9 @@ class TakingUp:
             ask, self._ask = self._ask, self._look
             try:
                 found = ask()
-                is_held = found.state == "held" or self._is_adopted(found)
+                is_held = found.state == "held" or (
+                    found.state == "gone" and self._store.own.renewals.adopts(self.kept)
+                )
             except LeasecapError:
                 return
             finally:
@@ -130,15 +130,6 @@ class TakingUp:
     def _look(self) -> Answer:
         self._sent = self._store.boot_clock()
         return self._store.pool.look(self._token)
-
-    def _is_adopted(self, found: Answer) -> bool:
-        """Whether the store has forgotten that it was granted, and takes it for held.
-
-        Nothing that its holder has ended, or knows to be lost, may be adopted: nobody would renew or end it.
-        """
-        if found.state != "gone" or not self._store.own.renewals.keeps(self.kept):
-            return False
-        return self._store.pool.renew([self.kept.name], []) == ("adopted",)
 
     def _confirm(self, found: Answer) -> None:
         self._store.own.renewals.confirm(self.kept, self._sent, found.ttl)

@@ -138,7 +138,9 @@ def take_up(pool: Pool, queued: Answer, lose: Callable[[], None]) -> None:
         over.append(kept)
         lose()
 
-    renewals = SimpleNamespace(lose=lost, keeps=lambda kept: not over, confirm=Kept.confirm)
+    renewals = SimpleNamespace(
+        lose=lost, adopts=lambda kept: pool.renew([kept.name], []) != ("lost",), confirm=Kept.confirm
+    )
     own = SimpleNamespace(renewals=renewals, errands=SimpleNamespace(do=lambda call: None))
     store: Any = SimpleNamespace(pool=pool, boot_clock=lambda: 0.0, own=own)
     record: Any = SimpleNamespace(max_hold=None)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from redis_pools import place, settle
@@ -30,6 +31,7 @@ from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.script import Command, command_of
 from leasecap._redis_store.taking_up import LATEST, STANDS_FOR, Looked, TakingUp, granted_at
 from leasecap._runtime import runtime
+from leasecap._store.ticket import Want
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -497,6 +499,24 @@ def test_nothing_is_sent_where_that_might_take_time(client: Client, server: Redi
     server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert send(client) is None, "the connection has come to its end"
     assert [client.command("PING") for _ in range(MOST + 1)] == [b"PONG"] * (MOST + 1)
+
+
+def test_message_of_a_ticket_that_has_ended_says_nothing_of_the_next_one(scene: Scene) -> None:
+    """After a FLUSHALL the server's clock may be behind what the message says."""
+    store = runtime.on_server(runtime.root(root_path()).config.pool("p"))
+    asks = store.ticket(Want(0, None, None, None, (), None, 0.0, None, lambda: None))
+    asks._hear(5.0)
+    asks._leave_queue()
+    assert asks._notice is None
+
+
+def test_lease_counts_that_is_held_though_nothing_can_be_decided(scene: Scene) -> None:
+    place(scene.pool, 2, process=2)
+    scene.pool.configure(feedback="?")
+    with pytest.raises(leasecap.StoreError, match="provider"):
+        scene.pool.look(token_of(1))
+    answer = partial(scene.pool._raw, LOOK, token_of(1), 0)
+    assert scene.pool._looked(token_of(1), answer).state == "held"
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["holders are waited for", "that is over"])

@@ -93,13 +93,27 @@ def test_names_tell_what_other_programs_of_the_process_may_have_left() -> None:
     assert len(found) == 4 and {process_of(name) for name in found} == {former}
 
 
-@pytest.fixture
-def programs(root: Path) -> tuple[Actor, Actor]:
-    """A program and the one that its process became then, in a pool with one slot."""
-    former, later = Actor(root), Actor(root)
+def programs_at(root: Path, *, limit: int = 1, kind: str = "os") -> tuple[Actor, Actor]:
+    """A program and the one that its process became then."""
+    former, later = Actor(root, limit=limit, kind=kind), Actor(root, limit=limit, kind=kind)
     former.process, later.process = "aaaaaa00000f", "bbbbbb00000f"
     later.world.loaded_at = lambda: 2**62  # type: ignore[method-assign]
     return former, later
+
+
+@pytest.fixture
+def programs(root: Path) -> tuple[Actor, Actor]:
+    """The two, in a pool with one slot."""
+    return programs_at(root)
+
+
+@pytest.fixture
+def left(programs: tuple[Actor, Actor]) -> tuple[Actor, OwnEntry]:
+    """The later program, and a lease that the former one had."""
+    former, later = programs
+    lease = former.ask()
+    exec_in(former, lease)
+    return later, lease
 
 
 def exec_in(former: Actor, *left: OwnEntry) -> None:
@@ -108,10 +122,8 @@ def exec_in(former: Actor, *left: OwnEntry) -> None:
         former.store.entries.close(own_entry)
 
 
-def test_its_lease_is_removed_and_the_slot_granted_to_who_waits(programs: tuple[Actor, Actor]) -> None:
-    former, later = programs
-    lease = former.ask()
-    exec_in(former, lease)
+def test_its_lease_is_removed_and_the_slot_granted_to_who_waits(left: tuple[Actor, OwnEntry]) -> None:
+    later, lease = left
     ticket = later.stage()
     assert later.store.section.try_enter()
     later.store.reconciler.transact(lambda: later.store.reconciler.place(ticket, may_queue=True), entered=True)
@@ -134,9 +146,7 @@ def test_its_tickets_are_removed_though_this_program_has_just_granted_one_a_slot
 
 
 def test_a_call_that_is_granted_its_slot_at_once_looks_once_alone(root: Path) -> None:
-    former, later = Actor(root, limit=4), Actor(root, limit=4)
-    former.process, later.process = "aaaaaa00000f", "bbbbbb00000f"
-    later.world.loaded_at = lambda: 2**62  # type: ignore[method-assign]
+    former, later = programs_at(root, limit=4)
     one = former.ask()
     exec_in(former, one)
     later.ask()
@@ -159,11 +169,9 @@ def test_nothing_is_read_where_no_entry_has_a_name_of_this_process(programs: tup
 
 
 def test_a_lease_stays_under_which_this_program_runs(
-    programs: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+    left: tuple[Actor, OwnEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    former, later = programs
-    lease = former.ask()
-    exec_in(former, lease)
+    later, lease = left
     pool = later.store.pool
     reference = _ancestry.reference(pool.root, pool.name.directory, lease.entry.token)
     monkeypatch.setenv(_ancestry.ENVIRONMENT, os.pathsep.join(("another", reference)))
@@ -206,29 +214,23 @@ def test_a_lease_stays_of_which_something_cannot_be_read(programs: tuple[Actor, 
 
 
 def test_without_os_locks_everything_stays(root: Path) -> None:
-    former, later = Actor(root, kind="directory"), Actor(root, kind="directory")
-    former.process, later.process = "aaaaaa00000f", "bbbbbb00000f"
-    later.world.loaded_at = lambda: 2**62  # type: ignore[method-assign]
+    former, later = programs_at(root, kind="directory")
     lease = former.ask()
     later.ask()
     assert later.where(lease) == LEASES
 
 
-def test_on_a_file_system_that_machines_share_everything_stays(programs: tuple[Actor, Actor]) -> None:
-    former, later = programs
-    lease = former.ask()
-    exec_in(former, lease)
+def test_on_a_file_system_that_machines_share_everything_stays(left: tuple[Actor, OwnEntry]) -> None:
+    later, lease = left
     later.store.observer._pool = later.store.pool._replace(local=False)
     later.ask()
     assert later.where(lease) == LEASES
 
 
 def test_where_the_lock_cannot_be_told_everything_stays(
-    programs: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+    left: tuple[Actor, OwnEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    former, later = programs
-    lease = former.ask()
-    exec_in(former, lease)
+    later, lease = left
     monkeypatch.setattr("leasecap._host.directory.is_locked", lambda fd: None)
     later.ask()
     assert later.where(lease) == LEASES

@@ -20,9 +20,9 @@ def test_first_ticket_takes_over_after_a_while_and_once() -> None:
     last = threading.Event()
     pool, other = cast("Any", object()), cast("Any", object())
     own._waiting = {
-        "1": _Waiting(pool, "500-2", lambda: woken.append("second")),
-        "2": _Waiting(pool, "500-1", lambda: woken.append("first")),
-        "3": _Waiting(other, "500-9", last.set),
+        "1": _Waiting(pool, "500-2", lambda _: woken.append("second")),
+        "2": _Waiting(pool, "500-1", lambda _: woken.append("first")),
+        "3": _Waiting(other, "500-9", lambda _: last.set()),
     }
     began = time.monotonic()
     for _ in range(3):
