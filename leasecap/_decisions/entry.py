@@ -82,6 +82,9 @@ def parse_entry(name: str) -> Entry:
 process_of = itemgetter(slice(38, 50))
 """The process in a name that leasecap wrote, without parsing the name."""
 
+_declared_in = itemgetter(slice(51, None))
+"""The limit and the ancestors in a name that leasecap wrote."""
+
 mark_of = itemgetter(slice(44, 50))
 """The end of `process_of`, which is the same for each program that one process becomes (``exec``)."""
 
@@ -119,9 +122,20 @@ class Group:
     @property
     def lowest(self) -> int | None:
         """The lowest limit that an entry declares."""
-        return min((entry.limit for entry in self if entry.limit is not None), default=None)
+        return min((entry.limit for entry in self._declarations() if entry.limit is not None), default=None)
 
     @property
     def nested(self) -> bool:
         """Whether an entry runs under other leases of the pool."""
-        return any(entry.ancestors for entry in self)
+        return any(entry.ancestors for entry in self._declarations())
+
+    def _declarations(self) -> Collection[Entry]:
+        """One entry for each limit and ancestors, since most declare the same: each decision asks this of all."""
+        found: dict[str, Entry] = {}
+        for name in self.names:
+            declared = _declared_in(name)
+            if declared not in found:
+                entry = parse_entry(name)
+                if entry.token:  # else leasecap didn't write the name, and one that it wrote may end in the same way
+                    found[declared] = entry
+        return found.values()

@@ -275,9 +275,9 @@ class Reconciler:
             return True
         if not done.others_wait or done.missed:
             return done.others_wait
-        # Waiters are kept out by all that is held, and by tickets that declare a limit. Where none does, two short
-        # listings are enough.
-        tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked) if group.lowest is not None]
+        # Waiters are kept out by all that is held, and by tickets if the limit that holds is theirs. Where it isn't, two
+        # short listings are enough.
+        tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)] if any(declarers(snapshot)) else []
         declaring = {entry.name for group in tickets for entry in group if entry.limit is not None}
         places = (QUEUE, PARKED, *HELD) if declaring else HELD
         return not counted | declaring <= {name for where in places for name in self._entries.names(where)}

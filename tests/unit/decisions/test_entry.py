@@ -110,6 +110,14 @@ def test_a_group_says_of_its_entries_what_each_says_of_itself(names: list[str]) 
     assert group.nested == any(entry.ancestors for entry in entries)
 
 
+def test_a_planted_name_hides_none_of_ours_that_ends_like_it() -> None:
+    ours = make_entry(token="a" * 16, process="b" * 12, order=5, priority=0, limit=2, ancestors=("c" * 16,)).name
+    planted = f"{'0' * 50}-{ours[51:]}"
+    group = Group([planted, ours])
+    assert (group.lowest, group.nested) == (2, True)
+    assert (Group([planted]).lowest, Group([planted]).nested) == (None, False)
+
+
 def test_a_name_whose_parts_are_not_of_our_lengths_has_no_ancestors() -> None:
     assert parse_entry(f"500-{0:016x}-{1:016x}-{'ab' * 5}-4-{2:016x}").ancestors == ()
 
