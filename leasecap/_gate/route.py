@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import socket
 import ssl
 from base64 import b64encode
@@ -172,8 +171,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, socket.gaierror) and error.strerror:
         return error.strerror
     if isinstance(error, OSError):
-        # asyncio puts addresses into it, and makes one text of several.
-        found = re.search(r"\[Errno (\d+)\]", str(error))
-        number = error.errno or (int(found[1]) if found else 0)
+        number = error.errno or 0  # and not in its own words: asyncio puts addresses into them
         return os.strerror(number) if number in errno.errorcode else "the connection was closed"
     return str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from leasecap._gate.race import connected
 from leasecap._host.sockets import is_readable
 
 TYPE_CHECKING = False
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
 _UNREAD_MAX = 128 * 1024
 """Bytes that wait to be read, after which no more are taken from the system."""
-
-_SECOND_ADDRESS_AFTER = 0.25
-"""Seconds after which a name's next address is tried as well (RFC 8305): a network may lead IPv6 nowhere."""
 
 
 class Wire(asyncio.Protocol):
@@ -39,9 +37,7 @@ class Wire(asyncio.Protocol):
         :raises OSError: when it can't be connected.
         """
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(
-            lambda: self, host, port, happy_eyeballs_delay=_SECOND_ADDRESS_AFTER
-        )
+        transport, _ = await loop.create_connection(lambda: self, sock=await connected(host, port))
         for option in options:
             transport.get_extra_info("socket").setsockopt(*option)
 
