@@ -127,6 +127,7 @@ class Renewals:
         self._kept: dict[str, Kept] = {}
         self._due: dict[Pool, float] = {}
         self._suspect: set[Pool] = set()  # where something may have been taken
+        self._unasked: set[Pool] = set()  # such ones, with a lease that nothing could be asked of yet
         self._failing: dict[Pool, float] = {}  # since when
         self._told: set[Pool] = set()
         self._thread: threading.Thread | None = None
@@ -153,8 +154,13 @@ class Renewals:
         """The store knows of a lease, see `Kept.confirm`. It may have said another ttl than before."""
         kept.confirm(sent, ttl)
         with self._changed:
-            if self._kept.get(kept.name) is kept:
-                self._schedule(kept.pool)
+            if self._kept.get(kept.name) is not kept:
+                return
+            if kept.pool in self._unasked:  # it may have been taken since it was answered for
+                self._unasked.discard(kept.pool)
+                self._suspect.add(kept.pool)
+                self._due[kept.pool] = self._effects.monotonic()
+            self._schedule(kept.pool)
 
     def adopts(self, kept: Kept) -> bool:
         """Whether the store, which doesn't know the lease, takes it for held: it may have forgotten that.
@@ -275,12 +281,15 @@ class Renewals:
 
     def _renew(self, pool: Pool) -> None:
         with self._changed:
-            entries = [kept for kept in self._kept.values() if kept.pool is pool and kept.is_settled]
+            everything = pool in self._suspect
+            self._suspect.discard(pool)
+            all_of_it = [kept for kept in self._kept.values() if kept.pool is pool]
+            entries = [kept for kept in all_of_it if kept.is_settled]
+            if everything and len(entries) < len(all_of_it):
+                self._unasked.add(pool)
         sent = self._effects.boot_clock() / 1e9
         leases = [kept for kept in entries if kept.is_lease]
         # To look renews a ticket as well. One whose waiter is blocked has half of its time left.
-        everything = pool in self._suspect
-        self._suspect.discard(pool)
         tickets = [kept for kept in entries if not kept.is_lease and (everything or kept.sent + kept.ttl / 2 <= sent)]
         if not leases and not tickets:
             left = min((kept.sent + kept.ttl / 2 - sent for kept in entries), default=0.0)

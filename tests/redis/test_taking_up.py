@@ -259,6 +259,42 @@ def test_lease_whose_grant_was_taken_back_is_lost_and_leaves_nothing(
     assert not scene.pool.picture().seen.queue
 
 
+def test_lease_that_somebody_ends_while_its_answer_is_on_its_way_is_lost_as_soon_as_that_comes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pool, "beat", 600.0)
+    goes_on = threading.Event()
+
+    def late(answer: Callable[[], Answer]) -> Answer:
+        found = answer()
+        assert goes_on.wait(20)
+        return found
+
+    scene.answers = late
+    scene.pool.configure(limit="2")
+    another = leasecap.acquire("p", timeout=20)
+    lease = scene.acquire()
+    until(lambda: scene.held() == [another.id, lease.id], "it is taken up")
+    asked = threading.Event()
+    renew = Pool.renew
+
+    def renewed(pool: Pool, *about: Any) -> tuple[str, ...]:
+        try:
+            return renew(pool, *about)
+        finally:
+            asked.set()
+
+    monkeypatch.setattr(Pool, "renew", renewed)
+    scene.pool.end(lease.id, by_holder=False)
+    assert asked.wait(20), "the others are asked for at once"
+    assert not lease.lost
+    goes_on.set()
+    until(lambda: bool(lease.lost), "it is told")
+    assert not another.lost
+    lease.release()
+    another.release()
+
+
 @pytest.mark.parametrize("is_over", [False, True], ids=["holders are waited for", "that is over"])
 def test_lease_that_a_server_has_forgotten(scene: Scene, server: RedisServer, is_over: bool) -> None:
     def forgotten(answer: Callable[[], Answer]) -> Answer:
