@@ -319,7 +319,7 @@ class Renewals:
                 try:
                     kept.describe()
                 except Exception:
-                    pass  # the lease counts without its record, and the thread goes on
+                    pass  # the next renewal asks for it again, and the thread goes on
 
     def _note_failure(self, pool: Pool, leases: list[Kept], error: Exception) -> None:
         now = self._effects.monotonic()

@@ -226,6 +226,19 @@ def test_holders_are_counted_again_by_a_server_that_has_forgotten_them(server: R
     assert pool.look(token(3)).state == "queued"
 
 
+def test_server_asks_whom_a_lease_is_for_until_it_was_told(server: RedisServer, client: Client) -> None:
+    pool = known_pool(client, limit=2)
+    leases = [place(pool, number).name for number in (1, 2)]
+    server.restart()
+    pool.renew(leases, [])  # and the answer is lost
+    record = decode_record(RECORD)
+    assert record is not None
+    pool.describe(token(2), record)
+    assert pool.renew(leases, []) == ("adopted", "kept")
+    pool.describe(token(1), record)
+    assert pool.renew(leases, []) == ("kept", "kept")
+
+
 def test_lease_that_is_given_back_to_a_server_that_has_forgotten_it_was_not_lost(
     server: RedisServer, client: Client
 ) -> None:

@@ -18,7 +18,8 @@ for i = 5, #ARGV do
   if i > 4 + leases then
     if not is_known then answer = 'lost' end
   elseif is_known and call('ZSCORE', LEASES, name) then
-    answer = 'kept'
+    -- Its holder may not know that it was adopted: the answer was lost, or what its holder told then.
+    if call('HEXISTS', RECORDS, token_of(name)) == 0 then answer = 'adopted' end
   elseif is_known or (now < number('closed', 0) and not has_ended(token_of(name))) then
     -- The server has forgotten that it is held, or never knew.
     for _, place in ipairs({GRANTED, QUEUE, PASSED}) do take(place, name) end
@@ -37,7 +38,8 @@ return standing('renewed', false, undecided, 0, answers)
 """,
     flags="allow-oom",
 )
-"""Renew leases, and then tickets: each is kept or lost; or a lease is adopted by a server that had forgotten it."""
+"""Renew leases, and then tickets: each is kept or lost; or a lease is adopted by a server that had forgotten it, until
+its holder has told whom it is for."""
 
 TO_WATCH = script(
     "to-watch",
