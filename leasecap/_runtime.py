@@ -135,10 +135,12 @@ class Runtime:
                 try:
                     from leasecap._redis_store.own_stores import OwnStores
                 except ModuleNotFoundError as error:
-                    if error.name is None or error.name.partition(".")[0] != "redis":
+                    if (error.name or "").partition(".")[0] != "redis":
                         raise
+                    from leasecap._extras import to_install
+
                     what = "a pool on a server needs redis-py, which isn't installed"
-                    raise ConfigError(what, allowed="pip install 'leasecap[redis]'") from None
+                    raise ConfigError(what, allowed=to_install("redis")) from None
             with self.own.lock:
                 self._servers = self._servers or OwnStores(self.own, self.own.effects, self._ask_at)
         return self._servers
@@ -176,9 +178,7 @@ class Runtime:
         :raises StoreError: when its server can't say. It isn't asked again then, since that takes seconds each time.
         """
         settings = self.root(root).config.pool(name.text)
-        if settings.store is not None:
-            return self.on_server(settings).pool.picture().is_used
-        return is_made(root, name)
+        return is_made(root, name) if settings.store is None else self.on_server(settings).pool.picture().is_used
 
     def name_on_disk(self, root: str, directory: str) -> PoolName:
         """The name of the pool in that directory, as its description has it."""

@@ -14,7 +14,7 @@ from leasecap._config.config import load_config
 from leasecap._config.gate import GateSettings
 from leasecap._doctor.check import Check
 from leasecap._errors import LeasecapError
-from leasecap._gate import extra as packages
+from leasecap._extras import missing, to_install
 from leasecap._gate.addresses import parse_variable
 from leasecap._gate.clients import AGENTS, PROVIDERS
 from leasecap._runtime import runtime
@@ -32,9 +32,9 @@ _OF_A_GATE = re.compile("/[0-9a-f]{48}/")
 
 def extra() -> Check:
     """Whether what it needs is installed."""
-    if missing := packages.missing():
-        found = f"leasecap run --per-request lacks {' and '.join(missing)}"
-        return Check("gate", "note", found, f"for a slot per request:\n  {packages.INSTALL}")
+    if lacks := missing("gate"):
+        found = f"leasecap run --per-request lacks {' and '.join(lacks)}"
+        return Check("gate", "note", found, f"for a slot per request:\n  {to_install('gate')}")
     return Check("gate", "ok", "leasecap run --per-request and leasecap gate have what they need")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import partial
 
 from leasecap._config.config import load_config
@@ -10,6 +9,7 @@ from leasecap._config.store_choice import default_store
 from leasecap._doctor import proof
 from leasecap._doctor.check import Check, guarded
 from leasecap._errors import LeasecapError
+from leasecap._extras import missing, to_install
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def servers(site: Site) -> Iterator[Check]:
     """What is found of each server that config.toml or the environment names."""
     named = _named(site)
-    if named and importlib.util.find_spec("redis") is None:
-        yield Check("server", "bad", "redis-py is not installed", "it comes with:\n  pip install 'leasecap[redis]'")
+    if named and missing("redis"):
+        yield Check("server", "bad", "redis-py is not installed", f"it comes with:\n  {to_install('redis')}")
         return
     for address, pools in named.items():
         refusals = 0

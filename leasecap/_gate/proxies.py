@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
 from leasecap._errors import ConfigError
+from leasecap._extras import to_install
 from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -71,7 +72,7 @@ def _parse(name: str, text: str) -> Proxy:
             "names a SOCKS proxy, for which the package socksio is missing",
             file="environment",
             key=name,
-            allowed="pip install socksio",
+            allowed=to_install("socksio"),
         )
     user = None if parts.username is None else unquote(parts.username)
     return Proxy(scheme, host, port or _PORTS[scheme], user, unquote(parts.password or ""))

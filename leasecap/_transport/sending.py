@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leasecap import _ancestry
+from leasecap._extras import to_install
 from leasecap._transport.messages import content_of, headers_of
 from leasecap._transport.meter import comes_again
 
@@ -98,4 +99,4 @@ def of_library(library: str, kind: type[T], given: Any) -> T:
 
 def missing(library: str) -> ModuleNotFoundError:
     """The error for a library that isn't installed."""
-    return ModuleNotFoundError(f"leasecap.{library} needs {library}: pip install 'leasecap[{library}]'", name=library)
+    return ModuleNotFoundError(f"leasecap.{library} needs {library}: {to_install(library)}", name=library)

@@ -21,7 +21,7 @@ from leasecap import _log
 from leasecap._config.command_environment import environment_of_commands
 from leasecap._config.root import root_path
 from leasecap._errors import ConfigError, LeasecapError, StoreError
-from leasecap._gate import extra
+from leasecap._extras import missing, to_install
 from leasecap._gate.environment import prepare, private_path, write_files
 from leasecap._gate.terms import Pools
 from leasecap._host.descriptors import raise_descriptor_limit
@@ -74,8 +74,8 @@ def run_per_request(signals: SignalGate, asked: Asked, argv: Sequence[str]) -> O
     :raises LeasecapError: before the command is started.
     :raises SpawnError, Interrupted: as `spawn` does.
     """
-    if missing := extra.missing():
-        raise LeasecapError(f"--per-request needs {' and '.join(missing)}: {extra.INSTALL}")
+    if lacks := missing("gate"):
+        raise LeasecapError(f"--per-request needs {' and '.join(lacks)}: {to_install('gate')}")
     config = runtime.root(root_path()).config
     # As `secrets` has them, which loads OpenSSL before the command starts.
     token = os.urandom(24).hex()

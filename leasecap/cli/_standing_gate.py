@@ -15,8 +15,8 @@ assert sys.platform != "win32"  # `gate` refuses there
 from leasecap._config.root import make_root, root_path
 from leasecap._decisions.limits import UNLIMITED
 from leasecap._errors import LeasecapError
+from leasecap._extras import missing, to_install
 from leasecap._faults import store_error
-from leasecap._gate import extra
 from leasecap._gate.standing import PORT, declare
 from leasecap._gate.terms import Pools
 from leasecap._host.descriptors import raise_descriptor_limit
@@ -49,8 +49,8 @@ def serve(port: int | None) -> int:
     :param port: None: the usual one.
     :raises LeasecapError: before anything is served.
     """
-    if missing := extra.missing():
-        raise LeasecapError(f"`leasecap gate` needs {' and '.join(missing)}: {extra.INSTALL}")
+    if lacks := missing("gate"):
+        raise LeasecapError(f"`leasecap gate` needs {' and '.join(lacks)}: {to_install('gate')}")
     port = PORT if port is None else port
     root = root_path()
     make_root(root)

@@ -22,11 +22,11 @@ from referee import until
 from usage_server import head, says, serving
 
 import leasecap
+from leasecap import _extras
 from leasecap._doctor import agents, contents, gate, machine, place, proof, rivals, sandbox
 from leasecap._doctor.check import Check, Site
 from leasecap._doctor.examine import examine
 from leasecap._file_store import health, watched_file
-from leasecap._gate import extra
 from leasecap._gate.clients import AGENTS, PROVIDERS
 from leasecap._host import process
 from leasecap._host.directory import Directory
@@ -753,14 +753,14 @@ def put_on_path(commands: Path, *names: str) -> None:
 def test_a_gate_without_its_packages_is_noted_with_the_line_to_type(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extra, "_NEEDED", ("os", "no_such_package"))
+    monkeypatch.setitem(_extras._NEEDED, "gate", ("os", "no_such_package"))
     check = gate.extra()
     assert (check.verdict, check.found) == ("note", "leasecap run --per-request lacks no_such_package")
     assert check.remedy.splitlines()[-1] == "  pip install 'leasecap[gate]'"
 
 
 def test_a_gate_with_its_packages_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extra, "_NEEDED", ("os",))
+    monkeypatch.setitem(_extras._NEEDED, "gate", ("os",))
     assert gate.extra().verdict == "ok"
 
 
