@@ -15,6 +15,20 @@ def say(message: str) -> None:
         click.echo(f"leasecap: {printable(line, 2000)}", err=True)
 
 
+_MEANT = {
+    "--concurrency": ("--limit",),
+    "--jobs": ("--limit",),
+    "--max": ("--limit", "--max-hold"),
+    "--name": ("--pool", "--label"),
+    "--nowait": ("--no-wait",),
+    "--provider": ("--pool",),
+    "--slots": ("--limit",),
+    "--timeout": ("--wait", "--max-hold"),
+    "--ttl": ("--max-hold",),
+}
+"""What other programs call an option, and what may be meant here. Click would name the ones that are spelt alike."""
+
+
 class Verb(click.Command):
     """Refuses an option with a value that is given twice: click takes the last one and says nothing."""
 
@@ -23,7 +37,14 @@ class Verb(click.Command):
         parse = parser.parse_args
 
         def parse_once(args: list[str]) -> tuple[dict[str, object], list[str], list[click.Parameter]]:
-            options, rest, order = parse(args)
+            try:
+                options, rest, order = parse(args)
+            except click.NoSuchOption as error:
+                meant = _MEANT.get(error.option_name, ())
+                known = [name for name in meant if any(name in param.opts for param in self.params)]
+                if not known:
+                    raise
+                raise click.UsageError(f"{error.message} Did you mean {' or '.join(known)}?", ctx) from None
             for param in order:
                 if isinstance(param, click.Option) and not param.is_flag and order.count(param) > 1:
                     raise click.UsageError(f"{' / '.join(param.opts)} is given more than once", ctx)

@@ -179,6 +179,21 @@ def test_word_that_is_no_verb_is_answered_with_the_nearest() -> None:
     assert "Did you mean status?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "verb, given, said",
+    [
+        ("run", "--timeout", "Did you mean --wait or --max-hold?"),
+        ("acquire", "--timeout=5", "Did you mean --wait or --max-hold?"),
+        ("run", "--provider", "Did you mean --pool?"),
+        ("run", "--quite", "--quiet"),  # that one is misspelt
+        ("pause", "--timeout", "No such option '--timeout'."),
+    ],
+)
+def test_option_of_another_name_elsewhere_is_answered_with_what_is_meant(verb: str, given: str, said: str) -> None:
+    done = run(verb, given, "5", "-p", "x", "--", "true")
+    assert said in done.stderr and "--limit" not in done.stderr
+
+
 def test_help_cuts_off_no_summary() -> None:
     help_of_all = run("--help").stdout
     assert "..." not in help_of_all.partition("Commands:")[2]
