@@ -61,7 +61,9 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
     try:
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
-        names, unlisted = list(config.pools) if config else [], str(trouble)
+        names = list(config.pools) if config else []
+        if config is not None or os.path.isdir(root):  # else that it is none is said already
+            unlisted = str(trouble)
     unlisted = unlisted or pictures.unlisted or None
     pools = tuple(_pool_status(root, pictures, name, config, latency) for name in names)
     now = _utc(datetime.now(UTC))

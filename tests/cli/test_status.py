@@ -47,6 +47,15 @@ def test_a_machine_that_never_used_leasecap_is_told_how_to_begin(root: Path) -> 
     assert not root.exists()
 
 
+@pytest.mark.parametrize("below", ["", "sub"], ids=["at the root", "on the way to it"])
+def test_file_where_the_root_should_be_is_told_of_once(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    done = run("status", env=environment(LEASECAP_HOME=str(tmp_path / "file" / below)))
+    assert done.returncode == 1
+    said = done.stdout.splitlines()
+    assert len(said) == 4 and "directory" in said[2] and "move" in said[3].lower()
+
+
 def test_it_writes_nothing_and_takes_no_lock(root: Path, lease: leasecap.Lease) -> None:
     before = tree(root)
     # A process that is stopped inside the pool's lock jams everything else.
