@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from leasecap import _ancestry
+from leasecap._ancestry import current, tokens
 from leasecap._config.pool_name import pool_name
 from leasecap._config.presets import PRESETS
 from leasecap._config.root import root_path
@@ -101,11 +101,13 @@ def nearest_pool(name: PoolName, config: Config, root: str) -> str | None:
 def pool_here() -> str | None:
     """The pool of the lease that this runs under: by the chain in LEASECAP_LEASE, or held by a parent process."""
     root = root_path()
-    for entry in _ancestry.current():
+    for entry in current():
         directory = entry.rpartition("/")[0].rpartition("/")[2]
         name = runtime.name_on_disk(root, directory)
-        if name.identity != directory and _ancestry.tokens(root, directory):  # the pool is there, and in this root
+        if name.identity != directory and tokens(root, directory):  # the pool is there, and in this root
             return name.text
+        if (on_server := _pool_on_server(directory, runtime.root(root).config)) is not None:
+            return on_server
     from leasecap._status.read import status
 
     held: dict[int, set[str]] = {}
@@ -116,6 +118,19 @@ def pool_here() -> str | None:
     # If a parent holds slots of two pools, it can't be told which one is meant.
     nearest = next((held[pid] for pid in ancestors_of(os.getpid()) if pid in held), set())
     return nearest.pop() if len(nearest) == 1 else None
+
+
+def _pool_on_server(directory: str, config: Config) -> str | None:
+    """The pool with that directory's name, if this runs under a lease of it on its server, which isn't asked."""
+    # That of a plain name begins with it, so one that only [defaults] puts on a server is found as well.
+    for text in (*config.names().values(), directory.rpartition("-")[0]):
+        try:
+            pool = config.pool(text)
+        except ConfigError:
+            continue
+        if pool.store is not None and pool.name.directory == directory and tokens(pool.store.name, directory):
+            return pool.name.text
+    return None
 
 
 def complete_pool(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

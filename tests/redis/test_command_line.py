@@ -20,6 +20,7 @@ from redis_pools import settle
 from referee import Team, until
 
 import leasecap
+from leasecap import _ancestry
 from leasecap._api import acquire_with
 from leasecap._config.pool_name import pool_name
 from leasecap._liveness.record import Purpose
@@ -97,14 +98,18 @@ def test_limit_of_a_pool_whose_server_is_away_shows_what_this_machine_knows(
 @pytest.mark.parametrize("configured", [True, False])
 @pytest.mark.parametrize(
     "words",
-    ["status p", "pause p", "resume p", "report p --status 429", "limit p 3", "limit p", "forget p", "policy show p"],
-)
+    [
+        "status p", "pause p", "resume p", "report p --status 429", "report --status 429", "limit p 3", "limit p",
+        "forget p", "policy show p",
+    ],
+)  # fmt: skip
 def test_verb_asks_a_server_that_is_away_once(
     team: Team, monkeypatch: pytest.MonkeyPatch, words: str, configured: bool
 ) -> None:
     """Each time takes seconds."""
     address = "redis://127.0.0.1:1/0"
     team.configure(f'[{"pools.p" if configured else "defaults"}]\nstore = "{address}"\n')
+    monkeypatch.setenv("LEASECAP_LEASE", f"{_ancestry.place(address, pool_name('p').directory)}/{1:016x}")
     asked = []
 
     def away(*_: object, **__: object) -> None:
@@ -112,6 +117,7 @@ def test_verb_asks_a_server_that_is_away_once(
         raise Unreachable("can't be reached", path=address, remedy="")
 
     monkeypatch.setattr(Client, "run", away)
+    monkeypatch.setattr(Client, "command", away)
     done = CliRunner().invoke(cli, words.split())
     assert "can't be reached" in f"{done.exception} {done.output}"
     assert asked == [words]
