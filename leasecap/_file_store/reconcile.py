@@ -277,8 +277,10 @@ class Reconciler:
             return done.others_wait
         # Waiters are kept out by all that is held, and by tickets if the limit that holds is theirs. Where it isn't, two
         # short listings are enough.
-        tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)] if any(declarers(snapshot)) else []
-        declaring = {entry.name for group in tickets for entry in group if entry.limit is not None}
+        declaring: set[str] = set()
+        if any(declarers(snapshot)):
+            tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)]
+            declaring = {entry.name for group in tickets for entry in group if entry.limit is not None}
         places = (QUEUE, PARKED, *HELD) if declaring else HELD
         return not counted | declaring <= {name for where in places for name in self._entries.names(where)}
 
