@@ -275,8 +275,8 @@ class Reconciler:
             return True
         if not done.others_wait or done.missed:
             return done.others_wait
-        # Waiters are kept out by all that is held, and by tickets if the limit that holds is theirs. Where it isn't, two
-        # short listings are enough.
+        # Waiters are kept out by all that is held, and by tickets if the limit that holds is theirs. Where it isn't,
+        # two short listings are enough.
         declaring: set[str] = set()
         if any(declarers(snapshot)):
             tickets = [group.without(gone) for group in (snapshot.queue, snapshot.parked)]
