@@ -26,6 +26,7 @@ LATER = (
     "_config.time_outs",
     "_config.usage",
     "_control",
+    "_extras",
     "_feedback.adaptive",
     "_feedback.histogram",
     "_feedback.latency",
