@@ -111,8 +111,7 @@ class FileStore:
         return self.view()
 
     def view(self) -> PoolView:
-        feedback = self.store.snapshots.feedback()
-        snapshot = self.store.snapshots.take_with(feedback)
+        snapshot, feedback = self.store.snapshots.take_all()
         leases = tuple([self._lease(lease) for lease in snapshot.leases])
         found = None
         if feedback is not None:

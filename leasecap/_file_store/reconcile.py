@@ -138,10 +138,6 @@ class Reconciler:
 
         What the plan changes in the feedback is written before anything is granted. If that fails, nothing is granted.
         """
-        # The limit is read inside the section, so that nobody has decided by a newer one. A holder read it when it
-        # acquired, perhaps hours ago; a waiter that was suspended and taken for dead begins again with an old one.
-        self._refresh()
-        self._policy.keep()
         stuck: set[str] = set()
         while True:
             plan, snapshot = self._work_out(newcomer, stuck)
@@ -153,9 +149,14 @@ class Reconciler:
             stuck |= kept
             self._snapshots.note_late(kept)
 
+    def _follow(self) -> None:
+        # The limit is read inside the section, so that nobody has decided by a newer one. A holder read it when it
+        # acquired, perhaps hours ago; a waiter that was suspended and taken for dead begins again with an old one.
+        self._refresh()
+        self._policy.keep()
+
     def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[Plan, Snapshot]:
-        view = self._snapshots.feedback()
-        snapshot = self._snapshots.take_with(view)
+        snapshot, view = self._snapshots.take_all(self._follow)
         now = self.effects.monotonic()
         if stuck:  # these are no grants to take back; as leases they count all the same
             held = {*snapshot.leases.names, *(stuck & set(snapshot.granted.names))}

@@ -10,13 +10,17 @@ from leasecap._decisions.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from leasecap._file_store.entries import Entries
     from leasecap._file_store.feedback import Feedback
     from leasecap._file_store.feedback_view import FeedbackView
     from leasecap._file_store.peers import Peers
     from leasecap._file_store.policy import Policy
+
+
+def _nothing() -> None:
+    pass
 
 
 class Snapshots:
@@ -37,10 +41,26 @@ class Snapshots:
 
         :raises StoreError: when that can't be read.
         """
-        return self.take_with(self.feedback())
+        return self.take_all()[0]
 
-    def take_with(self, view: FeedbackView | None) -> Snapshot:
-        """The pool as it stands. The places are read in the order in which entries move, so that none is missed.
+    def take_all(self, follow: Callable[[], None] = _nothing) -> tuple[Snapshot, FeedbackView | None]:
+        """The pool as it stands, and the feedback in it.
+
+        The places are read in the order in which entries move, so that none is missed, and before all that says how
+        many may hold a slot. Else a limit that was lowered, a report or a cool-down, made before a slot was released,
+        could be missed by who sees that slot free.
+
+        :param follow: has the policy follow the configuration.
+        :raises StoreError: when the feedback can't be read.
+        """
+        snapshot = self._places()
+        follow()
+        view = self.feedback()
+        snapshot = snapshot._replace(configured=self._policy.configured)
+        return snapshot if view is None else view.seen_in(snapshot), view
+
+    def _places(self) -> Snapshot:
+        """What stands in the places.
 
         Tickets move both ways between the queue and ``parked/``, outside the section too: a look-out parks, and whoever
         looks again goes back. So that one is read before and after.
@@ -51,8 +71,8 @@ class Snapshots:
             parked = Group([*parked.names, *(name for name in before.names if name not in seen)])
         # Who was taken for dead in the queue, came back and was granted a slot by another process, holds it.
         self._peers.dead.difference_update(leases.names)
-        snapshot = Snapshot(
-            configured=self._policy.configured,
+        return Snapshot(
+            configured=None,
             queue=queue,
             parked=parked,
             granted=granted,
@@ -61,7 +81,6 @@ class Snapshots:
             gone=frozenset(self._peers.gone),
             granted_since=self.see_grants(granted.names),
         )
-        return snapshot if view is None else view.seen_in(snapshot)
 
     def feedback(self) -> FeedbackView | None:
         """What is known of the provider now; None if nothing is.

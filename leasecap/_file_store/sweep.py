@@ -119,8 +119,7 @@ class Sweeper:
         if thorough:
             self._thorough_at = now + _THOROUGH_EVERY
         changes_in, in_vain = math.inf, False
-        view = self._snapshots.feedback()
-        snapshot = self._snapshots.take_with(view)
+        snapshot, view = self._snapshots.take_all()
         places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
         reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
         snapshot, declarer = self._look_at_the_queue(snapshot, thorough)

@@ -82,13 +82,13 @@ def test_a_newcomer_overtakes_a_head_that_is_stopped(team: Team, lock: str) -> N
 # Stops for a word with the test when it is inside the pool's lock for the first time.
 INSIDE = """
 from leasecap._file_store.snapshots import Snapshots
-snapshot = Snapshots.take_with
-def slow_snapshot(self, view):
-    Snapshots.take_with = snapshot
+snapshot = Snapshots._places
+def slow_snapshot(self):
+    Snapshots._places = snapshot
     say("INSIDE")
     hear()
-    return snapshot(self, view)
-Snapshots.take_with = slow_snapshot
+    return snapshot(self)
+Snapshots._places = slow_snapshot
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from holders import HOLD, configure, give_back, hold, queue, ready
+from holders import HOLD, TRY, configure, give_back, hold, queue, ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,48 @@ def test_a_holder_that_read_a_higher_limit_hands_nothing_on_above_the_one_set_si
     give_back(waiter)
     assert team.referee.order() == ["first", "second", "waiter"]
     team.assert_idle()
+
+
+# Holds still when it is inside the pool's lock for the first time and is about to look who holds a slot.
+ABOUT_TO_LOOK = """
+from leasecap._file_store.snapshots import Snapshots
+places = Snapshots._places
+def slow_places(self):
+    Snapshots._places = places
+    say("INSIDE")
+    hear()
+    return places(self)
+Snapshots._places = slow_places
+"""
+
+REPORTS = HOLD.replace("lease.release()", "lease.report(429, retry_after=600); lease.release()")
+
+
+@pytest.mark.parametrize(
+    ("before", "holder", "after"),
+    [
+        pytest.param("limit = 2", HOLD, "limit = 1", id="a lower limit"),
+        pytest.param("limit = 2", REPORTS, "", id="a report"),
+        pytest.param('limit = 2\ncooldown = "600s"', HOLD, "", id="a cool-down"),
+    ],
+)
+def test_what_holds_before_a_slot_is_released_holds_for_whoever_finds_it_free(
+    team: Team, lock: str, before: str, holder: str, after: str
+) -> None:
+    rest = f'\nlock = "{lock}"\n'
+    team.configure(f"[pools.p]\n{before}{rest}")
+    first, second = team.start(holder, "first"), team.start(HOLD, "second")
+    newcomer = team.start(ABOUT_TO_LOOK + TRY)
+    ready(first, second, newcomer)
+    hold(first)
+    hold(second)
+    newcomer.tell()
+    newcomer.expect("INSIDE")
+    if after:
+        team.configure(f"[pools.p]\n{after}{rest}")
+    give_back(first)
+    newcomer.tell()
+    assert newcomer.expect("GOT") == "False"
 
 
 # An event loop that takes slots one after the other, each at a word of the test.

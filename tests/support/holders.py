@@ -29,12 +29,12 @@ hear()
 # Says INSIDE in the middle of the critical section of its first acquire, and waits there.
 INSIDE = """
 from leasecap._file_store.snapshots import Snapshots
-settle = Snapshots.take_with
-def snapshot(self, view):
+settle = Snapshots._places
+def snapshot(self):
     say("INSIDE")
     hear()
-    return settle(self, view)
-Snapshots.take_with = snapshot
+    return settle(self)
+Snapshots._places = snapshot
 leasecap.acquire("p")
 say("HELD")
 """

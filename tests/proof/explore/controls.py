@@ -28,7 +28,6 @@ from leasecap._file_store.thefts import Thefts
 from leasecap._liveness import verdict
 
 if TYPE_CHECKING:
-    from leasecap._file_store.feedback_view import FeedbackView
     from leasecap._host.deferred_signals import DeferredSignals
 
 Patch = pytest.MonkeyPatch
@@ -55,25 +54,25 @@ def built_in_place(patch: Patch) -> None:
 
 def listed_in_another_order(patch: Patch) -> None:
     """The places are not read in the order in which entries move on."""
-    take = Snapshots.take_with
+    take = Snapshots._places
 
-    def reversed_take(snapshots: Snapshots, view: FeedbackView | None) -> _snapshot.Snapshot:
+    def reversed_take(snapshots: Snapshots) -> _snapshot.Snapshot:
         places = (_places.LEASES, _places.GRANTED, _places.PARKED, _places.QUEUE)
         own = snapshots._entries
         found = {where: own.directory.list(where) for where in places}
         directory = own.directory
         own.directory = types.SimpleNamespace(list=found.__getitem__)  # type: ignore[assignment]
         try:
-            return take(snapshots, view)
+            return take(snapshots)
         finally:
             own.directory = directory
 
-    patch.setattr(Snapshots, "take_with", reversed_take)
+    patch.setattr(Snapshots, "_places", reversed_take)
 
 
 def acknowledged_within_one_directory(patch: Patch) -> None:
     """A grant is a mark in the name, and not a directory of its own; listings come in chunks."""
-    take, called_for = Snapshots.take_with, Reconciler._is_called_for
+    take, called_for = Snapshots._places, Reconciler._is_called_for
 
     def grant(reconciler: Reconciler, entry: _entry.Entry) -> bool:
         try:
@@ -107,7 +106,7 @@ def acknowledged_within_one_directory(patch: Patch) -> None:
 
     patch.setattr(Reconciler, "_grant", grant)
     patch.setattr(entries.Entries, "acknowledge", acknowledge)
-    patch.setattr(Snapshots, "take_with", without_marks(take))
+    patch.setattr(Snapshots, "_places", without_marks(take))
     patch.setattr(Reconciler, "_is_called_for", without_marks(called_for))
 
 
