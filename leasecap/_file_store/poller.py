@@ -47,11 +47,13 @@ class Poller:
             self._look_at_the_queue(now)
         if serves:
             self._lookout.run(now)
-        pause = min(polling.poll_interval(self._wait(now, watched)), self._own_entry.record.heartbeat)
+        beat_in = self._beat_at - now
+        if beat_in <= polling.FIRST_LOOK:
+            self._beat(now)
+            beat_in = self._own_entry.record.heartbeat  # in which it is tried again, at the latest
+        pause = min(polling.poll_interval(self._wait(now, watched)), beat_in)
         if serves:
             pause = min(pause, max(self._lookout.due - now, 0.0))
-        if now + pause > self._beat_at:
-            self._beat(now)  # it isn't due yet, but before the next look it would be
         return pause
 
     def _is_queued(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from leasecap._host.deferred_signals import surely
 
@@ -59,25 +60,33 @@ class ThreadWaiter:
             self._watch.interrupt()
 
     def wait(self, timeout: float, interrupts: DeferredSignals) -> None:
-        timeout = max(timeout, 0)
-        received = None if self._watch is None else self._receive(self._watch, timeout, interrupts)
-        if received is None:
-            with interrupts.delivered():
-                self._asleep.acquire(timeout=timeout)
+        until = time.monotonic() + timeout
+        if self._watch is not None:
+            self._hears = True  # set before the wait: whoever wakes this thread from now on writes to the pipe as well
+            try:
+                if self._receive(self._watch, until, interrupts):
+                    return
+            finally:
+                self._hears = False
+        with interrupts.delivered():
+            self._asleep.acquire(timeout=max(until - time.monotonic(), 0))
 
-    def _receive(self, watch: Wakeup, timeout: float, interrupts: DeferredSignals) -> bool | None:
-        """Whether something has come; None if it isn't for this thread to receive."""
-        self._hears = True  # set before the wait: whoever wakes this thread from now on writes to the pipe as well
-        try:
-            if self._asleep.acquire(blocking=False):
-                return True
-            received = watch.receive(timeout, interrupts)
-        finally:
-            self._hears = False
-        if received is None:
-            return None
-        watch.pass_on(received)
-        return self._asleep.acquire(blocking=False) or bool(received.names or received.calls)
+    def _receive(self, watch: Wakeup, until: float, interrupts: DeferredSignals) -> bool:
+        """Receive until this thread is woken or the time is over; False if that isn't for this thread to do.
+
+        Most of what comes is for the process, which looks who stands ahead of it, and no reason to look at the ticket.
+        If the wake-up was closed meanwhile, what it would have said is lost, and that is one.
+        """
+        has_received = False
+        while not self._asleep.acquire(blocking=False) and (left := until - time.monotonic()) > 0:
+            received = watch.receive(left, interrupts)
+            if received is None:
+                return has_received
+            watch.pass_on(received)
+            if not (received.names or received.calls):
+                break
+            has_received = True
+        return True
 
 
 def drive(steps: Generator[float, None, T], waiter: Waiter, interrupts: DeferredSignals) -> T:

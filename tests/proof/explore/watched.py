@@ -175,11 +175,12 @@ class ListeningKit(Kit):
         receiver = watching.for_itself()
         if receiver is not None:
             end = actor.world.now + timeout
-            came = False
-            while not (came or bell.rung or actor.world.now >= end):
-                came = any(watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps))
-                if not came:
+            while not (bell.rung or actor.world.now >= end):
+                received = watching.rests(actor, receiver, end, lambda: bell.rung, waiter.steps)
+                if not any(received):
                     watching._run_lookouts()
+                elif _END in received.names:
+                    break
         else:
             actor.rests(timeout, lambda: bell.rung, waiter.steps)
         bell.answer()

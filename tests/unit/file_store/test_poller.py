@@ -54,3 +54,28 @@ def test_a_waiter_that_nobody_wakes_writes_a_heartbeat_when_one_is_due_alone(
         assert len(beats) > 10, "it is tried again at each look"
     else:
         assert len(beats) == 3
+
+
+def test_looks_that_come_sooner_than_the_heartbeat_is_due_write_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Actor(root).ask()
+    one = Actor(root)
+    ticket = one.ask()
+    poller = Poller(one.store, ticket, cast("Lookout", NoLookout()))
+    beats: list[float] = []
+
+    def counted(own_entry: object) -> bool:
+        beats.append(one.world.clock)
+        return True
+
+    monkeypatch.setattr(one.store.entries, "beat", counted)
+    one.world.clock = 1000.0
+    for _ in range(20):  # as one that is woken again and again
+        pause = poller.look(one.world.clock, watched=True, serves=False)
+        assert pause == pytest.approx(1000.0 + ticket.record.heartbeat - one.world.clock)
+        one.world.clock += 0.01
+    assert beats == []
+    one.world.clock = 1000.0 + ticket.record.heartbeat
+    poller.look(one.world.clock, watched=True, serves=False)
+    assert beats == [one.world.clock]

@@ -84,6 +84,17 @@ def test_a_wake_up_before_the_wait_is_not_lost(listening: Listening) -> None:
 
 
 @pytest.mark.posix("named pipes")
+def test_who_hears_alone_waits_on_when_what_comes_is_for_its_process(listening: Listening) -> None:
+    waiter = ThreadWaiter()
+    listening.on_wake = lambda: waiter.wake() if len(listening.said) > 1 else listening.ring()
+    assert waiter.listen(listening.watch)
+    listening.ring()
+    waiter.wait(600.0, DeferredSignals())
+    assert listening.said == 2 * [b"a ticket\n"]
+    listening.watch.stop()
+
+
+@pytest.mark.posix("named pipes")
 def test_who_hears_alone_leaves_it_to_a_thread_when_a_second_one_waits(listening: Listening) -> None:
     waiter, second, waits, woken = ThreadWaiter(), ThreadWaiter(), threading.Event(), threading.Event()
     assert waiter.listen(listening.watch)
