@@ -58,6 +58,7 @@ class OpenRoot:
         self._open = OpenPools(self._make, own.used_pools)
         self.notifier = Notifier(own, lambda: self.path)
         self._pools: dict[str, PoolConfig] = {}
+        self._follows = False  # a thread has begun to read the file, and not yet told each open pool of it
         self._lookouts: dict[Store, Lookout] = {}
 
     def spell(self, path: str) -> None:
@@ -78,15 +79,21 @@ class OpenRoot:
 
         :raises ConfigError, StoreError: as `config.load`.
         """
-        if not self._file.is_due():
+        # Who finds another thread at it waits: what that has read doesn't hold for the pools yet. In this order, since
+        # the thread says that it follows, then reads, and says that it is done at last.
+        if not self._file.is_due() and not self._follows:
             return False
         with self._own.lock:  # another thread may be opening a pool, and a fork must not copy an import half done
             if not self._file.is_due():
                 return False
-            changed = self._file.refresh()
-            if changed:
-                self._pools = {}
-            return self._configure_all() or changed
+            self._follows = True
+            try:
+                changed = self._file.refresh()
+                if changed:
+                    self._pools = {}
+                return self._configure_all() or changed
+            finally:
+                self._follows = False
 
     def _configure_all(self) -> bool:
         """Configure each open pool; returns whether a limit in force has changed. Then its waiters in this process

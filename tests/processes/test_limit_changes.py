@@ -72,6 +72,43 @@ def test_what_holds_before_a_slot_is_released_holds_for_whoever_finds_it_free(
     assert newcomer.expect("GOT") == "False"
 
 
+# Two threads: one has read config.toml and holds still before it tells the open pools, and then the other one releases.
+RELEASES_BESIDE_A_READER = """
+import threading
+from leasecap._file_store.open_root import OpenRoot
+lease = leasecap.acquire("p")
+releaser = threading.Thread(target=lease.release)
+configure_all = OpenRoot._configure_all
+def slow_configure_all(self):
+    OpenRoot._configure_all = configure_all
+    releaser.start()
+    releaser.join(0.5)  # it waits for this thread
+    return configure_all(self)
+OpenRoot._configure_all = slow_configure_all
+say("HELD")
+hear()
+leasecap.try_acquire("p")
+releaser.join()
+say("RELEASED", lease.lost)
+hear()
+"""
+
+
+def test_a_lower_limit_that_one_thread_has_read_holds_for_what_another_one_hands_off(team: Team, lock: str) -> None:
+    configure(team, lock, limit=3)
+    threads = team.start(RELEASES_BESIDE_A_READER)
+    threads.expect("HELD")
+    first, second, waiter = (team.start(HOLD, name) for name in ("first", "second", "waiter"))
+    ready(first, second, waiter)
+    hold(first)
+    hold(second)
+    queue(team, waiter)
+    configure(team, lock, limit=2)
+    threads.tell()
+    threads.expect("RELEASED")
+    assert len(team.pool().holders) == 2
+
+
 # An event loop that takes slots one after the other, each at a word of the test.
 TAKES_IN_A_LOOP = """
 import asyncio
