@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from leasecap._gate.terms import Terms
     from leasecap._gate.upstream import Answer
     from leasecap._lease import Lease
-    from leasecap._provider.absorb import PoolReport
+    from leasecap._provider.absorb import PoolReport, Refusal
     from leasecap._provider.places import Kept
     from leasecap._provider.reading import RequestFacts
     from leasecap._provider.tasks import Task
@@ -165,10 +165,13 @@ class Exchange:
     ) -> float | None:
         """Give the client the answer, unless it is a refusal that is kept from it."""
         reader = AnswerReader(answer.status, answer.headers, None if self._task is None else self._task.is_followed)
-        held = await self._held(answer, idle, reader)
-        refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
-        if refused is None and reader.fault is not None and not reader.had_begun:  # else what came together decided
-            refused = refusal_of(reader.fault)
+        held: list[bytes] = []
+        try:
+            await self._hold(answer, idle, reader, held)
+        except BaseException:  # the client has left, or the provider broke off: a refusal is one all the same
+            self._report(lease, to_report(None, _refusal(answer, reader, held)))
+            raise
+        refused = _refusal(answer, reader, held)
         self._report(lease, to_report(answer.status, refused, ttfb=timed.ttfb))
         if refused is not None:
             again = decide(
@@ -185,23 +188,26 @@ class Exchange:
             timed.note_begin()
             if self._task is not None:
                 self._task.answered = True
-        self._start(answer)
-        for piece in held:
-            await self._down.send(piece)
-        await self._down.flush()  # the first event doesn't wait for those behind it
-        while piece := await self._piece(answer, idle):
-            reader.feed(piece)
-            await self._down.send(piece)
-        reader.end()
+        try:
+            self._start(answer)
+            for piece in held:
+                await self._down.send(piece)
+            await self._down.flush()  # the first event doesn't wait for those behind it
+            while piece := await self._piece(answer, idle):
+                reader.feed(piece)
+                await self._down.send(piece)
+        finally:
+            # Clients leave when they read an error, and the pool has to know of it before the slot is another's.
+            reader.end()
+            if refused is None and reader.fault is not None:
+                self._report(lease, to_report(None, refusal_of(reader.fault)))
         if refused is None and reader.fault is None and answer.status < 400:
             timed.note_end()
-        if refused is None and reader.fault is not None:
-            self._report(lease, to_report(None, refusal_of(reader.fault)))
         return None
 
-    async def _held(self, answer: Answer, idle: float | None, reader: AnswerReader) -> list[bytes]:
-        """What has to be known of the answer before its head goes out: a refusal, or an error at its beginning."""
-        held: list[bytes] = []
+    async def _hold(self, answer: Answer, idle: float | None, reader: AnswerReader, held: list[bytes]) -> None:
+        """Put into ``held`` what has to be known of the answer before its head goes out: a refusal, or an error at its
+        beginning."""
         size, until = 0, time.monotonic() + HELD_FOR
         refuses = answer.status in REFUSALS
         while not reader.first_is_whole or (refuses and size < HELD_AT_MOST):
@@ -215,7 +221,6 @@ class Exchange:
             held.append(piece)
             size += len(piece)
             reader.feed(piece)
-        return held
 
     async def _piece(self, answer: Answer, idle: float | None) -> bytes:
         try:
@@ -250,6 +255,14 @@ class Exchange:
             lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
         except (LeasecapError, OSError) as error:
             log_warning(f"what the provider answered could not be noted: {error}")
+
+
+def _refusal(answer: Answer, reader: AnswerReader, held: list[bytes]) -> Refusal | None:
+    """What the beginning of the answer says."""
+    refused = refusal(answer.status, answer.headers, b"".join(held), time.time())
+    if refused is None and reader.fault is not None and not reader.had_begun:  # else what came together decided
+        refused = refusal_of(reader.fault)
+    return refused
 
 
 def _log_lost(lease: Lease) -> None:

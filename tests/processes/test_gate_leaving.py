@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from commands import status, until
+from gate_inside import GateInside
 from gated import POOL, Gated
 from provider import Provider
-from provider_steps import CHUNKED, HANG, Latch, Request, Step, refuse, reply, stream
+from provider_steps import CHUNKED, CLOSE, HANG, Latch, Request, Step, broken, refuse, reply, stream
 from raw_http import Raw
 
 from leasecap._api import pool_store
@@ -22,8 +23,6 @@ from leasecap._gate.wire import Wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from gate_inside import GateInside
 
     Reach = Callable[[Provider, GateInside, Raw, pytest.MonkeyPatch], object]
 
@@ -140,6 +139,46 @@ def test_a_client_that_leaves_leaves_nothing(
     assert gate.ask().status == 200
     assert len(provider.requests) == came + 1  # and not what the other one had asked for
     assert gate.told == []
+
+
+# -- what they leave is a refusal -------------------------------------------------------------------------------------
+
+ERROR = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "not now"}}\n\n'
+
+
+def reduced_limit() -> int | None:
+    feedback = status().feedback
+    return None if feedback is None else feedback.reduced_limit
+
+
+def at_a_refusal(provider: Provider, gate: GateInside, client: Raw) -> None:
+    provider.plan(reply(429, b'{"type":', Latch(), b'"error"}'))
+    client.send(gate.request())
+    until(lambda: [each.request is not None and each.request.phase for each in status().holders] == ["streaming"])
+    client.close()
+
+
+def at_a_refusal_that_breaks(provider: Provider, gate: GateInside, client: Raw) -> None:
+    provider.plan(broken(reply(429, b'{"type": "error"}'), CLOSE))
+    client.send(gate.request())
+
+
+def at_an_error_in_the_stream(provider: Provider, gate: GateInside, client: Raw) -> None:
+    provider.plan(stream(b"data: 1\n\n", ERROR, Latch()))
+    client.send(gate.request(body=STREAMED))
+    client.up_to(ERROR)
+    client.close()
+
+
+@pytest.mark.parametrize("reach", [at_a_refusal, at_a_refusal_that_breaks, at_an_error_in_the_stream])
+def test_a_refusal_is_told_before_the_slot_is_free_though_the_answer_has_no_end(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, reach: Callable[[Provider, GateInside, Raw], object]
+) -> None:
+    with GateInside(provider, monkeypatch, limit=2) as gate, gate.connect() as client:
+        reach(provider, gate, client)
+        provider.request()
+        until(lambda: status().in_flight == 0)
+        assert reduced_limit() == 1
 
 
 # -- many at once -----------------------------------------------------------------------------------------------------
