@@ -71,7 +71,8 @@ class HeldLease:
         if self._keeper is not None:
             self._keeper.end()
         if is_in_loop():
-            self._store.own.end_soon(self.token, self._end)
+            own = self._store.own
+            own.end_soon(self.token, own.after_reports(self._store.pool, self._end))
             return True
         return self._end()
 

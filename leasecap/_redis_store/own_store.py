@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from functools import partial
 
@@ -82,6 +83,7 @@ class OwnStore:
         self._subscribed = -math.inf
         self._waiting: dict[str, _Waiting] = {}  # by token
         self._ending: set[str] = set()  # tokens
+        self._reporting: dict[Pool, set[threading.Event]] = {}
         self._lookouts: dict[Pool, Lookout] = {}
         self._troubles: dict[Pool, StoreError] = {}
         self._takes_over = False
@@ -180,6 +182,33 @@ class OwnStore:
             pass  # the dead one's time in the store runs out all the same
 
     # -- what is given back ------------------------------------------------------------------------------------------
+
+    def report_soon(self, pool: Pool, report: Callable[[], object]) -> None:
+        """Have a report noted by ``report``, in the background."""
+        noted, reporting = threading.Event(), self._reporting.setdefault(pool, set())
+        reporting.add(noted)
+
+        def reported() -> None:
+            try:
+                report()
+            finally:
+                reporting.discard(noted)
+                noted.set()
+
+        self.errands.do(reported)
+
+    def after_reports(self, pool: Pool, end: Callable[[], object]) -> Callable[[], object]:
+        """``end`` for an errand that is sent now: it waits until what was reported before is noted, or can't be. Else
+        the slot would be another's before the pool knows of the refusal. Errands begin in the order in which they
+        are sent, so each of those has begun by then."""
+        reports = self._reporting.get(pool, set()).copy()
+
+        def ended() -> object:
+            for noted in reports:
+                noted.wait()
+            return end()
+
+        return ended
 
     def end_soon(self, token: str, end: Callable[[], object]) -> None:
         """Have an entry ended by ``end``, in the background."""

@@ -91,7 +91,7 @@ class RedisStore:
 
     def post(self, report: Callable[[], Report]) -> None:
         if is_in_loop():
-            self.own.errands.do(partial(self._post_later, report))
+            self.own.report_soon(self.pool, partial(self._post_later, report))
         elif not self.pool.take_up(report()):
             raise StoreError(
                 "the pool is too busy for a report", path=self.path, remedy="nothing was noted; report it again"

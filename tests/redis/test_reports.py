@@ -211,3 +211,42 @@ def test_limit_that_a_server_has_lost_is_neither_none_nor_nothing(server: RedisS
     with pytest.raises(leasecap.ConfigError, match="limit"):
         leasecap.try_acquire("p")
     assert held(pool) == []
+
+
+# A task that was refused, and whose report is slow on its way.
+REFUSED = """
+import asyncio, threading
+from leasecap._redis_store.pool import Pool
+take_up, go_on = Pool.take_up, threading.Event()
+def slow(self, report):
+    go_on.wait()
+    return take_up(self, report)
+Pool.take_up = slow
+async def main():
+    async with leasecap.slot("p") as lease:
+        say("HELD")
+        await asyncio.to_thread(hear)
+        lease.report(429, retry_after=600)
+    say("LEFT")
+    await asyncio.to_thread(hear)
+    go_on.set()
+    await asyncio.to_thread(hear)
+asyncio.run(main())
+"""
+
+
+def test_a_slot_that_a_task_gives_back_isnt_free_before_its_report_is_noted(pool: Pool, team: Team) -> None:
+    settle(pool, limit=1)
+    task = team.start(REFUSED)
+    task.expect("HELD")
+    newcomer = team.start(HOLD, "newcomer", 0.5)
+    ready(newcomer)
+    task.tell()
+    task.expect("LEFT")
+    newcomer.tell()
+    newcomer.expect("TIMEOUT")
+    task.tell()
+    until(lambda: not held(pool), "the slot")
+    assert "a 429 reported by" in pool.picture().seen.feedback
+    task.tell()
+    task.done()
