@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from leasecap._errors import StoreError
 from leasecap._file_store.has_feedback import has_feedback
 from leasecap._store.terms import Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from leasecap._decisions.snapshot import Snapshot
     from leasecap._feedback.rules import Rules
+    from leasecap._feedback.state import State
     from leasecap._file_store.feedback_files import FeedbackFiles
     from leasecap._file_store.feedback_view import FeedbackView
     from leasecap._file_store.layout import Pool
@@ -54,3 +58,22 @@ class Feedback:
             return None
         files, look = self._loaded()
         return look(files)
+
+    def update(self, snapshot: Snapshot, change: Callable[[State, float], State], *, anew: bool) -> None:
+        """Inside the section: change the state, in which all is that was reported before.
+
+        :param snapshot: the pool as it stands.
+        :param anew: a state that can't be read is forgotten.
+        :raises StoreError: when it can't be read or written.
+        """
+        files, look = self._loaded()
+        try:
+            has_feedback(self._pool)
+            view = look(files)
+        except StoreError:
+            if not anew:
+                raise
+            files.start_anew()
+            view = look(files)
+        view.seen_in(snapshot)
+        view.change(change)

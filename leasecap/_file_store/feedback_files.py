@@ -30,7 +30,7 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from leasecap._decisions.entry import Entry
     from leasecap._feedback.rules import Rules
@@ -92,25 +92,6 @@ class FeedbackFiles:
         :raises StoreError: as `written` does.
         """
         return rebased(self.written(), clock)
-
-    def update(self, change: Callable[[State, float], State], *, anew: bool) -> None:
-        """Inside the section: change the state; ``change`` is given the time as well (boot clock, seconds).
-
-        :param anew: a state that can't be read is forgotten.
-        :raises StoreError: when it can't be read or written.
-        """
-        clock = self.clock()
-        try:
-            has_feedback(self._pool)
-            written = self.written()
-        except StoreError:
-            if not anew:
-                raise
-            self.start_anew()
-            written = NOTHING
-        changed = change(rebased(written, clock), clock.boot)
-        if changed != written:
-            self.write(changed, clock)
 
     def awaits_answer(self) -> bool:
         """Whether grants wait for the provider's count.

@@ -12,9 +12,12 @@ from leasecap._feedback.state import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from leasecap._decisions.admission import Admission
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
+    from leasecap._feedback.state import State
     from leasecap._file_store.feedback_files import FeedbackFiles
 
 
@@ -28,13 +31,15 @@ class FeedbackView:
     def __init__(self, files: FeedbackFiles) -> None:
         """:raises StoreError: when the state can't be read."""
         self._files = files
+        # Reports are read before the state into which they go: outside the section one that is taken up meanwhile is in
+        # both, which does no harm, and not in neither.
+        reports, marks = files.names()
+        self._posted, self._others = files.posted(reports) if reports else ([], [])
         self.clock = files.clock()
         self._written = files.written()
         # A state of another boot is rebased here and written by `keep`. If it stayed in the file, its times would begin
         # anew at each reading, and nothing would ever grow back or end.
         self.state = state.rebased(self._written, self.clock)
-        reports, marks = files.names()
-        self._posted, self._others = files.posted(reports) if reports else ([], [])
         self.cooling, self._old_marks = files.cooling(marks, self.clock)
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
@@ -100,6 +105,17 @@ class FeedbackView:
             # What is taken back or revoked has sent nothing, or goes on: no slot of the provider's came free.
             after = held - len(plan.take_back) - len(plan.revoke) + len(plan.grant)
             self.state = adaptive.noted_held(self.state, held, after)
+        self._write()
+
+    def change(self, change: Callable[[State, float], State]) -> None:
+        """Change the state, and write it down; after `seen_in`, or an earlier report would undo the change later.
+
+        :raises StoreError: when that can't be written.
+        """
+        self.state = change(self.state, self.clock.boot)
+        self._write()
+
+    def _write(self) -> None:
         if self.state != self._written:
             self._files.write(self.state, self.clock)
             self._written = self.state

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
+    from leasecap._feedback.state import State
     from leasecap._file_store.entries import Entries
     from leasecap._file_store.own_entry import OwnEntry
     from leasecap._file_store.peers import Peers
@@ -135,6 +136,14 @@ class Reconciler:
         """Inside the section: do what the pool's state calls for."""
         plan, snapshot = self._plan(None)
         self._carry_out(plan, snapshot, None)
+
+    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool) -> None:
+        """Inside the section: change the feedback's state, and `reconcile`.
+
+        :raises StoreError: as `Feedback.update` does.
+        """
+        self._snapshots.update_feedback(change, self._follow, anew=anew)
+        self.reconcile()
 
     def _plan(self, newcomer: Entry | None) -> tuple[Plan, Snapshot]:
         """Decide, and take back the grants that the plan takes back: the rest of the plan counts on their slots.

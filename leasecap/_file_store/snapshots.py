@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from leasecap._feedback.state import State
     from leasecap._file_store.entries import Entries
     from leasecap._file_store.feedback import Feedback
     from leasecap._file_store.feedback_view import FeedbackView
@@ -53,11 +54,22 @@ class Snapshots:
         :param follow: has the policy follow the configuration.
         :raises StoreError: when the feedback can't be read.
         """
+        snapshot = self._held_to(follow)
+        view = self.feedback()
+        return snapshot if view is None else view.seen_in(snapshot), view
+
+    def update_feedback(
+        self, change: Callable[[State, float], State], follow: Callable[[], None], *, anew: bool
+    ) -> None:
+        """See `Feedback.update`."""
+        assert self._feedback is not None
+        self._feedback.update(self._held_to(follow), change, anew=anew)
+
+    def _held_to(self, follow: Callable[[], None]) -> Snapshot:
+        """What stands in the places, and then the limit in force."""
         snapshot = self._places()
         follow()
-        view = self.feedback()
-        snapshot = snapshot._replace(configured=self._policy.configured)
-        return snapshot if view is None else view.seen_in(snapshot), view
+        return snapshot._replace(configured=self._policy.configured)
 
     def _places(self) -> Snapshot:
         """What stands in the places.

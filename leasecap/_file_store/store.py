@@ -314,16 +314,14 @@ class Store:
         :param anew: a state that can't be read is forgotten.
         :raises StoreError: when it can't be read or written.
         """
-        feedback = self.feedback
         done = False
-        if feedback is None:
+        if self.feedback is None:
             return False
 
         def act() -> None:
             nonlocal done
-            feedback.files.update(change, anew=anew)
+            self.reconciler.update_feedback(change, anew=anew)
             done = True
-            self.reconciler.reconcile()
 
         self.reconciler.transact(act)
         return done

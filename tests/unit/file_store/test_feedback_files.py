@@ -31,7 +31,7 @@ from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
 from leasecap._feedback.rules import Rules
 from leasecap._feedback.state import NOTHING, Clock, Latency, State, decode_state, encode_state, rebased
-from leasecap._file_store.feedback_files import Posted
+from leasecap._file_store.feedback_files import FeedbackFiles, Posted
 from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
@@ -229,6 +229,45 @@ def test_a_report_made_while_the_pools_lock_is_held_is_taken_up_before_the_next_
         store.section.leave()
     assert leasecap.try_acquire("p") is None
     assert state_file(store).exists()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_report_that_nobody_has_taken_up_yet_is_over_with_the_pause_that_it_makes(
+    store: Store, *, broken: bool
+) -> None:
+    assert store.section.try_enter()
+    try:
+        leasecap.report("p", 402)
+        feedback = leasecap.status("p").pools[0].feedback
+        assert feedback is not None and feedback.paused
+    finally:
+        store.section.leave()
+    if broken:
+        state_file(store).write_bytes(b"{")
+    before = _control.resume(face_of(store))
+    assert before.pause is not None and not posted(store)
+    lease = leasecap.try_acquire("p")
+    assert lease is not None
+    lease.release()
+
+
+@pytest.mark.parametrize("step", ["names", "posted", "written"])
+def test_a_report_that_is_taken_up_during_a_look_is_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    assert store.section.try_enter()
+    leasecap.report("p", 402)
+    store.section.leave()
+    original = getattr(FeedbackFiles, step)
+
+    def after_another_one(files: FeedbackFiles, *arguments: object) -> object:
+        monkeypatch.setattr(FeedbackFiles, step, original)
+        store.reconciler.transact()
+        return original(files, *arguments)
+
+    monkeypatch.setattr(FeedbackFiles, step, after_another_one)
+    feedback = leasecap.status("p").pools[0].feedback
+    assert feedback is not None and feedback.paused and not posted(store)
 
 
 def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
