@@ -142,7 +142,7 @@ class Reconciler:
 
         :raises StoreError: as `Feedback.update` does.
         """
-        self._snapshots.update_feedback(change, self._follow, anew=anew)
+        self._snapshots.update_feedback(change, self.follow, anew=anew)
         self.reconcile()
 
     def _plan(self, newcomer: Entry | None) -> tuple[Plan, Snapshot]:
@@ -161,14 +161,15 @@ class Reconciler:
             stuck |= kept
             self._snapshots.note_late(kept)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
+        """Inside the section: have the policy follow the configuration."""
         # The limit is read inside the section, so that nobody has decided by a newer one. A holder read it when it
         # acquired, perhaps hours ago; a waiter that was suspended and taken for dead begins again with an old one.
         self._refresh()
         self._policy.keep()
 
     def _work_out(self, newcomer: Entry | None, stuck: set[str]) -> tuple[Plan, Snapshot]:
-        snapshot, view = self._snapshots.take_all(self._follow)
+        snapshot, view = self._snapshots.take_all(self.follow)
         now = self.effects.monotonic()
         if stuck:  # these are no grants to take back; as leases they count all the same
             held = {*snapshot.leases.names, *(stuck & set(snapshot.granted.names))}

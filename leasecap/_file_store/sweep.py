@@ -121,13 +121,15 @@ class Sweeper:
         changes_in, in_vain = math.inf, False
         snapshot, view = self._snapshots.take_all()
         places = ((LEASES, snapshot.leases), (GRANTED, snapshot.granted), (PARKED, snapshot.parked))
-        reaped = self._clear(self._some_of([(where, entry) for where, entries in places for entry in entries]))
+        holders = self._some_of([(where, entry) for where, entries in places for entry in entries])
+        reaped = self._reap(holders)
+        overdue = [entry for _, entry in holders if self._late_by(entry) is not None] if self._policy.force else []
         snapshot, declarer = self._look_at_the_queue(snapshot, thorough)
         snapshot = Looks(self._peers).at_the_slow(snapshot, now)
         plan = grants.decide(snapshot, now)  # outside: to enter costs more, and mostly there is nothing to do
         self._ask_the_silent(plan, snapshot, now)
         died = bool(self._peers.gone or self._peers.dead)
-        called_for = bool(reaped or died or plan.grant or plan.take_back or plan.over)
+        called_for = bool(reaped or overdue or died or plan.grant or plan.take_back or plan.over)
         called_for = called_for or self._reconciler.has_to_wake(snapshot)
         if view is not None:
             called_for = called_for or view.has_news(plan, snapshot)
@@ -135,7 +137,10 @@ class Sweeper:
             if plan.ask and view.may_ask():
                 self._ask()
         if called_for or thorough:
-            in_vain = not self._reconciler.transact()
+            told: list[str] = []
+            in_vain = not self._reconciler.transact(self._giving_away(overdue, reaped, told) if overdue else None)
+            for message in told:
+                log_warning(message)
             if self._peers.gone or self._peers.dead:
                 bury(self._entries, self._peers, self._reconciler.notify)
         if thorough:  # after the grants: much may have been left
@@ -206,32 +211,41 @@ class Sweeper:
         self._next = first + _PROBED_HOLDERS
         return (held + held)[first : self._next]
 
-    def _clear(self, holders: list[tuple[str, Entry]]) -> list[str]:
-        """`_reap`, and then `_give_away` of what lives."""
-        return self._reap(holders) + (self._give_away(holders) if self._policy.force else [])
-
     def _reap(self, entries: Iterable[tuple[str, Entry]]) -> list[str]:
         """Move entries whose owner is dead to ``trash/``; returns their names, to be deleted when there is time."""
         dead = [(where, entry.name) for where, entry in entries if not self._observer.lives(where, entry.name)]
         return [name for where, name in dead if self._entries.discard(where, name)]
 
-    def _give_away(self, holders: Iterable[tuple[str, Entry]]) -> list[str]:
-        """Move leases that were held for too long to ``trash/``, if their holders haven't given them away; the
-        names."""
-        given: list[str] = []
-        for where, entry in holders:
-            hold = self._observer.hold(entry.name)
-            now = self._effects.monotonic()
-            if hold is None or now < hold.give_away_at:
-                continue
-            record = self._observer.record(where, entry.name)
-            if self._entries.discard(where, entry.name):
-                given.append(entry.name)
-                late = f"{format_duration(now - hold.over_at)} over its max_hold of {format_duration(hold.max_hold)}"
-                who = "" if record is None else f" {called(record)},"
-                pool = self._entries.pool.name.text
-                log_warning(f"the slot of{who} lease {entry.token} of pool {pool!r}, {late}, was given away")
-        return given
+    def _late_by(self, lease: Entry) -> str | None:
+        """For people: for how long the lease ought to have been given away; None: it need not be, or not yet."""
+        hold = self._observer.hold(lease.name)
+        now = self._effects.monotonic()
+        if hold is None or now < hold.give_away_at:
+            return None
+        return f"{format_duration(now - hold.over_at)} over its max_hold of {format_duration(hold.max_hold)}"
+
+    def _giving_away(self, overdue: list[Entry], given: list[str], told: list[str]) -> Callable[[], None]:
+        """What, inside the section, moves leases that are held for too long to ``trash/``, unless their holders have
+        given them away, and reconciles.
+
+        It looks once more, since the agent may have asked again meanwhile (`agents.renew`), which happens inside as
+        well; or a person may have taken ``reclaim = "force"`` out of config.toml before the time was over.
+
+        :param given: the names are added to it; ``told``: messages for the log.
+        """
+
+        def settle() -> None:
+            self._reconciler.follow()
+            for lease in overdue if self._policy.force else ():
+                late, record = self._late_by(lease), self._observer.record(LEASES, lease.name)
+                if late is not None and self._entries.discard(LEASES, lease.name):
+                    given.append(lease.name)
+                    who = "" if record is None else f" {called(record)},"
+                    pool = self._entries.pool.name.text
+                    told.append(f"the slot of{who} lease {lease.token} of pool {pool!r}, {late}, was given away")
+            self._reconciler.reconcile()
+
+        return settle
 
     def _sweep_corners(self, snapshot: Snapshot) -> None:
         """Reap what holds no slot."""

@@ -17,6 +17,7 @@ from staged_world import Actor
 import leasecap
 from leasecap import Lease, LeaseLost, _log
 from leasecap._decisions.places import GRANTED, LEASES, QUEUE
+from leasecap._file_store import agents
 from leasecap._file_store.heartbeats import Heartbeats
 from leasecap._file_store.store import Store
 from leasecap._liveness.max_hold import GRACE
@@ -24,9 +25,11 @@ from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from leasecap._file_store.own_entry import OwnEntry
+    from leasecap._liveness.max_hold import Hold
 
 MAX_HOLD, KILL_AFTER = 60.0, 5.0
 GIVEN_AWAY = MAX_HOLD + KILL_AFTER + GRACE
@@ -84,6 +87,43 @@ def test_a_slot_is_given_away_when_time_and_grace_are_over_and_not_before(
     assert not one.store.beat(lease)
     assert not one.store.release(lease)
     assert one.where(waiting) == GRANTED
+
+
+def renew(actor: Actor, lease: OwnEntry) -> None:
+    """As the agent's next hook does."""
+    found = agents.AgentsEntry(lease.entry, lease.record, held=True)
+    assert actor.store.reconciler.transact(lambda: agents.renew(actor.store, found, MAX_HOLD, KILL_AFTER))
+
+
+def no_force(actor: Actor, _: OwnEntry) -> None:
+    """As a person does who edits config.toml."""
+    actor.store.policy.force = False
+
+
+@pytest.mark.parametrize("meanwhile", [renew, no_force])
+def test_what_changes_before_it_is_given_away_and_after_it_was_seen_to_be_due_counts(
+    actors: tuple[Actor, Actor],
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[Actor, OwnEntry], None],
+) -> None:
+    one, other = actors
+    lease = held(one)
+    other.ask()
+    sweep_after(other, GIVEN_AWAY - 1)
+    observer = other.store.observer
+    look = observer.hold
+
+    def slow_look(name: str) -> Hold | None:
+        monkeypatch.setattr(observer, "hold", look)
+        found = look(name)
+        meanwhile(other, lease)
+        return found
+
+    other.world.clock += 1
+    monkeypatch.setattr(observer, "hold", slow_look)
+    sweep_after(other, 1)
+    assert (one.where(lease), told) == (LEASES, [])
 
 
 def test_without_force_a_slot_is_never_given_away(actors: tuple[Actor, Actor]) -> None:
