@@ -16,6 +16,7 @@ import time
 
 from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
+from leasecap._host.effects import Effects
 from leasecap._log import log_warning
 from leasecap._threads import start_thread
 from leasecap._usage.command import Command
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from leasecap._store.terms import Terms
 
 _MOST = 10**9  # no provider counts more requests in flight
+_effects = Effects()
 _TRIES, _PAUSE = 200, 0.01  # tries for the pool's lock to note an answer; if all fail the question stays unanswered
 
 
@@ -57,6 +59,7 @@ class _Asker:
             in_flight, error = None, _told(trouble)
         finally:
             self.busy.release()
+        came = _effects.boot_clock()
         if error is not None and not self._warned:
             self._warned = True
             pool = store.name
@@ -65,7 +68,9 @@ class _Asker:
             )
 
         def note(state: State, now: float) -> State:
-            return adaptive.answered(state, asked, now, in_flight, error, limit)
+            # This process may have been stopped since: what was counted before that says nothing of now.
+            ago = (_effects.boot_clock() - came) / 1e9
+            return adaptive.answered(state, asked, now - ago, in_flight, error, limit)
 
         try:
             for _ in range(_TRIES):

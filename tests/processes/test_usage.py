@@ -16,14 +16,17 @@ from commands import environment, until
 from insides import file_store
 
 import leasecap
+from leasecap._feedback.adaptive import FRESH_ANSWER
 from leasecap._feedback.state import Usage
+from leasecap._file_store.file_store import FileStore
 from leasecap._usage import command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
+    from leasecap._feedback.state import State
     from leasecap._file_store.store import Store
 
 INTERVAL = "usage_interval = 0.1\n"
@@ -81,6 +84,25 @@ def test_answer_slower_than_the_interval_lets_who_waits_in(root: Path) -> None:
     leasecap.set_usage("p", slow)
     with leasecap.acquire("p", timeout=20):
         pass
+
+
+def test_answer_that_is_noted_late_counts_from_when_it_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(root, more=INTERVAL)
+    counts = [0]
+    update = FileStore.update_feedback
+
+    def stopped(store: FileStore, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
+        if change.__name__ == "note":
+            monkeypatch.setattr(FileStore, "update_feedback", update)
+            counts.append(1)  # the requests of another machine begin
+            time.sleep(FRESH_ANSWER + 0.2)
+        return update(store, change, anew=anew)
+
+    monkeypatch.setattr(FileStore, "update_feedback", stopped)
+    leasecap.set_usage("p", lambda: counts[-1])
+    with pytest.raises(leasecap.AcquireTimeout):
+        leasecap.acquire("p", timeout=3)
+    assert len(counts) == 2
 
 
 def test_blocked_callable_costs_one_thread_and_lets_all_in(root: Path, door: threading.Event) -> None:
