@@ -83,7 +83,7 @@ class Call:
             return  # a fork's child has nothing to give
         said = f"an answer of {self._host} was dropped before its end, and held a slot of pool {self.lease.pool!r}"
         try:
-            start_new_thread(_end_dropped, (give_back, f"{said} until then: {_HOW}"))
+            start_new_thread(_end_dropped, (self.lease, self._answer, give_back, f"{said} until then: {_HOW}"))
         except RuntimeError:
             pass  # the interpreter ends, or there are too many threads: the lease is dropped as well, and warns
         warn(f"{said}: {_HOW}", ResourceWarning, 2)
@@ -188,10 +188,7 @@ class Call:
             ttfb = _first_bytes.note(self.lease.pool, ttfb, monotonic())
             if ttfb is None:
                 return
-        try:
-            self.lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=ttfb)
-        except LeasecapError as error:
-            log_warning(f"what the provider answered could not be noted: {error}")
+        _note(self.lease, report._replace(ttfb=ttfb))
 
     def has_sat_unread(self, now: float) -> bool:
         """Whether nobody asks for the rest of the answer; true once."""
@@ -231,9 +228,21 @@ def _is_unread(call: Call | None, pool: str, now: float) -> bool:
     return call is not None and call.lease.pool == pool and call.has_sat_unread(now)
 
 
-def _end_dropped(give_back: Callable[[], None], message: str) -> None:
+def _note(lease: Lease, report: PoolReport) -> None:
     try:
-        give_back()
+        lease.tell(report.status, retry_after=report.retry_after, kind=report.kind, ttfb=report.ttfb)
+    except LeasecapError as error:
+        log_warning(f"what the provider answered could not be noted: {error}")
+
+
+def _end_dropped(lease: Lease, answer: Answer | None, give_back: Callable[[], None], message: str) -> None:
+    try:
+        try:
+            report = None if answer is None else answer.end()
+            if report is not None and report.kind is not None:  # a refusal that nobody has read to its end
+                _note(lease, report)
+        finally:
+            give_back()
     except Exception as error:
         message = f"{message} ({error!r})"
     log_warning(message)

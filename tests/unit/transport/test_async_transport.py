@@ -8,7 +8,7 @@ import gc
 import httpx2
 import pytest
 from provider_formats import PING
-from provider_steps import HANG, Latch, stream
+from provider_steps import HANG, Latch, refuse, stream
 from referee import DEADLINE, until
 
 import leasecap
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("pool")
 PATH = "/v1/messages"
 BODY = {"model": "fake-1"}
 HANGING = (*stream(PING)[:-1], HANG)
+REFUSED = (*refuse(429, b"50")[:-1], b"{", HANG)
 
 
 def in_flight() -> int:
@@ -137,6 +138,25 @@ def test_an_answer_that_is_dropped_unread_gives_its_slot_back(
 
     asyncio.run(main())
     until(lambda: "was dropped before its end" in caplog.text, "a line in the log")
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_a_refusal_that_is_dropped_unread_is_told_before_the_slot_is_free(face: Any, provider: Provider) -> None:
+    provider.plan(REFUSED)
+
+    async def main() -> None:
+        async with face.AsyncClient("p") as client:
+            response = await client.send(client.build_request("POST", provider.url + PATH, json=BODY), stream=True)
+            assert response.status_code == 429
+            del response
+            gc.collect()
+            await ended(provider)
+            while in_flight():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    feedback = leasecap.status("p").pools[0].feedback
+    assert feedback is not None and feedback.paused
 
 
 def test_an_answer_whose_loop_is_closed_gives_its_slot_back() -> None:

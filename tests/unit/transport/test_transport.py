@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("pool")
 PATH = "/v1/messages"
 BODY = {"model": "fake-1"}
 HANGING = (*stream(PING)[:-1], HANG)
+REFUSED = (*refuse(429, b"50")[:-1], b"{", HANG)
 
 
 def in_flight(pool: str = "p") -> int:
@@ -382,6 +383,19 @@ def test_an_answer_that_is_dropped_unread_gives_its_slot_back(
         assert provider.ended().gone is not None, "its connection is closed as well"
         until(free, "the slot")
         until(lambda: "was dropped before its end" in caplog.text, "a line in the log")
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_a_refusal_that_is_dropped_unread_is_told_before_the_slot_is_free(face: Any, provider: Provider) -> None:
+    provider.plan(REFUSED)
+    with face.Client("p") as client:
+        response = client.send(client.build_request("POST", provider.url + PATH, json=BODY), stream=True)
+        assert response.status_code == 429
+        del response
+        gc.collect()
+        until(lambda: in_flight() == 0, "the slot")
+    feedback = leasecap.status("p").pools[0].feedback
+    assert feedback is not None and feedback.paused
 
 
 def test_an_answer_that_nobody_reads_is_told_to_the_log(
