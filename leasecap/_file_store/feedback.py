@@ -59,10 +59,18 @@ class Feedback:
         files, look = self._loaded()
         return look(files)
 
-    def update(self, snapshot: Snapshot, change: Callable[[State, float], State], *, anew: bool) -> None:
+    def update(
+        self,
+        snapshot: Snapshot,
+        change: Callable[[State, float], State],
+        is_ours: Callable[[], bool],
+        *,
+        anew: bool,
+    ) -> bool:
         """Inside the section: change the state, in which all is that was reported before.
 
         :param snapshot: the pool as it stands.
+        :param is_ours: whether the section wasn't taken from this process; else nothing is changed. Asked last.
         :param anew: a state that can't be read is forgotten.
         :raises StoreError: when it can't be read or written.
         """
@@ -76,4 +84,7 @@ class Feedback:
             files.start_anew()
             view = look(files)
         view.seen_in(snapshot)
+        if not is_ours():
+            return False
         view.change(change)
+        return True

@@ -160,6 +160,16 @@ class LockDirectory:
         except FileNotFoundError:
             return []
 
+    def is_ours(self) -> bool:
+        """Inside: whether the section wasn't taken from this process."""
+        try:
+            self._directory.stat(f"lock.d/{self.token}")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass  # that can't be told
+        return True
+
     def leave(self) -> bool:
         token, self.token = self.token, ""
         try:

@@ -110,6 +110,9 @@ class OsLock:
         except OSError:
             self.close()  # that unlocks it too. Else nobody could get in as long as this process lives.
 
+    def is_ours(self) -> bool:
+        return True
+
     def leave(self) -> bool:
         """Give the section back; True, since it can't be taken from this process."""
         try:

@@ -137,13 +137,20 @@ class Reconciler:
         plan, snapshot = self._plan(None)
         self._carry_out(plan, snapshot, None)
 
-    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool) -> None:
-        """Inside the section: change the feedback's state, and `reconcile`.
+    def update_feedback(self, change: Callable[[State, float], State], *, anew: bool) -> bool:
+        """Inside the section: change the feedback's state, and `reconcile`; False: the section was taken from this
+        process, and nothing is changed.
 
         :raises StoreError: as `Feedback.update` does.
         """
-        self._snapshots.update_feedback(change, self.follow, anew=anew)
+        found = self._snapshots.update_feedback(change, self.follow, self._is_ours, anew=anew)
         self.reconcile()
+        return found
+
+    def _is_ours(self) -> bool:
+        """Inside the section: whether it wasn't taken from this process. What others have written since into the
+        feedback's state, a pause say, must not be written over."""
+        return not self._can_be_stolen or self.section.is_ours()
 
     def _plan(self, newcomer: Entry | None) -> tuple[Plan, Snapshot]:
         """Decide, and take back the grants that the plan takes back: the rest of the plan counts on their slots.
@@ -195,9 +202,10 @@ class Reconciler:
                 snapshot = snapshot._replace(admission=view.admission())
             else:
                 self._unseen = looks.too_many
-                if self._unseen:
+                robbed = view is not None and not self._is_ours()  # then `leave` has it decided once more
+                if self._unseen or robbed:
                     plan = plan._replace(grant=(), spent=False, high=None)
-                if view is not None:
+                if view is not None and not robbed:
                     view.keep(plan, snapshot)
                 self._asks_at_once = plan.ask and view is not None and view.asks_at_once()
                 return plan, snapshot

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
             :raises OSError: when the lock can't be had at all.
             """
 
+        def is_ours(self) -> bool:
+            """Inside: whether it wasn't taken from this process."""
+
         def leave(self) -> bool:
             """Leave; False: the lock was taken from this process meanwhile."""
 

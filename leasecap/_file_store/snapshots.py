@@ -59,11 +59,16 @@ class Snapshots:
         return snapshot if view is None else view.seen_in(snapshot), view
 
     def update_feedback(
-        self, change: Callable[[State, float], State], follow: Callable[[], None], *, anew: bool
-    ) -> None:
+        self,
+        change: Callable[[State, float], State],
+        follow: Callable[[], None],
+        is_ours: Callable[[], bool],
+        *,
+        anew: bool,
+    ) -> bool:
         """See `Feedback.update`."""
         assert self._feedback is not None
-        self._feedback.update(self._held_to(follow), change, anew=anew)
+        return self._feedback.update(self._held_to(follow), change, is_ours, anew=anew)
 
     def _held_to(self, follow: Callable[[], None]) -> Snapshot:
         """What stands in the places, and then the limit in force."""

@@ -320,8 +320,7 @@ class Store:
 
         def act() -> None:
             nonlocal done
-            self.reconciler.update_feedback(change, anew=anew)
-            done = True
+            done = self.reconciler.update_feedback(change, anew=anew)
 
         self.reconciler.transact(act)
         return done

@@ -15,6 +15,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+from commands import run
 from dropped import Dropped
 from helper_process import helper
 from hypothesis import given
@@ -32,10 +33,14 @@ from leasecap._feedback.adaptive import Report
 from leasecap._feedback.rules import Rules
 from leasecap._feedback.state import NOTHING, Clock, Latency, State, decode_state, encode_state, rebased
 from leasecap._file_store.feedback_files import FeedbackFiles, Posted
+from leasecap._file_store.feedback_view import FeedbackView
 from leasecap._host.directory import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leasecap._decisions.snapshot import Snapshot
     from leasecap._file_store.store import Store
 
 
@@ -268,6 +273,39 @@ def test_a_report_that_is_taken_up_during_a_look_is_seen(
     monkeypatch.setattr(FeedbackFiles, step, after_another_one)
     feedback = leasecap.status("p").pools[0].feedback
     assert feedback is not None and feedback.paused and not posted(store)
+
+
+def take_up(store: Store) -> None:
+    store.reconciler.transact()
+
+
+def restore(store: Store) -> None:
+    _control.restore(face_of(store))
+
+
+@pytest.mark.parametrize(("act", "limit"), [(take_up, 6), (restore, 8)])
+def test_who_was_robbed_of_the_section_writes_over_nothing_that_was_written_since(
+    root: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Store], None], limit: int
+) -> None:
+    configure(root, 'lock = "directory"\n')
+    store = file_store("p")
+    assert store.section.try_enter()
+    leasecap.report("p", 429)
+    store.section.leave()
+    seen_in = FeedbackView.seen_in
+
+    def robbed(view: FeedbackView, snapshot: Snapshot) -> Snapshot:
+        monkeypatch.setattr(FeedbackView, "seen_in", seen_in)
+        found = seen_in(view, snapshot)
+        store.directory.rename(f"lock.d/{store.section.token}", f"stolen/{store.section.token}")
+        assert run("pause", "p").returncode == 0
+        return found
+
+    monkeypatch.setattr(FeedbackView, "seen_in", robbed)
+    act(store)
+    pool = leasecap.status("p").pools[0]
+    assert pool.feedback is not None and pool.feedback.paused
+    assert pool.limit == limit
 
 
 def test_a_planted_report_that_is_none_is_thrown_away(store: Store) -> None:
