@@ -227,18 +227,19 @@ class Pool:
 
     def change_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
         """Try to change the feedback's state and reconcile the pool with it; False: others change it all the time."""
-        seen = self.picture().seen
-        for _ in range(_DECISIONS):
-            found = self._commit(self._decision(seen, change=change, anew=anew), "")
-            if found.state == "done":
-                return True
-            seen = self.picture().seen
-        return False
+        return self._change(lambda _: change, anew=anew)
 
     def take_up(self, report: Report) -> bool:
         """Try to change the feedback's state by a report; False as `change_feedback`."""
-        seen = self.picture().seen
-        return self.change_feedback(decision_or_fault(self.path, lambda: report_change(seen, report)))
+        return self._change(lambda seen: decision_or_fault(self.path, lambda: report_change(seen, report)))
+
+    def _change(self, change_in: Callable[[Seen], Change], *, anew: bool = False) -> bool:
+        """`change_feedback` by what the pool's state at that moment makes of it."""
+        for _ in range(_DECISIONS):
+            seen = self.picture().seen
+            if self._commit(self._decision(seen, change=change_in(seen), anew=anew), "").state == "done":
+                return True
+        return False
 
     def awaits_answer(self) -> bool:
         """Whether grants wait for the provider's count."""

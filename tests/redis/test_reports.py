@@ -19,9 +19,11 @@ from referee import Team, until
 
 import leasecap
 from leasecap._config.pool_name import pool_name
+from leasecap._feedback.adaptive import Report
 from leasecap._host.effects import Effects
 from leasecap._host.process import start_of
 from leasecap._liveness.record import decode_record
+from leasecap._redis_store.deciding import state_of
 from leasecap._redis_store.lookout import Lookout
 from leasecap._redis_store.pool import Pool
 
@@ -29,7 +31,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redis_server import RedisServer
 
+    from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.client import Client
+    from leasecap._redis_store.deciding import Decided
 
 pytestmark = pytest.mark.redis
 
@@ -250,3 +254,18 @@ def test_a_slot_that_a_task_gives_back_isnt_free_before_its_report_is_noted(pool
     assert "a 429 reported by" in pool.picture().seen.feedback
     task.tell()
     task.done()
+
+
+def test_a_report_is_about_the_limit_in_force_when_it_is_noted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(pool, limit=8)
+    commit = Pool._commit
+
+    def later(pool: Pool, decided: Decided, own: str) -> Answer:
+        monkeypatch.setattr(Pool, "_commit", commit)
+        pool.configure(limit="4")
+        return commit(pool, decided, own)
+
+    monkeypatch.setattr(Pool, "_commit", later)
+    assert pool.take_up(Report("concurrency", "a 429"))
+    state = state_of(pool.picture().seen)
+    assert state.cut is not None and state.cut.limit == 3
