@@ -8,7 +8,7 @@ Inside the old pool's own section, and with nobody alive in it:
 1. a new pool is built aside, with what the provider's answers have taught;
 2. the old pool's queue gets another name. Every grant begins with a listing of the queue, so from here on nobody can be
    granted anything in it;
-3. the old pool is moved aside, and the new one into its place.
+3. the old pool is moved aside, and the new one, with what was reported meanwhile, into its place.
 
 An earlier leasecap that is in the middle of a call then misses the queue and fails; its next call finds another
 directory at the path, opens that, and says that it is of another format. A process that is killed after the first or
@@ -37,7 +37,7 @@ from leasecap._file_store.layout import (
     stands_at,
 )
 from leasecap._file_store.making import build
-from leasecap._file_store.moved_aside import moved_aside
+from leasecap._file_store.moved_aside import moved_aside, take_over
 from leasecap._file_store.observer import Observer
 from leasecap._file_store.pool_lock import pool_lock
 from leasecap._file_store.refusal import called_at, names_in, refusal
@@ -142,6 +142,7 @@ def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older:
             except BaseException:
                 reopen(directory)
                 raise
+            _take_over_the_last(effects, pools.full(aside), pools.full(new))
             pools.rename(new, name.directory)  # this fails if somebody has made a pool in this moment
         except BaseException:
             remove_tree(pools.full(new))
@@ -149,6 +150,15 @@ def _replace(effects: Effects, pool: Pool, observer: Observer, lock: str, older:
         return [*before, pools.full(aside)]
     finally:
         pools.close()
+
+
+def _take_over_the_last(effects: Effects, older: str, new: str) -> None:
+    """Reports need no section: some may have come since the others were copied."""
+    target = effects.directory(new)
+    try:
+        take_over(effects, older, target)
+    finally:
+        target.close()
 
 
 def close_queue(directory: Directory) -> None:

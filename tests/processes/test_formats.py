@@ -358,6 +358,25 @@ def test_an_earlier_process_that_makes_a_pool_in_the_gap_is_not_passed_over(
     assert (path / "feedback" / "state.json").read_text() == "what was taught"
 
 
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_report_that_comes_while_a_pool_is_replaced_is_taken_over(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, taught: bool
+) -> None:
+    path = make_older(root, feedback=taught)
+    real = formats.close_queue
+    late = "0000000000000002-0000000000000002"
+
+    def close_queue(directory: Directory) -> None:
+        (path / "feedback").mkdir(exist_ok=True)
+        (path / "feedback" / late).write_text("a late report")
+        real(directory)
+
+    monkeypatch.setattr(formats, "close_queue", close_queue)
+    open_pool(Effects(), str(root), NAME, "auto").directory.close()
+    assert (path / "feedback" / late).read_text() == "a late report"
+    assert (path / "feedback" / "state.json").exists() == taught
+
+
 def test_a_lease_that_appears_after_the_queue_was_closed_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A section that can be stolen lets somebody in beside the one that replaces the pool."""
     path = make_older(root)
