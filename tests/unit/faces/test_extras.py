@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +18,19 @@ from leasecap._extras import to_install
 @pytest.fixture
 def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment called leasecap, that this Python stands in."""
-    prefix = tmp_path / "leasecap"
-    prefix.mkdir()
+    prefix = tmp_path / "venvs" / "leasecap"
+    prefix.mkdir(parents=True)
     monkeypatch.setattr(sys, "prefix", str(prefix))
     for extra in ("httpx", "httpx2", "redis"):
         monkeypatch.setitem(_extras._NEEDED, extra, ("no_such_package", extra))
     monkeypatch.setitem(_extras._NEEDED, "gate", ("os",))
+    return prefix
+
+
+def _stands_in(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this Python stand in the environment at ``prefix``."""
+    prefix.mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(prefix))
     return prefix
 
 
@@ -43,6 +52,44 @@ def test_uv_installs_its_tool_anew_with_what_it_has_already(prefix: Path, monkey
     monkeypatch.setitem(_extras._NEEDED, "gate", ("no_such_package",))
     assert to_install("redis") == "uv tool install 'leasecap[redis]'"
     assert to_install("socksio") == "uv tool install leasecap --with socksio"
+
+
+def test_pipx_run_is_given_what_its_next_environment_has(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = _stands_in(prefix.parent.parent / ".cache" / "06ae00e5a2f94a5", monkeypatch)
+    (once / "pipx_metadata.json").touch()
+    assert to_install("redis") == "pipx run --spec 'leasecap[gate,redis]' leasecap ..."
+    assert to_install("socksio") == "pipx run --spec 'leasecap[gate]' --with socksio leasecap ..."
+
+
+def test_uvx_is_given_what_its_next_environment_has(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = _stands_in(prefix.parent.parent / "archive-v0" / "YHbVYIwfxNERu4Nj", monkeypatch)
+    (once / "pyvenv.cfg").write_text("implementation = CPython\nuv = 0.13.9\n")
+    assert to_install("redis") == "uvx --from 'leasecap[gate,redis]' leasecap ..."
+    assert to_install("socksio") == "uvx --from 'leasecap[gate]' --with socksio leasecap ..."
+
+
+def test_uv_run_is_given_it_where_leasecap_is_laid_over_an_environment(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = _stands_in(prefix.parent.parent / "builds-v0" / ".tmpqQbiVD", monkeypatch)
+    (once / "pyvenv.cfg").write_text("uv = 0.13.9\nextends-environment = /a project/.venv\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # pip is not there
+    # What is run --with another package finds leasecap in the environment below.
+    assert to_install("redis") == "uv pip install --python '/a project/.venv' 'leasecap[redis]'"
+    monkeypatch.setattr(_extras, "__file__", os.path.join(os.sep, "cache", "archive-v0", "oCH", "leasecap", "a.py"))
+    assert to_install("redis") == "uv run --with 'leasecap[redis]' ..."
+    assert to_install("socksio") == "uv run --with leasecap --with socksio ..."
+
+
+@pytest.mark.parametrize("pip_is_there", [False, True])
+def test_environment_of_uv_has_pip_only_if_somebody_put_it_there(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch, pip_is_there: bool
+) -> None:
+    (prefix / "pyvenv.cfg").write_text("home = /usr/bin\nuv = 0.13.9\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: sys if pip_is_there else None)
+    pip = "pip install" if pip_is_there else f"uv pip install --python {shlex.quote(str(prefix))}"
+    assert to_install("redis") == f"{pip} 'leasecap[redis]'"
+    assert to_install("socksio") == f"{pip} socksio"
 
 
 def test_pool_on_a_server_says_what_installs_redis(prefix: Path) -> None:
