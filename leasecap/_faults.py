@@ -56,6 +56,12 @@ def store_error(error: OSError, path: str) -> StoreError:
     return StoreError(f"{what[:1].lower()}{what[1:]}", path=path, remedy=remedy)
 
 
+def no_directory(path: str) -> StoreError:
+    """The error about what stands at ``path``, where the root or a directory on the way to it belongs."""
+    remedy = "something else stands where a directory belongs: move it away, or set LEASECAP_HOME to a directory"
+    return StoreError("is no directory", path=path, remedy=remedy)
+
+
 def _has_inodes(path: str) -> bool:
     if sys.platform == "win32":
         return True

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from leasecap._config.trust import danger, follow
 from leasecap._errors import ConfigError, StoreError
-from leasecap._faults import faults, store_error
+from leasecap._faults import faults, no_directory, store_error
 
 ENVIRONMENT = "LEASECAP_HOME"
 
@@ -150,7 +150,7 @@ def check_root(path: str) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise store_error(OSError(errno.ELOOP, "is a symlink"), path)
     if not stat.S_ISDIR(found.st_mode):
-        raise store_error(OSError(errno.ENOTDIR, "is no directory"), path)
+        raise no_directory(path)
     if sys.platform == "win32":
         return  # Windows has access lists in place of modes
     if found.st_uid != os.geteuid():

@@ -8,7 +8,7 @@ import stat
 
 from leasecap._config.trust import follow
 from leasecap._errors import ConfigError, StoreError
-from leasecap._faults import store_error
+from leasecap._faults import no_directory, store_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,11 +94,9 @@ def _unreadable(path: str, error: OSError) -> StoreError:
     if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # what opening a socket says
         return _not_a_file(path, stat.S_IFSOCK)
     if error.errno == errno.ENOTDIR:
-        return StoreError(
-            "can't be there, for what should be a directory on the way is none",
-            path=path,
-            remedy="Move that file away, or set LEASECAP_HOME to a directory.",
-        )
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        return no_directory(path)
     if error.errno == errno.EACCES and os.path.isdir(path):  # Windows refuses to open one
         return _not_a_file(path, stat.S_IFDIR)
     remedy = store_error(error, path).remedy

@@ -66,6 +66,8 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
             unlisted = str(trouble)
     unlisted = unlisted or pictures.unlisted or None
     pools = tuple(_pool_status(root, pictures, name, config, latency) for name in names)
+    if config_error is not None and not os.path.isdir(root):  # what is wrong with the root is no other for a pool
+        pools = tuple(replace(pool, error=config_error) if pool.error else pool for pool in pools)
     now = _utc(datetime.now(UTC))
     silent, standing = _silent_gates(pictures), _standing_gates(pictures)
     return Status(SCHEMA_VERSION, now, root, pools, config_error, unlisted, silent, standing)

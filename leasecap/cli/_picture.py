@@ -37,7 +37,7 @@ def render(rows: int | None, columns: int | None, found: Status, home: str = "")
     top: list[Line] = [((f"root {printable(found.root, 500)}", "dim"),)]
     told = "\n".join(filter(None, (found.config_error, found.error)))
     errors: list[Line] = [((line, "red"),) for line in told.splitlines()]
-    sections = [_section(pool, columns, home) for pool in found.pools]
+    sections = [_section(pool, columns, home, told) for pool in found.pools]
     if not sections and not told:  # else that comes first, and whether there are pools may not be known
         hint = 'No pool yet. Try: leasecap run -p anthropic --limit 4 -- claude -p "fix the tests"'
         sections = [_Section([((hint, ""),)], [])]
@@ -59,7 +59,8 @@ def _silent(gate: SilentGate) -> str:
     )
 
 
-def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
+def _section(pool: PoolStatus, columns: int | None, home: str, told: str) -> _Section:
+    """:param told: what is wrong, as it is said above the pools. No pool says it again."""
     source = f"   limit: {printable(pool.limit_source, 200)}" if pool.limit_source else ""
     of, none = ("", ", no limit set") if pool.limit is None else (f"/{pool.limit}", "")
     held, queued = _dead(pool.dead_slots), _dead(sum(not waiter.alive for waiter in pool.waiters))
@@ -67,7 +68,8 @@ def _section(pool: PoolStatus, columns: int | None, home: str) -> _Section:
     if pool.error is not None and pool.lock is None:  # nothing is known of its slots, and 0 is no answer
         counts = "  who holds and who waits is not known"
     head: list[Line] = [((printable(pool.pool, 60), "bold"), (counts, ""), (source, "dim"))]
-    head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
+    if pool.error != told:
+        head += [((f"  {line}", "red"),) for line in (pool.error or "").splitlines()]
     if pool.feedback is not None:
         head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.feedback.lines]
     head += [((f"  {printable(line, 300)}", "yellow"),) for line in pool.latency_warnings]

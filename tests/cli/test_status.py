@@ -48,12 +48,20 @@ def test_a_machine_that_never_used_leasecap_is_told_how_to_begin(root: Path) -> 
 
 
 @pytest.mark.parametrize("below", ["", "sub"], ids=["at the root", "on the way to it"])
-def test_file_where_the_root_should_be_is_told_of_once(tmp_path: Path, below: str) -> None:
-    (tmp_path / "file").touch()
-    done = run("status", env=environment(LEASECAP_HOME=str(tmp_path / "file" / below)))
+@pytest.mark.parametrize("pools", [(), ("p",), ("p", "q")], ids=len)
+def test_file_where_the_root_should_be_is_told_of_once(tmp_path: Path, below: str, pools: tuple[str, ...]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    there = environment(LEASECAP_HOME=str(file / below))
+    done = run("status", *pools, env=there)
     assert done.returncode == 1
-    said = done.stdout.splitlines()
-    assert len(said) == 4 and "directory" in said[2] and "move" in said[3].lower()
+    told = f"{file}: is no directory"
+    said = [line.partition("  ")[2] or line for line in done.stdout.splitlines()[2:] if line]
+    assert said[0] == told and "move" in said[1]
+    assert said[2:] == ["who holds and who waits is not known"] * len(pools)
+    for pool in json.loads(run("status", *pools, "--json", env=there).stdout)["pools"]:
+        assert pool["error"].startswith(told)
+    assert told in run("forget", "p", env=there).stderr
 
 
 def test_it_writes_nothing_and_takes_no_lock(root: Path, lease: leasecap.Lease) -> None:

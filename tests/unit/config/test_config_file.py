@@ -55,7 +55,9 @@ def test_a_socket_in_place_of_the_file_is_refused(tmp_path: Path, monkeypatch: p
 
 def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "root").write_text("")
-    assert "directory" in cannot_load(tmp_path / "root").message
+    with pytest.raises(StoreError, match="directory") as caught:
+        load_config(str(tmp_path / "root"))
+    assert caught.value.path == str(tmp_path / "root")
 
 
 def test_a_file_larger_than_any_of_ours_is_refused(tmp_path: Path) -> None:
