@@ -184,13 +184,13 @@ class Runtime:
         """The name of the pool in that directory, as its description has it."""
         return name_on_disk(self.own.effects, root, directory)
 
-    def pictures(self, root: str, config: Config | None = None) -> AllPictures:
-        """The pools of a root as people are shown them, and those that servers keep which ``config`` names."""
+    def pictures(self, root: str, config: Config | None = None, apart: StoreAddress | None = None) -> AllPictures:
+        """The pools of a root as people are shown them, and those of servers in ``config``, without one of these."""
         with self.own.lock:
             from leasecap._all_pictures import AllPictures
             from leasecap._file_store.pictures import FilePictures
 
-        addresses = [] if config is None else config.stores()
+        addresses = [] if config is None else [store for store in config.stores() if store != apart]
         files = FilePictures(self.own.effects, self.own.lock, root)
         former = partial(self._changes.former, root)
         return AllPictures(files, lambda at: self.servers().pictures(at), addresses, former)

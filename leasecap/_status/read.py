@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from leasecap._config.config import Config, PoolConfig
     from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
     from leasecap._store.picture import EntryPicture, LatencyPicture, Pictures, PoolPicture
 
 SCHEMA_VERSION = 1
@@ -45,6 +46,15 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
     :param latency: tell how long requests took as well.
     :raises ConfigError: for a pool name that can't be one, or a LEASECAP_HOME that can't be the root.
     """
+    return _read(pool, latency, None)
+
+
+def status_apart_from(silent: StoreAddress) -> Status:
+    """`status` of all pools but those of one server, which isn't asked."""
+    return _read(None, False, silent)
+
+
+def _read(pool: str | None, latency: bool, apart: StoreAddress | None) -> Status:
     root = root_path()
     config_error = None
     config = None
@@ -57,7 +67,7 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
         config, config_error = None, str(error)
     named = None if pool is None else config.pool(pool).name if config else pool_name(pool)
     unlisted = None
-    pictures = runtime.pictures(root, config)
+    pictures = runtime.pictures(root, config, apart)
     try:
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
@@ -65,6 +75,8 @@ def status(pool: str | None = None, *, latency: bool = False) -> Status:
         if config is not None or os.path.isdir(root):  # else that it is none is said already
             unlisted = str(trouble)
     unlisted = unlisted or pictures.unlisted or None
+    if config is not None and apart is not None:
+        names = [name for name in names if config.pool(name.text).store != apart]
     pools = tuple(_pool_status(root, pictures, name, config, latency) for name in names)
     if config_error is not None and not os.path.isdir(root):  # what is wrong with the root is no other for a pool
         pools = tuple(replace(pool, error=config_error) if pool.error else pool for pool in pools)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from leasecap._config.config import Config
     from leasecap._config.pool_name import PoolName
+    from leasecap._config.store_address import StoreAddress
 
 ENVIRONMENT = "LEASECAP_POOL"
 
@@ -100,6 +101,11 @@ def nearest_pool(name: PoolName, config: Config, root: str) -> str | None:
 
 def pool_here() -> str | None:
     """The pool of the lease that this runs under: by the chain in LEASECAP_LEASE, or held by a parent process."""
+    return pool_of_chain() or pool_of_parent()
+
+
+def pool_of_chain() -> str | None:
+    """The pool of the innermost lease in LEASECAP_LEASE. No server is asked."""
     root = root_path()
     for entry in current():
         directory = entry.rpartition("/")[0].rpartition("/")[2]
@@ -108,10 +114,18 @@ def pool_here() -> str | None:
             return name.text
         if (on_server := _pool_on_server(directory, runtime.root(root).config)) is not None:
             return on_server
-    from leasecap._status.read import status
+    return None
+
+
+def pool_of_parent(silent: StoreAddress | None = None) -> str | None:
+    """The pool in which a parent process holds a slot.
+
+    :param silent: a server that isn't asked.
+    """
+    from leasecap._status.read import status, status_apart_from
 
     held: dict[int, set[str]] = {}
-    for pool in status().pools:
+    for pool in (status() if silent is None else status_apart_from(silent)).pools:
         for holder in pool.holders:
             if holder.host is None and holder.alive and holder.pid is not None:
                 held.setdefault(holder.pid, set()).add(pool.pool)

@@ -9,7 +9,15 @@ from leasecap._durations import format_duration
 from leasecap._errors import LeasecapError
 from leasecap._redact import printable
 from leasecap._runtime import runtime
-from leasecap.cli._pools import UnknownPool, complete_pool, known_pool, pool_here, pool_of_environment
+from leasecap.cli._pools import (
+    UnknownPool,
+    complete_pool,
+    known_pool,
+    pool_here,
+    pool_of_chain,
+    pool_of_environment,
+    pool_of_parent,
+)
 from leasecap.cli._say import Verb, say
 
 TYPE_CHECKING = False
@@ -56,8 +64,7 @@ def command(
 def _pool(given: str | None) -> str:
     """The pool that is given, else that of the lease, else LEASECAP_POOL or [defaults] pool."""
     if given is None:
-        config = runtime.root(root_path()).config
-        given = pool_here() or pool_of_environment() or config.default_pool
+        given = pool_of_chain() or _without_a_chain()
         if given is None:
             raise LeasecapError("no pool is given, and this runs under no lease: leasecap report POOL ...")
     try:
@@ -68,6 +75,24 @@ def _pool(given: str | None) -> str:
             raise
         say(f"{error}; noted for {printable(here, 60)}, whose lease this runs under")
         return here
+
+
+def _without_a_chain() -> str | None:
+    """The pool of a parent's lease, else LEASECAP_POOL or [defaults] pool. Its server is asked once if it is away."""
+    config = runtime.root(root_path()).config
+    named = pool_of_environment() or config.default_pool
+    store = None if named is None else config.pool(named).store
+    if named is None or store is None:
+        return pool_of_parent() or named
+    from leasecap._status.read import status as look
+
+    seen = look(named).pools[0]
+    if seen.lock is not None or not seen.error:
+        return pool_of_parent() or named
+    found = pool_of_parent(silent=store)
+    if found is None:
+        raise LeasecapError(seen.error)
+    return found
 
 
 def _effect(before: PoolStatus, after: PoolStatus) -> str:

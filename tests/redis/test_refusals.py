@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import PROGRAM, environment, run, status
 from hung_server import HungServer
 from redis.exceptions import ResponseError
 from redis_server import RedisServer, running
@@ -181,3 +183,30 @@ def test_arguments_that_a_server_quotes_are_not_shown() -> None:
     said = ResponseError("unknown command 'AUTH', with args beginning with: 'cap' 'S3cret'")
     shown = str(fault(parse_address("redis://cap:S3cret@host/0"), said))
     assert "S3cret" not in shown and "unknown command 'AUTH'" in shown
+
+
+@pytest.mark.parametrize("where", ["[pools.p]", "[defaults]"])
+def test_server_that_says_nothing_is_asked_once_by_a_report_that_names_no_pool(root: Path, where: str) -> None:
+    root.mkdir(mode=0o700)
+    with HungServer() as silent:
+        (root / "config.toml").write_text(f'{where}\nstore = "{silent.url}"\n')
+        asked = []
+        for pool in (["p"], []):
+            silent.connections = 0
+            done = run("report", *pool, "--status", "429", env=environment(LEASECAP_POOL="p"))
+            assert done.returncode == 1 and "didn't answer in time" in done.stderr
+            asked.append(silent.connections)
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.posix("a shell that acquires for itself")
+def test_report_of_a_hook_is_for_the_pool_of_its_agent_though_another_ones_server_is_silent(root: Path) -> None:
+    root.mkdir(mode=0o700)
+    with HungServer() as silent:
+        (root / "config.toml").write_text(f'[pools.p]\nstore = "{silent.url}"\n[pools.q]\nlimit = 8\n')
+        script = '"$@" acquire -p q --for-pid $$ >/dev/null && "$@" report --status 429'
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *PROGRAM], env=environment(LEASECAP_POOL="p"), capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    assert status("q").limit == 6

@@ -13,6 +13,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         owner = self.server.owner
+        owner.connections += 1
         self.request.sendall(owner.greeting)
         while self.request.recv(65536):
             self.request.sendall(owner.answers.pop(0) if owner.answers else b"")
@@ -27,11 +28,13 @@ class HungServer:
     """On loopback.
 
     :ivar greeting: said to each connection at once.
+    :ivar connections: how many have been made to it.
     :ivar answers: said to what comes, one after the other, on whatever connection; nothing after the last.
     """
 
     def __init__(self) -> None:
         self.greeting = b""
+        self.connections = 0
         self.answers: list[bytes] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.owner = self
