@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import PROGRAM, environment, run, start, status, status_json, until
+from places import PLATFORM
 from planted import PLANTED
 
 import leasecap
@@ -136,6 +137,7 @@ def test_a_process_is_looked_up_once_however_many_slots_it_holds(
 ) -> None:
     asked: list[int] = []
     presence = process.presence
+    evidence = "process runs" if PLATFORM == "win32" else "lock held"  # there are no OS locks on Windows
 
     def counted(pid: int, start: int) -> Presence:
         asked.append(pid)
@@ -145,7 +147,7 @@ def test_a_process_is_looked_up_once_however_many_slots_it_holds(
         monkeypatch.setattr("leasecap._host.effects.presence", counted)
         for looks in (1, 2):
             holders = [holder for pool in leasecap.status().pools for holder in pool.holders]
-            assert [holder.evidence for holder in holders] == ["lock held"] * 3
+            assert [holder.evidence for holder in holders] == [evidence] * 3
             assert asked == [os.getpid()] * looks, "and again by the next status"
 
 
@@ -157,7 +159,7 @@ def test_a_corrupt_record_is_shown_as_such_and_counts_as_held(
     (entry / "info.json").write_bytes(content)
     assert "(corrupt record)" in run("status").stdout
     assert status().in_flight == 1
-    assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 75
+    assert leasecap.try_acquire("p", limit=1, borrow=False) is None
 
 
 def test_a_heartbeat_with_any_byte_damaged_is_nobodys_error(root: Path, lease: leasecap.Lease) -> None:
@@ -221,6 +223,7 @@ def _directory_of(pool: str) -> str:
     return Path(leasecap.status(pool).pools[0].path).name
 
 
+@pytest.mark.posix("run")
 def test_a_dead_holder_is_shown_as_such_until_somebody_wants_its_slot() -> None:
     holder = start("run", "-p", "p", "--limit", "1", "--", "sh", "-c", "kill -9 $PPID; kill -9 $$")
     holder.communicate(timeout=60)
@@ -229,6 +232,7 @@ def test_a_dead_holder_is_shown_as_such_until_somebody_wants_its_slot() -> None:
     assert run("run", "-p", "p", "--limit", "1", "-n", "--", "true").returncode == 0
 
 
+@pytest.mark.posix("run")
 def test_a_loan_is_shown() -> None:
     inner = [*PROGRAM, "run", "-p", "p", "--limit", "1", "--", *PROGRAM, "status", "--json"]
     done = run("run", "-p", "p", "--limit", "1", "--", *inner)
@@ -242,6 +246,7 @@ def test_control_characters_in_a_label_do_not_reach_the_terminal() -> None:
         assert "\x1b" not in run("status").stdout
 
 
+@pytest.mark.posix("SIGPIPE")
 def test_a_reader_that_goes_away_is_no_traceback(lease: leasecap.Lease) -> None:
     done = subprocess.run(
         ["sh", "-c", '"$@" status | true', "sh", *PROGRAM], env=environment(), capture_output=True, text=True
@@ -264,6 +269,7 @@ def test_a_name_that_cannot_be_one_is_refused() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.posix("run")
 def test_holder_that_is_stopped_and_where_it_was_started_are_shown(root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "worktree"
     directory.mkdir()
