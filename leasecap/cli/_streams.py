@@ -92,7 +92,8 @@ def prepare() -> None:
 
 def _text(raw: io.FileIO, like: TextIO | None) -> io.TextIOWrapper:
     encoding = "utf-8" if like is None else like.encoding
-    errors = "backslashreplace" if like is None else like.errors
+    # A label or directory may have letters that Latin-1, or a Windows code page, has not.
+    errors = "backslashreplace" if like is None or like.errors == "strict" else like.errors
     if isinstance(raw, _Stderr):
         # There is no BufferedWriter: Python aborts if a thread is inside one when the process ends, and warnings are
         # written in threads of their own (`_log.log_warning_apart`).

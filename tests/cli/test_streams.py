@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from commands import DEADLINE, PROGRAM, environment, run, start, status, until
 
+import leasecap
+
 HOLD = ("run", "-v", "-p", "p", "--limit", "1", "--")
 PRINTING = [
     ["-h"],
@@ -176,3 +178,11 @@ def test_an_acquire_whose_answer_cannot_be_written_says_why_and_gives_the_slot_b
     assert ran.returncode == 1
     assert "the disk is full" in ran.stderr and "(None)" not in ran.stderr
     assert status().in_flight == 0
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8:strict"])
+def test_letters_that_the_output_has_not_are_escaped(encoding: str) -> None:
+    with leasecap.acquire("p", limit=1, label="caf\xe9 \u30e9"):
+        done = run("status", env=environment(PYTHONIOENCODING=encoding), encoding=encoding.partition(":")[0])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("caf\xe9 \u30e9" if encoding.startswith("utf") else "caf\xe9 \\u30e9") in done.stdout
