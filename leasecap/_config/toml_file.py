@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from leasecap._config.root import check_root
 from leasecap._config.trust import follow
 from leasecap._errors import ConfigError, StoreError
 from leasecap._faults import no_directory, store_error
@@ -101,8 +102,20 @@ def _unreadable(path: str, error: OSError) -> StoreError:
         return _not_a_file(path, stat.S_IFDIR)
     remedy = store_error(error, path).remedy
     if error.errno in (errno.EACCES, errno.EPERM):
+        if wrong := _of_the_directory(os.path.dirname(path), error):
+            return wrong
         remedy = "Give yourself the right to read it (chmod u+r, chown), or move it away to go on without it."
     return StoreError(f"can't be read ({os.strerror(error.errno or 0)})", path=path, remedy=remedy)
+
+
+def _of_the_directory(directory: str, error: OSError) -> StoreError | None:
+    """What keeps this user from all that is in the directory, if anything does: then it may not even have the file."""
+    if os.path.lexists(directory):
+        try:
+            check_root(directory)
+        except StoreError as wrong:
+            return wrong
+    return None if os.access(directory, os.X_OK) else store_error(error, directory)
 
 
 def _not_a_file(path: str, mode: int) -> StoreError:

@@ -72,17 +72,22 @@ def _read(pool: str | None, latency: bool, apart: StoreAddress | None) -> Status
         names = [named] if named else _known(pictures, config)
     except StoreError as trouble:
         names = list(config.pools) if config else []
-        if config is not None or os.path.isdir(root):  # else that it is none is said already
+        if config is not None or _is_open(root):
             unlisted = str(trouble)
     unlisted = unlisted or pictures.unlisted or None
     if config is not None and apart is not None:
         names = [name for name in names if config.pool(name.text).store != apart]
     pools = tuple(_pool_status(root, pictures, name, config, latency) for name in names)
-    if config_error is not None and not os.path.isdir(root):  # what is wrong with the root is no other for a pool
+    if config_error is not None and not _is_open(root):
         pools = tuple(replace(pool, error=config_error) if pool.error else pool for pool in pools)
     now = _utc(datetime.now(UTC))
     silent, standing = _silent_gates(pictures), _standing_gates(pictures)
     return Status(SCHEMA_VERSION, now, root, pools, config_error, unlisted, silent, standing)
+
+
+def _is_open(root: str) -> bool:
+    """Whether the root is a directory that this user may search. Else that is said already, and explains all else."""
+    return os.path.isdir(root) and os.access(root, os.X_OK)
 
 
 def _silent_gates(pictures: Pictures) -> tuple[SilentGate, ...]:

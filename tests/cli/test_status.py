@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import PROGRAM, environment, run, start, status, status_json, until
-from places import PLATFORM
+from places import IS_ROOT, PLATFORM
 from planted import PLANTED
 
 import leasecap
@@ -63,6 +63,18 @@ def test_file_where_the_root_should_be_is_told_of_once(tmp_path: Path, below: st
     for pool in json.loads(run("status", *pools, "--json", env=there).stdout)["pools"]:
         assert pool["error"].startswith(told)
     assert told in run("forget", "p", env=there).stderr
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root may enter every directory")
+@pytest.mark.posix("modes")
+@pytest.mark.parametrize("pools", [(), ("p",)], ids=len)
+@pytest.mark.usefixtures("lease")
+def test_root_that_may_not_be_entered_is_told_of_once(root: Path, pools: tuple[str, ...]) -> None:
+    root.chmod(0)
+    done = run("status", *pools)
+    root.chmod(0o700)
+    assert (done.returncode, done.stdout.count("permission denied")) == (1, 1)
+    assert done.stdout.count("is not known") == len(pools)
 
 
 def test_it_writes_nothing_and_takes_no_lock(root: Path, lease: leasecap.Lease) -> None:

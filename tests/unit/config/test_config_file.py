@@ -60,6 +60,34 @@ def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
     assert caught.value.path == str(tmp_path / "root")
 
 
+@pytest.mark.posix("owners and modes")
+@pytest.mark.parametrize("wrong", ["another's root", "no right to search it", "a directory above"])
+def test_root_that_is_closed_to_this_user_is_told_of_and_not_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    root = tmp_path / "root"
+    if wrong != "a directory above":  # else nobody tells whether it is there
+        root.mkdir(mode=0o700)
+    config, opens, access = str(root / "config.toml"), os.open, os.access
+
+    def opened(path: str, flags: int) -> int:
+        if path == config:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opens(path, flags)
+
+    monkeypatch.setattr(os, "open", opened)
+    if wrong == "another's root":
+        owner = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: path != str(root) and access(path, mode))
+    with pytest.raises(StoreError) as caught:
+        load_config(str(root))
+    assert caught.value.path == str(root)
+    assert ("run as that user" if wrong == "another's root" else "writable for this user") in caught.value.remedy
+    assert "LEASECAP_HOME" in caught.value.remedy
+
+
 def test_a_file_larger_than_any_of_ours_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "config.toml").open("wb") as file:
         file.truncate(1 << 33)
