@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from _frozen_importlib_external import SourceFileLoader, cache_from_source, spec_from_file_location
+from _io import FileIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PACKAGE = __name__.partition(".")[0]
+_ANY = "*"  # in place of a module's name
 
 LATER = (
     "_all_pictures",
@@ -73,15 +75,19 @@ class _KeptModule(SourceFileLoader):
     need any.
     """
 
-    def __init__(self, name: str, path: str) -> None:
-        """:raises OSError, NotImplementedError: when there is no such file, or no place for compiled ones."""
+    def __init__(self, name: str, path: str, compiled: str) -> None:
+        """
+        :param compiled: the path of its compiled file.
+        :raises OSError: when there is no such module.
+        """
         super().__init__(name, path)
         self._stats = super().path_stats(path)
         self._files: dict[str, bytes] = {}
         changed = int(self._stats["mtime"]) & 0xFFFFFFFF
-        for file in (cache_from_source(path), path):
+        for file in (compiled, path):
             try:
-                data = self._files[file] = super().get_data(file)
+                with FileIO(file) as opened:
+                    data = self._files[file] = opened.readall()
             except FileNotFoundError:
                 continue  # it was never compiled
             if data[4:12] == bytes(4) + changed.to_bytes(4, "little"):  # of this source (PEP 552)
@@ -103,15 +109,24 @@ class _Kept:
     def __init__(self, package: ModuleType) -> None:
         self._package = package
         self._modules: dict[str, _KeptModule] = {}
+        self._compiled: dict[str, tuple[str, str]] = {}
 
     def keep(self, name: str) -> None:
         full, path = f"{_PACKAGE}.{name}", "/".join([self._package.__path__[0], *name.split(".")])
-        for file in (f"{path}.py", f"{path}/__init__.py"):
+        for source in (path, f"{path}/__init__"):
             try:
-                self._modules[full] = _KeptModule(full, file)
+                self._modules[full] = _KeptModule(full, f"{source}.py", self._compiled_of(source))
             except (OSError, NotImplementedError):  # the latter from a Python that caches no compiled code
                 continue  # if it can't be kept, and is ever imported, the import says why
             return
+
+    def _compiled_of(self, source: str) -> str:
+        """`cache_from_source`, which is asked once for each directory: it takes as long as reading the file."""
+        directory, _, name = source.rpartition("/")
+        if directory not in self._compiled:
+            before, _, behind = cache_from_source(f"{directory}/{_ANY}.py").rpartition(_ANY)
+            self._compiled[directory] = before, behind
+        return name.join(self._compiled[directory])
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

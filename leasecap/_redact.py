@@ -217,10 +217,8 @@ def _long_runs() -> re.Pattern[str]:
 
 def _looks_random(run: str) -> bool:
     """Whether a run of key characters looks random, and not like words joined by separators."""
-    import re
-
-    for piece in re.split(r"[/=~]", run):
-        solid = max(re.split(r"[_+-]", piece), key=len)
+    for piece in run.replace("=", "/").replace("~", "/").split("/"):
+        solid = max(piece.replace("+", "_").replace("-", "_").split("_"), key=len)
         if len(solid) >= 32:  # no word is that long; hex and base62 keys are
             return True
         has_digits = any(character.isdigit() for character in piece)
