@@ -101,6 +101,11 @@ class Errands:
 
         self.send(logged)
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether the calling thread is one of these."""
+        return threading.current_thread() in self._threads
+
     def drain(self, within: float) -> None:
         """Wait until all that was sent is done, ``within`` seconds at most."""
         until = time.monotonic() + within

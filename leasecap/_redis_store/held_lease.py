@@ -60,7 +60,8 @@ class HeldLease:
         self._kept.on_gone = on_gone
         if not self._store.own.renewals.keeps(self._kept):
             on_gone()  # it was lost before anybody could be told
-        self._holder = own.alarms.when_gone(lease, partial(own.errands.do, on_dropped))
+        pool = self._store.pool
+        self._holder = own.alarms.when_gone(lease, lambda: own.errands.do(own.after_reports(pool, on_dropped)))
 
     def set_alarm(self, when: float, on_alarm: Callable[[], None]) -> None:
         own = self._store.own
@@ -74,6 +75,7 @@ class HeldLease:
             own = self._store.own
             own.end_soon(self.token, own.after_reports(self._store.pool, self._end))
             return True
+        self._store.own.await_reports(self._store.pool)  # a task's, perhaps, which leaves the release to a thread
         return self._end()
 
     def _end(self) -> bool:

@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 from leasecap._errors import LeasecapError, StoreError
+from leasecap._log import log_warning
 from leasecap._named_tuple import NamedTuple
 from leasecap._redis_store.alarms import Alarms
 from leasecap._redis_store.client import Client
@@ -21,12 +22,14 @@ from leasecap._redis_store.subscription import Subscription
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Protocol, TypeVar
 
     from leasecap._config.config import PoolConfig
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
     from leasecap._host.effects import Effects
+
+    T = TypeVar("T")
 
     class Process(Protocol):
         """This process, renewed in a fork's child."""
@@ -197,18 +200,26 @@ class OwnStore:
 
         self.errands.do(reported)
 
-    def after_reports(self, pool: Pool, end: Callable[[], object]) -> Callable[[], object]:
-        """``end`` for an errand that is sent now: it waits until what was reported before is noted, or can't be. Else
-        the slot would be another's before the pool knows of the refusal. Errands begin in the order in which they
-        are sent, so each of those has begun by then."""
+    def after_reports(self, pool: Pool, call: Callable[[], T]) -> Callable[[], T]:
+        """``call``, made or sent as an errand now: it waits until what was reported before is noted, or can't be. Else
+        a slot would be granted before the pool knows of the refusal. Errands begin in the order in which they are
+        sent, so each of those has begun by then."""
         reports = self._reporting.get(pool, set()).copy()
+        if not reports:
+            return call
 
-        def ended() -> object:
+        def after() -> T:
             for noted in reports:
                 noted.wait()
-            return end()
+            return call()
 
-        return ended
+        return after
+
+    def await_reports(self, pool: Pool) -> None:
+        """Wait until what was reported before is noted, or can't be. In an errand nothing is waited for: that would
+        have to begin yet, perhaps in this thread."""
+        if not self.errands.runs_here:
+            self.after_reports(pool, lambda: None)()
 
     def end_soon(self, token: str, end: Callable[[], object]) -> None:
         """Have an entry ended by ``end``, in the background."""
@@ -289,8 +300,11 @@ class OwnStore:
         """Give back what this process still holds or waits for, and let what is on its way come through."""
         for kept in self.renewals.all():
             if kept.record.child is None:  # else a command keeps it
-                self.errands.do(partial(_end_left, kept.pool, kept.name[21:37]))
+                self.errands.do(self.after_reports(kept.pool, partial(_end_left, kept.pool, kept.name[21:37])))
         self.errands.drain(2.0)
+        for pool, reports in list(self._reporting.items()):
+            if reports:
+                log_warning(f"what was reported to {pool.path} could not be noted: no server has answered in time")
         self.latencies.tell_what_is_left()
 
 

@@ -119,7 +119,7 @@ class RedisTicket:
         self._token = ""  # there is nothing to end
 
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
-        """What asks for a slot. It knows its token by itself: the ticket may have been ended when an errand asks."""
+        """What asks for a slot, under a token of its own: the ticket may have been ended when an errand asks."""
         want, store = self._want, self._store
         self._declared = store.declared(want.limit)
         self._unclaimed = store.own.unclaimed
@@ -127,7 +127,8 @@ class RedisTicket:
             store, want, self._record,
             order=self._order, token=self._token, limit=self._declared, may_queue=may_queue,
         )  # fmt: skip
-        return place if want.agent is None else partial(self._place_for_agent, place)
+        asks = place if want.agent is None else partial(self._place_for_agent, place)
+        return store.own.after_reports(store.pool, asks)  # it goes by what was reported before
 
     def _place_for_agent(self, place: Callable[[], Answer]) -> Answer:
         """Ask; if another hook of the agent waits already, see now and then that it lives: no chain of looks does."""

@@ -219,29 +219,50 @@ def test_limit_that_a_server_has_lost_is_neither_none_nor_nothing(server: RedisS
 
 # A task that was refused, and whose report is slow on its way.
 REFUSED = """
-import asyncio, threading
+import asyncio, gc, threading
+from leasecap._redis_store.errands import Errands
 from leasecap._redis_store.pool import Pool
-take_up, go_on = Pool.take_up, threading.Event()
+take_up, drain, go_on = Pool.take_up, Errands.drain, threading.Event()
 def slow(self, report):
     go_on.wait()
     return take_up(self, report)
 Pool.take_up = slow
-async def main():
-    async with leasecap.slot("p") as lease:
-        say("HELD")
-        await asyncio.to_thread(hear)
-        lease.report(429, retry_after=600)
+Errands.drain = lambda self, within: drain(self, 60)  # the test may take its time
+def goes_on():
     say("LEFT")
-    await asyncio.to_thread(hear)
+    hear()
     go_on.set()
+def begin():
+    threading.Thread(target=goes_on, daemon=True).start()
+async def main():
+    lease = await leasecap.acquire_async("p")
+    say("HELD")
+    await asyncio.to_thread(hear)
+    lease.report(429, retry_after=600)
+    match sys.argv[1]:
+        case "in its loop":
+            lease.release()
+            begin()
+        case "in a thread":
+            begin()
+            await asyncio.to_thread(lease.release)
+        case "by dropping it":
+            del lease
+            gc.collect()
+            begin()
+        case "at its end":
+            begin()
+            sys.exit()
+    await asyncio.to_thread(go_on.wait)
     await asyncio.to_thread(hear)
 asyncio.run(main())
 """
 
 
-def test_a_slot_that_a_task_gives_back_isnt_free_before_its_report_is_noted(pool: Pool, team: Team) -> None:
+@pytest.mark.parametrize("way", ["in its loop", "in a thread", "by dropping it", "at its end"])
+def test_a_slot_that_a_task_gives_back_isnt_free_before_its_report_is_noted(pool: Pool, team: Team, way: str) -> None:
     settle(pool, limit=1)
-    task = team.start(REFUSED)
+    task = team.start(REFUSED, way)
     task.expect("HELD")
     newcomer = team.start(HOLD, "newcomer", 0.5)
     ready(newcomer)
@@ -252,8 +273,59 @@ def test_a_slot_that_a_task_gives_back_isnt_free_before_its_report_is_noted(pool
     task.tell()
     until(lambda: not held(pool), "the slot")
     assert "a 429 reported by" in pool.picture().seen.feedback
-    task.tell()
+    if way != "at its end":
+        task.tell()
     task.done()
+
+
+# A task that was refused and asks for one more slot. Its report takes half a second, in which the question may come.
+ASKS_ON = """
+import asyncio, threading
+from leasecap._redis_store.pool import Pool
+take_up, place, placed = Pool.take_up, Pool.place, threading.Event()
+def slow(self, report):
+    placed.wait(0.5)
+    return take_up(self, report)
+def first(self, **words):
+    found = place(self, **words)
+    placed.set()
+    return found
+async def main():
+    async with leasecap.slot("p") as lease:
+        Pool.take_up, Pool.place = slow, first
+        lease.report(429, retry_after=600)
+        if sys.argv[1] == "in a thread":
+            await asyncio.to_thread(leasecap.acquire, "p", timeout=0, borrow=False)
+        else:
+            await leasecap.acquire_async("p", timeout=0, borrow=False)
+try:
+    asyncio.run(main())
+except leasecap.AcquireTimeout:
+    say("REFUSED")
+"""
+
+
+@pytest.mark.parametrize("way", ["in its loop", "in a thread"])
+def test_a_task_asks_for_a_slot_after_what_it_has_reported_is_noted(pool: Pool, team: Team, way: str) -> None:
+    settle(pool, limit=2)
+    task = team.start(ASKS_ON, way)
+    task.expect("REFUSED")
+    task.done()
+
+
+def test_a_report_that_a_program_leaves_behind_at_its_end_is_told(pool: Pool, team: Team) -> None:
+    task = team.start(
+        """
+import asyncio, threading
+from leasecap._redis_store.pool import Pool
+Pool.take_up = lambda self, report: threading.Event().wait()
+async def main():
+    leasecap.report("p", 429)
+asyncio.run(main())
+"""
+    )
+    task.done()
+    assert f"what was reported to {pool.path} could not be noted: no server has answered in time" in task.errors()
 
 
 def test_a_report_is_about_the_limit_in_force_when_it_is_noted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,16 @@ import gc
 import math
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from leasecap._config.store_address import parse_address
+from leasecap._host.effects import Effects
 from leasecap._redis_store.alarms import Alarms
-from leasecap._redis_store.errands import Errands
+from leasecap._redis_store.errands import _MOST, Errands
+from leasecap._redis_store.own_store import OwnStore
 
 PATIENCE = 20.0
 
@@ -130,3 +135,21 @@ def test_errand_in_the_background_that_fails_is_told(monkeypatch: pytest.MonkeyP
     errands.drain(PATIENCE)
     assert "ZeroDivisionError" in said[0]
     errands.rest()
+
+
+def test_errands_that_give_slots_back_wait_for_no_report_behind_them() -> None:
+    """All threads may be at that, for leases that were dropped: the report would never begin."""
+    own = OwnStore(parse_address("redis://127.0.0.1"), cast("Any", SimpleNamespace(id="p")), Effects(), lambda _: None)
+    pool, go_on, noted = cast("Any", object()), threading.Event(), threading.Event()
+
+    def give_back() -> None:
+        go_on.wait()
+        own.await_reports(pool)
+
+    for _ in range(_MOST):
+        own.errands.do(give_back)
+    own.report_soon(pool, noted.set)
+    go_on.set()
+    assert noted.wait(PATIENCE)
+    own.errands.drain(PATIENCE)
+    own.rest()

@@ -64,6 +64,7 @@ def test_release_that_the_configuration_keeps_from_the_server_is_told_and_tried_
     own = SimpleNamespace(
         renewals=SimpleNamespace(remove=lambda name: None),
         alarms=SimpleNamespace(cancel=lambda key: None),
+        await_reports=lambda pool: None,
         end_again=lambda pool, token, until: tried.append(until),
     )
     store: Any = SimpleNamespace(name="p", place=("", ""), own=own, pool=pool, monotonic=lambda: 100.0)
