@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 from functools import partial
 
-from leasecap._threads import start_thread
+from leasecap._threads import await_named, start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+
+_WARN = "warn"
+_LAST_WORDS = 1.0
+"""Seconds in which warnings that are on their way may still come out, when the interpreter ends."""
 
 
 def apart(name: str, call: Callable[[], object]) -> threading.Thread | None:
@@ -39,7 +44,13 @@ def log_warning_apart(message: str) -> None:
 
     A log handler that blocks, or a pipe that nobody reads, stops neither of them.
     """
-    apart("warn", partial(log_warning, message))
+    apart(_WARN, partial(log_warning, message))
+
+
+@atexit.register
+def _hear_out() -> None:
+    """A program may end right after what it is warned of, and its end takes daemon threads with it."""
+    await_named(_WARN, _LAST_WORDS)
 
 
 def log_warning(message: str) -> None:

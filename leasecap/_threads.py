@@ -42,6 +42,14 @@ def await_end(thread: threading.Thread) -> None:
         thread.join(_ENDS_WITHIN)
 
 
+def await_named(name: str, within: float) -> None:
+    """Wait, ``within`` seconds at most, until those threads have ended that were started by this name."""
+    until = time.monotonic() + within
+    for thread in threading.enumerate():
+        if thread.name == _NAMED + name:
+            thread.join(max(until - time.monotonic(), 0.0))
+
+
 def end_before_fork(rest: Callable[[], None]) -> None:
     """Call ``rest``, and return once the threads that it ends are gone for the kernel (Linux) too.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -93,6 +94,18 @@ def test_a_log_handler_that_blocks_does_not_stop_the_heartbeats(
     assert told.wait(DEADLINE)
     heartbeats_go_on()
     end.set()
+
+
+def test_a_warning_comes_out_though_the_program_ends_right_after_it() -> None:
+    warns = "from leasecap._log import log_warning_apart\nlog_warning_apart('the last word')"
+    ended = subprocess.run([sys.executable, "-c", warns], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert ended.stderr == "the last word\n"
+
+
+def test_a_log_handler_that_blocks_does_not_stop_the_end_of_a_program() -> None:
+    blocks = "import threading\nfrom leasecap import _log\n_log.sink = lambda message: threading.Event().wait()\n"
+    warns = blocks + "_log.log_warning_apart('the last word')"
+    subprocess.run([sys.executable, "-c", warns], timeout=DEADLINE, check=True)
 
 
 def test_what_on_wait_raises_ends_the_wait_and_reaches_the_caller() -> None:
