@@ -233,7 +233,10 @@ class Store:
         return kept is not None
 
     def _cool(self, entry: Entry) -> None:
-        if self.feedback is not None and self.feedback.terms.rules.cooldown:
+        if self.feedback is None:
+            return
+        self.refresh()  # what this holder has read may be a heartbeat old
+        if self.feedback.terms.rules.cooldown:
             try:
                 self.feedback.files.cool(entry)
             except OSError:

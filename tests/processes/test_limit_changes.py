@@ -51,6 +51,7 @@ REPORTS = HOLD.replace("lease.release()", "lease.report(429, retry_after=600); l
         pytest.param("limit = 2", HOLD, "limit = 1", id="a lower limit"),
         pytest.param("limit = 2", REPORTS, "", id="a report"),
         pytest.param('limit = 2\ncooldown = "600s"', HOLD, "", id="a cool-down"),
+        pytest.param("limit = 2", HOLD, 'limit = 2\ncooldown = "600s"', id="a cool-down set just now"),
     ],
 )
 def test_what_holds_before_a_slot_is_released_holds_for_whoever_finds_it_free(
