@@ -66,10 +66,9 @@ class RedisTicket:
         self._declared: int | None = None
         self._unclaimed = 0
         self._errand: Errand[_Sent] | None = None
-        self._again = False
+        self._again = self._placed = False
         self._notice: float | None = None
         self._looked = Looked(0.0, 0.0)
-        self._placed = False
         self._relieve_at = 0.0
         self._trouble: Unreachable | None = None
         self._position = 0
@@ -119,16 +118,16 @@ class RedisTicket:
         self._token = ""  # there is nothing to end
 
     def _place(self, *, may_queue: bool) -> Callable[[], Answer]:
-        """What asks for a slot, under a token of its own: the ticket may have been ended when an errand asks."""
+        """What asks for a slot, after what was reported. It has its own token: the ticket may have been ended then."""
         want, store = self._want, self._store
-        self._declared = store.declared(want.limit)
-        self._unclaimed = store.own.unclaimed
+        store.refresh()  # who held the pool closed, or a check of another server, may have taken seconds
+        self._declared, self._unclaimed = store.declared(want.limit), store.own.unclaimed
         place = question(
             store, want, self._record,
             order=self._order, token=self._token, limit=self._declared, may_queue=may_queue,
         )  # fmt: skip
         asks = place if want.agent is None else partial(self._place_for_agent, place)
-        return store.own.after_reports(store.pool, asks)  # it goes by what was reported before
+        return store.own.after_reports(store.pool, asks)
 
     def _place_for_agent(self, place: Callable[[], Answer]) -> Answer:
         """Ask; if another hook of the agent waits already, see now and then that it lives: no chain of looks does."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 from commands import run
-from holders import HOLD, give_back, hold, ready
+from holders import HOLD, TRY, give_back, hold, ready
 from redis_pools import RECORD, known_pool, place, settle, token
 from referee import Team, until
 
@@ -206,6 +206,32 @@ def test_limit_that_was_set_for_all_never_reverts(server: RedisServer, pool: Poo
         one.done()
     team.configure(f'[pools.p]\nstore = "{server.url()}"\n')
     assert leasecap.status("p").pools[0].limit == 5
+
+
+# Holds still when it has read its machine's config.toml and is about to ask.
+ABOUT_TO_ASK = """
+from leasecap._redis_store.ticket import RedisTicket
+offer = RedisTicket.offer
+def slow(self, **words):
+    say("READ")
+    hear()
+    return (yield from offer(self, **words))
+RedisTicket.offer = slow
+"""
+
+
+def test_a_newcomer_declares_the_limit_that_its_machine_has_when_it_asks(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 2\n')
+    holder, newcomer = team.start(HOLD, 0), team.start(ABOUT_TO_ASK + TRY)
+    ready(holder, newcomer)
+    hold(holder)
+    newcomer.tell()
+    newcomer.expect("READ")
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\nlimit = 1\n')
+    newcomer.tell()
+    assert newcomer.expect("GOT") == "False"
 
 
 def test_limit_that_a_server_has_lost_is_neither_none_nor_nothing(server: RedisServer, pool: Pool, team: Team) -> None:
