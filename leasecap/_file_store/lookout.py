@@ -64,7 +64,7 @@ class Lookout:
         self._waits_long = True
         self._is_alone = False
         self._asked_at = math.inf
-        self._was_deaf = self._is_told = False
+        self._was_deaf = False
         self._stamp = SweepStamp(store)
         self._neighbours: list[Process] | None = None
         self._has_handle = False  # on a process ahead
@@ -124,17 +124,6 @@ class Lookout:
         """Something has changed in the queue."""
         self.look_by(-math.inf)
 
-    def tell_first(self) -> None:
-        """This process is one of the first two, and slots have changed hands.
-
-        It looks within a period. To look at once would show nothing more: what is left to do is done by a sweep, and in
-        a busy pool it has its own slot before one is due.
-        """
-        with self._state:
-            self._is_told, self._told_at = True, self._own.effects.monotonic()
-            when = self._told_at + polling.SWEEP_EVERY
-        self.look_by(when)
-
     def look_by(self, when: float) -> None:
         """Look at that time, if not before. Nothing is noted where nobody waits.
 
@@ -179,7 +168,6 @@ class Lookout:
         try:
             with self._state:
                 woken, self.due = self.due == -math.inf, math.inf
-                self._told_at = max(self._told_at, now) if woken else self._told_at
             if self._looked:
                 self.look_by(now + self._look(now, woken))
             self._end_if_nobody_waits()
@@ -206,9 +194,9 @@ class Lookout:
         return min(self._look_at_the_queue(now, woken), self._asked_at + ANSWER_WITHIN - now)
 
     def _look_at_the_queue(self, now: float, woken: bool) -> float:
+        self._told_at = now if woken else self._told_at
         # reset before the sweep: an exit during it makes one more due
         exited, self._exits.came = self._exits.came, False
-        told, self._is_told = self._is_told, False
         # The first look after queueing doesn't read the stamp; in a busy pool there is no second one.
         stands_in = now > self._since and self._stamp.look(now, woken=woken, early=now >= self._changes_at)
         # Where the provider is asked for its count, a wake-up may say that a slot was released.
@@ -220,7 +208,7 @@ class Lookout:
             self._own.wake_tickets(granted)
             if granted:
                 self.store.notify_behind(*granted)
-        if not (woken or told or exited or self._stamp.stands_in) and self._is_as_before():
+        if not (woken or exited or self._stamp.stands_in) and self._is_as_before():
             return self._pause
         standing = polling.standing(self.store.entries.names(QUEUE), self._own.id)
         if standing is None:  # all have been granted slots, or been parked

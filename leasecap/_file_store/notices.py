@@ -8,6 +8,8 @@ from leasecap._named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.grants import Plan
     from leasecap._decisions.snapshot import Snapshot
@@ -36,33 +38,17 @@ class Done(NamedTuple):
         return len(self.snapshot.queue) > len(self.plan.grant)
 
 
-class Notices(NamedTuple):
-    """A ticket of each process that has to be told something.
-
-    :ivar look: these have to look at once who stands ahead of them.
-    :ivar first: these are the first two, and look within a period in any case (`Lookout.tell_first`).
-    """
-
-    look: tuple[Entry, ...]
-    first: tuple[Entry, ...]
-
-
-def whom_to_notify(done: Done, others_see_exits: bool) -> Notices:
-    """Whom to tell.
+def whom_to_notify(done: Done, others_see_exits: bool) -> Iterable[Entry]:
+    """A ticket of each process that has to look.
 
     These are the processes that have become the first, that have another process right ahead of them than before, that
     are to ask the provider, and that were passed over, which look as soon as they run.
 
     :param others_see_exits: the first two may rest (`exits`), and have to know whose exit matters now.
     """
-    away, is_open = done.snapshot.away, done.snapshot.admission == OPEN
+    away = done.snapshot.away
     passed = [parse_entry(name) for name in done.snapshot.queue.names if process_of(name) in away] if away else []
-    has_moved = others_see_exits and (done.granted or done.lowers or not is_open)
-    first = (*(done.plan.stay if done.asks_at_once or has_moved else ()), *done.plan.first)
-    # What the provider's answers allow they see by a sweep alone, and are to make it at once.
-    look = _one_each(*passed, *done.plan.behind, *done.behind, *(() if is_open else first))
-    return Notices(tuple(look.values()), tuple([ticket for ticket in first if ticket.process not in look]))
-
-
-def _one_each(*tickets: Entry) -> dict[str, Entry]:
-    return {ticket.process: ticket for ticket in tickets}
+    has_moved = others_see_exits and (done.granted or done.lowers or done.snapshot.admission != OPEN)
+    stay = done.plan.stay if done.asks_at_once or has_moved else ()
+    tickets = (*passed, *done.plan.behind, *done.behind, *stay, *done.plan.first)
+    return {ticket.process: ticket for ticket in tickets}.values()

@@ -19,9 +19,6 @@ NOTICE = "!"
 """This before a ticket's name is for the process, which is to look who stands ahead; the name alone is for the
 waiter."""
 
-FIRST = "^"
-"""This before a ticket's name tells the process that it is one of the first two."""
-
 
 class Notifier:
     """The wake-ups of a root, as this process uses them.
@@ -58,10 +55,6 @@ class Notifier:
     def notify(self, process: str, name: str) -> None:
         """Have the process look who stands ahead of it, in the queue in which ``name`` stands."""
         self.wake(process, NOTICE + name)
-
-    def tell_first(self, process: str, name: str) -> None:
-        """Tell the process that it is one of the first two in that queue, and that slots have changed hands."""
-        self.wake(process, FIRST + name)
 
     def listens(self, process: str) -> bool:
         """Whether the process has its wake-up open, and so surely lives. If it hasn't, that says nothing."""
@@ -106,7 +99,7 @@ class Notifier:
 
 
 def dispatch(own: OwnProcess, lines: bytes) -> None:
-    """Do what these lines say: wake a ticket's waiter, have this process look or tell it, or answer a question."""
+    """Do what these lines say: wake a ticket's waiter, have this process look, or answer a question."""
     for line in lines.decode("ascii", "replace").splitlines():
         if line == QUESTION:
             for lookout in set(own.lookouts.values()):
@@ -114,11 +107,9 @@ def dispatch(own: OwnProcess, lines: bytes) -> None:
         elif line == EVERYBODY:
             for lookout in set(own.lookouts.values()):
                 lookout.wake_all()
-        elif line.startswith((NOTICE, FIRST)):
-            found = own.lookouts.get(line[1:])
-            if found is not None and line.startswith(NOTICE):
+        elif line.startswith(NOTICE):
+            found = own.lookouts.get(line[len(NOTICE) :])
+            if found is not None:
                 found.notify()
-            elif found is not None:
-                found.tell_first()
         else:
             own.wake_tickets([line])

@@ -154,7 +154,6 @@ class OpenRoot:
                 heartbeat=pool.heartbeat,
                 waker=self.notifier.wake,
                 notify=self.notifier.notify,
-                tell_first=self.notifier.tell_first,
                 listens=self.notifier.listens,
                 marks=self.notifier.marks,
                 refresh=self._keep_up,

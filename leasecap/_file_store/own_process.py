@@ -26,9 +26,6 @@ if TYPE_CHECKING:
         def notify(self) -> None:
             """Something has changed in the queue."""
 
-        def tell_first(self) -> None:
-            """This process is one of the first two, and slots have changed hands."""
-
         def wake_all(self) -> None:
             """Have all waiters of this process look."""
 

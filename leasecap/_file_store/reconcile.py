@@ -43,8 +43,7 @@ class Reconciler:
 
     :ivar section: the lock, which one process at a time holds.
     :ivar waker: wakes the waiter of the ticket with this name, in the process with this id. ``notify`` has the process
-        itself look who stands ahead of it, and ``tell_first`` tells it that it is one of the first two. All are called
-        outside the section.
+        itself look who stands ahead of it. Both are called outside the section.
     :ivar unanswered: whether somebody wasn't granted a slot only because the provider's own count is missing.
     :ivar others_wait: whether somebody waited when this process was last inside; ``others_waited``: beside its
         newcomer.
@@ -62,7 +61,6 @@ class Reconciler:
         *,
         waker: Callable[[str, str], None],
         notify: Callable[[str, str], None],
-        tell_first: Callable[[str, str], None],
         refresh: Callable[[], None],
     ) -> None:
         """:param refresh: has ``policy`` follow the configuration if that has changed; never raises."""
@@ -70,7 +68,6 @@ class Reconciler:
         self.section = section
         self.waker = waker
         self.notify = notify
-        self._tell_first = tell_first
         self.unanswered = False
         self.others_wait = self.others_waited = False
         self.noticed_at = -math.inf
@@ -277,11 +274,8 @@ class Reconciler:
             again = True
         if done.granted:
             self.noticed_at = self.effects.monotonic()  # before they are notified, since this may take long
-        notices = whom_to_notify(done, self.effects.others_see_exits)
-        for entry in notices.look:
+        for entry in whom_to_notify(done, self.effects.others_see_exits):
             self.notify(entry.process, entry.name)
-        for entry in notices.first:
-            self._tell_first(entry.process, entry.name)
         if unseen:
             self._peers.look_at_all(self._entries.names(QUEUE))
         elif self._peers.dead or self._peers.gone:

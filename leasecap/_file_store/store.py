@@ -86,7 +86,6 @@ class Store:
         heartbeat: float,
         waker: Callable[[str, str], None],
         notify: Callable[[str, str], None] | None = None,
-        tell_first: Callable[[str, str], None] | None = None,
         listens: Callable[[str], bool] = lambda process: False,
         marks: Marks | None = None,
         refresh: Callable[[], None] = _nothing,
@@ -97,7 +96,7 @@ class Store:
         in_background: InBackground = _never,
     ) -> None:
         """
-        :param waker, notify, tell_first: see `Reconciler`.
+        :param waker, notify: see `Reconciler`.
         :param listens: whether a process has its wake-up open, and so surely lives.
         :param marks: the marks of processes that don't answer.
         :param refresh: has the pool follow the configuration if that has changed; never raises.
@@ -129,7 +128,6 @@ class Store:
             self.policy,
             waker=waker,
             notify=notify or waker,
-            tell_first=tell_first or notify or waker,
             refresh=refresh,
         )
         self.sweeper = Sweeper(

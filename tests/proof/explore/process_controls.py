@@ -13,10 +13,12 @@ from leasecap._file_store import notices, notifier, reconcile, removal, store, s
 from leasecap._file_store.exits import Exits
 from leasecap._file_store.lookout import Lookout
 from leasecap._file_store.marks import Marks
-from leasecap._file_store.notifier import FIRST, NOTICE
+from leasecap._file_store.notifier import NOTICE
 from leasecap._file_store.peers import Peers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from leasecap._decisions.entry import Entry
     from leasecap._decisions.polling import Standing
     from leasecap._file_store.notices import Done
@@ -97,18 +99,14 @@ def notices_taken_for_wake_ups(patch: Patch) -> None:
     """A process that is told to look wakes that ticket's waiter."""
 
     dispatch = notifier.dispatch
-
-    def misread(own: Any, names: bytes) -> None:
-        dispatch(own, names.replace(NOTICE.encode(), b"").replace(FIRST.encode(), b""))
-
-    patch.setattr(notifier, "dispatch", misread)
+    patch.setattr(notifier, "dispatch", lambda own, names: dispatch(own, names.replace(NOTICE.encode(), b"")))
 
 
 def granted_processes_not_notified(patch: Patch) -> None:
     """A process one of whose tickets was granted is not notified for its others."""
     whom = notices.whom_to_notify
 
-    def others(done: Done, sees_exits: bool) -> notices.Notices:
+    def others(done: Done, sees_exits: bool) -> Iterable[Entry]:
         granted = {ticket.process for ticket in done.granted}
         stay = tuple(ticket for ticket in done.plan.stay if ticket.process not in granted)
         return whom(done._replace(plan=done.plan._replace(stay=stay)), sees_exits)

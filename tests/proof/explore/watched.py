@@ -165,8 +165,7 @@ class ListeningKit(Kit):
 
     def hooks(self) -> dict[str, Any]:
         by = self.root.notifier
-        told = {"waker": by.wake, "notify": by.notify, "tell_first": by.tell_first}
-        return {**told, "listens": by.listens, "marks": by.marks}
+        return {"waker": by.wake, "notify": by.notify, "listens": by.listens, "marks": by.marks}
 
     def listen(self, watch: Wakeup) -> bool:
         return watch.start(alone=not self.watching.thread)

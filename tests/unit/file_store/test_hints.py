@@ -207,7 +207,7 @@ def test_who_was_granted_a_slot_is_woken_first_and_given_the_processor_before_an
     holder, waiting = one.ask(), other.ask()
     stays, third = Actor(root).ask(), Actor(root).ask()
     done: list[str] = []
-    one.store.reconciler.waker = one.store.reconciler._tell_first = lambda process, name: done.append(name)
+    one.store.reconciler.waker = one.store.reconciler.notify = lambda process, name: done.append(name)
     one.world.give_way = lambda: done.append("gives way")  # type: ignore[method-assign]
     one.world.before = lambda operation, *names: done.append("looks again") if operation == "list" else None
     one.store.release(holder)

@@ -35,7 +35,7 @@ class World:
         self.woken: list[str] = []
         self.left: list[str] = []
         effects = SimpleNamespace(monotonic=lambda: 1000.0, presence=lambda pid, start: "runs", sees_exits=False)
-        self.own = own = SimpleNamespace(effects=effects, id=OWN, wake_tickets=self.woken.extend)
+        own = SimpleNamespace(effects=effects, id=OWN, wake_tickets=self.woken.extend)
         watch = SimpleNamespace(attend=lambda _: None, leave=lambda _: None, wake_by=lambda _: None, starts=0)
         self.store = SimpleNamespace(
             entries=SimpleNamespace(names=lambda where: self.queue if where == QUEUE else []),
@@ -177,36 +177,3 @@ def test_nobody_rests_after_a_sweep_in_vain() -> None:
     assert world.sweeps == 3
     world.in_vain = True
     assert not world.rests(told + 20 * PERIOD)
-
-
-def test_who_is_told_that_it_is_one_of_the_first_two_looks_within_a_period_and_not_at_once() -> None:
-    world = OnDuty()
-    world.lookout.tell_first()  # at 1000.0
-    assert world.lookout.due == 1000.0 + polling.SWEEP_EVERY
-
-
-def test_who_was_told_in_a_rest_rests_again_after_a_sweep_of_its_own() -> None:
-    world = OnDuty()
-    world.lookout.notify()
-    assert [world.rests(1002.0 + number * PERIOD) for number in range(2)] == [False, True]
-    world.own.effects.monotonic = lambda: 1002.5
-    world.lookout.tell_first()
-    assert world.lookout.due == 1002.5 + polling.SWEEP_EVERY
-    world.stamp = b"another's"
-    assert [world.rests(1002.5 + number * PERIOD) for number in range(1, 3)] == [False, True]
-    assert world.sweeps == 2
-
-
-def test_who_comes_to_be_one_of_the_first_two_looks_at_the_queue_though_those_it_knew_ahead_still_run() -> None:
-    """They wait no longer, or behind it."""
-    world = World(OTHERS[:2])
-    world.store.peers.identity = lambda ticket: (1, 1)
-    world.lookout._exits = cast("Any", SimpleNamespace(came=False, watch=lambda _: True))
-    world.look()
-    assert world.lookout.due == 1001.0 + polling.THIRD_LOOK
-    world.queue = world.queue[1:]
-    world.store.sweeper.stamp = lambda: b"another's"
-    world.own.effects.monotonic = lambda: 1001.0
-    world.lookout.tell_first()
-    world.lookout.run(1001.0 + polling.SWEEP_EVERY)
-    assert world.lookout.due == 1001.0 + 2 * polling.SWEEP_EVERY
