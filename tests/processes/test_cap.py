@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holders import LOOP, ONCE, SLOW_TO_TAKE_UP
+from holders import ABOUT_TO_LOOK, LOOP, ONCE, SLOW_TO_TAKE_UP
 from referee import Interval, Team, peak
 
 TYPE_CHECKING = False
@@ -79,23 +79,10 @@ def test_a_newcomer_overtakes_a_head_that_is_stopped(team: Team, lock: str) -> N
     team.assert_idle()
 
 
-# Stops for a word with the test when it is inside the pool's lock for the first time.
-INSIDE = """
-from leasecap._file_store.snapshots import Snapshots
-snapshot = Snapshots._places
-def slow_snapshot(self):
-    Snapshots._places = snapshot
-    say("INSIDE")
-    hear()
-    return snapshot(self)
-Snapshots._places = slow_snapshot
-"""
-
-
 def test_a_newcomer_who_alone_sees_the_free_slot_gives_it_to_the_head(team: Team, lock: str) -> None:
     team.configure(f'[pools.p]\nlimit = 1\nlock = "{lock}"\n')
     holder, head = (team.start(ONCE, name, 0, "keep") for name in ("holder", "head"))
-    newcomer = team.start(INSIDE + 'say("READY"); hear(); say("GOT", leasecap.try_acquire("p")); hear()')
+    newcomer = team.start(ABOUT_TO_LOOK + 'say("READY"); hear(); say("GOT", leasecap.try_acquire("p")); hear()')
     for worker in (holder, head, newcomer):
         worker.expect("READY")
     holder.tell()

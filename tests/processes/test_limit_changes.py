@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from holders import HOLD, TRY, configure, give_back, hold, queue, ready
+from holders import ABOUT_TO_LOOK, HOLD, TRY, configure, give_back, hold, queue, ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,18 +29,6 @@ def test_a_holder_that_read_a_higher_limit_hands_nothing_on_above_the_one_set_si
     assert team.referee.order() == ["first", "second", "waiter"]
     team.assert_idle()
 
-
-# Holds still when it is inside the pool's lock for the first time and is about to look who holds a slot.
-ABOUT_TO_LOOK = """
-from leasecap._file_store.snapshots import Snapshots
-places = Snapshots._places
-def slow_places(self):
-    Snapshots._places = places
-    say("INSIDE")
-    hear()
-    return places(self)
-Snapshots._places = slow_places
-"""
 
 REPORTS = HOLD.replace("lease.release()", "lease.report(429, retry_after=600); lease.release()")
 

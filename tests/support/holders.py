@@ -39,6 +39,18 @@ leasecap.acquire("p")
 say("HELD")
 """
 
+# Holds still when it is inside the pool's lock for the first time and is about to look who holds a slot.
+ABOUT_TO_LOOK = """
+from leasecap._file_store.snapshots import Snapshots
+places = Snapshots._places
+def slow_places(self):
+    Snapshots._places = places
+    say("INSIDE")
+    hear()
+    return places(self)
+Snapshots._places = slow_places
+"""
+
 # Stops for a word with the test when it is about to take up its grant, as a process that is given no processor does.
 SLOW_TO_TAKE_UP = """
 from leasecap._file_store import entries
