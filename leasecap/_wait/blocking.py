@@ -75,16 +75,15 @@ class ThreadWaiter:
         """Receive until this thread is woken or the time is over; False if that isn't for this thread to do.
 
         Most of what comes is for the process, which looks who stands ahead of it, and no reason to look at the ticket.
-        If the wake-up was closed meanwhile, what it would have said is lost, and that is one.
         """
         has_received = False
-        while not self._asleep.acquire(blocking=False) and (left := until - time.monotonic()) > 0:
-            received = watch.receive(left, interrupts)
+        while not self._asleep.acquire(blocking=False):
+            received = watch.receive(max(until - time.monotonic(), 0.0), interrupts)
             if received is None:
                 return has_received
             watch.pass_on(received)
             if not (received.names or received.calls):
-                break
+                break  # the time is over, or the wake-up was closed, and what it would have said is lost
             has_received = True
         return True
 
