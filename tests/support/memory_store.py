@@ -314,7 +314,7 @@ def serve_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def using(runtime: Runtime, root: OpenRoot, pool: str) -> Iterator[MemoryStore]:
         yield store(runtime, root, root.config.pool(pool))
 
-    def pictures(runtime: Runtime, root: str, config: object = None) -> MemoryPictures:
+    def pictures(runtime: Runtime, root: str, config: object = None, apart: object = None) -> MemoryPictures:
         return MemoryPictures(roots[root])
 
     monkeypatch.setattr(Runtime, "store", store)
