@@ -63,7 +63,7 @@ def no_limit(pool: str, config: Config) -> ConfigError:
         file=config.path,
         allowed=("name it, or, if it is to be a pool of its own, " if meant else "")
         + f"set one: leasecap limit {shlex.quote(pool)} 4     "
-        "(for one call only: `leasecap run --limit N`, or limit=N in Python)",
+        "(for one call only: --limit N, or limit=N in Python)",
     )
 
 

@@ -48,8 +48,9 @@ def command(lease: str | None, pid: int | None, parent: str | None, yes: bool) -
     seen = status()
     found = [(pool, holder) for pool in seen.pools for holder in pool.holders if lease and holder.id.startswith(lease)]
     if not found:
-        where = "is found, and not all pools can be read" if _unread(seen) else "is held"
-        raise LeasecapError(f"no lease {printable(lease, 40)!r} {where}; `leasecap status` shows those that are held")
+        if trouble := _unread(seen):
+            raise LeasecapError(f"no lease {printable(lease, 40)!r} is found, and not all pools can be read: {trouble}")
+        raise LeasecapError(f"no lease {printable(lease, 40)!r} is held; `leasecap status` shows those that are")
     if len(found) > 1:
         ids = ", ".join(holder.id for _, holder in found)
         raise LeasecapError(f"{printable(lease, 40)!r} could be any of {ids}: give more of it")

@@ -102,8 +102,16 @@ def test_pools_that_cannot_be_read_are_not_no_pools(root: Path) -> None:
     assert done.returncode == 1
     assert "No pool yet" not in done.stdout and f"{root}/pools" in done.stdout
     assert str(root / "pools") in str(leasecap.status().error)
-    assert "not all pools can be read" in run("release", "abc").stderr
+    assert f"not all pools can be read: {root}/pools" in run("release", "abc").stderr
     assert "pools" in run("doctor").stdout.splitlines()[-1]
+
+
+def test_a_pool_without_a_limit_names_an_option_that_the_verb_has(root: Path) -> None:
+    for verb in (("acquire", "-p", "p", "--for-pid", str(os.getpid())), ("run", "-p", "p", "--", "true")):
+        done = run(*verb)
+        assert done.returncode != 0
+        assert "leasecap limit p 4" in done.stderr and "for one call only: --limit N" in done.stderr
+        assert "--limit" in run(verb[0], "--help").stdout
 
 
 def test_run_says_that_the_root_was_removed(root: Path) -> None:
