@@ -334,7 +334,9 @@ def test_what_is_done_with_a_lease_comes_after_the_answer(scene: Scene, does: st
     kept.settle = settle
     done = threading.Thread(target=lease.release if does == "release" else kept.describe, daemon=True)
     done.start()
-    assert waits.wait(20) and scene.calls == [] and scene.held() == [lease.id]
+    assert waits.wait(20)
+    until(lambda: scene.held() == [lease.id], "the server has read what was sent")
+    assert scene.calls == []
     goes_on.set()
     done.join(20)
     assert scene.calls == ["answer", "end"][: 1 + (does == "release")]
