@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import click
@@ -256,6 +257,20 @@ def test_library_that_holds_for_too_long(start: Start, end: Callable[[], None]) 
     go_on(holder)
     assert line(holder) == "True"
     ends_well(holder)
+
+
+@pytest.mark.parametrize("place", [None, "a*place"])
+def test_of_each_module_the_compiled_file_is_kept_that_an_import_looks_for(
+    place: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", None if place is None else str(tmp_path / place))
+    kept = _kept_code._Kept(leasecap)
+    for name in LATER:
+        kept.keep(name)
+    sources = [module.path for module in kept._modules.values()]
+    assert len(sources) == len(LATER)
+    compiled = [kept._compiled_of(source.removesuffix(".py")) for source in sources]
+    assert compiled == [cache_from_source(source) for source in sources]
 
 
 def test_a_python_that_caches_no_compiled_code_keeps_nothing_and_fails_at_nothing(

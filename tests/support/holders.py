@@ -26,20 +26,7 @@ say("RELEASED", bool(lease.lost))
 hear()
 """
 
-# Says INSIDE in the middle of the critical section of its first acquire, and waits there.
-INSIDE = """
-from leasecap._file_store.snapshots import Snapshots
-settle = Snapshots._places
-def snapshot(self):
-    say("INSIDE")
-    hear()
-    return settle(self)
-Snapshots._places = snapshot
-leasecap.acquire("p")
-say("HELD")
-"""
-
-# Holds still when it is inside the pool's lock for the first time and is about to look who holds a slot.
+# Says INSIDE, and waits, when it is inside the pool's lock for the first time and is about to look who holds a slot.
 ABOUT_TO_LOOK = """
 from leasecap._file_store.snapshots import Snapshots
 places = Snapshots._places
@@ -49,6 +36,12 @@ def slow_places(self):
     hear()
     return places(self)
 Snapshots._places = slow_places
+"""
+
+# The same in its first acquire.
+INSIDE = f"""{ABOUT_TO_LOOK}
+leasecap.acquire("p")
+say("HELD")
 """
 
 # Stops for a word with the test when it is about to take up its grant, as a process that is given no processor does.
