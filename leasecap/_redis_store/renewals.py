@@ -88,8 +88,9 @@ class Kept:
 
     def confirm(self, sent: float, ttl: float) -> None:
         """The store knows of it, as of something that was sent at that moment and holds for ``ttl``."""
-        self.sent = sent  # before the other: at no moment it seems to last longer than it does
-        self.ttl = ttl
+        if sent >= self.sent:  # an event loop that was blocked reads the answer to a look that renewals have followed
+            self.sent = sent  # before the other: at no moment it seems to last longer than it does
+            self.ttl = ttl
         self.settle = _nothing
 
     def describe(self) -> bool:
@@ -152,8 +153,8 @@ class Renewals:
 
     def confirm(self, kept: Kept, sent: float, ttl: float) -> None:
         """The store knows of a lease, see `Kept.confirm`. It may have said another ttl than before."""
-        kept.confirm(sent, ttl)
         with self._changed:
+            kept.confirm(sent, ttl)
             if self._kept.get(kept.name) is not kept:
                 return
             if kept.pool in self._unasked:  # it may have been taken since it was answered for
@@ -173,9 +174,10 @@ class Renewals:
 
     def note_look(self, ticket: Kept, sent: float, ttl: float) -> None:
         """A look, sent at that moment (boot clock, seconds), has renewed the ticket for ``ttl``."""
-        is_shorter = ttl < ticket.ttl
-        ticket.sent, ticket.ttl = sent, ttl
-        if is_shorter:  # somebody has pushed another policy: the next renewal must come sooner
+        with self._changed:
+            before = ticket.ttl
+            ticket.confirm(sent, ttl)
+        if ticket.ttl < before:  # somebody has pushed another policy: the next renewal must come sooner
             self.add(ticket)
 
     def _start(self) -> None:
@@ -309,7 +311,7 @@ class Renewals:
                 self._due[pool] = self._effects.monotonic() + pool.beat
             for kept, answer in zip((*leases, *tickets), answers, strict=True):
                 if answer != "lost":
-                    kept.sent, kept.ttl = sent, pool.ttl
+                    kept.confirm(sent, pool.ttl)
                 elif self._kept.pop(kept.name, None) is not None:
                     gone.append(kept)
         for kept in gone:

@@ -29,6 +29,9 @@ STANDS_FOR = ACKNOWLEDGE_WITHIN - 0.1
 LATEST = ACKNOWLEDGE_WITHIN / 2
 """Seconds after a grant at which a message is late: too little is left for an answer, so the ticket looks."""
 
+_LEAST = STANDS_FOR - LATEST
+"""Seconds for an answer, at least: who has less until its ticket's own time is over looks."""
+
 _TICK = 0.001  # seconds: the store counts whole milliseconds
 _AGAIN = 0.1  # seconds between tries while the store can't be asked
 
@@ -64,13 +67,30 @@ def take_up(store: OpenPool, ticket: Kept, record: Record, notice: float, looked
     if store.pool.holding.when_unsure == "end":
         return None  # what runs would be ended where the store is slow to answer
     sent = store.boot_clock()
-    granted = granted_at(notice, looked, sent)
+    left = ticket.sent + ticket.ttl - sent
+    granted = granted_at(notice, looked, sent) if left >= _LEAST else None
     answer = None if granted is None else store.pool.begin_look(ticket.name[21:37])
     if granted is None or answer is None:
         return None
     kept = Kept(store.pool, ticket.name, granted, record, lambda: None, is_lease=True)
     kept.ttl = min(STANDS_FOR, ticket.sent + ticket.ttl - granted)
     return TakingUp(store, kept, sent, answer)
+
+
+def found_held(store: OpenPool, ticket: Kept | None, record: Record, sent: float, found: Answer) -> Kept | None:
+    """The lease that an answer tells of; None: its time is over, since its caller was stopped or blocked for that long.
+
+    :param ticket: its ticket, if it had one. The renewals of that have renewed the lease as well.
+    :param sent: when it was asked for (boot clock, seconds).
+    """
+    kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
+    if ticket is not None:
+        kept.confirm(ticket.sent, ticket.ttl)
+    if kept.sent + kept.ttl <= store.boot_clock():
+        return None
+    if record.max_hold is not None:
+        store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
+    return kept
 
 
 class TakingUp:

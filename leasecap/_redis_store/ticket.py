@@ -19,7 +19,7 @@ from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.lua.state import DUTY
 from leasecap._redis_store.open_pool import AGAIN_WITHIN, SAFETY
 from leasecap._redis_store.renewals import Kept
-from leasecap._redis_store.taking_up import Looked, take_up
+from leasecap._redis_store.taking_up import Looked, found_held, take_up
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 
 TYPE_CHECKING = False
@@ -215,8 +215,7 @@ class RedisTicket:
             if self._want.place is not None:
                 self._want.place.order(self._store.place, lambda: order)
         if state == "held":
-            self._take_found(sent, found)
-            return _HELD
+            return self._take_found(sent, found)
         if state == "nolimit":
             raise NoLimit
         if state == "agent":
@@ -277,11 +276,13 @@ class RedisTicket:
     def _held_record(self) -> Record:
         return held_record(self._store, self._want, self._record)
 
-    def _take_found(self, sent: float, found: Answer) -> None:
-        kept = Kept(self._store.pool, found.name, sent, self._held_record(), lambda: None, is_lease=True)
+    def _take_found(self, sent: float, found: Answer) -> Standing:
+        kept = found_held(self._store, self._ticket, self._held_record(), sent, found)
+        if kept is None:  # another may have the slot by now: ask again, in the old place
+            self._own_end()
+            return _GONE
         self._take(kept, found.since, found.now - found.since)
-        if kept.record.max_hold is not None:
-            self._store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
+        return _HELD
 
     def _takes_up(self) -> bool:
         """Take up a grant of which a message has come, if the store needn't be waited for."""
@@ -310,8 +311,7 @@ class RedisTicket:
         withdraw = partial(self._store.pool.withdraw, self._token, within=AGAIN_WITHIN)
         sent, found = yield from self._until_done(self._sending(withdraw), self._store.monotonic())
         if found.state == "held":
-            self._take_found(sent, found)
-            return _HELD
+            return self._take_found(sent, found)
         self._leave_queue()
         return _GONE
 

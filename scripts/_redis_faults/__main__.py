@@ -106,7 +106,7 @@ def play_scene(part: str, directory: Path, given: Given, began: float) -> list[s
         finally:
             one.crew.end_all()
     print(f"\n{part}", *table(one, verdict, lost, time.monotonic() - began), sep="\n", flush=True)
-    return violations(one.complaints, verdict, lost)
+    return violations([*one.complaints, *(one.losses() if verdict.told_lost else ())], verdict, lost)
 
 
 def table(one: Round, verdict: Verdict, lost: Mapping[str, int], seconds: float) -> list[str]:

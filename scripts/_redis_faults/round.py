@@ -199,6 +199,10 @@ class Round:
         if "Traceback" in text or "was lost" in text:
             self.complaints.append(text)
 
+    def losses(self) -> list[str]:
+        """Why leases were lost, as their processes have said."""
+        return [line for line in self._errors.read_text().splitlines() if " is lost: " in line]
+
     def slots_lost(self) -> dict[str, int]:
         """For each pool, how many of its slots newcomers do not get, now that nobody is left but in the store."""
         # A root of its own: from here the server has another address, and can't be reached by that of the others.

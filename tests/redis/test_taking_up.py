@@ -210,17 +210,23 @@ def test_answer_comes_whatever_keeps_the_errands(scene: Scene) -> None:
     lease.release()
 
 
-def test_lease_ends_with_its_ticket_where_that_comes_first(scene: Scene) -> None:
+def grant_to_one_that_ends_in(scene: Scene, seconds: float) -> list[float]:
+    """Release the slot elsewhere once a ticket waits that has this much time left; returns when that is over."""
     ends: list[float] = []
 
     def grant() -> None:
         until(lambda: bool(scene.own._waiting), "it waits")
         [waits] = scene.own.renewals.all()
-        ends.append(scene.own.effects.boot_clock() / 1e9 + 1.0)
+        ends.append(scene.own.effects.boot_clock() / 1e9 + seconds)
         waits.ttl = ends[0] - waits.sent
         scene.grant()
 
     threading.Thread(target=grant, daemon=True).start()
+    return ends
+
+
+def test_lease_ends_with_its_ticket_where_that_comes_first(scene: Scene) -> None:
+    ends = grant_to_one_that_ends_in(scene, 1.8)
     begun: list[float] = []
 
     def begins(answer: Callable[[], Answer]) -> Answer:
@@ -232,6 +238,14 @@ def test_lease_ends_with_its_ticket_where_that_comes_first(scene: Scene) -> None
     lease = leasecap.acquire("p", timeout=20)
     until(lambda: bool(begun), "it is asked")
     assert begun[0] == pytest.approx(ends[0])
+    lease.release()
+
+
+def test_ticket_whose_own_time_is_nearly_over_looks(scene: Scene) -> None:
+    """Its renewals don't come through: the lease would be lost before the store can have answered."""
+    grant_to_one_that_ends_in(scene, 0.5)
+    lease = leasecap.acquire("p", timeout=20)
+    assert not scene.taken and not lease.lost and scene.held() == [lease.id]
     lease.release()
 
 
