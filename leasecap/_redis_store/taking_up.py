@@ -55,7 +55,7 @@ def granted_at(notice: float, looked: Looked, now: float) -> float | None:
     :param now: boot clock, seconds. If the grant seems to come later, the store's clock was moved.
     """
     granted = looked.sent + notice - looked.seen
-    return granted if notice > looked.seen and granted - _TICK <= now < granted + LATEST else None
+    return min(granted, now) if notice > looked.seen and granted - _TICK <= now < granted + LATEST else None
 
 
 def take_up(store: OpenPool, ticket: Kept, record: Record, notice: float, looked: Looked) -> TakingUp | None:

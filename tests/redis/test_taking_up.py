@@ -57,7 +57,7 @@ LOOKED = Looked(100.0, 5000.0)
         (5001.0, 101.0 + LATEST, None),  # late
         (5000.0, 100.1, None),  # no newer than the look: the grant was taken back
         (4999.9, 100.1, None),
-        (5001.001, 101.0005, 101.001),  # the store counts whole milliseconds
+        (5001.001, 101.0005, 101.0005),  # the store counts whole milliseconds, and no look is older than its grant
         (5002.0, 101.0, None),  # in the future: the store's clock was moved
     ],
 )
