@@ -72,8 +72,7 @@ class HeldLease:
         if self._keeper is not None:
             self._keeper.end()
         if is_in_loop():
-            own = self._store.own
-            own.end_soon(self.token, own.after_reports(self._store.pool, self._end))
+            self._store.own.release_soon(self._store.pool, self.token, self._end)
             return True
         self._store.own.await_reports(self._store.pool)  # a task's, perhaps, which leaves the release to a thread
         return self._end()

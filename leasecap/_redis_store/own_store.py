@@ -7,6 +7,7 @@ import threading
 import time
 from functools import partial
 
+from leasecap._durations import format_duration
 from leasecap._errors import LeasecapError, StoreError
 from leasecap._log import log_warning
 from leasecap._named_tuple import NamedTuple
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from leasecap._config.pool_name import PoolName
     from leasecap._config.store_address import StoreAddress
     from leasecap._host.effects import Effects
+    from leasecap._redis_store.renewals import Kept
 
     T = TypeVar("T")
 
@@ -86,6 +88,7 @@ class OwnStore:
         self._subscribed = -math.inf
         self._waiting: dict[str, _Waiting] = {}  # by token
         self._ending: set[str] = set()  # tokens
+        self._releasing: dict[str, Pool] = {}  # by token, the leases among these
         self._reporting: dict[Pool, set[threading.Event]] = {}
         self._lookouts: dict[Pool, Lookout] = {}
         self._troubles: dict[Pool, StoreError] = {}
@@ -233,6 +236,16 @@ class OwnStore:
 
         self.errands.do(ended)
 
+    def release_soon(self, pool: Pool, token: str, end: Callable[[], object]) -> None:
+        """`end_soon` of a lease: if the program ends before that is done, it is told."""
+        self._releasing[token] = pool
+
+        def released() -> None:
+            end()
+            self._releasing.pop(token, None)
+
+        self.end_soon(token, self.after_reports(pool, released))
+
     def end_again(self, pool: Pool, token: str, until: float) -> None:
         """Try on to end an entry, for as long as its slot is taken: ``until`` then (boot clock, seconds)."""
 
@@ -300,16 +313,25 @@ class OwnStore:
         """Give back what this process still holds or waits for, and let what is on its way come through."""
         for kept in self.renewals.all():
             if kept.record.child is None:  # else a command keeps it
-                self.errands.do(self.after_reports(kept.pool, partial(_end_left, kept.pool, kept.name[21:37])))
+                if kept.is_lease:
+                    self._releasing[kept.name[21:37]] = kept.pool
+                self.errands.do(self.after_reports(kept.pool, partial(self._end_left, kept)))
         self.errands.drain(2.0)
         for pool, reports in list(self._reporting.items()):
             if reports:
                 log_warning(f"what was reported to {pool.path} could not be noted: no server has answered in time")
+        releasing = list(self._releasing.values())
+        for pool in set(releasing):
+            log_warning(
+                f"{releasing.count(pool)} lease(s) of {pool.path} could not be given back: no server has answered in "
+                f"time. The slots come free by themselves within {format_duration(pool.ttl)}"
+            )
         self.latencies.tell_what_is_left()
 
-
-def _end_left(pool: Pool, token: str) -> None:
-    try:
-        pool.end(token, by_holder=True, within=0.0)
-    except LeasecapError:
-        pass  # nobody renews it, so it ends after its ttl
+    def _end_left(self, kept: Kept) -> None:
+        token = kept.name[21:37]
+        try:
+            kept.pool.end(token, by_holder=True, within=0.0)
+        except LeasecapError:
+            return  # nobody renews it, so it ends after its ttl
+        self._releasing.pop(token, None)

@@ -354,6 +354,39 @@ asyncio.run(main())
     assert f"what was reported to {pool.path} could not be noted: no server has answered in time" in task.errors()
 
 
+@pytest.mark.parametrize("way", ["released in a loop", "held"])
+@pytest.mark.parametrize("takes", [True, False], ids=["taken", "not taken"])
+def test_a_lease_that_a_program_cant_give_back_before_its_end_is_told(
+    pool: Pool, team: Team, way: str, takes: bool
+) -> None:
+    task = team.start(
+        """
+import asyncio, threading
+from leasecap._redis_store.faults import Unreachable
+from leasecap._redis_store.pool import Pool
+way, takes = sys.argv[1:]
+async def main():
+    lease = await leasecap.acquire_async("p", timeout=20)
+    if takes == "False":
+        def away(self, *words, **about):
+            if way != "held":
+                threading.Event().wait()
+            raise Unreachable("is away", path="", remedy="")
+        Pool.end = away
+    if way != "held":
+        lease.release()
+    return lease
+lease = asyncio.run(main())
+""",
+        way,
+        takes,
+    )
+    task.done()
+    said = f"1 lease(s) of {pool.path} could not be given back: no server has answered in time. The slots come free by"
+    assert (said in task.errors()) is not takes
+    assert bool(held(pool)) is not takes
+
+
 def test_a_report_is_about_the_limit_in_force_when_it_is_noted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(pool, limit=8)
     commit = Pool._commit
