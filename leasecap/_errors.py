@@ -172,6 +172,10 @@ class StoreError(LeasecapError):
         return f"{self.path}: {self.message}\n{self.remedy}"
 
 
+class Unreachable(StoreError):
+    """The store can't be used now, and that may pass by itself: it is worth trying again."""
+
+
 def _rebuild(cls: type[LeasecapError], args: tuple[object, ...], state: dict[str, object]) -> LeasecapError:
     # Exception.__reduce__ would call cls(*args) without the keyword-only fields.
     error = cls.__new__(cls, *args)

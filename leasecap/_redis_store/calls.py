@@ -8,8 +8,9 @@ from __future__ import annotations
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from leasecap._errors import Unreachable
 from leasecap._named_tuple import NamedTuple
-from leasecap._redis_store.faults import Unreachable, fault
+from leasecap._redis_store.faults import fault
 from leasecap._redis_store.script import command_of
 
 TYPE_CHECKING = False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from leasecap._errors import StoreError
-from leasecap._redis_store.faults import Unreachable
+from leasecap._errors import StoreError, Unreachable
 from leasecap._redis_store.script import Script
 
 TYPE_CHECKING = False

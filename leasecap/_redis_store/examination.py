@@ -8,9 +8,8 @@ import time
 from secrets import token_hex
 
 from leasecap._durations import format_duration
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pool_keys
 from leasecap._redis_store.rights import IN_SCRIPTS, SENT, acl_line
 from leasecap._redis_store.script import Script

@@ -9,7 +9,7 @@ from ssl import SSLError
 
 from redis.exceptions import AskError, ResponseError
 
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._named_tuple import NamedTuple
 from leasecap._redact import printable
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from leasecap._config.store_address import StoreAddress
-
-
-class Unreachable(StoreError):
-    """The store can't be used now, and that may pass by itself: it is worth trying again."""
 
 
 class _Fault(NamedTuple):

@@ -7,11 +7,10 @@ from functools import lru_cache, partial
 
 from leasecap._config.pool_name import pool_name
 from leasecap._decisions.entry import parse_entry
-from leasecap._errors import LeasecapError, StoreError
+from leasecap._errors import LeasecapError, StoreError, Unreachable
 from leasecap._host.own_record import this_host
 from leasecap._liveness.record import decode_record
 from leasecap._liveness.verdict import comparable
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import pools_key
 from leasecap._redis_store.open_pool import OpenPool
 from leasecap._redis_store.policy import differing, policy_of

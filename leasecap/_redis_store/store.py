@@ -9,13 +9,12 @@ from functools import partial
 from leasecap._decisions.entry import parse_entry
 from leasecap._decisions.limits import UNLIMITED
 from leasecap._decisions.snapshot import Snapshot
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._feedback.state import NOTHING
 from leasecap._host.own_record import this_host
 from leasecap._liveness.record import called, decode_record
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.open_pool import AGAIN_WITHIN, OpenPool
 from leasecap._redis_store.policy import asked_by, differing, fields_of, policy_of
 from leasecap._redis_store.pool import decision_or_fault

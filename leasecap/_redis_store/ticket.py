@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from leasecap._errors import LeasecapError
+from leasecap._errors import LeasecapError, Unreachable
 from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
 from leasecap._redis_store.before_refusal import say_who_is_waited_for, wait_for_count, wait_for_holders
 from leasecap._redis_store.call_record import held_record, question, record_of
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.held_lease import HeldLease
 from leasecap._redis_store.lua.state import DUTY
 from leasecap._redis_store.open_pool import AGAIN_WITHIN, SAFETY

@@ -8,6 +8,7 @@ import click
 
 from leasecap._decisions.limits import UNLIMITED
 from leasecap._durations import format_duration
+from leasecap._errors import Unreachable
 from leasecap._named_tuple import NamedTuple
 from leasecap.cli._pools import complete_pool
 from leasecap.cli._say import Duration, Limit, say
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from leasecap._errors import AcquireTimeout
+    from leasecap._lease import Lease
     from leasecap._request import Options
     from leasecap._wait.progress import Waiting
 
 NO_SLOT = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+_AGAIN = 0.1  # seconds between tries while a server is away
 
 
 class Asked(NamedTuple):
@@ -59,6 +63,23 @@ class Asked(NamedTuple):
         """Say that the slot came, if -v was given."""
         if self.verbose:
             say(f"{pool}: slot {lease} after {format_duration(waited)}")
+
+    def note(self, lease: Lease, note: Callable[[], None], pause: Callable[[float], object]) -> None:
+        """Call ``note``, which says whom the lease is for; again, for as long as it lasts, while its server is away.
+
+        :param pause: waits that many seconds before the next try, or raises.
+        """
+        is_told = self.quiet
+        while True:
+            try:
+                return note()
+            except Unreachable as error:
+                if lease.lost:
+                    raise
+                if not is_told:
+                    is_told = True
+                    say(f"{str(error).splitlines()[0]}; slot {lease.id} isn't used before it can be")
+                pause(_AGAIN)
 
     def refuse(self, error: AcquireTimeout) -> int:
         """Say why no slot came; returns what to exit with."""

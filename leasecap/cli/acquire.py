@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 
 import click
 
@@ -55,7 +56,7 @@ def command(asked: Asked, pid: int | None, parent: str | None) -> int:
         agent.check()  # the agent may have ended while this waited
         # before the lease is handed over: without its id nobody could end it
         _print(lease.id, "the slot was given back")
-        lease.hand_to(*agent.process)
+        asked.note(lease, lambda: lease.hand_to(*agent.process), time.sleep)
     except BaseException:
         lease.release()
         raise

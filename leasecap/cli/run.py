@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from leasecap._errors import AcquireTimeout, StoreError
+from leasecap._errors import AcquireTimeout, LeaseLost, StoreError
 from leasecap.cli._pools import chosen_pool
 from leasecap.cli._say import Verb, say
 from leasecap.cli._slot_options import Asked, slot_options
@@ -55,7 +55,8 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
     gate = SignalGate()
     if per_request:
         return _run_per_request(context, gate, asked, command)
-    options = asked.options()._replace(on_lost=_say_lost)
+    started: list[int] = []
+    options = asked.options()._replace(on_lost=lambda lease: _say_lost(lease) if started else None)
     config = runtime.root(root_path()).config
     chosen = chosen_pool(asked.pool, command[0], config)
     environment = environment_of_commands(config)
@@ -67,7 +68,7 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
         lease = acquire_with(chosen, gate, options, argv=command)
         asked.say_granted(lease.pool, lease.id, runtime.own.effects.monotonic() - began)
         with lease:
-            outcome = _run(gate, lease, command, environment)
+            outcome = _run(gate, asked, lease, command, environment, started)
     except AcquireTimeout as error:
         return asked.refuse(error)
     except SpawnError as error:
@@ -121,17 +122,23 @@ def _takes_its_slots_at_a_gate(pool: str) -> bool:
     return any(is_same_pool(one, here) for one in metered_places(os.environ))
 
 
-def _run(gate: SignalGate, lease: Lease, argv: tuple[str, ...], environment: Mapping[str, str]) -> Outcome:
+def _run(
+    gate: SignalGate, asked: Asked, lease: Lease, argv: tuple[str, ...], env: Mapping[str, str], started: list[int]
+) -> Outcome:
     from leasecap._host.process import start_of
     from leasecap._liveness.record import PENDING, Child
     from leasecap.cli._supervise import spawn, supervise
 
     def note(pid: int) -> None:
         start = start_of(pid)
-        lease.note_child(PENDING if start is None else Child(pid, start))
+        child = PENDING if start is None else Child(pid, start)
+        asked.note(lease, lambda: lease.note_child(child), gate.wait)
+        started.append(pid)
+        if lease.lost:
+            raise LeaseLost(lease.pool, lease.id, why=lease.loss or None)
 
     lease.watch_doubt(gate.wake)
-    child = spawn(gate, argv, {**environment, **lease.env()}, lease.liveness_fd, note)
+    child = spawn(gate, argv, {**env, **lease.env()}, lease.liveness_fd, note)
     return supervise(gate, child, lease.hold, lease.ends_in)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from greenlet import GreenletExit, greenlet
 
-from leasecap._redis_store.faults import Unreachable
+from leasecap._errors import Unreachable
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.renewals import Kept
 from leasecap._redis_store.taking_up import TakingUp

@@ -10,8 +10,8 @@ import sys
 
 from _soak.journal import Journal
 from _soak.workers import Worker
+from leasecap._errors import Unreachable
 from leasecap._host import effects, process
-from leasecap._redis_store.faults import Unreachable
 
 
 def main() -> None:

@@ -19,10 +19,9 @@ from hung_server import HungServer
 from redis_server import RedisServer, running
 
 from leasecap._config.store_address import parse_address
-from leasecap._errors import ConfigError, StoreError
+from leasecap._errors import ConfigError, StoreError, Unreachable
 from leasecap._redis_store import connections
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.script import Script
 
 COUNT = Script("count", "#!lua flags=allow-oom\nreturn {redis.call('INCR', KEYS[1]), ARGV[1]}")

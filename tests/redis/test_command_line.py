@@ -23,9 +23,9 @@ import leasecap
 from leasecap import _ancestry
 from leasecap._api import acquire_with
 from leasecap._config.pool_name import pool_name
+from leasecap._errors import Unreachable
 from leasecap._liveness.record import Purpose
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
 from leasecap._request import Options
 from leasecap._wait.blocking import ThreadWaiter

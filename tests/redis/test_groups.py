@@ -17,13 +17,12 @@ from redis_server import RedisServer, free_port
 from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
 from leasecap._doctor import proof
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._feedback import adaptive
 from leasecap._feedback.histogram import histogram
 from leasecap._feedback.latency import Kind, Row
 from leasecap._liveness.record import decode_record
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.script import Script
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis_pools import known_pool, place, token
 
-from leasecap._redis_store.faults import Unreachable
+from leasecap._errors import Unreachable
 from leasecap._redis_store.lua.pools import COMMIT
 from leasecap._redis_store.lua.tickets import END, LOOK, PLACE, WITHDRAW
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -197,6 +198,68 @@ def test_command_that_finds_no_server_fails_with_the_remedy(server: RedisServer,
     found = run("run", "-p", "p", "-w", "1", "--", "true")
     assert found.returncode == 125
     assert "can't be reached" in found.stderr
+
+
+# A verb that goes on, once it has been given a slot, when it is told so.
+AWAY = """
+from leasecap._lease import Lease
+from leasecap.cli import main
+verb = sys.argv[1]
+name = "note_child" if verb == "run" else "hand_to"
+note = getattr(Lease, name)
+def noted(self, *words):
+    say("GRANTED")
+    hear()
+    setattr(Lease, name, note)
+    note(self, *words)
+setattr(Lease, name, noted)
+words = ["--", "sh", "-c", "echo RAN; exit 7"] if verb == "run" else ["--for-pid", str(os.getppid())]
+sys.argv[1:] = [verb, "-p", "p", "-w", "30", *words]
+main.main()
+"""
+
+
+@pytest.mark.parametrize("then", ["is back", "has given it away", "Ctrl-C"])
+def test_command_waits_for_a_server_that_goes_away_before_it_is_started(
+    server: RedisServer, pool: Pool, team: Team, then: str
+) -> None:
+    """It ended with 125, though it could have waited for a slot for as long."""
+    settle(pool, ttl=30)
+    wrapper = team.start(AWAY, "run")
+    wrapper.expect("GRANTED")
+    if then == "has given it away":
+        [lease] = pool.picture().seen.leases
+        pool.end(lease[21:37], by_holder=False)
+        wrapper.tell()
+        assert wrapper.wait() == 125
+        with pytest.raises(AssertionError, match="was taken while it was held"):
+            wrapper.line()  # the command would have written one
+        return
+    server.freeze()
+    wrapper.tell()
+    until(lambda: "isn't used before it can be" in wrapper.errors(), "it has asked in vain")
+    if then == "Ctrl-C":
+        wrapper.send(signal.SIGINT)
+        assert wrapper.wait() == -signal.SIGINT
+        server.thaw()
+        return
+    server.thaw()
+    wrapper.expect("RAN")
+    assert wrapper.wait() == 7
+
+
+def test_slot_for_an_agent_waits_for_a_server_that_goes_away(server: RedisServer, pool: Pool, team: Team) -> None:
+    settle(pool, ttl=30)
+    taking = team.start(AWAY, "acquire")
+    lease = taking.line()
+    taking.expect("GRANTED")
+    server.freeze()
+    taking.tell()
+    until(lambda: "isn't used before it can be" in taking.errors(), "it has asked in vain")
+    server.thaw()
+    taking.done()
+    assert json.loads(pool.picture().records[lease])["pid"] == os.getpid()
+    assert run("release", lease).returncode == 0
 
 
 def test_status_of_the_command_survives_a_server_that_goes_away(server: RedisServer, pool: Pool, team: Team) -> None:

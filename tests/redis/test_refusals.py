@@ -14,9 +14,9 @@ from redis.exceptions import ResponseError
 from redis_server import RedisServer, running
 
 from leasecap._config.store_address import parse_address
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable, fault
+from leasecap._redis_store.faults import fault
 from leasecap._redis_store.script import Script
 
 WRITE = Script("write", "#!lua\nreturn redis.call('SET', KEYS[1], ARGV[1])")

@@ -362,7 +362,7 @@ def test_a_lease_that_a_program_cant_give_back_before_its_end_is_told(
     task = team.start(
         """
 import asyncio, threading
-from leasecap._redis_store.faults import Unreachable
+from leasecap._errors import Unreachable
 from leasecap._redis_store.pool import Pool
 way, takes = sys.argv[1:]
 async def main():

@@ -16,8 +16,8 @@ from referee import until
 import leasecap
 from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
+from leasecap._errors import Unreachable
 from leasecap._redis_store import open_pool
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.pool import Pool
 from leasecap._runtime import runtime
 

@@ -20,11 +20,11 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.root import root_path
 from leasecap._config.store_address import parse_address
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN
+from leasecap._errors import Unreachable
 from leasecap._liveness.record import PENDING
 from leasecap._redis_store import taking_up, ticket
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.connections import MOST
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.keys import PARTS
 from leasecap._redis_store.lua.tickets import LOOK
 from leasecap._redis_store.pool import Pool

@@ -10,9 +10,8 @@ from plain_servers import make_certificate
 from redis_server import RedisServer, free_port, running
 
 from leasecap._config.store_address import parse_address
-from leasecap._errors import ConfigError, StoreError
+from leasecap._errors import ConfigError, StoreError, Unreachable
 from leasecap._redis_store.client import Client
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.subscription import Subscription
 
 

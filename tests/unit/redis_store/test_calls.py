@@ -16,9 +16,8 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
 from leasecap._config.store_address import parse_address
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._redis_store.calls import Ask, Node, Pause, Route, call
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.script import Script, Server, command_of
 
 SCRIPT = Script("s", "return 1")

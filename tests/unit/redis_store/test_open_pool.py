@@ -9,8 +9,8 @@ import pytest
 
 from leasecap._config.config import parse_config
 from leasecap._config.store_address import parse_address
+from leasecap._errors import Unreachable
 from leasecap._redis_store.errands import Errand
-from leasecap._redis_store.faults import Unreachable
 from leasecap._redis_store.open_pool import ANSWERS_WITHIN, SAFETY, OpenPool
 
 
