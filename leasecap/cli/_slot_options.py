@@ -10,6 +10,7 @@ from leasecap._decisions.limits import UNLIMITED
 from leasecap._durations import format_duration
 from leasecap._errors import Unreachable
 from leasecap._named_tuple import NamedTuple
+from leasecap._redact import printable
 from leasecap.cli._pools import complete_pool
 from leasecap.cli._say import Duration, Limit, say
 
@@ -88,8 +89,17 @@ class Asked(NamedTuple):
         return self.no_slot
 
 
+def _not_an_option(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    # Click takes whatever comes next: of `run -p -- claude` it made a pool of that name.
+    if name is not None and name.startswith("-"):
+        raise click.UsageError(f"-p needs the name of a pool, and {printable(name, 40)} comes after it")
+    return name
+
+
 _OPTIONS = (
-    click.option("-p", "--pool", metavar="POOL", shell_complete=complete_pool, help="Which cap."),
+    click.option(
+        "-p", "--pool", metavar="POOL", callback=_not_an_option, shell_complete=complete_pool, help="Which cap."
+    ),
     click.option("--limit", type=Limit(), help="Hold to at most N while this waits or holds; it can only tighten."),
     click.option("-w", "--wait", type=Duration(), help="Wait at most so long for a slot: 1.5, 500ms, 30s, 1m30s, 1h."),
     click.option("-n", "--no-wait", is_flag=True, help="Don't wait: try once."),

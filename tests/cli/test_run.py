@@ -84,6 +84,8 @@ def test_it_dies_of_the_signal_that_ended_the_command(signum: int) -> None:
         (["-p", "p", "-w", "1", "-n", "--", "true"], 125, "not both"),
         (["-p", "..", "--limit", "1", "--", "true"], 125, ".."),
         (["-p", "", "--limit", "1", "--", "true"], 125, "pool"),
+        (["-p", "--", "true"], 125, "-p needs the name of a pool, and -- comes after it"),
+        (["-p", "-n", "--limit", "1", "--", "true"], 125, "-p needs the name of a pool, and -n comes after it"),
         (["-p", "p", "--limit", "1", "--nonsense", "--", "true"], 125, "--nonsense"),
         (["-p", "p", "--limit", "1"], 125, "CMD"),
     ],
