@@ -312,7 +312,8 @@ class Renewals:
             for kept, answer in zip((*leases, *tickets), answers, strict=True):
                 if answer != "lost":
                     kept.confirm(sent, pool.ttl)
-                elif self._kept.pop(kept.name, None) is not None:
+                elif self._kept.get(kept.name) is kept:  # else the ticket is a lease by now, which asks for itself
+                    del self._kept[kept.name]
                     gone.append(kept)
         for kept in gone:
             kept.on_gone()

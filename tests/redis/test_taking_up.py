@@ -28,8 +28,10 @@ from leasecap._redis_store.connections import MOST
 from leasecap._redis_store.keys import PARTS
 from leasecap._redis_store.lua.tickets import LOOK
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.renewals import Renewals
 from leasecap._redis_store.script import Command, command_of
 from leasecap._redis_store.taking_up import LATEST, STANDS_FOR, Looked, TakingUp, granted_at
+from leasecap._redis_store.ticket import RedisTicket
 from leasecap._runtime import runtime
 from leasecap._store.ticket import Want
 
@@ -307,6 +309,49 @@ def test_lease_that_somebody_ends_while_its_answer_is_on_its_way_is_lost_as_soon
     assert not another.lost
     lease.release()
     another.release()
+
+
+def test_lease_that_is_begun_while_its_ticket_is_told_to_be_gone_is_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has ended what was granted. The answer about the ticket came late, and was taken for one about the lease
+    that had its name by then: nobody renewed that any more, and nobody told its holder."""
+    told, applied = threading.Event(), threading.Event()
+    renew, renew_all, takes_up = Pool.renew, Renewals._renew, RedisTicket._takes_up
+
+    def renewed(pool: Pool, leases: list[str], tickets: list[str]) -> tuple[str, ...]:
+        answers = renew(pool, leases, tickets)
+        if tickets and answers == ("lost",):
+            told.set()
+            until(lambda: any(kept.is_lease for kept in scene.own.renewals.all()), "its lease is begun")
+        return answers
+
+    def all_renewed(renewals: Renewals, pool: Pool) -> None:
+        renew_all(renewals, pool)
+        if told.is_set():
+            applied.set()
+
+    def taken_up(waits: RedisTicket) -> bool:
+        return (waits._notice is None or told.wait(20)) and takes_up(waits)
+
+    def late(answer: Callable[[], Answer]) -> Answer:
+        assert applied.wait(20)
+        return answer()
+
+    def grant() -> None:
+        scene.grant()
+        [waits] = scene.own._waiting
+        scene.pool.end(waits, by_holder=False)
+
+    monkeypatch.setattr(Pool, "renew", renewed)
+    monkeypatch.setattr(Renewals, "_renew", all_renewed)
+    monkeypatch.setattr(RedisTicket, "_takes_up", taken_up)
+    scene.answers = late
+    threading.Thread(target=grant, daemon=True).start()
+    lease = leasecap.acquire("p", timeout=20)
+    until(lambda: bool(lease.lost), "it is told")
+    assert scene.taken and not scene.own.renewals.all()
+    lease.release()
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["holders are waited for", "that is over"])
