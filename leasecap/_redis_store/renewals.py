@@ -12,6 +12,7 @@ import threading
 
 from leasecap._log import log_warning_apart
 from leasecap._redis_store.holding import ends_in
+from leasecap._redis_store.lua.state import BEATS
 from leasecap._threads import await_end, start_thread
 
 TYPE_CHECKING = False
@@ -138,14 +139,16 @@ class Renewals:
         """Renew it from now on."""
         with self._changed:
             self._kept[kept.name] = kept
-            self._schedule(kept.pool)
+            self._schedule(kept)
         if kept.is_lease:
             left = kept.sent + kept.ttl - self._effects.boot_clock() / 1e9
             self._watch(self._effects.monotonic() + min(left, kept.look_every))
 
-    def _schedule(self, pool: Pool) -> None:
-        now = self._effects.monotonic()
-        due = self._due[pool] = min(self._due.get(pool, math.inf), now + pool.beat)
+    def _schedule(self, kept: Kept) -> None:
+        now, pool = self._effects.monotonic(), kept.pool
+        # The pool may know of a longer policy since: what is kept was not renewed by that.
+        beat = min(pool.beat, kept.ttl / BEATS) if kept.is_settled else pool.beat
+        due = self._due[pool] = min(self._due.get(pool, math.inf), now + beat)
         if self._thread is None:
             self._start()
         elif due < self._wakes_at:
@@ -161,7 +164,7 @@ class Renewals:
                 self._unasked.discard(kept.pool)
                 self._suspect.add(kept.pool)
                 self._due[kept.pool] = self._effects.monotonic()
-            self._schedule(kept.pool)
+            self._schedule(kept)
 
     def adopts(self, kept: Kept) -> bool:
         """Whether the store, which doesn't know the lease, takes it for held: it may have forgotten that.
@@ -298,6 +301,7 @@ class Renewals:
             with self._changed:
                 self._due[pool] = self._effects.monotonic() + max(left, 0.01)
             return
+        before = pool.ttl
         try:
             answers = pool.renew([kept.name for kept in leases], [kept.name for kept in tickets])
         except Exception as error:  # whatever it is, the next try may go well, and the thread goes on
@@ -306,12 +310,13 @@ class Renewals:
         self._failing.pop(pool, None)
         self._told.discard(pool)
         gone: list[Kept] = []
+        ttl = min(before, pool.ttl)  # an answer that was read since may tell of a longer policy, pushed after this one
         with self._changed:
             if pool not in self._suspect:  # else somebody has asked for another look meanwhile
-                self._due[pool] = self._effects.monotonic() + pool.beat
+                self._due[pool] = self._effects.monotonic() + min(pool.beat, ttl / BEATS)
             for kept, answer in zip((*leases, *tickets), answers, strict=True):
                 if answer != "lost":
-                    kept.confirm(sent, pool.ttl)
+                    kept.confirm(sent, ttl)
                 elif self._kept.get(kept.name) is kept:  # else the ticket is a lease by now, which asks for itself
                     del self._kept[kept.name]
                     gone.append(kept)

@@ -84,6 +84,7 @@ def found_held(store: OpenPool, ticket: Kept | None, record: Record, sent: float
     :param sent: when it was asked for (boot clock, seconds).
     """
     kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
+    kept.ttl = found.ttl  # not the pool's, which may know of a longer policy by now
     if ticket is not None:
         kept.confirm(ticket.sent, ticket.ttl)
     if kept.sent + kept.ttl <= store.boot_clock():

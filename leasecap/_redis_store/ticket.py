@@ -235,10 +235,8 @@ class RedisTicket:
             self._own_end()  # the configuration has changed: ask again, in the old place, by what it says now
             return _GONE
         self._placed, self._position, self._looked = True, found.position, Looked(sent, found.now)
-        if self._ticket is None:
-            self._join_queue(sent, found)
-        else:
-            self._store.own.renewals.note_look(self._ticket, sent, found.ttl)
+        ticket = self._ticket or self._join_queue(sent, found)
+        self._store.own.renewals.note_look(ticket, sent, found.ttl)
         self._store.own.note_duty(self._store.pool, self._token, on_duty=found.on_duty)
         return Standing("queued", self._pause(found))
 
@@ -259,11 +257,12 @@ class RedisTicket:
             pause = _POLL if found.position <= _NEAR else _FAR_POLL
         return min(pause, found.changes_in + _SLACK) if found.on_duty else pause
 
-    def _join_queue(self, sent: float, found: Answer) -> None:
+    def _join_queue(self, sent: float, found: Answer) -> Kept:
         own = self._store.own
         self._ticket = Kept(self._store.pool, found.name, sent, self._record, self._hear, is_lease=False)
         own.listen(self._store.pool, self._token, self._ticket.name, self._hear, self._unclaimed)
         own.renewals.add(self._ticket)
+        return self._ticket
 
     def _leave_queue(self) -> None:
         ticket, self._ticket = self._ticket, None
