@@ -188,8 +188,11 @@ def _encoded(state: State, seen: Seen) -> str:
     return "same" if text == seen.feedback else text
 
 
-def report_change(seen: Seen, report: Report) -> Change:
-    """The change that a report makes of the feedback's state, in the pool as it was seen."""
+def report_change(seen: Seen, report: Report, ago: float = 0.0) -> Change:
+    """The change that a report makes of the feedback's state, in the pool as it was seen.
+
+    :param ago: seconds since it was made: its process may have been stopped, or the server away.
+    """
     rules = rules_of(seen)
 
     def change(state: State, now: float) -> State:
@@ -198,6 +201,6 @@ def report_change(seen: Seen, report: Report) -> Change:
         level = effective_limit(snapshot)
         if level is None or level >= UNLIMITED:
             level = max(load, 1)
-        return adaptive.reported(state, rules, now, report, level, load)
+        return adaptive.reported(state, rules, now - ago, report, level, load)
 
     return change

@@ -229,9 +229,10 @@ class Pool:
         """Try to change the feedback's state and reconcile the pool with it; False: others change it all the time."""
         return self._change(lambda _: change, anew=anew)
 
-    def take_up(self, report: Report) -> bool:
-        """Try to change the feedback's state by a report; False as `change_feedback`."""
-        return self._change(lambda seen: decision_or_fault(self.path, lambda: report_change(seen, report)))
+    def take_up(self, report: Report, ago: Callable[[], float] = lambda: 0.0) -> bool:
+        """Try to change the feedback's state by a report that was made so many seconds ago; False as
+        `change_feedback`."""
+        return self._change(lambda seen: decision_or_fault(self.path, lambda: report_change(seen, report, ago())))
 
     def _change(self, change_in: Callable[[Seen], Change], *, anew: bool = False) -> bool:
         """`change_feedback` by what the pool's state at that moment makes of it."""

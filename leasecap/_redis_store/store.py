@@ -89,19 +89,24 @@ class RedisStore:
         return self.pool.end(parse_entry(name).token or name, by_holder=False)
 
     def post(self, report: Callable[[], Report]) -> None:
+        made = self._open.boot_clock()
+
+        def ago() -> float:
+            return self._open.boot_clock() - made
+
         if is_in_loop():
-            self.own.report_soon(self.pool, partial(self._post_later, report))
-        elif not self.pool.take_up(report()):
+            self.own.report_soon(self.pool, partial(self._post_later, report, ago))
+        elif not self.pool.take_up(report(), ago):
             raise StoreError(
                 "the pool is too busy for a report", path=self.path, remedy="nothing was noted; report it again"
             )
 
-    def _post_later(self, report: Callable[[], Report]) -> None:
+    def _post_later(self, report: Callable[[], Report], ago: Callable[[], float]) -> None:
         what = "a report"
         try:
             made = report()
             what = made.why
-            if self.pool.take_up(made):
+            if self.pool.take_up(made, ago):
                 return
             trouble = "the pool is too busy"
         except StoreError as error:

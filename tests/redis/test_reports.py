@@ -5,6 +5,7 @@ docs/proof.md has the whole list.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redis_server import RedisServer
 
-    from leasecap._redis_store.answer import Answer
+    from leasecap._redis_store.answer import Answer, Picture
     from leasecap._redis_store.client import Client
     from leasecap._redis_store.deciding import Decided
 
@@ -249,9 +250,9 @@ import asyncio, gc, threading
 from leasecap._redis_store.errands import Errands
 from leasecap._redis_store.pool import Pool
 take_up, drain, go_on = Pool.take_up, Errands.drain, threading.Event()
-def slow(self, report):
+def slow(self, *report):
     go_on.wait()
-    return take_up(self, report)
+    return take_up(self, *report)
 Pool.take_up = slow
 Errands.drain = lambda self, within: drain(self, 60)  # the test may take its time
 def goes_on():
@@ -309,9 +310,9 @@ ASKS_ON = """
 import asyncio, threading
 from leasecap._redis_store.pool import Pool
 take_up, place, placed = Pool.take_up, Pool.place, threading.Event()
-def slow(self, report):
+def slow(self, *report):
     placed.wait(0.5)
-    return take_up(self, report)
+    return take_up(self, *report)
 def first(self, **words):
     found = place(self, **words)
     placed.set()
@@ -339,12 +340,39 @@ def test_a_task_asks_for_a_slot_after_what_it_has_reported_is_noted(pool: Pool, 
     task.done()
 
 
+@pytest.mark.parametrize("in_loop", [False, True], ids=["in a thread", "in a loop"])
+def test_a_pause_ends_when_the_provider_has_said_though_its_report_was_late(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, in_loop: bool
+) -> None:
+    """Its process was stopped, or the server away. The pool was closed for as long as it had been, once more."""
+    stood, began = [0], Effects.boot_clock
+    monkeypatch.setattr(Effects, "boot_clock", lambda effects: began(effects) + stood[0])
+    picture = Pool.picture
+
+    def late(its: Pool, **within: float) -> Picture:
+        stood[0] = 550 * 10**9
+        return picture(its, **within)
+
+    async def report() -> None:
+        leasecap.report("p", 429, retry_after=600)
+
+    monkeypatch.setattr(Pool, "picture", late)
+    if in_loop:
+        asyncio.run(report())
+    else:
+        leasecap.report("p", 429, retry_after=600)
+    until(lambda: bool(picture(pool).seen.feedback), "it is noted")
+    seen = picture(pool).seen
+    pause = state_of(seen).pause
+    assert pause is not None and pause.until is not None and 40 < pause.until - seen.now < 55
+
+
 def test_a_report_that_a_program_leaves_behind_at_its_end_is_told(pool: Pool, team: Team) -> None:
     task = team.start(
         """
 import asyncio, threading
 from leasecap._redis_store.pool import Pool
-Pool.take_up = lambda self, report: threading.Event().wait()
+Pool.take_up = lambda self, *report: threading.Event().wait()
 async def main():
     leasecap.report("p", 429)
 asyncio.run(main())
