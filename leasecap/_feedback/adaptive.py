@@ -333,7 +333,8 @@ def _averaged(latency: Latency | None, ttfb: float, now: float) -> Latency:
         return Latency(ttfb, ttfb, 1, now)
     short = latency.short + _SHORT * (ttfb - latency.short)
     long = latency.long + _LONG * (ttfb - latency.long)
-    return Latency(short, long, min(latency.samples + 1, _SAMPLES), now)
+    at = max(latency.at, now)  # a report that is taken up late is older than others that were taken up before
+    return Latency(short, long, min(latency.samples + 1, _SAMPLES), at)
 
 
 def is_slow(latency: Latency | None, now: float) -> bool:

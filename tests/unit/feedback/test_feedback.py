@@ -346,6 +346,15 @@ def test_only_a_waiter_whom_the_reduced_limit_keeps_out_presses() -> None:
     assert not plan_for(NOTHING, limit=10, leases=10).pressed
 
 
+def test_report_that_is_taken_up_late_ages_no_time_that_was_reported_since() -> None:
+    """The limit would be raised, and not lowered, though the first bytes come late."""
+    slow = Report("neutral", "a slow first byte", ttfb=9.0)
+    state = State(latency=Latency(9.0, 1.0, 20, NOW - 1))
+    state = _feedback.reported(state, RULES, NOW, slow, 7, 7)
+    state = _feedback.reported(state, RULES, NOW - 100, slow, 7, 7)
+    assert _feedback.is_slow(state.latency, NOW + 1)
+
+
 def test_a_rising_time_to_first_byte_holds_growth_back_and_with_the_guard_cuts() -> None:
     slow = Latency(short=5.0, long=1.0, samples=20, at=NOW)
     state = refused(NOTHING, level=10)._replace(latency=slow)
