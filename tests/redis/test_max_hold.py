@@ -133,6 +133,26 @@ def test_max_hold_of_a_file_is_named_and_not_applied(server: RedisServer, pool: 
         assert lease.hold is not None
 
 
+def test_holder_gives_nothing_away_where_that_was_taken_out_of_the_policy_meanwhile(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    """What the last answer said was up to a beat old, and older where the server had been away."""
+    push(server, pool, team, 'max_hold = 0.1\nreclaim = "force"\n')
+    with leasecap.slot("p", kill_after=0.1) as lease:
+        pool.configure(holding="")
+        asked: list[bool | None] = []
+        give_away = lease._held.give_away
+
+        def gives_away() -> bool | None:
+            asked.append(give_away())
+            return asked[-1]
+
+        lease._held.give_away = gives_away  # type: ignore[method-assign]
+        until(lambda: bool(asked), "its time is over")
+        assert asked == [False] and not lease.lost
+        assert [name[21:37] for name in pool.picture().seen.leases] == [lease.id]
+
+
 def test_slot_for_a_pid_is_given_away_when_its_time_is_over(server: RedisServer, pool: Pool, team: Team) -> None:
     push(server, pool, team, 'max_hold = 0.2\nreclaim = "force"\n')
     agent = team.start("say('READY'); hear()")
