@@ -11,7 +11,7 @@ import asyncio
 
 from leasecap import _ancestry
 from leasecap._config.root import root_path
-from leasecap._host.process import ancestors_of
+from leasecap._host.process import ancestors_of, start_of
 from leasecap._host.sockets import peer_inode, pids_of_socket
 from leasecap._runtime import runtime
 
@@ -29,7 +29,7 @@ class Asker:
     def __init__(self, peer: tuple[Any, ...], local: tuple[Any, ...]) -> None:
         self.peer = peer
         self.local = local
-        self._line: tuple[int, ...] | None = None
+        self._line: tuple[tuple[int, int | None], ...] | None = None  # pid and start: another may have the pid since
 
     async def leases(self, pool: str) -> tuple[str, ...]:
         """The words for the leases of ``pool`` that it or a process above it holds, innermost first.
@@ -43,22 +43,23 @@ class Asker:
     def _leases(self, pool: str) -> tuple[str, ...]:
         with runtime.using(runtime.root(root_path()), pool) as store:
             me = store.me()
-            held = {}
+            held: dict[tuple[int, int | None], str] = {}
             for lease in store.view().leases:
                 record = lease.record
-                if record is None or record.pid == me.pid:
+                if record is None or record.start is None or record.pid == me.pid:
                     continue
                 if (record.boot, record.pid_ns, record.time_ns) == (me.boot, me.pid_ns, me.time_ns):
-                    held[record.pid] = lease.entry.token
+                    held[record.pid, record.start] = lease.entry.token
             if not held:
                 return ()
             line = self._processes()
-            return tuple(_ancestry.reference(*store.place, held[pid]) for pid in line if pid in held)
+            return tuple(_ancestry.reference(*store.place, held[each]) for each in line if each in held)
 
-    def _processes(self) -> tuple[int, ...]:
-        """The asking process and those above it; none where that can't be told."""
+    def _processes(self) -> tuple[tuple[int, int | None], ...]:
+        """The asking process and those above it, each with its start; none where that can't be told."""
         if self._line is None:
             inode = peer_inode(self.peer, self.local)
             pids = [] if inode is None else pids_of_socket(inode) or []
-            self._line = tuple(dict.fromkeys(above for pid in pids for above in (pid, *ancestors_of(pid))))
+            line = dict.fromkeys(above for pid in pids for above in (pid, *ancestors_of(pid)))
+            self._line = tuple((pid, start_of(pid)) for pid in line)
         return self._line
