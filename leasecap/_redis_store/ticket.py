@@ -96,11 +96,11 @@ class RedisTicket:
             # A dead process may have had the slot, or an event loop of this one.
             if found.state == "refused" and (yield from self._until_done(partial(own.sweep, pool, ending))):
                 sent, found = yield from self._asked(may_queue=may_queue)
+            return _REFUSED if found.state == "refused" else self._standing(sent, found)
         except Unreachable as error:
             if not may_queue:
                 raise
             return self._in_trouble(error)
-        return _REFUSED if found.state == "refused" else self._standing(sent, found)
 
     def _asked(self, *, may_queue: bool, until: float = math.inf) -> Generator[float, None, _Sent]:
         self._token = self._store.own.effects.token()

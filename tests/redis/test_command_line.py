@@ -24,10 +24,12 @@ from leasecap import _ancestry
 from leasecap._api import acquire_with
 from leasecap._config.pool_name import pool_name
 from leasecap._errors import Unreachable
-from leasecap._liveness.record import Purpose
+from leasecap._host.process import start_of
+from leasecap._liveness.record import Child, Purpose
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.pool import Pool
 from leasecap._request import Options
+from leasecap._store.ticket import AgentHolds
 from leasecap._wait.blocking import ThreadWaiter
 from leasecap.cli.main import cli
 
@@ -390,3 +392,26 @@ def test_release_for_an_agent_says_that_a_server_could_not_be_asked(
     assert f"whether pid {agent} holds anything that was" in run("release", "--for-pid", agent).stderr
     server.thaw()
     assert run("release", "--for-pid", agent).stdout.endswith("of pool p\n")
+
+
+def test_call_for_an_agent_that_has_the_slot_already_waits_for_a_server_that_goes_away(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Child(os.getpid(), start_of(os.getpid()) or 0)
+    lease = acquire_with("p", ThreadWaiter(), Options(agent=agent))
+    begin, asked = Pool.begin_anew, list[str]()
+
+    def away(pool: Pool, token: str, **fields: object) -> bool:
+        asked.append(token)
+        if len(asked) == 1:
+            raise Unreachable("is away", path=pool.path, remedy="")
+        return begin(pool, token, **fields)
+
+    monkeypatch.setattr(Pool, "begin_anew", away)
+    with pytest.raises(AgentHolds):
+        acquire_with("p", ThreadWaiter(), Options(timeout=30, agent=agent))
+    assert asked == [lease.id, lease.id]
+    asked.clear()
+    with pytest.raises(Unreachable):
+        acquire_with("p", ThreadWaiter(), Options(timeout=0, agent=agent))
+    lease.release()
