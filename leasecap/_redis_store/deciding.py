@@ -10,6 +10,7 @@ from leasecap._decisions.entry import Group, process_of
 from leasecap._decisions.grants import ACKNOWLEDGE_WITHIN, decide
 from leasecap._decisions.limits import UNLIMITED, effective_limit, full_limit, in_flight
 from leasecap._decisions.snapshot import Snapshot
+from leasecap._errors import StoreError
 from leasecap._feedback import adaptive
 from leasecap._feedback.rules import Rules
 from leasecap._feedback.state import NOTHING, State, decode_state, encode_state
@@ -18,11 +19,13 @@ from leasecap._named_tuple import NamedTuple, from_json
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from leasecap._feedback.adaptive import Report
     from leasecap._redis_store.answer import Seen
 
     Change = Callable[[State, float], State]
+    T = TypeVar("T")
 
 _GROWTH_LOOK = 1.0
 """Seconds between decisions while a reduced limit keeps somebody out: it grows while that is seen without a gap."""
@@ -204,3 +207,18 @@ def report_change(seen: Seen, report: Report, ago: float = 0.0) -> Change:
         return adaptive.reported(state, rules, now - ago, report, level, load)
 
     return change
+
+
+def decision_or_fault(path: str, decide: Callable[[], T]) -> T:
+    """What ``decide`` returns.
+
+    :raises StoreError: when what the store says of feedback can't be read.
+    """
+    try:
+        return decide()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"what the pool knows of its provider's answers {error}",
+            path=path,
+            remedy="it may hold a pause, so nobody is granted a slot: `leasecap resume POOL` clears it away",
+        ) from None

@@ -12,7 +12,7 @@ from leasecap._feedback.rules import Rules
 from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import decode_record, encode_record
 from leasecap._redis_store.answer import answer_of, other_format, picture_of
-from leasecap._redis_store.deciding import decision, report_change, rules_of, state_of
+from leasecap._redis_store.deciding import decision, decision_or_fault, report_change, rules_of, state_of
 from leasecap._redis_store.eviction import Eviction
 from leasecap._redis_store.faults import fault
 from leasecap._redis_store.holding import Holding
@@ -28,7 +28,7 @@ from leasecap._store.terms import Terms
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from typing import Any, TypeVar
+    from typing import Any
 
     from leasecap._config.pool_name import PoolName
     from leasecap._feedback.adaptive import Report
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from leasecap._redis_store.client import Client
     from leasecap._redis_store.deciding import Change, Decided
     from leasecap._redis_store.script import Script, Server, Word
-
-    T = TypeVar("T")
 
 _DECISIONS = 8
 """Attempts to decide while others change the pool. Then the next of them decides, or who waits first."""
@@ -236,9 +234,14 @@ class Pool:
 
     def _change(self, change_in: Callable[[Seen], Change], *, anew: bool = False) -> bool:
         """`change_feedback` by what the pool's state at that moment makes of it."""
+        sent = None
         for _ in range(_DECISIONS):
             seen = self.picture().seen
-            if self._commit(self._decision(seen, change=change_in(seen), anew=anew), "").state == "done":
+            if seen.feedback == sent:
+                return True  # only the answer was lost
+            decided = self._decision(seen, change=change_in(seen), anew=anew)
+            sent = decided.feedback
+            if self._commit(decided, "", within=_PATIENCE).state == "done":
                 return True
         return False
 
@@ -330,18 +333,3 @@ class Pool:
             return int(max(self._monotonic() - server.started, 0.0) * 1000)
 
         return [self._channel, run_id, age, *words, int(self.counts)]
-
-
-def decision_or_fault(path: str, decide: Callable[[], T]) -> T:
-    """What ``decide`` returns.
-
-    :raises StoreError: when what the store says of feedback can't be read.
-    """
-    try:
-        return decide()
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StoreError(
-            f"what the pool knows of its provider's answers {error}",
-            path=path,
-            remedy="it may hold a pause, so nobody is granted a slot: `leasecap resume POOL` clears it away",
-        ) from None

@@ -14,10 +14,9 @@ from leasecap._feedback.state import NOTHING
 from leasecap._host.own_record import this_host
 from leasecap._liveness.record import called, decode_record
 from leasecap._log import log_warning_apart
-from leasecap._redis_store.deciding import rules_of, snapshot_of, state_of
+from leasecap._redis_store.deciding import decision_or_fault, rules_of, snapshot_of, state_of
 from leasecap._redis_store.open_pool import AGAIN_WITHIN, OpenPool
 from leasecap._redis_store.policy import asked_by, differing, fields_of, policy_of
-from leasecap._redis_store.pool import decision_or_fault
 from leasecap._redis_store.ticket import RedisTicket
 from leasecap._store.view import FeedbackView, LeaseView, PoolView
 from leasecap._threads import is_in_loop

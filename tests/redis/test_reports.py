@@ -24,16 +24,21 @@ from leasecap._feedback.adaptive import Report
 from leasecap._host.effects import Effects
 from leasecap._host.process import start_of
 from leasecap._liveness.record import decode_record
+from leasecap._redis_store.client import Client
 from leasecap._redis_store.deciding import state_of
 from leasecap._redis_store.lookout import Lookout
+from leasecap._redis_store.lua.pools import COMMIT
 from leasecap._redis_store.pool import Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from redis_server import RedisServer
 
+    from leasecap._feedback.state import State
     from leasecap._redis_store.answer import Answer, Picture
-    from leasecap._redis_store.client import Client
+    from leasecap._redis_store.calls import Ask
     from leasecap._redis_store.deciding import Decided
 
 pytestmark = pytest.mark.redis
@@ -419,12 +424,35 @@ def test_a_report_is_about_the_limit_in_force_when_it_is_noted(pool: Pool, monke
     settle(pool, limit=8)
     commit = Pool._commit
 
-    def later(pool: Pool, decided: Decided, own: str) -> Answer:
+    def later(pool: Pool, decided: Decided, own: str, *, within: float = 0.0) -> Answer:
         monkeypatch.setattr(Pool, "_commit", commit)
         pool.configure(limit="4")
-        return commit(pool, decided, own)
+        return commit(pool, decided, own, within=within)
 
     monkeypatch.setattr(Pool, "_commit", later)
     assert pool.take_up(Report("concurrency", "a 429"))
     state = state_of(pool.picture().seen)
     assert state.cut is not None and state.cut.limit == 3
+
+
+@pytest.mark.parametrize("lost", ["the call", "its answer"])
+def test_what_was_reported_is_noted_once_though_the_connection_breaks_when_it_is_sent(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    def change(state: State, now: float) -> State:
+        return state._replace(refusals=state.refusals + 1)
+
+    assert pool.change_feedback(change)  # the server knows the script by now
+    ask = Client._ask
+    sent: list[Ask] = []
+
+    def broken(client: Client, one: Ask) -> Any:
+        if one.command is None or COMMIT.digest.encode() not in one.command.head:
+            return ask(client, one)
+        sent.append(one)
+        answer = ask(client, one) if len(sent) > 1 or lost == "its answer" else None
+        return redis.ConnectionError("the connection broke") if len(sent) == 1 else answer
+
+    monkeypatch.setattr(Client, "_ask", broken)
+    assert pool.change_feedback(change)
+    assert (len(sent), state_of(pool.picture().seen).refusals) == (2, 2)
