@@ -8,7 +8,7 @@ from functools import partial
 
 from leasecap import _ancestry
 from leasecap._durations import LONGEST
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._faults import faults
 from leasecap._feedback import adaptive
 from leasecap._feedback.adaptive import Report
@@ -97,7 +97,11 @@ def _lease_of(store: Store, tokens: Sequence[str]) -> tuple[str, float | None]:
     # An agent's hook has no chain if `acquire --for-pid` took the slot, but the agent is one of its parents.
     parents = frozenset(ancestors_of(me.pid))
     found: dict[int, tuple[str, float | None]] = {}
-    for lease in store.view().leases:
+    try:
+        leases = store.view().leases
+    except Unreachable:
+        leases = ()  # to note it is tried all the same
+    for lease in leases:
         record, token = lease.record, lease.entry.token
         if record is None or (record.boot, record.pid_ns, record.time_ns) != (me.boot, me.pid_ns, me.time_ns):
             continue

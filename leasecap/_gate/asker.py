@@ -8,16 +8,24 @@ carries no word of that lease, so it is found by the process.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
 from leasecap import _ancestry
 from leasecap._config.root import root_path
+from leasecap._errors import Unreachable
 from leasecap._host.process import ancestors_of, start_of
 from leasecap._host.sockets import peer_inode, pids_of_socket
+from leasecap._request import checked
 from leasecap._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from leasecap._request import Options
+
+_AGAIN = 0.5  # seconds between questions to a server that is away
 
 
 class Asker:
@@ -31,14 +39,26 @@ class Asker:
         self.local = local
         self._line: tuple[tuple[int, int | None], ...] | None = None  # pid and start: another may have the pid since
 
-    async def leases(self, pool: str) -> tuple[str, ...]:
+    async def leases(self, pool: str, options: Options) -> tuple[str, ...]:
         """The words for the leases of ``pool`` that it or a process above it holds, innermost first.
 
+        A server that is away is waited for, as with a slot: who doesn't know of its lease would wait for itself.
+
+        :param options: say for how long.
         :raises ConfigError, StoreError: when the pool can't be read.
         """
-        if runtime.root(root_path()).pool(pool).store is None:
+        settings = runtime.root(root_path()).pool(pool)
+        if settings.store is None:
             return self._leases(pool)
-        return await asyncio.to_thread(self._leases, pool)  # a server may be slow to answer, or silent
+        timeout = checked(options, settings).timeout
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return await asyncio.to_thread(self._leases, pool)  # a server may be slow to answer, or silent
+            except Unreachable:
+                if time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(_AGAIN)
 
     def _leases(self, pool: str) -> tuple[str, ...]:
         with runtime.using(runtime.root(root_path()), pool) as store:

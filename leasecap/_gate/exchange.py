@@ -121,7 +121,7 @@ class Exchange:
         purpose = Purpose(agent, self._terms.upstream.name, facts.model)
         with ExitStack() as lent:
             if options.borrow:
-                for reference in await self._down.asker.leases(pool):
+                for reference in await self._down.asker.leases(pool, options):
                     lent.enter_context(_ancestry.running(reference))
             since = None if self._task is None else self._task.began
             options = options._replace(place=kept.place, task_since=since, purpose=purpose, on_lost=_log_lost)

@@ -184,10 +184,7 @@ class RedisStore:
     # -- the view ---------------------------------------------------------------------------------------------------
 
     def view(self) -> PoolView:
-        try:
-            return self._view(self.pool.picture())
-        except Unreachable as error:
-            return self._unseen(str(error))
+        return self._view(self.pool.picture())
 
     def view_in_steps(self, wake: Callable[[], None]) -> Generator[float, None, PoolView]:
         if trouble := self.own.trouble(self.pool):

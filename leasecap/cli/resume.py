@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from leasecap._config.root import root_path
-from leasecap._errors import StoreError
+from leasecap._errors import StoreError, Unreachable
 from leasecap._redact import printable
 from leasecap._runtime import runtime
 from leasecap.cli._pools import complete_pool, known_pool
@@ -32,6 +32,8 @@ def command(pool: str) -> None:
     try:
         store.view()
         broken = False
+    except Unreachable:
+        raise
     except StoreError:
         broken = True
     before = _control.resume(store)
