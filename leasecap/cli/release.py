@@ -8,7 +8,7 @@ import sys
 import click
 
 from leasecap import _ancestry
-from leasecap._errors import LeasecapError
+from leasecap._errors import LeasecapError, StoreError
 from leasecap._faults import faults
 from leasecap._host.process import ancestors_of
 from leasecap._redact import printable
@@ -63,17 +63,19 @@ def _release_agents(pid: int | None, parent: str | None, yes: bool) -> None:
 
     agent = find_agent(pid, parent)
     assert agent is not None
-    released = False
+    released, failed = False, ""
     seen = status()
     for pool in seen.pools:
         mine = [holder for holder in pool.holders if holder.pid == agent.process.pid and holder.host is None]
-        taken = (
-            {lease.entry.token for lease in _pool(pool).view().leases if _is_for(lease, agent.process)} if mine else ()
-        )
-        for holder in mine:
-            if holder.id in taken:
-                released |= _release(pool, holder, yes)
-    if trouble := _unread(seen):
+        try:
+            leases = _pool(pool).view().leases if mine else ()
+            taken = {lease.entry.token for lease in leases if _is_for(lease, agent.process)}
+            for holder in mine:
+                if holder.id in taken:
+                    released |= _release(pool, holder, yes)
+        except StoreError as error:  # a server may go away at any time
+            failed = failed or str(error)
+    if trouble := failed or _unread(seen):
         what = "anything else" if released else "anything"
         raise LeasecapError(
             f"whether pid {agent.process.pid} holds {what} that was taken for it can't be told: {trouble}"

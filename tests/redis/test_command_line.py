@@ -37,6 +37,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redis_server import RedisServer
 
+    from leasecap._redis_store.answer import Picture
+
 pytestmark = pytest.mark.redis
 
 
@@ -399,7 +401,8 @@ def test_call_for_an_agent_that_has_the_slot_already_waits_for_a_server_that_goe
 ) -> None:
     agent = Child(os.getpid(), start_of(os.getpid()) or 0)
     lease = acquire_with("p", ThreadWaiter(), Options(agent=agent))
-    begin, asked = Pool.begin_anew, list[str]()
+    begin = Pool.begin_anew
+    asked: list[str] = []
 
     def away(pool: Pool, token: str, **fields: object) -> bool:
         asked.append(token)
@@ -415,3 +418,28 @@ def test_call_for_an_agent_that_has_the_slot_already_waits_for_a_server_that_goe
     with pytest.raises(Unreachable):
         acquire_with("p", ThreadWaiter(), Options(timeout=0, agent=agent))
     lease.release()
+
+
+@pytest.mark.parametrize("way", ["by its id", "an agent's"])
+def test_release_does_not_take_a_lease_for_gone_whose_server_goes_away(
+    server: RedisServer, pool: Pool, team: Team, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    team.configure(f'[pools.p]\nstore = "{server.url()}"\n[pools.q]\nlimit = 1\n')
+    agent = str(os.getppid())
+    lease = run("acquire", "-p", "p", "--for-pid", agent).stdout.strip()
+    other = run("acquire", "-p", "q", "--for-pid", agent).stdout.strip()
+    picture = Pool.picture
+    seen: list[float] = []
+
+    def away(pool: Pool, *, within: float = 2.0) -> Picture:
+        seen.append(within)
+        if len(seen) > 1:
+            raise Unreachable("is away", path=pool.path, remedy="")
+        return picture(pool, within=within)
+
+    monkeypatch.setattr(Pool, "picture", away)
+    words = ["release", lease, "--yes"] if way == "by its id" else ["release", "--for-pid", agent, "--yes"]
+    done = CliRunner().invoke(cli, words)
+    assert len(seen) == 2
+    assert "is away" in str(done.exception)
+    assert done.output == ("" if way == "by its id" else f"released {other} of pool q\n")
