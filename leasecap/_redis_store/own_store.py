@@ -51,6 +51,7 @@ granted by then, and nobody had to look."""
 
 _ENDS_WITHIN = 1.0  # seconds
 _AGAIN = 1.0  # seconds between tries to end an entry
+_LEAVES_WITHIN = 2.0  # seconds that a program which ends waits for what it leaves to be ended
 
 
 class _Waiting(NamedTuple):
@@ -311,12 +312,13 @@ class OwnStore:
 
     def at_exit(self) -> None:
         """Give back what this process still holds or waits for, and let what is on its way come through."""
+        until = self.effects.monotonic() + _LEAVES_WITHIN
         for kept in self.renewals.all():
             if kept.record.child is None:  # else a command keeps it
                 if kept.is_lease:
                     self._releasing[kept.name[21:37]] = kept.pool
-                self.errands.do(self.after_reports(kept.pool, partial(self._end_left, kept)))
-        self.errands.drain(2.0)
+                self.errands.do(self.after_reports(kept.pool, partial(self._end_left, kept, until)))
+        self.errands.drain(_LEAVES_WITHIN)
         for pool, reports in list(self._reporting.items()):
             if reports:
                 log_warning(f"what was reported to {pool.path} could not be noted: no server has answered in time")
@@ -328,10 +330,10 @@ class OwnStore:
             )
         self.latencies.tell_what_is_left()
 
-    def _end_left(self, kept: Kept) -> None:
+    def _end_left(self, kept: Kept, until: float) -> None:
         token = kept.name[21:37]
         try:
-            kept.pool.end(token, by_holder=True, within=0.0)
+            kept.pool.end(token, by_holder=True, within=until - self.effects.monotonic())
         except LeasecapError:
             return  # nobody renews it, so it ends after its ttl
         self._releasing.pop(token, None)

@@ -420,6 +420,25 @@ lease = asyncio.run(main())
     assert bool(held(pool)) is not takes
 
 
+def test_a_lease_that_a_program_leaves_behind_is_ended_though_its_connection_breaks(pool: Pool, team: Team) -> None:
+    task = team.start("""
+from redis.exceptions import ConnectionError
+from leasecap._redis_store.client import Client
+from leasecap._redis_store.lua.tickets import END
+lease = leasecap.acquire("p")
+ask, tries = Client._ask, []
+def broken(client, one):
+    if one.command is None or END.text not in one.command.whole:
+        return ask(client, one)
+    tries.append(one)
+    return ConnectionError("it broke") if len(tries) == 1 else ask(client, one)
+Client._ask = broken
+""")
+    task.done()
+    assert "could not be given back" not in task.errors()
+    assert not held(pool)
+
+
 def test_a_report_is_about_the_limit_in_force_when_it_is_noted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(pool, limit=8)
     commit = Pool._commit
