@@ -179,7 +179,10 @@ class RedisStore:
         return f"others who change the pool {self.name!r} all the time"
 
     def wake_all(self) -> None:
-        self.pool.wake_all()
+        try:
+            self.pool.wake_all()
+        except Unreachable:
+            pass  # what they wait for is noted already, and each looks by itself before long
 
     # -- the view ---------------------------------------------------------------------------------------------------
 

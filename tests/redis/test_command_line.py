@@ -443,3 +443,18 @@ def test_release_does_not_take_a_lease_for_gone_whose_server_goes_away(
     assert len(seen) == 2
     assert "is away" in str(done.exception)
     assert done.output == ("" if way == "by its id" else f"released {other} of pool q\n")
+
+
+@pytest.mark.parametrize("words", ["pause p", "resume p", "limit p 3"])
+def test_what_was_noted_is_no_failure_though_waiters_cannot_be_told(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    if words == "resume p":
+        assert run("pause", "p").returncode == 0
+
+    def away(pool: Pool) -> None:
+        raise Unreachable("is away", path=pool.path, remedy="")
+
+    monkeypatch.setattr(Pool, "wake_all", away)
+    done = CliRunner().invoke(cli, words.split())
+    assert (done.exit_code, done.exception) == (0, None) and done.output
