@@ -225,21 +225,28 @@ class Pool:
 
     def change_feedback(self, change: Callable[[State, float], State], *, anew: bool = False) -> bool:
         """Try to change the feedback's state and reconcile the pool with it; False: others change it all the time."""
-        return self._change(lambda _: change, anew=anew)
+        return self._change(lambda seen, ago: change, anew=anew)
 
     def take_up(self, report: Report, ago: Callable[[], float] = lambda: 0.0) -> bool:
-        """Try to change the feedback's state by a report that was made so many seconds ago; False as
-        `change_feedback`."""
-        return self._change(lambda seen: decision_or_fault(self.path, lambda: report_change(seen, report, ago())))
+        """`change_feedback` by a report that was made ``ago()`` seconds ago."""
 
-    def _change(self, change_in: Callable[[Seen], Change], *, anew: bool = False) -> bool:
+        def change(seen: Seen, ago: float) -> Change:
+            return decision_or_fault(self.path, lambda: report_change(seen, report, ago))
+
+        return self._change(change, ago)
+
+    def _change(
+        self, change_in: Callable[[Seen, float], Change], ago: Callable[[], float] = lambda: 0.0, *, anew: bool = False
+    ) -> bool:
         """`change_feedback` by what the pool's state at that moment makes of it."""
         sent = None
         for _ in range(_DECISIONS):
+            # Before the state is asked for: it is counted back from that, and must not lead to before it was made.
+            since = ago()
             seen = self.picture().seen
             if seen.feedback == sent:
                 return True  # only the answer was lost
-            decided = self._decision(seen, change=change_in(seen), anew=anew)
+            decided = self._decision(seen, change=change_in(seen, since), anew=anew)
             sent = decided.feedback
             if self._commit(decided, "", within=_PATIENCE).state == "done":
                 return True

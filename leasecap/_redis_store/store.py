@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from leasecap._store.terms import Terms
     from leasecap._store.ticket import Want
 
+_TICK = 0.001
+"""Seconds. The store counts whole milliseconds, and a report must not seem older than the leases granted before it."""
+
 
 class RedisStore:
     """See `_store.store.Store`.
@@ -91,7 +94,7 @@ class RedisStore:
         made = self._open.boot_clock()
 
         def ago() -> float:
-            return self._open.boot_clock() - made
+            return max(self._open.boot_clock() - made - _TICK, 0.0)
 
         if is_in_loop():
             self.own.report_soon(self.pool, partial(self._post_later, report, ago))

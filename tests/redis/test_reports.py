@@ -9,7 +9,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -352,24 +352,61 @@ def test_a_pause_ends_when_the_provider_has_said_though_its_report_was_late(
     """Its process was stopped, or the server away. The pool was closed for as long as it had been, once more."""
     stood, began = [0], Effects.boot_clock
     monkeypatch.setattr(Effects, "boot_clock", lambda effects: began(effects) + stood[0])
-    picture = Pool.picture
+    take_up = Pool.take_up
 
-    def late(its: Pool, **within: float) -> Picture:
+    def late(its: Pool, *report: Any) -> bool:
         stood[0] = 550 * 10**9
-        return picture(its, **within)
+        return take_up(its, *report)
 
     async def report() -> None:
         leasecap.report("p", 429, retry_after=600)
 
-    monkeypatch.setattr(Pool, "picture", late)
+    monkeypatch.setattr(Pool, "take_up", late)
     if in_loop:
         asyncio.run(report())
     else:
         leasecap.report("p", 429, retry_after=600)
-    until(lambda: bool(picture(pool).seen.feedback), "it is noted")
-    seen = picture(pool).seen
+    until(lambda: bool(pool.picture().seen.feedback), "it is noted")
+    seen = pool.picture().seen
     pause = state_of(seen).pause
     assert pause is not None and pause.until is not None and 40 < pause.until - seen.now < 55
+
+
+def test_a_report_seems_no_older_than_the_leases_that_were_granted_before_it(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that of another such lease would be news after the cut, and cut once more."""
+    settle(pool, limit=4)
+    picture = Pool.picture
+
+    def read_late(its: Pool, **within: float) -> Picture:
+        found, began = picture(its, **within), time.monotonic()
+        until(lambda: time.monotonic() > began + 0.1, "it is read")
+        return found
+
+    with leasecap.slot("p") as first, leasecap.slot("p", borrow=False) as second:
+        monkeypatch.setattr(Pool, "picture", read_late)
+        first.report(429)
+        second.report(429)
+    assert leasecap.status("p").pools[0].limit == 3
+
+
+def test_a_report_seems_no_older_since_the_store_counts_whole_milliseconds(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, began = [0], Effects.boot_clock
+    stands_at = began(Effects())
+    ages: list[float] = []
+
+    def aged(its: Pool, report: Report, ago: Callable[[], float]) -> bool:
+        for passed[0] in (0, 900_000, 5_000_000):  # nanoseconds
+            ages.append(ago())
+        return True
+
+    monkeypatch.setattr(Effects, "boot_clock", lambda effects: stands_at + passed[0])
+    monkeypatch.setattr(Pool, "take_up", aged)
+    leasecap.report("p", 429)
+    assert ages == pytest.approx([0.0, 0.0, 0.004])
 
 
 def test_a_report_that_a_program_leaves_behind_at_its_end_is_told(pool: Pool, team: Team) -> None:
