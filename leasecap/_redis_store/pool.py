@@ -6,7 +6,7 @@ from functools import partial
 
 from redis.exceptions import RedisError, ResponseError
 
-from leasecap._errors import LeasecapError, StoreError
+from leasecap._errors import LeasecapError, StoreError, Unreachable
 from leasecap._feedback.adaptive import is_awaited
 from leasecap._feedback.rules import Rules
 from leasecap._liveness.max_hold import hold_of
@@ -239,7 +239,7 @@ class Pool:
         self, change_in: Callable[[Seen, float], Change], ago: Callable[[], float] = lambda: 0.0, *, anew: bool = False
     ) -> bool:
         """`change_feedback` by what the pool's state at that moment makes of it."""
-        sent = None
+        sent, until = None, self._monotonic() + _PATIENCE
         for _ in range(_DECISIONS):
             # Before the state is asked for: it is counted back from that, and must not lead to before it was made.
             since = ago()
@@ -247,9 +247,14 @@ class Pool:
             if seen.feedback == sent:
                 return True  # only the answer was lost
             decided = self._decision(seen, change=change_in(seen, since), anew=anew)
-            sent = decided.feedback
-            if self._commit(decided, "", within=_PATIENCE).state == "done":
-                return True
+            try:
+                if self._commit(decided, "").state == "done":
+                    return True
+                sent = None  # another was faster, perhaps with the very same change
+            except Unreachable:
+                if self._monotonic() > until:
+                    raise
+                sent = decided.feedback
         return False
 
     def awaits_answer(self) -> bool:
