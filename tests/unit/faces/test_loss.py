@@ -76,8 +76,8 @@ def test_a_loss_that_is_found_before_the_lease_is_whole_is_told(monkeypatch: pyt
 @pytest.mark.posix("`leasecap run`")
 @pytest.mark.parametrize("what", REMOVED)
 def test_run_says_what_was_removed(what: str, tmp_path: Path) -> None:
-    held = start("run", "-p", "p", "--", "cat", stdin=-1)
-    until(lambda: status().in_flight == 1)
+    held = start("run", "-p", "p", "--", "sh", "-c", "echo runs; cat", stdin=-1)
+    assert held.stdout is not None and held.stdout.readline() == "runs\n"
     path = REMOVED[what](Path(status().path))
     remove(path, tmp_path / "aside")
     assert held.stderr is not None

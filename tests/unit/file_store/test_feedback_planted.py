@@ -159,7 +159,7 @@ def test_only_what_was_planted_is_told(feedback: Path, caplog: pytest.LogCapture
         (feedback / f"1-{number}").write_bytes(a_report(kind="neutral"))
     with caplog.at_level(logging.WARNING, "leasecap"):
         leasecap.acquire("p", timeout=0).release()
-        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "leasecap-report"])
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "leasecap-warn"])
     assert len(caplog.messages) == 1 and "/0 is nothing" in caplog.messages[0]
 
 
