@@ -10,6 +10,7 @@ from leasecap._liveness.max_hold import hold_of
 from leasecap._liveness.record import Child
 from leasecap._log import log_warning
 from leasecap._redis_store.keeper import Keeper
+from leasecap._redis_store.renewals import Kept
 from leasecap._threads import is_in_loop
 
 TYPE_CHECKING = False
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from leasecap._liveness.record import Record
     from leasecap._redis_store.alarms import Gone
+    from leasecap._redis_store.answer import Answer
     from leasecap._redis_store.open_pool import OpenPool
-    from leasecap._redis_store.renewals import Kept
 
 
 def _nothing() -> None:
@@ -140,3 +141,20 @@ class HeldLease:
 
     def inheritable(self) -> int | None:
         return None
+
+
+def found_held(store: OpenPool, ticket: Kept | None, record: Record, sent: float, found: Answer) -> Kept | None:
+    """The lease that an answer tells of; None: its time is over, since its caller was stopped or blocked for that long.
+
+    :param ticket: its ticket, if it had one. The renewals of that have renewed the lease as well.
+    :param sent: when it was asked for (boot clock, seconds).
+    """
+    kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
+    kept.ttl = found.ttl  # not the pool's, which may know of a longer policy by now
+    if ticket is not None:
+        kept.confirm(ticket.sent, ticket.ttl)
+    if kept.sent + kept.ttl <= store.boot_clock():
+        return None
+    if record.max_hold is not None:
+        store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
+    return kept

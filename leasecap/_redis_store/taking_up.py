@@ -77,23 +77,6 @@ def take_up(store: OpenPool, ticket: Kept, record: Record, notice: float, looked
     return TakingUp(store, kept, sent, answer)
 
 
-def found_held(store: OpenPool, ticket: Kept | None, record: Record, sent: float, found: Answer) -> Kept | None:
-    """The lease that an answer tells of; None: its time is over, since its caller was stopped or blocked for that long.
-
-    :param ticket: its ticket, if it had one. The renewals of that have renewed the lease as well.
-    :param sent: when it was asked for (boot clock, seconds).
-    """
-    kept = Kept(store.pool, found.name, sent, record, lambda: None, is_lease=True)
-    kept.ttl = found.ttl  # not the pool's, which may know of a longer policy by now
-    if ticket is not None:
-        kept.confirm(ticket.sent, ticket.ttl)
-    if kept.sent + kept.ttl <= store.boot_clock():
-        return None
-    if record.max_hold is not None:
-        store.own.errands.do(kept.describe)  # from the grant on: only now it is known when that was
-    return kept
-
-
 class TakingUp:
     """A lease whose holder goes on while the store is asked.
 

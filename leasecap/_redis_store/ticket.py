@@ -14,11 +14,11 @@ from leasecap._origin import Origin
 from leasecap._redis_store.answer import order_in
 from leasecap._redis_store.before_refusal import say_who_is_waited_for, wait_for_count, wait_for_holders
 from leasecap._redis_store.call_record import held_record, question, record_of
-from leasecap._redis_store.held_lease import HeldLease
+from leasecap._redis_store.held_lease import HeldLease, found_held
 from leasecap._redis_store.lua.state import DUTY
 from leasecap._redis_store.open_pool import AGAIN_WITHIN, SAFETY
 from leasecap._redis_store.renewals import Kept
-from leasecap._redis_store.taking_up import Looked, found_held, take_up
+from leasecap._redis_store.taking_up import Looked, take_up
 from leasecap._store.ticket import AgentHolds, NoLimit, Standing
 
 TYPE_CHECKING = False

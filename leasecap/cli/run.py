@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from threading import Event
 
 import click
 
@@ -55,8 +56,8 @@ def command(context: click.Context, asked: Asked, command: tuple[str, ...], per_
     gate = SignalGate()
     if per_request:
         return _run_per_request(context, gate, asked, command)
-    started: list[int] = []
-    options = asked.options()._replace(on_lost=lambda lease: _say_lost(lease) if started else None)
+    started = Event()
+    options = asked.options()._replace(on_lost=lambda lease: _say_lost(lease) if started.is_set() else None)
     config = runtime.root(root_path()).config
     chosen = chosen_pool(asked.pool, command[0], config)
     environment = environment_of_commands(config)
@@ -123,7 +124,12 @@ def _takes_its_slots_at_a_gate(pool: str) -> bool:
 
 
 def _run(
-    gate: SignalGate, asked: Asked, lease: Lease, argv: tuple[str, ...], env: Mapping[str, str], started: list[int]
+    gate: SignalGate,
+    asked: Asked,
+    lease: Lease,
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    started: Event,
 ) -> Outcome:
     from leasecap._host.process import start_of
     from leasecap._liveness.record import PENDING, Child
@@ -133,7 +139,7 @@ def _run(
         start = start_of(pid)
         child = PENDING if start is None else Child(pid, start)
         asked.note(lease, lambda: lease.note_child(child), gate.wait)
-        started.append(pid)
+        started.set()
         if lease.lost:
             raise LeaseLost(lease.pool, lease.id, why=lease.loss or None)
 

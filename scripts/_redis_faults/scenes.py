@@ -226,8 +226,8 @@ class _Cables:
         name = chance.choice(self.machines.names)
         with outage():
             self.machines.pull(name)
-            # Who has begun on the message of a grant holds its slot for 1.9 s unless the server has answered: with the
-            # second until a call gives up, and TCP's pauses, longer than this is too long.
+            # Who has begun on the message of a grant keeps it for `taking_up.STANDS_FOR` if nothing is answered: with the
+            # time until a call gives up, and TCP's pauses, longer than this is too long.
             time.sleep(chance.uniform(0.2, 1))
             self.machines.plug(name)
 

@@ -28,7 +28,7 @@ def test_request_borrows_the_slot_of_its_own_process(
 
     monkeypatch.setattr(asker, "peer_inode", lambda peer, local: 1)
     monkeypatch.setattr(asker, "pids_of_socket", lambda inode: [holder.pid])
-    monkeypatch.setattr(asker, "start_of", started, raising=False)
+    monkeypatch.setattr(asker, "start_of", started)
     asks = asker.Asker(("127.0.0.1", 1), ("127.0.0.1", 2))
     hold(holder)
     assert len(asks._leases("p")) == (not is_older)

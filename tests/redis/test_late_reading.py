@@ -16,9 +16,9 @@ from leasecap._config.pool_name import pool_name
 from leasecap._config.store_address import parse_address
 from leasecap._redis_store import ticket as tickets
 from leasecap._redis_store.errands import Errands
+from leasecap._redis_store.held_lease import found_held
 from leasecap._redis_store.pool import Pool
 from leasecap._redis_store.renewals import Kept, Renewals
-from leasecap._redis_store.taking_up import found_held
 from leasecap._redis_store.ticket import RedisTicket
 from leasecap._runtime import runtime
 
@@ -129,31 +129,7 @@ def test_lease_of_which_an_answer_tells_late_was_renewed_as_a_ticket(
     lease.release()
 
 
-def test_lease_of_which_an_answer_tells_when_it_is_over_is_asked_for_anew(
-    pool: Pool, own: OwnStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its slot is another's by then."""
-    send = Errands.send
-    blocked: list[bool] = []
-
-    def sent(errands: Errands, call: Callable[[], Any], then: Callable[[], None] | None = None) -> Errand[Any]:
-        errand = send(errands, call, then)
-        if errands is own.errands and then is not None and not blocked:
-            blocked.append(True)
-            until(lambda: errand.done, "it was answered")
-            place(pool, 2, process=2)
-            until(partial(has_slot, pool, 2), "the slot is another's")
-        return errand
-
-    monkeypatch.setattr(Errands, "send", sent)
-
-    async def ask() -> None:
-        with pytest.raises(leasecap.AcquireTimeout):
-            await leasecap.acquire_async("p", timeout=0)
-
-    asyncio.run(ask())
-    assert blocked
-    assert has_slot(pool, 2)
+pool_renew = Pool.renew
 
 
 def push_a_longer_policy(pool: Pool, own: OwnStore) -> None:
@@ -164,13 +140,11 @@ def push_a_longer_policy(pool: Pool, own: OwnStore) -> None:
     assert known.ttl == 600
 
 
-pool_renew = Pool.renew
-
-
-def test_lease_of_which_an_answer_tells_late_lasts_no_longer_by_a_policy_that_was_pushed_since(
-    pool: Pool, own: OwnStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_pushed", [False, True], ids=["by the same policy", "a longer one was pushed since"])
+def test_lease_of_which_an_answer_tells_when_it_is_over_is_asked_for_anew(
+    pool: Pool, own: OwnStore, monkeypatch: pytest.MonkeyPatch, is_pushed: bool
 ) -> None:
-    """It was returned as one that is held, for 600 s, and its slot was another's."""
+    """It was returned as one that is held, and its slot was another's."""
     send = Errands.send
     blocked: list[bool] = []
 
@@ -179,7 +153,8 @@ def test_lease_of_which_an_answer_tells_late_lasts_no_longer_by_a_policy_that_wa
         if errands is own.errands and then is not None and not blocked:
             blocked.append(True)
             until(lambda: errand.done, "it was answered")
-            push_a_longer_policy(pool, own)
+            if is_pushed:
+                push_a_longer_policy(pool, own)
             place(pool, 2, process=2)
             until(partial(has_slot, pool, 2), "the slot is another's")
         return errand

@@ -248,6 +248,19 @@ def test_command_waits_for_a_server_that_goes_away_before_it_is_started(
     assert wrapper.wait() == 7
 
 
+def test_command_is_not_started_where_its_server_stays_away_for_as_long_as_the_lease_lasts(
+    server: RedisServer, pool: Pool, team: Team
+) -> None:
+    settle(pool, ttl=TTL)
+    wrapper = team.start(AWAY, "run")
+    wrapper.expect("GRANTED")
+    server.freeze()
+    wrapper.tell()
+    assert wrapper.wait() == 125
+    server.thaw()
+    assert "can't be reached" in wrapper.errors() and "runs on" not in wrapper.errors()
+
+
 def test_slot_for_an_agent_waits_for_a_server_that_goes_away(server: RedisServer, pool: Pool, team: Team) -> None:
     settle(pool, ttl=30)
     taking = team.start(AWAY, "acquire")

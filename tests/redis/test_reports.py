@@ -20,6 +20,7 @@ from referee import Team, until
 
 import leasecap
 from leasecap._config.pool_name import pool_name
+from leasecap._errors import Unreachable
 from leasecap._feedback.adaptive import Report
 from leasecap._host.effects import Effects
 from leasecap._host.process import start_of
@@ -29,6 +30,7 @@ from leasecap._redis_store.deciding import state_of
 from leasecap._redis_store.lookout import Lookout
 from leasecap._redis_store.lua.pools import COMMIT
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.store import RedisStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -407,6 +409,17 @@ def test_a_report_seems_no_older_since_the_store_counts_whole_milliseconds(
     monkeypatch.setattr(Pool, "take_up", aged)
     leasecap.report("p", 429)
     assert ages == pytest.approx([0.0, 0.0, 0.004])
+
+
+def test_a_report_is_noted_though_nobody_could_be_asked_which_lease_it_is_about(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(its: RedisStore) -> Any:
+        raise Unreachable("is away", path="", remedy="")
+
+    monkeypatch.setattr(RedisStore, "view", away)
+    leasecap.report("p", 429)
+    assert "a 429 reported by pid" in pool.picture().seen.feedback
 
 
 def test_a_report_that_a_program_leaves_behind_at_its_end_is_told(pool: Pool, team: Team) -> None:
