@@ -226,7 +226,7 @@ class _Cables:
         name = chance.choice(self.machines.names)
         with outage():
             self.machines.pull(name)
-            # Who has begun on the message of a grant keeps it for `taking_up.STANDS_FOR` if nothing is answered: with the
+            # Who has begun on a grant's message has it for `taking_up.STANDS_FOR` if nothing is answered: with the
             # time until a call gives up, and TCP's pauses, longer than this is too long.
             time.sleep(chance.uniform(0.2, 1))
             self.machines.plug(name)

@@ -28,6 +28,7 @@ from leasecap._host.process import start_of
 from leasecap._liveness.record import Child, Purpose
 from leasecap._redis_store.client import Client
 from leasecap._redis_store.pool import Pool
+from leasecap._redis_store.store import RedisStore
 from leasecap._request import Options
 from leasecap._store.ticket import AgentHolds
 from leasecap._wait.blocking import ThreadWaiter
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from redis_server import RedisServer
 
     from leasecap._redis_store.answer import Picture
+    from leasecap._store.view import PoolView
 
 pytestmark = pytest.mark.redis
 
@@ -458,3 +460,14 @@ def test_what_was_noted_is_no_failure_though_waiters_cannot_be_told(
     monkeypatch.setattr(Pool, "wake_all", away)
     done = CliRunner().invoke(cli, words.split())
     assert (done.exit_code, done.exception) == (0, None) and done.output
+
+
+def test_resume_takes_no_silence_for_a_state_that_cant_be_read(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(its: RedisStore) -> PoolView:
+        raise Unreachable("is away", path=its.path, remedy="")
+
+    leasecap.report("p", 429, retry_after=600)
+    monkeypatch.setattr(RedisStore, "view", away)
+    done = CliRunner().invoke(cli, ["resume", "p"])
+    assert isinstance(done.exception, Unreachable) and "begins anew" not in done.output
+    assert "a 429 reported by" in pool.picture().seen.feedback
